@@ -1,0 +1,112 @@
+"""The C++ core as Python sees it. Private: use `pygpt.Model`."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt.config import ModelConfig
+
+class CancelFlag:
+    """Set from any thread; a forward pass that was given it stops within one layer and raises `pygpt.errors.Cancelled`."""
+
+    def __init__(self) -> None: ...
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
+
+class EngineBuilder:
+    """Packs tensors one at a time, so that no second copy of the model is ever in memory. One thread at a time."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        weights: Literal["float32", "bfloat16"],
+        kv: Literal["float32", "float16"],
+        threads: int,
+        isa: str | None,
+    ) -> None:
+        """Raises ValueError for an ISA that is unknown or that this machine cannot run."""
+
+    def add(self, name: str, array: NDArray[np.generic], dtype: Literal["float32", "float16", "bfloat16"]) -> None:
+        """Pack one canonical tensor. `array` may have any strides (a transposed view is fine) and holds float32,
+        float16, or bfloat16 as uint16. ValueError: unknown name, wrong shape or dtype, or a tensor given twice."""
+
+    def build(self) -> Engine:
+        """The finished engine; the builder is empty afterwards. ValueError names tensors that were not given."""
+
+class Engine:
+    """Packed weights and everything that runs them: immutable, usable from any number of threads at once."""
+
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def kv_bytes_per_token(self) -> int: ...
+    def session(self) -> Session: ...
+    def forward(
+        self,
+        batch: Sequence[tuple[Session, NDArray[np.int32]]],
+        *,
+        output: Literal["last", "all", "hidden"] = "last",
+        cancel: CancelFlag | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Append each sequence's tokens to its session and compute, for each: "last": logits of its last token
+        (n_vocab,); "all": logits of all its new tokens (T, n_vocab); "hidden": states after the final norm (T, n_embd).
+        The GIL is released; Ctrl-C and `cancel` stop it within one layer and leave every session as it was.
+        ValueError: no tokens, a token outside the vocabulary, a session twice or of another engine.
+        ContextOverflowError: more tokens than n_ctx. Cancelled. KeyboardInterrupt."""
+
+    def log_softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log-probabilities over the last axis, the same bits on every machine; (V,) or (T, V)."""
+
+class Session:
+    """The key-value cache of one sequence. It belongs to one caller at a time."""
+
+    @property
+    def length(self) -> int: ...
+    def fork(self) -> Session:
+        """A second session with the same tokens; full pages are shared, and never written again while they are."""
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens from position `length` on. ValueError unless 0 <= length <= self.length."""
+
+class Sampler:
+    """Draws the next token of a sequence from its logits. Immutable. `draw` takes (seed, sequence, position) as the
+    counter of a Philox generator (Salmon et al. 2011), so a draw depends on nothing drawn before it."""
+
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        min_p: float | None,
+        repetition_penalty: float,
+        seed: int,
+    ) -> None:
+        """Arguments are validated by `pygpt.SamplingParams`; temperature 0 is greedy (ties: the lowest id)."""
+
+    def draw(
+        self, engine: Engine, logits: NDArray[np.float32], history: NDArray[np.int32], sequence: int, position: int
+    ) -> int:
+        """One token id. `history` holds the ids that repetition_penalty applies to (prompt and generated)."""
+
+def cpu_features() -> dict[str, bool]:
+    """Each feature that the core asks about, and whether both the CPU and the operating system support it."""
+
+def isa_names() -> list[str]:
+    """The kernel tables this machine can run, best first."""
+
+def select_isa(name: str | None) -> str:
+    """The table that `name`, else PYGPT_ISA, else the machine chooses. ValueError: unknown, or cannot run here."""
+
+def usable_cores() -> tuple[int, str]:
+    """How many physical cores this process may use, and why: "affinity", "cgroup quota", ..."""
+
+def build_info() -> dict[str, str]:
+    """version, compiler, openmp ("yes" or "no")."""

@@ -1,0 +1,157 @@
+"""`ModelConfig`: every model that pygpt runs is one value of this dataclass.
+
+The families translate a checkpoint's own configuration into it; the C++ core (``csrc/model/config.h``), the NumPy
+reference and the trainer are driven by it and never ask which family a model came from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pygpt.errors import ConfigError
+
+Norm = Literal["layer_norm", "rms_norm"]
+Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
+RopeScalingKind = Literal["linear", "llama3"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeScaling:
+    """How rotary frequencies are stretched to a longer context.
+
+    ``linear`` divides every frequency by `factor` (Chen et al. 2023, arXiv:2306.15595). ``llama3`` divides the low
+    ones by `factor`, keeps the high ones and blends those between (the Llama 3.1 release).
+    """
+
+    kind: RopeScalingKind
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_n_ctx: int = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rope:
+    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864) of the first `dim` values of each head.
+
+    `interleaved` rotates the pairs (0, 1), (2, 3), ...; otherwise (0, dim/2), (1, dim/2 + 1), ...
+    """
+
+    theta: float
+    dim: int
+    interleaved: bool = False
+    scaling: RopeScaling | None = None
+
+    def inv_freq(self) -> tuple[float, ...]:
+        """The angle in radians that each of the dim/2 pairs turns by from one position to the next."""
+        freqs = [self.theta ** (-2.0 * i / self.dim) for i in range(self.dim // 2)]
+        s = self.scaling
+        if s is None:
+            return tuple(freqs)
+        if s.kind == "linear":
+            return tuple(f / s.factor for f in freqs)
+        out = []
+        for f in freqs:
+            turns = s.original_n_ctx * f / (2.0 * math.pi)
+            blend = (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
+            keep = min(1.0, max(0.0, blend))
+            out.append(f * keep + f / s.factor * (1.0 - keep))
+        return tuple(out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The architecture of a decoder-only transformer, in tokens and values (no units of bytes).
+
+    The block is pre-norm: ``x += attn(norm(x)); x += mlp(norm(x))``, followed by a final norm and the head.
+    """
+
+    n_vocab: int
+    n_ctx: int
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_kv_head: int  # n_head: multi-head; 1: multi-query; between: grouped-query attention
+    head_dim: int
+    n_inner: int
+    norm: Norm
+    norm_eps: float
+    activation: Activation
+    gated_mlp: bool  # down(activation(gate(x)) * up(x)) instead of down(activation(up(x)))
+    qkv_bias: bool
+    attn_out_bias: bool
+    mlp_bias: bool
+    learned_positions: bool
+    rope: Rope | None
+    attn_scale: float  # scores are multiplied by this; usually 1 / sqrt(head_dim)
+    attn_scale_by_inverse_layer: bool = False  # layer i divides its scores by i + 1 as well
+    tied_head: bool = True
+    bos_id: int | None = None
+    eos_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("n_vocab", "n_ctx", "n_layer", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+                raise ConfigError(f"{name} must be a positive integer below 2**31, not {value!r}")
+        if self.n_head % self.n_kv_head:
+            raise ConfigError(f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
+        for name, allowed in (("norm", get_args(Norm)), ("activation", get_args(Activation))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        for name in ("norm_eps", "attn_scale"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+                raise ConfigError(f"{name} must be a positive number, not {value!r}")
+        if self.rope is not None:
+            if not 0 < self.rope.dim <= self.head_dim or self.rope.dim % 2:
+                raise ConfigError(f"rope.dim must be even and at most head_dim ({self.head_dim}), not {self.rope.dim}")
+            if not (math.isfinite(self.rope.theta) and self.rope.theta > 0):
+                raise ConfigError(f"rope.theta must be a positive number, not {self.rope.theta!r}")
+        for token in (*self.eos_ids, *(() if self.bos_id is None else (self.bos_id,))):
+            if not 0 <= token < self.n_vocab:
+                raise ConfigError(f"the special token {token} is outside the vocabulary of {self.n_vocab}")
+
+    def layer_attn_scale(self, layer: int) -> float:
+        """The factor on the attention scores of one layer."""
+        return self.attn_scale / (layer + 1) if self.attn_scale_by_inverse_layer else self.attn_scale
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The canonical name and shape of every tensor; matrices are (outputs, inputs)."""
+        q, kv, embd, inner = self.n_head * self.head_dim, self.n_kv_head * self.head_dim, self.n_embd, self.n_inner
+        shapes: dict[str, tuple[int, ...]] = {"embed.weight": (self.n_vocab, embd)}
+        if self.learned_positions:
+            shapes["pos.weight"] = (self.n_ctx, embd)
+
+        def norm(name: str) -> None:
+            shapes[f"{name}.weight"] = (embd,)
+            if self.norm == "layer_norm":
+                shapes[f"{name}.bias"] = (embd,)
+
+        def linear(name: str, n_out: int, n_in: int, bias: bool) -> None:
+            shapes[f"{name}.weight"] = (n_out, n_in)
+            if bias:
+                shapes[f"{name}.bias"] = (n_out,)
+
+        for i in range(self.n_layer):
+            block = f"blocks.{i}"
+            norm(f"{block}.attn_norm")
+            linear(f"{block}.attn.q", q, embd, self.qkv_bias)
+            linear(f"{block}.attn.k", kv, embd, self.qkv_bias)
+            linear(f"{block}.attn.v", kv, embd, self.qkv_bias)
+            linear(f"{block}.attn.out", embd, q, self.attn_out_bias)
+            norm(f"{block}.mlp_norm")
+            if self.gated_mlp:
+                linear(f"{block}.mlp.gate", inner, embd, self.mlp_bias)
+            linear(f"{block}.mlp.up", inner, embd, self.mlp_bias)
+            linear(f"{block}.mlp.down", embd, inner, self.mlp_bias)
+        norm("norm")
+        if not self.tied_head:
+            linear("head", self.n_vocab, embd, False)
+        return shapes
+
+    def n_params(self) -> int:
+        """The number of parameters; a tied head counts once."""
+        return sum(math.prod(shape) for shape in self.tensor_shapes().values())

@@ -1,0 +1,31 @@
+"""The exceptions that pygpt raises for input it cannot use.
+
+Bad arguments raise the built-in ``ValueError`` or ``TypeError``; everything else derives from `PygptError`.
+"""
+
+
+class PygptError(Exception):
+    """The root of pygpt's own exceptions."""
+
+
+class CheckpointError(PygptError):
+    """A checkpoint is missing, damaged, or disagrees with its configuration.
+
+    The message names the file and, where one is involved, the tensor, what was expected and what was found.
+    """
+
+
+class ConfigError(PygptError):
+    """A model configuration lacks a key or holds a value that pygpt cannot run."""
+
+
+class TokenizerError(PygptError):
+    """A tokenizer is missing, damaged, or asked for something outside its vocabulary."""
+
+
+class ContextOverflowError(PygptError):
+    """More tokens than the model's context can hold."""
+
+
+class Cancelled(PygptError):  # noqa: N818 - the word users know from asyncio and concurrent.futures
+    """The computation was cancelled before it finished; the session is as it was before the call."""
