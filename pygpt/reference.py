@@ -1,0 +1,226 @@
+"""A GPT's forward pass in plain NumPy, written to be read.
+
+Everything that pygpt's fast core computes stands here once more, a formula a function, in the order in which the data
+flows: `forward` at the bottom is the whole model, and each function it calls is a few lines above it. It recomputes
+the whole sequence at each call, since there is no cache to understand first, and runs in float64 unless told otherwise.
+
+Names of sizes in the shape comments:
+
+    T  tokens in the sequence                 H  query heads (config.n_head)
+    C  width of the model (config.n_embd)     K  key and value heads (config.n_kv_head), H is a multiple of K
+    D  width of one head (config.head_dim)    V  tokens in the vocabulary (config.n_vocab)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pygpt.config import ModelConfig, Rope
+from pygpt.errors import ContextOverflowError
+
+Array = NDArray[np.floating[Any]]
+Tensors = Mapping[str, ArrayLike]
+DType = type[np.floating[Any]]
+
+
+# Norms: each token's vector is brought to a common size, so that no layer sees inputs that grow with depth.
+
+
+def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
+    """Shift and scale each row of x (..., C) to mean 0 and variance 1 (Ba et al. 2016, arXiv:1607.06450)."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    normed: Array = centred / np.sqrt(variance + eps)
+    return normed * weight + bias
+
+
+def rms_norm(x: Array, weight: Array, eps: float) -> Array:
+    """Scale each row of x (..., C) to a root mean square of 1 (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+    mean_square = np.square(x).mean(axis=-1, keepdims=True)
+    normed: Array = x / np.sqrt(mean_square + eps)
+    return normed * weight
+
+
+# Activations: the only thing in the MLP that is not linear. All work element by element.
+
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(32)  # for an integral from -1 to 1
+_NODES, _NODE_WEIGHTS = (_NODES + 1.0) / 2.0, _NODE_WEIGHTS / 2.0  # from 0 to 1
+
+
+def erf(x: Array) -> Array:
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+
+    With t = x s, that is x times the integral of exp(-(x s)^2) over s from 0 to 1, which is summed by the rule of Gauss
+    and Legendre with 32 nodes. Beyond |x| = 6, erf is 1 to the last bit of a float64. In float64 the error is below
+    1e-14 of erf(x), most of it from the weights as NumPy computes them.
+    """
+    a = np.minimum(np.abs(x), 6.0)
+    total = np.zeros_like(a)
+    for s, weight in zip(_NODES.tolist(), _NODE_WEIGHTS.tolist(), strict=True):
+        total += weight * np.exp(-np.square(a * s))
+    return np.copysign(np.minimum(2.0 / math.sqrt(math.pi) * a * total, 1.0), x)
+
+
+def gelu(x: Array) -> Array:
+    """x times the share of a standard normal distribution below x (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
+    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+
+
+def gelu_tanh(x: Array) -> Array:
+    """The tanh approximation of GELU, from section 2 of the same paper; the one that GPT-2 was trained with."""
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def silu(x: Array) -> Array:
+    """x times the logistic function of x, also called swish (Ramachandran et al. 2017, arXiv:1710.05941)."""
+    # 1 / (1 + exp(-x)) written with tanh, which cannot overflow
+    logistic: Array = 0.5 + 0.5 * np.tanh(0.5 * x)
+    return x * logistic
+
+
+def relu(x: Array) -> Array:
+    """x where it is positive, else 0."""
+    return np.maximum(x, 0.0)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "gelu_tanh": gelu_tanh, "silu": silu, "relu": relu}
+
+
+# Attention: the only place where a token sees the others.
+
+
+def linear(x: Array, tensors: Tensors, name: str) -> Array:
+    """x (T, inputs) times the matrix `name`.weight (outputs, inputs), plus `name`.bias (outputs,) where there is one."""
+    y = x @ np.asarray(tensors[f"{name}.weight"], x.dtype).T
+    return y + np.asarray(tensors[f"{name}.bias"], x.dtype) if f"{name}.bias" in tensors else y
+
+
+def rope(x: Array, positions: NDArray[np.int64], rotary: Rope) -> Array:
+    """Turn pairs of values of x (heads, T, D) by angles that grow with their token's position (T,).
+
+    The product of a turned query and a turned key depends only on how far apart the two tokens are, so attention
+    learns about distances (Su et al. 2021, arXiv:2104.09864). Values from rotary.dim on stay as they are.
+    """
+    angle = np.outer(positions, rotary.inv_freq())  # (T, dim / 2), in float64: a float32 angle loses bits as it grows
+    cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
+    if rotary.interleaved:
+        first, second = slice(0, rotary.dim, 2), slice(1, rotary.dim, 2)
+    else:
+        first, second = slice(0, rotary.dim // 2), slice(rotary.dim // 2, rotary.dim)
+    turned = x.copy()
+    turned[..., first] = x[..., first] * cos - x[..., second] * sin
+    turned[..., second] = x[..., second] * cos + x[..., first] * sin
+    return turned
+
+
+def softmax(x: Array) -> Array:
+    """exp(x) over the last axis, divided by its sum; the largest value is subtracted first, so that exp is at most 1."""
+    e: Array = np.exp(x - x.max(axis=-1, keepdims=True))
+    total: Array = e.sum(axis=-1, keepdims=True)
+    return e / total
+
+
+def causal_attention(q: Array, k: Array, v: Array, scale: float) -> Array:
+    """For each token, the mean of the values up to it, weighted by how well its query fits their keys.
+
+    q (H, T, D) and k, v (K, T, D) give (H, T, D). Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; with K < H,
+    each key and value head serves H / K neighbouring query heads (Ainslie et al. 2023, arXiv:2305.13245).
+    """
+    n_shared = len(q) // len(k)
+    k = np.repeat(k, n_shared, axis=0)  # (H, T, D)
+    v = np.repeat(v, n_shared, axis=0)  # (H, T, D)
+    scores = q @ k.swapaxes(1, 2) * scale  # (H, T, T), a row a query, a column a key
+    is_future = np.triu(np.ones(scores.shape[1:], dtype=bool), 1)  # (T, T)
+    scores[:, is_future] = -np.inf  # exp(-inf) is 0: no token sees those after it
+    return softmax(scores) @ v
+
+
+def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
+    """Causal self-attention of x (T, C): to queries, keys and values, attend head by head, and back to (T, C)."""
+    name, n_token = f"blocks.{layer}.attn", len(x)
+
+    def heads(part: str, n: int) -> Array:
+        return linear(x, tensors, f"{name}.{part}").reshape(n_token, n, config.head_dim).swapaxes(0, 1)  # (n, T, D)
+
+    q, k, v = heads("q", config.n_head), heads("k", config.n_kv_head), heads("v", config.n_kv_head)
+    if config.rope is not None:
+        positions = np.arange(n_token)
+        q, k = rope(q, positions, config.rope), rope(k, positions, config.rope)
+    mixed = causal_attention(q, k, v, config.layer_attn_scale(layer))  # (H, T, D)
+    return linear(mixed.swapaxes(0, 1).reshape(n_token, -1), tensors, f"{name}.out")  # (T, H D) -> (T, C)
+
+
+# The block and the model.
+
+
+def mlp(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
+    """The feed-forward layer, (T, C) -> (T, n_inner) -> (T, C); the gated form is Shazeer 2020, arXiv:2002.05202."""
+    name, activation = f"blocks.{layer}.mlp", ACTIVATIONS[config.activation]
+    up = linear(x, tensors, f"{name}.up")  # (T, n_inner)
+    inner = activation(linear(x, tensors, f"{name}.gate")) * up if config.gated_mlp else activation(up)
+    return linear(inner, tensors, f"{name}.down")
+
+
+def norm(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
+    """x (T, C) through the norm that the configuration asks for, with the parameters called `name`."""
+    weight = np.asarray(tensors[f"{name}.weight"], x.dtype)
+    if config.norm == "rms_norm":
+        return rms_norm(x, weight, config.norm_eps)
+    return layer_norm(x, weight, np.asarray(tensors[f"{name}.bias"], x.dtype), config.norm_eps)
+
+
+def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
+    """One layer: each half reads the normed stream x (T, C) and adds what it found to it (pre-norm, as in GPT-2)."""
+    x = x + attention(config, tensors, norm(config, tensors, x, f"blocks.{layer}.attn_norm"), layer)
+    return x + mlp(config, tensors, norm(config, tensors, x, f"blocks.{layer}.mlp_norm"), layer)
+
+
+def hidden(config: ModelConfig, tensors: Tensors, ids: Sequence[int], dtype: DType = np.float64) -> Array:
+    """The states after the final norm, (T, C) of `dtype`, which the head turns into logits. Arguments as `forward`."""
+    tokens = check(config, tensors, ids, dtype)  # (T,)
+    x: Array = np.asarray(tensors["embed.weight"], dtype)[tokens]  # (T, C)
+    if config.learned_positions:
+        x = x + np.asarray(tensors["pos.weight"], dtype)[: len(tokens)]
+    for layer in range(config.n_layer):
+        x = block(config, tensors, x, layer)
+    return norm(config, tensors, x, "norm")
+
+
+def forward(config: ModelConfig, tensors: Tensors, ids: Sequence[int], dtype: DType = np.float64) -> Array:
+    """The logits (T, V) of `dtype`: row t scores each token of the vocabulary as the one that follows ids[: t + 1].
+
+    `tensors` maps the names of `config.tensor_shapes()` to anything that ``np.asarray(value, dtype)`` takes, converted
+    one at a time. ValueError: no ids, an id outside the vocabulary, a tensor that is missing, unknown or of the wrong
+    shape, a dtype other than float32 and float64. TypeError: ids that are not integers. ContextOverflowError: more ids
+    than config.n_ctx.
+    """
+    x = hidden(config, tensors, ids, dtype)  # (T, C)
+    return linear(x, tensors, "embed" if config.tied_head else "head")
+
+
+def check(config: ModelConfig, tensors: Tensors, ids: Sequence[int], dtype: DType) -> NDArray[np.int64]:
+    """The ids as an array (T,), once they, the tensors and the dtype are what `forward` says it takes."""
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be numpy's float32 or float64, not {dtype!r}")
+    shapes = config.tensor_shapes()
+    if unlike := sorted(shapes.keys() ^ tensors.keys()):
+        raise ValueError(f"tensor {unlike[0]} is {'missing' if unlike[0] in shapes else 'not part of this model'}")
+    for name, shape in shapes.items():
+        if np.shape(tensors[name]) != shape:
+            raise ValueError(f"tensor {name} must have the shape {shape}, not {np.shape(tensors[name])}")
+    tokens = np.asarray(ids)
+    if tokens.ndim != 1 or not len(tokens):
+        raise ValueError(f"ids must be a sequence of at least one token, not of shape {tokens.shape}")
+    if not np.issubdtype(tokens.dtype, np.integer):
+        raise TypeError(f"ids must be integers, not {tokens.dtype}")
+    if len(tokens) > config.n_ctx:
+        raise ContextOverflowError(f"{len(tokens)} tokens are more than the model's context of {config.n_ctx}")
+    if tokens.min() < 0 or tokens.max() >= config.n_vocab:
+        bad = tokens[(tokens < 0) | (tokens >= config.n_vocab)][0]
+        raise ValueError(f"the id {bad} is outside the vocabulary of {config.n_vocab} tokens")
+    return tokens.astype(np.int64)
