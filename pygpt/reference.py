@@ -25,6 +25,7 @@ from pygpt.errors import ContextOverflowError
 
 Array = NDArray[np.floating[Any]]
 Tensors = Mapping[str, ArrayLike]
+Ids = Sequence[int] | NDArray[np.integer[Any]]
 DType = type[np.floating[Any]]
 
 
@@ -95,7 +96,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "gelu_tanh": g
 
 
 def linear(x: Array, tensors: Tensors, name: str) -> Array:
-    """x (T, inputs) times the matrix `name`.weight (outputs, inputs), plus `name`.bias (outputs,) where there is one."""
+    """x (T, inputs) times the matrix `name`.weight (outputs, inputs), plus `name`.bias (outputs,) if there is one."""
     y = x @ np.asarray(tensors[f"{name}.weight"], x.dtype).T
     return y + np.asarray(tensors[f"{name}.bias"], x.dtype) if f"{name}.bias" in tensors else y
 
@@ -119,7 +120,7 @@ def rope(x: Array, positions: NDArray[np.int64], rotary: Rope) -> Array:
 
 
 def softmax(x: Array) -> Array:
-    """exp(x) over the last axis, divided by its sum; the largest value is subtracted first, so that exp is at most 1."""
+    """exp(x) over the last axis, divided by its sum; taking the largest x off first keeps exp from overflowing."""
     e: Array = np.exp(x - x.max(axis=-1, keepdims=True))
     total: Array = e.sum(axis=-1, keepdims=True)
     return e / total
@@ -180,7 +181,7 @@ def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
     return x + mlp(config, tensors, norm(config, tensors, x, f"blocks.{layer}.mlp_norm"), layer)
 
 
-def hidden(config: ModelConfig, tensors: Tensors, ids: Sequence[int], dtype: DType = np.float64) -> Array:
+def hidden(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:
     """The states after the final norm, (T, C) of `dtype`, which the head turns into logits. Arguments as `forward`."""
     tokens = check(config, tensors, ids, dtype)  # (T,)
     x: Array = np.asarray(tensors["embed.weight"], dtype)[tokens]  # (T, C)
@@ -191,7 +192,7 @@ def hidden(config: ModelConfig, tensors: Tensors, ids: Sequence[int], dtype: DTy
     return norm(config, tensors, x, "norm")
 
 
-def forward(config: ModelConfig, tensors: Tensors, ids: Sequence[int], dtype: DType = np.float64) -> Array:
+def forward(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:
     """The logits (T, V) of `dtype`: row t scores each token of the vocabulary as the one that follows ids[: t + 1].
 
     `tensors` maps the names of `config.tensor_shapes()` to anything that ``np.asarray(value, dtype)`` takes, converted
@@ -203,7 +204,7 @@ def forward(config: ModelConfig, tensors: Tensors, ids: Sequence[int], dtype: DT
     return linear(x, tensors, "embed" if config.tied_head else "head")
 
 
-def check(config: ModelConfig, tensors: Tensors, ids: Sequence[int], dtype: DType) -> NDArray[np.int64]:
+def check(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType) -> NDArray[np.int64]:
     """The ids as an array (T,), once they, the tensors and the dtype are what `forward` says it takes."""
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype must be numpy's float32 or float64, not {dtype!r}")
