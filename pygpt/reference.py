@@ -79,9 +79,8 @@ def gelu_tanh(x: Array) -> Array:
 
 def silu(x: Array) -> Array:
     """x times the logistic function of x, also called swish (Ramachandran et al. 2017, arXiv:1710.05941)."""
-    # 1 / (1 + exp(-x)) written with tanh, which cannot overflow
-    logistic: Array = 0.5 + 0.5 * np.tanh(0.5 * x)
-    return x * logistic
+    e: Array = np.exp(-np.abs(x))  # never overflows; the logistic function is 1 / (1 + exp(-x)) = exp(x) / (1 + exp(x))
+    return x * np.where(x >= 0.0, 1.0, e) / (1.0 + e)
 
 
 def relu(x: Array) -> Array:
@@ -97,8 +96,10 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "gelu_tanh": g
 
 def linear(x: Array, tensors: Tensors, name: str) -> Array:
     """x (T, inputs) times the matrix `name`.weight (outputs, inputs), plus `name`.bias (outputs,) if there is one."""
-    y = x @ np.asarray(tensors[f"{name}.weight"], x.dtype).T
-    return y + np.asarray(tensors[f"{name}.bias"], x.dtype) if f"{name}.bias" in tensors else y
+    y: Array = x @ np.asarray(tensors[f"{name}.weight"], x.dtype).T
+    if f"{name}.bias" in tensors:
+        y += np.asarray(tensors[f"{name}.bias"], x.dtype)
+    return y
 
 
 def rope(x: Array, positions: NDArray[np.int64], rotary: Rope) -> Array:
@@ -113,7 +114,7 @@ def rope(x: Array, positions: NDArray[np.int64], rotary: Rope) -> Array:
         first, second = slice(0, rotary.dim, 2), slice(1, rotary.dim, 2)
     else:
         first, second = slice(0, rotary.dim // 2), slice(rotary.dim // 2, rotary.dim)
-    turned = x.copy()
+    turned: Array = x.copy()
     turned[..., first] = x[..., first] * cos - x[..., second] * sin
     turned[..., second] = x[..., second] * cos + x[..., first] * sin
     return turned
@@ -138,7 +139,8 @@ def causal_attention(q: Array, k: Array, v: Array, scale: float) -> Array:
     scores = q @ k.swapaxes(1, 2) * scale  # (H, T, T), a row a query, a column a key
     is_future = np.triu(np.ones(scores.shape[1:], dtype=bool), 1)  # (T, T)
     scores[:, is_future] = -np.inf  # exp(-inf) is 0: no token sees those after it
-    return softmax(scores) @ v
+    mixed: Array = softmax(scores) @ v
+    return mixed
 
 
 def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
@@ -146,14 +148,17 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
     name, n_token = f"blocks.{layer}.attn", len(x)
 
     def heads(part: str, n: int) -> Array:
-        return linear(x, tensors, f"{name}.{part}").reshape(n_token, n, config.head_dim).swapaxes(0, 1)  # (n, T, D)
+        joined = linear(x, tensors, f"{name}.{part}")  # (T, n D)
+        apart: Array = joined.reshape(n_token, n, config.head_dim).swapaxes(0, 1)  # (n, T, D)
+        return apart
 
     q, k, v = heads("q", config.n_head), heads("k", config.n_kv_head), heads("v", config.n_kv_head)
     if config.rope is not None:
         positions = np.arange(n_token)
         q, k = rope(q, positions, config.rope), rope(k, positions, config.rope)
     mixed = causal_attention(q, k, v, config.layer_attn_scale(layer))  # (H, T, D)
-    return linear(mixed.swapaxes(0, 1).reshape(n_token, -1), tensors, f"{name}.out")  # (T, H D) -> (T, C)
+    joined: Array = mixed.swapaxes(0, 1).reshape(n_token, -1)  # (T, H D)
+    return linear(joined, tensors, f"{name}.out")  # (T, C)
 
 
 # The block and the model.
