@@ -5,36 +5,40 @@ The checkpoints and their expected logits in tests/data/parity were made by test
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
 import pygpt
-from pygpt import checkpoint, reference
-from pygpt.config import ModelConfig
+from pygpt import _core, checkpoint, reference
+from pygpt.config import ModelConfig, Rope, RopeScaling
 
 GOLDENS = sorted(path.parent for path in Path(__file__).parents[1].glob("data/parity/*/expected.npz"))
+Tensors = Mapping[str, ArrayLike]
+Compute = Callable[[ModelConfig, Tensors, NDArray[np.int64]], NDArray[Any]]
 UNIT_FLOAT32, UNIT_FLOAT64 = 2.0**-24, 2.0**-53  # the largest relative error of one rounding
 
 
-def rounding_bound(config: ModelConfig, tensors: Mapping[str, ArrayLike], ids: NDArray[np.int64], unit: float) -> float:
-    """How far logits may lie from the exact ones when every step rounds with relative error `unit`.
+def rounding_bound(
+    config: ModelConfig, tensors: Tensors, ids: NDArray[np.int64], unit: float, compute: Compute = reference.forward
+) -> float:
+    """How far what `compute` gives may lie from the exact values when every step rounds with relative error `unit`.
 
     A sum of k products, in whatever order, is the exact sum with each product changed by a relative error of at most
     gamma_k = k unit / (1 - k unit) (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.1).
-    So a forward pass with rounding is an exact one with slightly different weights, and what such a change does to the
-    logits can be measured: every weight is moved by gamma of the longest sum, up or down at random. The errors of exp,
-    tanh and the norms are a few units, the sums over keys and head values are no longer than the longest matrix row
-    here, and true errors grow like sqrt(k) rather than k, so the largest move seen in a few draws is a bound with
-    room to spare, but only by a factor of about the square root of k.
+    So a forward pass with rounding is an exact one with slightly different weights, and what such a change does can be
+    measured: every weight is moved by gamma_k, up or down at random, k being the longest sum. The sums over keys and
+    head values are no longer than k either, and exp, tanh and the norms err by a few units. As true errors grow like
+    the square root of k, the largest move seen in a few draws is a bound with room to spare, about that root.
     """
     longest = max(config.n_embd, config.n_inner, config.n_head * config.head_dim, len(ids))
     gamma = longest * unit / (1.0 - longest * unit)
-    exact = reference.forward(config, tensors, ids)
+    exact = compute(config, tensors, ids)
     rng = np.random.default_rng(0)
     largest = 0.0
     for _ in range(4):
@@ -42,7 +46,7 @@ def rounding_bound(config: ModelConfig, tensors: Mapping[str, ArrayLike], ids: N
         for name in config.tensor_shapes():
             values = np.asarray(tensors[name], np.float64)
             moved[name] = values * (1.0 + gamma * rng.choice((-1.0, 1.0), size=values.shape))
-        largest = max(largest, float(np.abs(reference.forward(config, moved, ids) - exact).max()))
+        largest = max(largest, float(np.abs(compute(config, moved, ids) - exact).max()))
     return largest
 
 
@@ -93,3 +97,67 @@ def test_core_in_bfloat16_equals_reference(name: str) -> None:
     (golden,) = (path for path in GOLDENS if path.name == name)
     difference, bound = core_difference(golden, weights="bfloat16")
     assert difference <= bound
+
+
+BASE = ModelConfig(
+    n_vocab=61,
+    n_ctx=40,
+    n_layer=2,
+    n_embd=36,
+    n_head=6,
+    n_kv_head=3,
+    head_dim=10,
+    n_inner=45,
+    norm="layer_norm",
+    norm_eps=1e-5,
+    activation="gelu",
+    gated_mlp=False,
+    qkv_bias=True,
+    attn_out_bias=False,
+    mlp_bias=True,
+    learned_positions=False,
+    rope=Rope(theta=1000.0, dim=10),
+    attn_scale=0.4,
+)
+# What no golden has; each is one difference from BASE.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "interleaved": {"rope": Rope(theta=1000.0, dim=10, interleaved=True)},
+    "partial": {"rope": Rope(theta=1000.0, dim=4)},
+    "partial interleaved": {"rope": Rope(theta=1000.0, dim=6, interleaved=True)},
+    "scaled partial": {"rope": Rope(theta=1000.0, dim=6, scaling=RopeScaling(kind="linear", factor=2.5))},
+    "no positions": {"rope": None},
+    "both positions": {"learned_positions": True},
+    "gated relu": {"gated_mlp": True, "activation": "relu"},
+    "plain silu": {"activation": "silu"},
+    "rms norm": {"norm": "rms_norm"},
+    "output bias": {"attn_out_bias": True, "qkv_bias": False},
+    "inverse layer": {"attn_scale_by_inverse_layer": True, "n_layer": 3},
+    "one of everything": {"n_vocab": 1, "n_embd": 1, "n_head": 1, "n_kv_head": 1, "n_inner": 1, "norm": "rms_norm"},
+    "head of 2": {"head_dim": 2, "rope": Rope(theta=1000.0, dim=2)},
+    "wide head": {"head_dim": 130, "rope": Rope(theta=1000.0, dim=130), "n_head": 2, "n_kv_head": 1},
+}
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=list(VARIANTS))
+def test_core_equals_reference_for_configs_of_no_family(changes: dict[str, Any]) -> None:
+    config = replace(BASE, **changes)
+    rng = np.random.default_rng(1)
+    tensors = {}
+    for name, shape in config.tensor_shapes().items():
+        values = rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) == 2 else 0.4)
+        tensors[name] = (values + ("norm.weight" in name)).astype(np.float32)  # gains around 1
+    builder = _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
+    for name, values in tensors.items():
+        builder.add(name, values, "float32")
+    engine = builder.build()
+    ids = rng.integers(config.n_vocab, size=config.n_ctx)
+    computes: tuple[tuple[Literal["all", "hidden"], Compute], ...] = (
+        ("all", reference.forward),
+        ("hidden", reference.hidden),
+    )
+    for output, compute in computes:
+        (values,) = engine.forward([(engine.session(), ids.astype(np.int32))], output=output)
+        bound = rounding_bound(config, tensors, ids, UNIT_FLOAT32, compute)
+        assert bound < 1e-2
+        assert np.abs(values - compute(config, tensors, ids)).max() <= bound
