@@ -1,0 +1,56 @@
+#include "base/buffer.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace pygpt {
+
+namespace {
+constexpr std::size_t kLine = 64;
+#if defined(__linux__)
+constexpr std::size_t kHuge = std::size_t{2} << 20;
+#endif
+}  // namespace
+
+Buffer::Buffer(std::size_t bytes) : size_(bytes) {
+    if (bytes == 0) return;
+    if (bytes > std::numeric_limits<std::size_t>::max() / 2) throw std::bad_alloc();
+#if defined(__linux__)
+    if (bytes >= kHuge) {
+        mapped_ = bytes + kHuge;  // room to align the start
+        mapping_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (mapping_ == MAP_FAILED) {
+            mapping_ = nullptr;
+            throw std::bad_alloc();
+        }
+        const auto start = (reinterpret_cast<std::uintptr_t>(mapping_) + kHuge - 1) / kHuge * kHuge;
+        data_ = reinterpret_cast<std::byte*>(start);
+        // A hint: where huge pages are off the buffer works all the same. Whole pages only, or the last one would
+        // cost up to 2 MB that nobody asked for.
+        madvise(data_, bytes / kHuge * kHuge, MADV_HUGEPAGE);
+        return;
+    }
+#endif
+    data_ = static_cast<std::byte*>(std::aligned_alloc(kLine, (bytes + kLine - 1) / kLine * kLine));
+    if (data_ == nullptr) throw std::bad_alloc();
+    std::memset(data_, 0, bytes);
+}
+
+Buffer::~Buffer() {
+#if defined(__linux__)
+    if (mapping_ != nullptr) {
+        munmap(mapping_, mapped_);
+        return;
+    }
+#endif
+    std::free(data_);
+}
+
+}  // namespace pygpt

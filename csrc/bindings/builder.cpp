@@ -1,0 +1,132 @@
+// EngineBuilder.
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <string>
+
+#include "base/error.h"
+#include "bindings/module.h"
+#include "kernels/select.h"
+#include "model/engine.h"
+
+namespace pygpt {
+
+namespace {
+
+// The value that `name` has in a list of (name, value); an unknown name is a ValueError that says what is allowed.
+template <class T>
+T choose(const char* argument, const std::string& name, std::initializer_list<std::pair<const char*, T>> allowed) {
+    std::string names;
+    for (const auto& [key, value] : allowed) {
+        if (name == key) return value;
+        names += (names.empty() ? "'" : ", '") + std::string(key) + "'";
+    }
+    throw InvalidArgument(std::string(argument) + "='" + name + "' is not one of " + names);
+}
+
+// From pygpt.config.ModelConfig, which has checked its own values.
+ModelConfig read_config(const py::object& o) {
+    ModelConfig c;
+    const auto get = [&](const char* name, auto& value) { value = o.attr(name).cast<std::decay_t<decltype(value)>>(); };
+    get("n_vocab", c.n_vocab);
+    get("n_ctx", c.n_ctx);
+    get("n_layer", c.n_layer);
+    get("n_embd", c.n_embd);
+    get("n_head", c.n_head);
+    get("n_kv_head", c.n_kv_head);
+    get("head_dim", c.head_dim);
+    get("n_inner", c.n_inner);
+    get("norm_eps", c.norm_eps);
+    get("gated_mlp", c.gated_mlp);
+    get("qkv_bias", c.qkv_bias);
+    get("attn_out_bias", c.attn_out_bias);
+    get("mlp_bias", c.mlp_bias);
+    get("learned_positions", c.learned_positions);
+    get("tied_head", c.tied_head);
+    c.norm = choose<Norm>("norm", o.attr("norm").cast<std::string>(),
+                          {{"layer_norm", Norm::layer_norm}, {"rms_norm", Norm::rms_norm}});
+    c.activation = choose<Activation>("activation", o.attr("activation").cast<std::string>(),
+                                      {{"gelu", Activation::gelu},
+                                       {"gelu_tanh", Activation::gelu_tanh},
+                                       {"silu", Activation::silu},
+                                       {"relu", Activation::relu}});
+    for (int i = 0; i < c.n_layer; ++i) c.layer_attn_scale.push_back(o.attr("layer_attn_scale")(i).cast<double>());
+    if (const py::object rope = o.attr("rope"); !rope.is_none()) {
+        c.rope_interleaved = rope.attr("interleaved").cast<bool>();
+        c.rope_inv_freq = rope.attr("inv_freq")().cast<std::vector<double>>();
+    }
+    return c;
+}
+
+// A NumPy array of one or two dimensions, in place.
+Plain as_plain(const std::string& name, const py::array& a, const std::string& dtype) {
+    const DType type =
+        choose<DType>("dtype", dtype, {{"float32", DType::f32}, {"float16", DType::f16}, {"bfloat16", DType::bf16}});
+    const char* wanted = type == DType::f32 ? "float32" : type == DType::f16 ? "float16" : "uint16";
+    const auto item = static_cast<py::ssize_t>(size_of(type));
+    if (!a.dtype().equal(py::dtype(wanted))) {
+        throw InvalidArgument("tensor '" + name + "' of dtype " + dtype + " must be an array of " + wanted + ", not " +
+                              py::str(a.dtype()).cast<std::string>());
+    }
+    if (a.ndim() != 1 && a.ndim() != 2) {
+        throw InvalidArgument("tensor '" + name + "' must have 1 or 2 dimensions, not " + std::to_string(a.ndim()));
+    }
+    constexpr py::ssize_t kMost = std::numeric_limits<int>::max();
+    const py::ssize_t cols = a.ndim() == 2 ? a.shape(1) : 1;
+    if (a.shape(0) > kMost || cols > kMost) throw InvalidArgument("tensor '" + name + "' is too large");
+    const py::ssize_t row_stride = a.strides(0), col_stride = a.ndim() == 2 ? a.strides(1) : item;
+    if (row_stride % item != 0 || col_stride % item != 0) {
+        throw InvalidArgument("tensor '" + name + "' has strides that are not whole elements");
+    }
+    return {a.data(), type, static_cast<int>(a.shape(0)), static_cast<int>(cols), row_stride / item, col_stride / item};
+}
+
+class EngineBuilder {
+public:
+    EngineBuilder(const py::object& config, const std::string& weights, const std::string& kv, int threads,
+                  const std::optional<std::string>& isa)
+        : config_(read_config(config)),
+          kernels_(select_kernels(isa.value_or(""))),
+          threads_(threads),
+          kv_(choose<DType>("kv", kv, {{"float32", DType::f32}, {"float16", DType::f16}})),
+          weights_(std::make_unique<WeightsBuilder>(
+              config_, choose<DType>("weights", weights, {{"float32", DType::f32}, {"bfloat16", DType::bf16}}))) {
+        if (threads < 1) throw InvalidArgument("threads must be at least 1, not " + std::to_string(threads));
+    }
+
+    void add(const std::string& name, const py::array& array, const std::string& dtype) {
+        const Plain plain = as_plain(name, array, dtype);
+        const py::gil_scoped_release release;
+        builder().add(name, plain, threads_);
+    }
+
+    std::shared_ptr<Engine> build() {
+        auto weights = builder().finish();
+        weights_.reset();
+        return std::make_shared<Engine>(config_, std::move(weights), kernels_, threads_.count(), kv_);
+    }
+
+private:
+    WeightsBuilder& builder() {
+        if (weights_ == nullptr) throw InvalidArgument("the engine has been built already");
+        return *weights_;
+    }
+
+    ModelConfig config_;
+    const Kernels& kernels_;
+    Threads threads_;
+    DType kv_;
+    std::unique_ptr<WeightsBuilder> weights_;
+};
+
+}  // namespace
+
+void bind_builder(py::module_& m) {
+    py::class_<EngineBuilder>(m, "EngineBuilder")
+        .def(py::init<const py::object&, const std::string&, const std::string&, int, const std::optional<std::string>&>(),
+             py::arg("config"), py::kw_only(), py::arg("weights"), py::arg("kv"), py::arg("threads"), py::arg("isa"))
+        .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"))
+        .def("build", &EngineBuilder::build);
+}
+
+}  // namespace pygpt

@@ -1,0 +1,110 @@
+// Engine.
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include <pybind11/stl.h>
+
+#include "bindings/module.h"
+#include "model/engine.h"
+
+namespace pygpt {
+
+namespace {
+
+using Ids = py::array_t<std::int32_t, py::array::c_style>;
+using Floats = py::array_t<float, py::array::c_style>;
+
+// Stops a forward pass for a cancelled flag or a pending signal. Asking Python takes the interpreter's lock, so that is
+// done every few milliseconds only.
+class StopCheck {
+public:
+    explicit StopCheck(const CancelFlag* flag) : flag_(flag) {}
+
+    void operator()() {
+        if (flag_ != nullptr && flag_->is_set()) throw Cancelled("the computation was cancelled");
+        const auto now = std::chrono::steady_clock::now();
+        if (now - last_ < std::chrono::milliseconds(5)) return;
+        last_ = now;
+        const py::gil_scoped_acquire gil;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    }
+
+private:
+    const CancelFlag* flag_;
+    std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+Output output_named(const std::string& name) {
+    if (name == "last") return Output::last;
+    if (name == "all") return Output::all;
+    if (name == "hidden") return Output::hidden;
+    throw InvalidArgument("output='" + name + "' is not one of 'last', 'all', 'hidden'");
+}
+
+py::list forward(const Engine& engine, const py::sequence& batch, const std::string& output_name, const CancelFlag* cancel) {
+    const Output output = output_named(output_name);
+    std::vector<std::shared_ptr<Session>> sessions;
+    std::vector<Ids> ids;
+    std::vector<SequenceInput> inputs;
+    py::ssize_t rows = 0;
+    for (const py::handle item : batch) {
+        const auto [session, tokens] = item.cast<std::pair<std::shared_ptr<Session>, Ids>>();
+        if (tokens.ndim() != 1) throw InvalidArgument("tokens must have 1 dimension, not " + std::to_string(tokens.ndim()));
+        inputs.push_back({session.get(), {tokens.data(), static_cast<std::size_t>(tokens.size())}});
+        rows += output == Output::last ? 1 : tokens.size();
+        sessions.push_back(session);
+        ids.push_back(tokens);
+    }
+    const py::ssize_t width = engine.output_width(output);
+    engine.check(inputs);  // before memory is allocated by their size
+    Floats result({rows, width});
+    float* data = result.mutable_data();
+    {
+        const py::gil_scoped_release release;
+        StopCheck check(cancel);
+        engine.forward(inputs, output, std::ref(check), data);
+    }
+    py::list out;
+    py::ssize_t row = 0;
+    for (const Ids& tokens : ids) {
+        if (output == Output::last) {
+            out.append(result[py::int_(row++)]);
+        } else {
+            out.append(result[py::slice(row, row + tokens.size(), 1)]);
+            row += tokens.size();
+        }
+    }
+    return out;
+}
+
+Floats log_softmax(const Engine& engine, const Floats& logits) {
+    if (logits.ndim() != 1 && logits.ndim() != 2) throw InvalidArgument("logits must have 1 or 2 dimensions");
+    const py::ssize_t width = logits.shape(logits.ndim() - 1);
+    if (width == 0) throw InvalidArgument("logits must have at least one value in a row");
+    Floats result(std::vector<py::ssize_t>(logits.shape(), logits.shape() + logits.ndim()));
+    const float* from = logits.data();
+    float* to = result.mutable_data();
+    const py::ssize_t size = logits.size();
+    const py::gil_scoped_release release;
+    for (py::ssize_t at = 0; at < size; at += width) engine.kernels().log_softmax(from + at, to + at, width);
+    return result;
+}
+
+}  // namespace
+
+void bind_engine(py::module_& m) {
+    py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine")
+        .def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
+        .def_property_readonly("threads", &Engine::threads)
+        .def_property_readonly("weight_bytes", &Engine::weight_bytes)
+        .def_property_readonly("kv_bytes_per_token", &Engine::kv_bytes_per_token)
+        .def("session", &Engine::session)
+        .def("forward", &forward, py::arg("batch"), py::kw_only(), py::arg("output") = "last",
+             py::arg("cancel") = static_cast<const CancelFlag*>(nullptr))
+        .def("log_softmax", &log_softmax, py::arg("logits"));
+}
+
+}  // namespace pygpt

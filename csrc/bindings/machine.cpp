@@ -1,0 +1,39 @@
+// What `pygpt info` says of the machine and the build.
+#include <pybind11/stl.h>
+
+#include "bindings/module.h"
+#include "cpu/cores.h"
+#include "cpu/features.h"
+#include "kernels/select.h"
+#include "threads/parallel.h"
+
+namespace pygpt {
+
+void bind_machine(py::module_& m) {
+    m.def("cpu_features", [] {
+        py::dict features;
+        for (const auto& [name, present] : detect_cpu().list()) features[py::str(name)] = present;
+        return features;
+    });
+    m.def("isa_names", [] {
+        std::vector<std::string> names;
+        for (const Kernels* k : runnable_kernels()) names.emplace_back(k->name);
+        return names;
+    });
+    m.def(
+        "select_isa", [](const std::optional<std::string>& name) { return select_kernels(name.value_or("")).name; },
+        py::arg("name"));
+    m.def("usable_cores", [] {
+        const UsableCores cores = usable_cores();
+        return std::pair(cores.count, cores.reason);
+    });
+    m.def("build_info", [] {
+        py::dict info;
+        info["version"] = PYGPT_VERSION;
+        info["compiler"] = PYGPT_COMPILER;
+        info["openmp"] = has_openmp() ? "yes" : "no";
+        return info;
+    });
+}
+
+}  // namespace pygpt

@@ -1,0 +1,65 @@
+#include "cpu/features.h"
+
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace pygpt {
+
+std::vector<std::pair<std::string, bool>> CpuFeatures::list() const {
+    return {{"avx2", avx2},         {"fma", fma},           {"f16c", f16c},        {"avx512f", avx512f},
+            {"avx512bw", avx512bw}, {"avx512vl", avx512vl}, {"avx512dq", avx512dq}};
+}
+
+#if defined(__x86_64__)
+
+namespace {
+
+struct Registers {
+    std::uint32_t eax, ebx, ecx, edx;
+};
+
+Registers cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
+    Registers r{};
+    if (!__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx)) return {};
+    return r;
+}
+
+// The register state that the operating system saves (XCR0). Only valid where cpuid reports OSXSAVE.
+std::uint64_t saved_state() {
+    std::uint32_t eax, edx;
+    __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+    return (static_cast<std::uint64_t>(edx) << 32) | eax;
+}
+
+}  // namespace
+
+CpuFeatures detect_cpu() {
+    constexpr std::uint64_t kYmm = 0x6, kZmm = 0xe6;
+    const auto bit = [](std::uint32_t word, int i) { return ((word >> i) & 1u) != 0; };
+    const Registers leaf1 = cpuid(1, 0);
+    if (!bit(leaf1.ecx, 27)) return {};  // OSXSAVE
+    const std::uint64_t state = saved_state();
+    const Registers leaf7 = cpuid(7, 0);
+    const bool ymm = (state & kYmm) == kYmm;
+    const bool zmm = (state & kZmm) == kZmm;
+    CpuFeatures f;
+    f.fma = ymm && bit(leaf1.ecx, 12);
+    f.f16c = ymm && bit(leaf1.ecx, 29);
+    f.avx2 = ymm && bit(leaf7.ebx, 5);
+    f.avx512f = zmm && bit(leaf7.ebx, 16);
+    f.avx512dq = zmm && bit(leaf7.ebx, 17);
+    f.avx512bw = zmm && bit(leaf7.ebx, 30);
+    f.avx512vl = zmm && bit(leaf7.ebx, 31);
+    return f;
+}
+
+#else
+
+CpuFeatures detect_cpu() { return {}; }
+
+#endif
+
+}  // namespace pygpt

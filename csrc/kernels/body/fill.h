@@ -1,0 +1,32 @@
+// One instruction set's table, from the bodies. Included by kernels/isa/ only.
+#pragma once
+
+#include "kernels/body/attention.h"
+#include "kernels/body/linear.h"
+#include "kernels/body/rows.h"
+
+namespace pygpt {
+namespace {
+
+template <class S>
+constexpr Kernels fill_table() {
+    Kernels k{};
+    k.name = S::kName;
+    k.linear_f32 = linear<S, float>;
+    k.linear_bf16 = linear<S, BFloat16>;
+    k.attention_f32 = attention<S, float>;
+    k.attention_f16 = attention<S, Half>;
+    k.layer_norm = layer_norm<S>;
+    k.rms_norm = rms_norm<S>;
+    k.activate = activate<S>;
+    k.activate_gated = activate_gated<S>;
+    k.rope = rope<S>;
+    k.log_softmax = log_softmax<S>;
+    k.exp = exp_row<S>;
+    k.erf = erf_row<S>;
+    k.to_f16 = to_f16<S>;
+    return k;
+}
+
+}  // namespace
+}  // namespace pygpt

@@ -1,0 +1,93 @@
+// exp, erf and the activations over the 16-lane vector S::F32. Error bounds are tested in tests/cpp/test_math.cpp.
+#pragma once
+
+#include "kernels/table.h"
+
+namespace pygpt {
+namespace {
+
+// e^x within 1 ulp; 0 below -86.5, infinity above 88.73. x = n ln 2 + r with n rounded to nearest by adding 1.5 * 2^23, so
+// that n stands in the low bits of the sum; e^r by a minimax polynomial (own fit); 2^n through the exponent field.
+template <class S>
+inline typename S::F32 exp_v(typename S::F32 x) {
+    using V = typename S::F32;
+    const V magic = S::set1(12582912.0f);
+    const V clamped = S::min(S::set1(89.0f), x);  // this order keeps a NaN
+    const V shifted = S::fma(clamped, S::set1(0x1.715476p+0f), magic);
+    const V n = S::sub(shifted, magic);
+    V r = S::fma(n, S::set1(-0x1.62e400p-1f), clamped);
+    r = S::fma(n, S::set1(-0x1.7f7d1cp-20f), r);
+    V p = S::set1(0x1.6a2430p-10f);
+    p = S::fma(p, r, S::set1(0x1.1239e4p-7f));
+    p = S::fma(p, r, S::set1(0x1.5558f2p-5f));
+    p = S::fma(p, r, S::set1(0x1.555492p-3f));
+    p = S::fma(p, r, S::set1(0x1.fffffcp-2f));
+    p = S::fma(S::mul(r, r), p, r);
+    p = S::add(p, S::set1(1.0f));
+    // 2^(n - 1) * 2, since 2^128 has no exponent field of its own.
+    const V y = S::mul(S::add_exponent(p, S::sub(shifted, S::set1(1.0f))), S::set1(2.0f));
+    return S::select_less(x, S::set1(-86.5f), S::zero(), y);
+}
+
+// erf(x) within 3 ulp: x P(x^2) up to 1, beyond it 1 - exp(Q(|x|)) with Q near log(erfc) (own minimax fits).
+template <class S>
+inline typename S::F32 erf_v(typename S::F32 x) {
+    using V = typename S::F32;
+    const V t = S::mul(x, x);
+    V p = S::set1(-0x1.438568p-17f);
+    p = S::fma(p, t, S::set1(0x1.d8273ap-14f));
+    p = S::fma(p, t, S::set1(-0x1.bcbebap-11f));
+    p = S::fma(p, t, S::set1(0x1.5628f0p-8f));
+    p = S::fma(p, t, S::set1(-0x1.b829a8p-6f));
+    p = S::fma(p, t, S::set1(0x1.ce2f08p-4f));
+    p = S::fma(p, t, S::set1(-0x1.812746p-2f));
+    p = S::fma(p, t, S::set1(0x1.20dd76p+0f));
+    p = S::mul(p, x);
+    const V a = S::abs(x);
+    const V b = S::min(S::set1(4.0f), a);  // erf(4) rounds to 1
+    V q = S::set1(-0x1.6c06a2p-16f);
+    q = S::fma(q, b, S::set1(0x1.ceeafap-12f));
+    q = S::fma(q, b, S::set1(-0x1.1398fcp-8f));
+    q = S::fma(q, b, S::set1(0x1.9d0bd6p-6f));
+    q = S::fma(q, b, S::set1(-0x1.bc18d0p-4f));
+    q = S::fma(q, b, S::set1(-0x1.4434f0p-1f));
+    q = S::fma(q, b, S::set1(-0x1.212c2cp+0f));
+    q = S::fma(q, b, S::set1(0x1.8b3ecep-13f));
+    const V far = S::copy_sign(S::sub(S::set1(1.0f), exp_v<S>(q)), x);
+    return S::select_less(a, S::set1(1.0f), p, far);
+}
+
+// x / (1 + e^-x).
+template <class S>
+inline typename S::F32 silu_v(typename S::F32 x) {
+    const auto one = S::set1(1.0f);
+    return S::div(x, S::add(one, exp_v<S>(S::sub(S::zero(), x))));
+}
+
+// x Phi(x) (Hendrycks and Gimpel 2016, arXiv:1606.08415).
+template <class S>
+inline typename S::F32 gelu_v(typename S::F32 x) {
+    const auto e = erf_v<S>(S::mul(x, S::set1(0x1.6a09e6p-1f)));
+    return S::mul(S::mul(x, S::set1(0.5f)), S::add(S::set1(1.0f), e));
+}
+
+// The same paper's approximation x / 2 (1 + tanh u), u = sqrt(2 / pi) (x + 0.044715 x^3), written as x / (1 + e^-2u),
+// which loses no digits where tanh is near -1.
+template <class S>
+inline typename S::F32 gelu_tanh_v(typename S::F32 x) {
+    using V = typename S::F32;
+    const V cube = S::mul(S::mul(x, x), S::set1(-2.0f * 0.7978845608f * 0.044715f));
+    const V minus_2u = S::mul(x, S::add(cube, S::set1(-2.0f * 0.7978845608f)));
+    return S::div(x, S::add(S::set1(1.0f), exp_v<S>(minus_2u)));
+}
+
+template <class S, Activation f>
+inline typename S::F32 activate_v(typename S::F32 x) {
+    if constexpr (f == Activation::gelu) return gelu_v<S>(x);
+    if constexpr (f == Activation::gelu_tanh) return gelu_tanh_v<S>(x);
+    if constexpr (f == Activation::silu) return silu_v<S>(x);
+    if constexpr (f == Activation::relu) return S::max(x, S::zero());
+}
+
+}  // namespace
+}  // namespace pygpt

@@ -1,0 +1,186 @@
+// Bodies of the operations on rows: norms, activations, rotary embedding, log-softmax.
+#pragma once
+
+#include "kernels/body/math.h"
+#include "kernels/table.h"
+
+namespace pygpt {
+namespace {
+
+// f(offset, lanes) for each 16 values of n, the last of them with fewer lanes.
+template <class F>
+inline void for_each_16(std::ptrdiff_t n, F f) {
+    std::ptrdiff_t i = 0;
+    for (; i + 16 <= n; i += 16) f(i, 16);
+    if (i < n) f(i, static_cast<int>(n - i));
+}
+
+// y = f(x), n values.
+template <class S, class F>
+inline void map(const float* x, float* y, std::ptrdiff_t n, F f) {
+    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        if (lanes == 16) {
+            S::store(y + i, f(S::load(x + i)));
+        } else {
+            S::store_n(y + i, f(S::load_n(x + i, lanes)), lanes);
+        }
+    });
+}
+
+// The sum of f(x[i]) over n values; f(0) must be 0, which is what the lanes beyond them hold.
+template <class S, class F>
+inline float sum_of(const float* x, std::ptrdiff_t n, F f) {
+    auto sum = S::zero();
+    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        sum = S::add(sum, f(lanes == 16 ? S::load(x + i) : S::load_n(x + i, lanes)));
+    });
+    return S::reduce_add(sum);
+}
+
+template <class S>
+void layer_norm(const NormArgs& a) {
+    const float n = static_cast<float>(a.n);
+    for (int row = 0; row < a.rows; ++row) {
+        const float* x = a.x + row * a.ldx;
+        float* y = a.y + row * a.ldy;
+        const float mean = sum_of<S>(x, a.n, [](auto v) { return v; }) / n;
+        const auto m = S::set1(mean);
+        auto squares = S::zero();
+        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+            const auto d = S::first_n(S::sub(S::load_n(x + i, lanes), m), lanes, S::zero());
+            squares = S::fma(d, d, squares);
+        });
+        const auto scale = S::set1(1.0f / __builtin_sqrtf(S::reduce_add(squares) / n + a.eps));
+        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+            const auto d = S::mul(S::sub(S::load_n(x + i, lanes), m), scale);
+            S::store_n(y + i, S::fma(d, S::load_n(a.weight + i, lanes), S::load_n(a.bias + i, lanes)), lanes);
+        });
+    }
+}
+
+template <class S>
+void rms_norm(const NormArgs& a) {
+    for (int row = 0; row < a.rows; ++row) {
+        const float* x = a.x + row * a.ldx;
+        float* y = a.y + row * a.ldy;
+        const float squares = sum_of<S>(x, a.n, [](auto v) { return S::mul(v, v); });
+        const auto scale = S::set1(1.0f / __builtin_sqrtf(squares / static_cast<float>(a.n) + a.eps));
+        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+            S::store_n(y + i, S::mul(S::mul(S::load_n(x + i, lanes), scale), S::load_n(a.weight + i, lanes)), lanes);
+        });
+    }
+}
+
+template <class S, Activation f>
+void activate_by(float* x, std::ptrdiff_t n) {
+    map<S>(x, x, n, [](auto v) { return activate_v<S, f>(v); });
+}
+
+template <class S>
+void activate(Activation f, float* x, std::ptrdiff_t n) {
+    switch (f) {
+        case Activation::gelu: return activate_by<S, Activation::gelu>(x, n);
+        case Activation::gelu_tanh: return activate_by<S, Activation::gelu_tanh>(x, n);
+        case Activation::silu: return activate_by<S, Activation::silu>(x, n);
+        case Activation::relu: return activate_by<S, Activation::relu>(x, n);
+    }
+}
+
+template <class S, Activation f>
+void activate_gated_by(const float* x, float* y, std::ptrdiff_t n) {
+    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        const auto gate = activate_v<S, f>(S::load(x + 2 * i));
+        S::store_n(y + i, S::mul(gate, S::load(x + 2 * i + 16)), lanes);
+    });
+}
+
+template <class S>
+void activate_gated(Activation f, const float* x, float* y, std::ptrdiff_t n) {
+    switch (f) {
+        case Activation::gelu: return activate_gated_by<S, Activation::gelu>(x, y, n);
+        case Activation::gelu_tanh: return activate_gated_by<S, Activation::gelu_tanh>(x, y, n);
+        case Activation::silu: return activate_gated_by<S, Activation::silu>(x, y, n);
+        case Activation::relu: return activate_gated_by<S, Activation::relu>(x, y, n);
+    }
+}
+
+// Pairs of values turn by their angle. Written on single floats: a few hundred per token, and without contraction the
+// compiler's own vectors give the same bits.
+template <class S>
+void rope(const RopeArgs& a) {
+    const int half = a.dim / 2;
+    const int next = a.interleaved ? 1 : half;
+    const int step = a.interleaved ? 2 : 1;
+    for (int head = 0; head < a.n_heads; ++head) {
+        float* x = a.x + static_cast<std::ptrdiff_t>(head) * a.head_dim;
+        for (int i = 0; i < half; ++i) {
+            const float u = x[i * step], v = x[i * step + next];
+            x[i * step] = u * a.cos[i] - v * a.sin[i];
+            x[i * step + next] = v * a.cos[i] + u * a.sin[i];
+        }
+    }
+}
+
+template <class S>
+void exp_row(const float* x, float* y, std::ptrdiff_t n) {
+    map<S>(x, y, n, [](auto v) { return exp_v<S>(v); });
+}
+
+template <class S>
+void erf_row(const float* x, float* y, std::ptrdiff_t n) {
+    map<S>(x, y, n, [](auto v) { return erf_v<S>(v); });
+}
+
+// The logarithm of one number in double precision: the compiler's own library differs between machines. x is positive and
+// finite: m 2^e with m in [sqrt(1/2), sqrt(2)), ln m by the series of 2 artanh((m - 1) / (m + 1)).
+inline double log_of(double x) {
+    unsigned long long bits;
+    __builtin_memcpy(&bits, &x, 8);
+    int e = static_cast<int>(bits >> 52) - 1023;
+    bits = (bits & 0xfffffffffffffull) | 0x3ff0000000000000ull;
+    double m;
+    __builtin_memcpy(&m, &bits, 8);
+    if (m > 1.4142135623730951) {
+        m *= 0.5;
+        ++e;
+    }
+    const double t = (m - 1.0) / (m + 1.0), t2 = t * t;
+    double series = 0.0;
+    for (int i = 21; i >= 1; i -= 2) series = series * t2 + 1.0 / i;
+    return 2.0 * t * series + e * 0.693147180559945309417;
+}
+
+template <class S>
+void log_softmax(const float* x, float* y, std::ptrdiff_t n) {
+    const auto lowest = S::set1(-__builtin_inff());
+    auto top = lowest;
+    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        top = S::max(top, S::first_n(S::load_n(x + i, lanes), lanes, lowest));
+    });
+    const float maximum = S::reduce_max(top);
+    const auto m = S::set1(maximum);
+    auto sum = S::zero();
+    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        sum = S::add(sum, S::first_n(exp_v<S>(S::sub(S::load_n(x + i, lanes), m)), lanes, S::zero()));
+    });
+    const auto log_sum = S::set1(static_cast<float>(log_of(static_cast<double>(S::reduce_add(sum)))));
+    map<S>(x, y, n, [&](auto v) { return S::sub(S::sub(v, m), log_sum); });
+}
+
+template <class S>
+void to_f16(const float* x, Half* y, std::ptrdiff_t n) {
+    const auto most = S::set1(65504.0f), least = S::set1(-65504.0f);
+    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        const auto v = S::max(least, S::min(most, S::load_n(x + i, lanes)));  // this order keeps a NaN
+        if (lanes == 16) {
+            S::store(y + i, v);
+        } else {
+            Half h[16];
+            S::store(h, v);
+            for (int j = 0; j < lanes; ++j) y[i + j] = h[j];
+        }
+    });
+}
+
+}  // namespace
+}  // namespace pygpt

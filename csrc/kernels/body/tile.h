@@ -1,0 +1,112 @@
+// The register tile that every product is made of: a few rows times a few packed panels of 16 columns.
+#pragma once
+
+#include <cstddef>
+
+#include "base/dtype.h"
+
+namespace pygpt {
+namespace {
+
+// Panels that a tile of `rows` rows takes at once: as many accumulators as registers allow without spilling, beside one
+// broadcast value and the weights in flight; with one row, enough chains and memory streams to hide their latency.
+template <class S, int rows>
+constexpr int tile_panels() {
+    if constexpr (S::kRegisters >= 32) return rows <= 3 ? 8 : rows <= 6 ? 4 : 2;
+    if constexpr (S::kRegisters >= 16) return rows <= 2 ? 4 : 2;
+    return rows <= 1 ? 4 : rows <= 3 ? 2 : 1;
+}
+
+// Rows that a tile takes at most.
+template <class S>
+constexpr int tile_rows() {
+    return S::kRegisters >= 32 ? 12 : 6;
+}
+
+// How far ahead of its loads a stream of weights is fetched into the cache, in bytes.
+constexpr int kPrefetchBytes = 2048;
+
+// The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride elements.
+// stream: the panels come from memory rather than from the cache.
+template <class T, bool stream>
+struct Product {
+    const float* a;
+    std::ptrdiff_t lda;
+    int k;
+    const T* b;
+    std::ptrdiff_t panel_stride;
+};
+
+// end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for all
+// rows and the panels first ... first + panels - 1.
+template <class S, int rows, int panels, class T, bool stream, class Begin, class End>
+inline __attribute__((always_inline)) void tile(const Product<T, stream>& m, int first, Begin begin, End end) {
+    using V = typename S::F32;
+    const float* a = m.a;
+    const std::ptrdiff_t lda = m.lda, panel_stride = m.panel_stride;
+    const T* b = m.b + first * panel_stride;
+    V acc[rows][panels];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) acc[r][p] = begin(r, first + p);
+    }
+    for (int i = 0; i < m.k; ++i) {
+        V w[panels];
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) {
+            const T* at = b + p * panel_stride + i * 16;
+            if constexpr (stream) __builtin_prefetch(reinterpret_cast<const char*>(at) + kPrefetchBytes);
+            w[p] = S::load(at);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+            const V x = S::set1(a[r * lda + i]);
+#pragma GCC unroll 16
+            for (int p = 0; p < panels; ++p) acc[r][p] = S::fma(x, w[p], acc[r][p]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) end(r, first + p, acc[r][p]);
+    }
+}
+
+// The panels first ... n_panels - 1 for `rows` rows, as wide as possible first.
+template <class S, int rows, int width, class T, bool stream, class Begin, class End>
+inline void tile_row(const Product<T, stream>& m, int first, int n_panels, Begin begin, End end) {
+    for (; first + width <= n_panels; first += width) tile<S, rows, width>(m, first, begin, end);
+    if constexpr (width > 1) {
+        if (first < n_panels) tile_row<S, rows, width / 2>(m, first, n_panels, begin, end);
+    }
+}
+
+// tile_row for a number of rows known only at run time, at most `rows`.
+template <class S, int rows, class T, bool stream, class Begin, class End>
+inline void tile_row_of(int n_rows, const Product<T, stream>& m, int n_panels, Begin begin, End end) {
+    if (n_rows == rows) {
+        tile_row<S, rows, tile_panels<S, rows>()>(m, 0, n_panels, begin, end);
+    } else if constexpr (rows > 1) {
+        tile_row_of<S, rows - 1>(n_rows, m, n_panels, begin, end);
+    }
+}
+
+// The whole product: any number of rows, cut into tiles of nearly equal height. begin and end as in tile().
+template <class S, class T, bool stream, class Begin, class End>
+inline void block_product(const Product<T, stream>& m, int n_rows, int n_panels, Begin begin, End end) {
+    constexpr int most = tile_rows<S>();
+    const int blocks = (n_rows + most - 1) / most;
+    for (int i = 0; i < blocks; ++i) {
+        const int from = static_cast<int>(static_cast<long long>(n_rows) * i / blocks);
+        const int to = static_cast<int>(static_cast<long long>(n_rows) * (i + 1) / blocks);
+        Product<T, stream> part = m;
+        part.a += from * m.lda;
+        tile_row_of<S, most>(
+            to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
+            [&](int r, int p, typename S::F32 sum) { end(from + r, p, sum); });
+    }
+}
+
+}  // namespace
+}  // namespace pygpt

@@ -1,0 +1,71 @@
+// struct Kernels: one constant table of functions for each instruction set. The same inputs give the same bits in all.
+//
+// A kernel gets pointers, sizes and strides, and only computes. Row strides are in elements; rows must not overlap.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "kernels/attention.h"
+#include "kernels/linear.h"
+
+namespace pygpt {
+
+enum class Activation : std::uint8_t { gelu, gelu_tanh, silu, relu };
+
+struct NormArgs {
+    const float* x;       // (rows, n), row stride ldx
+    std::ptrdiff_t ldx;
+    float* y;             // (rows, n), row stride ldy
+    std::ptrdiff_t ldy;
+    int rows;
+    int n;
+    const float* weight;  // (n,)
+    const float* bias;    // (n,); layer_norm only
+    float eps;
+};
+
+struct RopeArgs {
+    float* x;             // (n_heads, head_dim) of one token, row stride head_dim; rotated in place
+    int n_heads;
+    int head_dim;
+    int dim;              // the first `dim` values of each head turn; even
+    bool interleaved;     // pairs (0, 1), (2, 3), ... instead of (0, dim / 2), (1, dim / 2 + 1), ...
+    const float* cos;     // (dim / 2,) of the token's position
+    const float* sin;
+};
+
+struct Kernels {
+    const char* name;
+
+    void (*linear_f32)(const LinearArgs&);
+    void (*linear_bf16)(const LinearArgs&);
+
+    void (*attention_f32)(const AttentionArgs&);
+    void (*attention_f16)(const AttentionArgs&);
+
+    // (x - mean) / sqrt(variance + eps) * weight + bias (Ba et al. 2016, arXiv:1607.06450).
+    void (*layer_norm)(const NormArgs&);
+    // x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, arXiv:1910.07467).
+    void (*rms_norm)(const NormArgs&);
+
+    // x = f(x), n values.
+    void (*activate)(Activation f, float* x, std::ptrdiff_t n);
+    // y[16 p + i] = f(x[32 p + i]) * x[32 p + 16 + i]: a gate and the values it gates, interleaved in panels of 16.
+    // Writes n values; reads 32 for every 16 of them, rounded up.
+    void (*activate_gated)(Activation f, const float* x, float* y, std::ptrdiff_t n);
+
+    void (*rope)(const RopeArgs&);
+
+    // y = x - log(sum(exp(x))), n >= 1 values; y may be x.
+    void (*log_softmax)(const float* x, float* y, std::ptrdiff_t n);
+    // y = exp(x); results below 2^-125 become 0.
+    void (*exp)(const float* x, float* y, std::ptrdiff_t n);
+    // erf(x); the activations' building block, in the table for its own test.
+    void (*erf)(const float* x, float* y, std::ptrdiff_t n);
+    // Round to nearest even; values beyond the largest float16 become it, so that a cache never holds an infinity.
+    void (*to_f16)(const float* x, Half* y, std::ptrdiff_t n);
+};
+
+}  // namespace pygpt

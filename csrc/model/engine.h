@@ -1,0 +1,92 @@
+// Engine: an immutable model that runs steps for any number of sequences, from any number of threads.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "kernels/table.h"
+#include "model/config.h"
+#include "model/kv_cache.h"
+#include "model/weights.h"
+#include "model/workspace.h"
+#include "threads/parallel.h"
+
+namespace pygpt {
+
+class Engine;
+
+// The cache of one sequence, used by one caller at a time.
+class Session {
+public:
+    explicit Session(std::shared_ptr<const Engine> engine);
+
+    int length() const { return cache_.length(); }
+    std::shared_ptr<Session> fork() const;
+    // Forgets the positions from `length` on. InvalidArgument unless 0 <= length <= length().
+    void truncate(int length);
+
+private:
+    friend class Engine;
+    friend class SessionLock;
+    Session(const Session& other) : engine_(other.engine_), cache_(other.cache_.fork()) {}
+
+    std::shared_ptr<const Engine> engine_;
+    KvCache cache_;
+    mutable std::atomic<bool> busy_{false};
+};
+
+enum class Output : std::uint8_t {
+    last,    // logits of each sequence's last new token
+    all,     // logits of every new token
+    hidden,  // states after the final norm of every new token
+};
+
+struct SequenceInput {
+    Session* session;
+    std::span<const int> tokens;
+};
+
+class Engine : public std::enable_shared_from_this<Engine> {
+public:
+    Engine(ModelConfig config, Weights weights, const Kernels& kernels, int threads, DType kv);
+
+    const ModelConfig& config() const { return config_; }
+    const Kernels& kernels() const { return kernels_; }
+    int threads() const { return threads_.count(); }
+    std::size_t weight_bytes() const { return weights_.bytes(); }
+    std::size_t kv_bytes_per_token() const { return layout_.page_bytes() / kPagePositions; }
+
+    std::shared_ptr<Session> session() const { return std::make_shared<Session>(shared_from_this()); }
+
+    // Throws what forward() would for these arguments.
+    void check(std::span<const SequenceInput> batch) const;
+
+    // Floats that forward() writes for each sequence: rows x width.
+    int output_width(Output output) const { return output == Output::hidden ? config_.n_embd : config_.n_vocab; }
+
+    // Appends each sequence's tokens to its session and writes the outputs, sequence after sequence. `stop` is called
+    // before each layer and may throw; all sessions are then as they were. InvalidArgument: no sequence or no tokens, a
+    // token outside the vocabulary, a session twice, of another engine or in use. ContextOverflow.
+    void forward(std::span<const SequenceInput> batch, Output output, const std::function<void()>& stop, float* out) const;
+
+private:
+    std::unique_ptr<Workspace> take_workspace(int rows) const;
+
+    const ModelConfig config_;
+    const Weights weights_;
+    const Kernels& kernels_;
+    const Threads threads_;
+    const PageLayout layout_;
+    const std::shared_ptr<PagePool> pool_;
+    // Workspaces not in use by a step.
+    mutable std::mutex mutex_;
+    mutable std::vector<std::unique_ptr<Workspace>> idle_;
+
+    friend class Session;
+};
+
+}  // namespace pygpt

@@ -1,0 +1,153 @@
+#include "model/forward.h"
+
+#include <algorithm>
+
+#include "ops/linear.h"
+#include "ops/rotary.h"
+#include "threads/parallel.h"
+
+namespace pygpt {
+
+namespace {
+
+// Rows a task takes where every row costs little.
+constexpr int kRowsPerTask = 16;
+
+// body(row) for each row, on all threads if there are many.
+template <class F>
+void for_rows(const Threads& threads, int rows, F body) {
+    threads.parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int task, int) {
+        for (int row = task * kRowsPerTask; row < std::min(rows, (task + 1) * kRowsPerTask); ++row) body(row);
+    });
+}
+
+const float* data_or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
+
+void norm_row(const Model& m, const NormWeights& w, const float* x, float* y) {
+    const NormArgs args{x, 0, y, 0, 1, m.config.n_embd, w.weight.data(), data_or_null(w.bias), m.config.norm_eps};
+    (m.config.norm == Norm::layer_norm ? m.kernels.layer_norm : m.kernels.rms_norm)(args);
+}
+
+void norm(const Model& m, const NormWeights& w, int rows, Workspace& ws) {
+    for_rows(m.threads, rows, [&](int row) { norm_row(m, w, ws.x.row(row), ws.normed.row(row)); });
+}
+
+void project(const Model& m, const Linear& l, int rows, const Activations& x, const Activations& y, bool add_to_y,
+             const std::function<void(const LinearPart&)>& after = nullptr) {
+    linear(m.kernels, m.threads, {l.weight, data_or_null(l.bias), x.data, x.stride, rows, y.data, y.stride, add_to_y}, after);
+}
+
+void embed(const Model& m, const Step& step, Workspace& ws) {
+    const ModelConfig& c = m.config;
+    for_rows(m.threads, step.rows(), [&](int row) {
+        const auto at = static_cast<std::size_t>(row);
+        float* x = ws.x.row(row);
+        m.weights.embed.read_row(step.tokens[at], x);
+        if (c.learned_positions) {
+            const float* position = m.weights.positions.data() + static_cast<std::ptrdiff_t>(step.positions[at]) * c.n_embd;
+            for (int i = 0; i < c.n_embd; ++i) x[i] += position[i];
+        }
+        if (!c.rope_inv_freq.empty()) {
+            rotary_table(step.positions[at], c.rope_inv_freq, ws.cos.row(row), ws.sin.row(row));
+        }
+    });
+}
+
+// One head's key and value of one position into its page.
+template <class T>
+void store_head(const PageLayout& layout, int slot, const T* key, const T* value, T* keys, T* values) {
+    for (int d = 0; d < layout.head_dim(); ++d) {
+        keys[layout.key_at(slot, d)] = key[d];
+        values[PageLayout::value_at(slot, d)] = value[d];
+    }
+}
+
+// Rotates a row's queries and keys, and stores its keys and values.
+void rotate_and_store(const Model& m, const Step& step, const AttentionSequence& s, int row, int layer, Workspace& ws) {
+    const ModelConfig& c = m.config;
+    float* q = ws.qkv.row(row);
+    float* k = q + c.q_width();
+    float* v = k + c.kv_width();
+    if (!c.rope_inv_freq.empty()) {
+        const int dim = static_cast<int>(c.rope_inv_freq.size()) * 2;
+        const float *cos = ws.cos.row(row), *sin = ws.sin.row(row);
+        m.kernels.rope({q, c.n_head, c.head_dim, dim, c.rope_interleaved, cos, sin});
+        m.kernels.rope({k, c.n_kv_head, c.head_dim, dim, c.rope_interleaved, cos, sin});
+    }
+    const int position = step.positions[static_cast<std::size_t>(row)];
+    std::byte* page = s.pages[static_cast<std::size_t>(position / kPagePositions)];
+    const int slot = position % kPagePositions;
+    std::vector<Half> halves;
+    if (m.layout.dtype() == DType::f16) {
+        halves.resize(static_cast<std::size_t>(2 * c.kv_width()));
+        m.kernels.to_f16(k, halves.data(), 2 * c.kv_width());
+    }
+    for (int head = 0; head < c.n_kv_head; ++head) {
+        std::byte* keys = page + m.layout.keys(layer, head);
+        std::byte* values = page + m.layout.values(layer, head);
+        const int at = head * c.head_dim;
+        if (halves.empty()) {
+            store_head(m.layout, slot, k + at, v + at, reinterpret_cast<float*>(keys), reinterpret_cast<float*>(values));
+        } else {
+            store_head(m.layout, slot, halves.data() + at, halves.data() + c.kv_width() + at,
+                       reinterpret_cast<Half*>(keys), reinterpret_cast<Half*>(values));
+        }
+    }
+}
+
+void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
+    const ModelConfig& c = m.config;
+    for (const AttentionSequence& s : step.sequences) {
+        for_rows(m.threads, s.n_rows, [&](int i) { rotate_and_store(m, step, s, s.first_row + i, layer, ws); });
+    }
+    attention(m.kernels, m.threads,
+              {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
+               m.layout.values(layer, 0), m.layout.keys(0, 1), static_cast<float>(c.layer_attn_scale[static_cast<std::size_t>(layer)]),
+               ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
+}
+
+void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
+    const ModelConfig& c = m.config;
+    project(m, b.up, rows, ws.normed, ws.up, false, [&](const LinearPart& part) {
+        const int from = part.panel_begin * 16, to = std::min(part.panel_end * 16, c.up_width());
+        for (int row = part.row_begin; row < part.row_end; ++row) {
+            if (c.gated_mlp) {
+                const int n = std::min(to / 2, c.n_inner) - from / 2;
+                m.kernels.activate_gated(c.activation, ws.up.row(row) + from, ws.gated.row(row) + from / 2, n);
+            } else {
+                m.kernels.activate(c.activation, ws.up.row(row) + from, to - from);
+            }
+        }
+    });
+    project(m, b.down, rows, c.gated_mlp ? ws.gated : ws.up, ws.x, true);
+}
+
+}  // namespace
+
+void run_blocks(const Model& m, const Step& step, Workspace& ws, const std::function<void()>& stop) {
+    const int rows = step.rows();
+    embed(m, step, ws);
+    for (int layer = 0; layer < m.config.n_layer; ++layer) {
+        stop();
+        const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
+        norm(m, b.attn_norm, rows, ws);
+        project(m, b.qkv, rows, ws.normed, ws.qkv, false);
+        attend(m, step, layer, ws);
+        project(m, b.attn_out, rows, ws.attended, ws.x, true);
+        norm(m, b.mlp_norm, rows, ws);
+        mlp(m, b, rows, ws);
+    }
+}
+
+void final_norm(const Model& m, std::span<const int> rows, Workspace& ws) {
+    for_rows(m.threads, static_cast<int>(rows.size()), [&](int i) {
+        norm_row(m, m.weights.norm, ws.x.row(rows[static_cast<std::size_t>(i)]), ws.normed.row(i));
+    });
+}
+
+void head(const Model& m, int rows, const Workspace& ws, float* logits) {
+    const PackedMatrix& w = m.weights.head_matrix();
+    linear(m.kernels, m.threads, {w, nullptr, ws.normed.data, ws.normed.stride, rows, logits, w.n()});
+}
+
+}  // namespace pygpt

@@ -1,0 +1,46 @@
+// The transformer's forward pass: one block loop for every family.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "model/config.h"
+#include "model/kv_cache.h"
+#include "model/weights.h"
+#include "model/workspace.h"
+#include "ops/attention.h"
+
+namespace pygpt {
+
+class Threads;
+
+// What a step reads; all of it immutable.
+struct Model {
+    const ModelConfig& config;
+    const Weights& weights;
+    const Kernels& kernels;
+    const Threads& threads;
+    const PageLayout& layout;
+};
+
+// The new tokens of one step, sequence by sequence.
+struct Step {
+    std::vector<int> tokens;
+    std::vector<int> positions;
+    std::vector<AttentionSequence> sequences;
+
+    int rows() const { return static_cast<int>(tokens.size()); }
+};
+
+// Runs all blocks, writes the tokens' keys and values into their pages and leaves the residual stream in ws.x.
+// `stop` is called before each layer and may throw.
+void run_blocks(const Model& model, const Step& step, Workspace& ws, const std::function<void()>& stop);
+
+// ws.normed[i] = final norm of ws.x[rows[i]].
+void final_norm(const Model& model, std::span<const int> rows, Workspace& ws);
+
+// logits (rows, n_vocab) of the first `rows` rows of ws.normed.
+void head(const Model& model, int rows, const Workspace& ws, float* logits);
+
+}  // namespace pygpt

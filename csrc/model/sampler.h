@@ -1,0 +1,38 @@
+// Draws the next token from logits.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "kernels/table.h"
+
+namespace pygpt {
+
+struct SamplerOptions {
+    double temperature = 1.0;  // 0: the most likely token, the lowest id of equals
+    std::optional<int> top_k;
+    std::optional<double> top_p;
+    std::optional<double> min_p;
+    double repetition_penalty = 1.0;
+    std::uint64_t seed = 0;
+};
+
+// 64 random bits for a counter: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+std::uint64_t philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high);
+
+class Sampler {
+public:
+    explicit Sampler(const SamplerOptions& options) : options_(options) {}
+
+    // One token id. In this order: repetition penalty (Keskar et al. 2019, arXiv:1909.05858) on the ids in `history`,
+    // temperature, top-k, top-p (Holtzman et al. 2020, arXiv:1904.09751; keeps the token that crosses p), min-p
+    // (Nguyen et al. 2024, arXiv:2407.01082). The draw depends on (seed, sequence, position) alone.
+    int draw(const Kernels& kernels, std::span<const float> logits, std::span<const std::int32_t> history,
+             std::uint64_t sequence, std::uint64_t position) const;
+
+private:
+    SamplerOptions options_;
+};
+
+}  // namespace pygpt

@@ -1,0 +1,139 @@
+#include "model/weights.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace pygpt {
+
+namespace {
+
+std::string shape_text(int rows, int cols) {
+    return cols == 1 ? "(" + std::to_string(rows) + ",)" : "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
+}
+
+Linear make_linear(int n, int k, bool bias, DType dtype) {
+    Linear linear{PackedMatrix(n, k, dtype), {}};
+    if (bias) linear.bias.resize(static_cast<std::size_t>(n + 15) / 16 * 16);
+    return linear;
+}
+
+}  // namespace
+
+std::size_t Weights::bytes() const {
+    std::size_t floats = positions.size() + norm.weight.size() + norm.bias.size();
+    std::size_t packed = embed.bytes() + head.bytes();
+    for (const Block& b : blocks) {
+        for (const NormWeights* n : {&b.attn_norm, &b.mlp_norm}) floats += n->weight.size() + n->bias.size();
+        for (const Linear* l : {&b.qkv, &b.attn_out, &b.up, &b.down}) {
+            packed += l->weight.bytes();
+            floats += l->bias.size();
+        }
+    }
+    return packed + floats * sizeof(float);
+}
+
+WeightsBuilder::WeightsBuilder(const ModelConfig& config, DType dtype) : config_(config), dtype_(dtype) {
+    const auto size = [](int a) { return static_cast<std::size_t>(a); };
+    weights_.embed = PackedMatrix(config_.n_vocab, config_.n_embd, dtype_);
+    add_matrix("embed.weight", weights_.embed, config_.n_vocab, {});
+    if (config_.learned_positions) {
+        weights_.positions.resize(size(config_.n_ctx) * size(config_.n_embd));
+        add_vector("pos.weight", weights_.positions.data(), config_.n_ctx, config_.n_embd);
+    }
+    weights_.blocks.resize(size(config_.n_layer));
+    for (int i = 0; i < config_.n_layer; ++i) add_block("blocks." + std::to_string(i), weights_.blocks[size(i)]);
+    add_norm("norm", weights_.norm);
+    if (!config_.tied_head) {
+        weights_.head = PackedMatrix(config_.n_vocab, config_.n_embd, dtype_);
+        add_matrix("head.weight", weights_.head, config_.n_vocab, {});
+    }
+}
+
+void WeightsBuilder::add_block(const std::string& name, Block& b) {
+    const int q = config_.q_width(), kv = config_.kv_width(), embd = config_.n_embd, inner = config_.n_inner;
+    add_norm(name + ".attn_norm", b.attn_norm);
+    b.qkv = make_linear(config_.qkv_width(), embd, config_.qkv_bias, dtype_);
+    const auto add_part = [&](const std::string& part, int rows, int first) {
+        add_matrix(name + part + ".weight", b.qkv.weight, rows, {first, 16});
+        if (config_.qkv_bias) add_vector(name + part + ".bias", b.qkv.bias.data() + first, rows, 1);
+    };
+    add_part(".attn.q", q, 0);
+    add_part(".attn.k", kv, q);
+    add_part(".attn.v", kv, q + kv);
+    b.attn_out = make_linear(embd, q, config_.attn_out_bias, dtype_);
+    add_matrix(name + ".attn.out.weight", b.attn_out.weight, embd, {});
+    if (config_.attn_out_bias) add_vector(name + ".attn.out.bias", b.attn_out.bias.data(), embd, 1);
+    add_norm(name + ".mlp_norm", b.mlp_norm);
+    b.up = make_linear(config_.up_width(), embd, config_.mlp_bias, dtype_);
+    if (config_.gated_mlp) {
+        add_matrix(name + ".mlp.gate.weight", b.up.weight, inner, {0, 32});
+        add_matrix(name + ".mlp.up.weight", b.up.weight, inner, {16, 32});
+        if (config_.mlp_bias) {
+            slots_[name + ".mlp.gate.bias"] = {inner, 1, nullptr, {0, 32}, b.up.bias.data(), false};
+            slots_[name + ".mlp.up.bias"] = {inner, 1, nullptr, {16, 32}, b.up.bias.data(), false};
+        }
+    } else {
+        add_matrix(name + ".mlp.up.weight", b.up.weight, inner, {});
+        if (config_.mlp_bias) add_vector(name + ".mlp.up.bias", b.up.bias.data(), inner, 1);
+    }
+    b.down = make_linear(embd, inner, config_.mlp_bias, dtype_);
+    add_matrix(name + ".mlp.down.weight", b.down.weight, embd, {});
+    if (config_.mlp_bias) add_vector(name + ".mlp.down.bias", b.down.bias.data(), embd, 1);
+}
+
+void WeightsBuilder::add_norm(const std::string& name, NormWeights& norm) {
+    norm.weight.resize(static_cast<std::size_t>(config_.n_embd));
+    add_vector(name + ".weight", norm.weight.data(), config_.n_embd, 1);
+    if (config_.norm == Norm::layer_norm) {
+        norm.bias.resize(static_cast<std::size_t>(config_.n_embd));
+        add_vector(name + ".bias", norm.bias.data(), config_.n_embd, 1);
+    }
+}
+
+void WeightsBuilder::add_matrix(const std::string& name, PackedMatrix& matrix, int rows, Channels channels) {
+    slots_[name] = {rows, matrix.k(), &matrix, channels, nullptr, false};
+}
+
+void WeightsBuilder::add_vector(const std::string& name, float* data, int rows, int cols) {
+    slots_[name] = {rows, cols, nullptr, {}, data, false};
+}
+
+void WeightsBuilder::add(const std::string& name, const Plain& tensor, const Threads& threads) {
+    const auto found = slots_.find(name);
+    if (found == slots_.end()) throw InvalidArgument("this configuration has no tensor '" + name + "'");
+    Slot& slot = found->second;
+    if (slot.filled) throw InvalidArgument("tensor '" + name + "' was given twice");
+    if (tensor.rows != slot.rows || tensor.cols != slot.cols) {
+        throw InvalidArgument("tensor '" + name + "' must have shape " + shape_text(slot.rows, slot.cols) + ", not " +
+                              shape_text(tensor.rows, tensor.cols));
+    }
+    if (slot.matrix != nullptr) {
+        slot.matrix->write(tensor, slot.channels, threads);
+    } else if (slot.channels.step == 16) {
+        to_floats(tensor, slot.vector + slot.channels.first);
+    } else {
+        std::vector<float> plain(static_cast<std::size_t>(slot.rows));
+        to_floats(tensor, plain.data());
+        for (int i = 0; i < slot.rows; ++i) {
+            slot.vector[slot.channels.first + i / 16 * slot.channels.step + i % 16] = plain[static_cast<std::size_t>(i)];
+        }
+    }
+    slot.filled = true;
+}
+
+Weights WeightsBuilder::finish() {
+    std::vector<std::string> missing;
+    for (const auto& [name, slot] : slots_) {
+        if (!slot.filled) missing.push_back(name);
+    }
+    if (!missing.empty()) {
+        std::sort(missing.begin(), missing.end());
+        std::string text = std::to_string(missing.size()) + " tensors are missing, first of them '" + missing.front() + "'";
+        throw InvalidArgument(text);
+    }
+    slots_.clear();
+    return std::move(weights_);
+}
+
+}  // namespace pygpt

@@ -1,0 +1,77 @@
+// The 16-lane vector as one zmm register (AVX-512 F, BW, VL, DQ). Members are described in simd/scalar.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace pygpt {
+namespace {
+
+struct Avx512 {
+    static constexpr const char* kName = "avx512";
+    static constexpr int kRegisters = 32;
+
+    struct F32 {
+        __m512 v;
+    };
+
+    static F32 zero() { return {_mm512_setzero_ps()}; }
+    static F32 set1(float x) { return {_mm512_set1_ps(x)}; }
+    static F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+    static F32 load(const BFloat16* p) {
+        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+        return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+    }
+    static F32 load(const Half* p) {
+        return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+    }
+    static F32 load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }
+    static void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
+    static void store(Half* p, F32 a) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+    }
+    static void store_n(float* p, F32 a, int n) { _mm512_mask_storeu_ps(p, mask(n), a.v); }
+
+    static F32 add(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
+    static F32 sub(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+    static F32 mul(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+    static F32 div(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+    static F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+    static F32 min(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
+    static F32 max(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
+    static F32 select_less(F32 a, F32 b, F32 yes, F32 no) {
+        return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
+    }
+    static F32 first_n(F32 a, int n, F32 rest) { return {_mm512_mask_blend_ps(mask(n), rest.v, a.v)}; }
+    static F32 abs(F32 a) { return {_mm512_andnot_ps(_mm512_set1_ps(-0.0f), a.v)}; }
+    static F32 copy_sign(F32 a, F32 s) {
+        const __m512 sign = _mm512_set1_ps(-0.0f);
+        return {_mm512_or_ps(_mm512_andnot_ps(sign, a.v), _mm512_and_ps(sign, s.v))};
+    }
+    static F32 add_exponent(F32 a, F32 n) {
+        return {_mm512_castsi512_ps(
+            _mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(n.v), 23)))};
+    }
+
+    static float reduce_add(F32 a) {
+        const __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+        const __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+        const __m128 d = _mm_add_ps(c, _mm_movehl_ps(c, c));
+        return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
+    }
+    static float reduce_max(F32 a) {
+        const __m256 b = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+        const __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+        const __m128 d = _mm_max_ps(c, _mm_movehl_ps(c, c));
+        return _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)));
+    }
+
+private:
+    static __mmask16 mask(int n) { return static_cast<__mmask16>((1u << (n < 0 ? 0 : n < 16 ? n : 16)) - 1u); }
+};
+
+}  // namespace
+}  // namespace pygpt
