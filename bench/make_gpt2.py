@@ -89,7 +89,7 @@ def write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]], seed: int)
     text += b" " * (-len(text) % 8)
     rng = np.random.default_rng(seed)
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
+    with partial.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():
             values = rng.standard_normal(shape, dtype=np.float32)

@@ -1,0 +1,82 @@
+"""Finding a checkpoint by name: a path, a built-in model, or the local cache of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from pygpt.errors import CheckpointError
+
+BUILT_IN = ("tiny",)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_WANTED = ["*.safetensors", "*.json", "merges.txt"]
+
+
+def locate(name: str | os.PathLike[str]) -> Path:
+    """The file or folder of a checkpoint.
+
+    `name` is an existing path; or a built-in model ("tiny"); or a Hugging Face hub id ("HuggingFaceTB/SmolLM2-135M"),
+    looked up in the local cache and, where the package huggingface_hub (extra `hub`) is installed, downloaded.
+    Raises CheckpointError saying what was looked for and where.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    text = os.fspath(name)
+    if text in BUILT_IN:
+        path = Path(__file__).resolve().parent.parent / "models" / text
+        if not path.is_dir():
+            raise CheckpointError(f"the built-in model {text!r} is not part of this installation ({path} is missing)")
+        return path
+    if not _HUB_ID.fullmatch(text) or ".." in text or path.suffix in (".safetensors", ".gguf"):
+        raise CheckpointError(f"{text}: no such file or folder")
+    cached = _cached(text)
+    if cached is not None:
+        return cached
+    return _download(text)
+
+
+def cache_folder() -> Path:
+    """Where the hub's client keeps its files, by the same environment variables and default."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    if os.environ.get("HF_HOME"):
+        return Path(os.environ["HF_HOME"]).expanduser() / "hub"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
+
+
+def _snapshots(hub_id: str) -> Path:
+    return cache_folder() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
+
+
+def _cached(hub_id: str) -> Path | None:
+    """The cached snapshot that the branch main names, or the only one; None unless it holds weights."""
+    snapshots = _snapshots(hub_id)
+    main = snapshots.parent / "refs" / "main"
+    try:
+        revisions = (
+            [main.read_text(encoding="utf-8").strip()] if main.is_file() else [p.name for p in snapshots.iterdir()]
+        )
+    except (OSError, ValueError):
+        return None
+    if len(revisions) != 1 or not re.fullmatch(r"\w+", revisions[0]):
+        return None
+    snapshot = snapshots / revisions[0]
+    has_weights = any(any(snapshot.glob(pattern)) for pattern in ("*.safetensors", "*.gguf"))
+    return snapshot if has_weights else None
+
+
+def _download(hub_id: str) -> Path:
+    looked = f"{hub_id!r} is neither a file or folder nor a built-in model ({', '.join(BUILT_IN)}), and the cache of "
+    looked += f"the Hugging Face hub has no weights of it ({_snapshots(hub_id)})"
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise CheckpointError(f"{looked}; to download it: pip install 'pygpt[hub]'") from error
+    try:
+        folder = snapshot_download(hub_id, allow_patterns=_WANTED, ignore_patterns=["*/*"])
+    except Exception as error:  # the client raises errors of several libraries, and which ones has changed
+        raise CheckpointError(f"{looked}; downloading it failed: {error}") from error
+    return Path(folder)

@@ -1,0 +1,103 @@
+"""Tensors that stay in their file until they are asked for."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from pygpt.errors import CheckpointError
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+NUMPY_DTYPES: dict[Dtype, np.dtype[np.generic]] = {  # bfloat16, which NumPy lacks, travels as uint16
+    "float32": np.dtype("<f4"),
+    "float16": np.dtype("<f2"),
+    "bfloat16": np.dtype("<u2"),
+}
+
+
+class MappedFile:
+    """A file open for reading, of which any stretch can be mapped into memory.
+
+    Each stretch is a mapping of its own, which ends with the last array that uses it: what a loader has dealt with no
+    longer counts as the process's memory. The file stays open, so deleting it meanwhile does no harm (except on
+    Windows, which refuses to delete it); its size is looked up before each mapping, so one that was cut short gives a
+    `CheckpointError`. Only a file that is cut while an array is being read from still ends the process with SIGBUS, as
+    with any memory map. Usable from several threads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("rb")
+            self.size = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    def map(self, offset: int, nbytes: int, what: str) -> mmap.mmap:
+        """Map at least the bytes [offset, offset + nbytes), from a page's start on; `what` names them in errors."""
+        if offset + nbytes > (size := os.fstat(self._file.fileno()).st_size):
+            raise CheckpointError(
+                f"{self.path}: {what} ends at byte {offset + nbytes}, but the file has {size} bytes (it had "
+                f"{self.size} when it was opened)"
+            )
+        start = offset - offset % mmap.ALLOCATIONGRANULARITY
+        try:
+            return mmap.mmap(self._file.fileno(), offset + nbytes - start, access=mmap.ACCESS_READ, offset=start)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.path}: cannot map {what}: {error}") from error
+
+    def array(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic], what: str) -> NDArray[np.generic]:
+        """A read-only, C-contiguous view of the file; a copy only where the file does not align the values."""
+        count = math.prod(shape)
+        if count == 0:
+            return np.empty(shape, dtype)
+        mapping = self.map(offset, count * dtype.itemsize, what)
+        flat = np.frombuffer(mapping, dtype, count, offset % mmap.ALLOCATIONGRANULARITY)
+        return (flat if flat.flags.aligned else flat.copy()).reshape(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor as a file holds it, under the file's own name and shape."""
+
+    file: Path
+    name: str
+    dtype: str  # the file's word for it, for messages
+    shape: tuple[int, ...]
+    kind: Dtype | None  # what `read` gives; None: nothing that pygpt computes with
+    read: Callable[[], NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A canonical tensor of a checkpoint; nothing is read before `raw` or NumPy asks. Usable from several threads."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Dtype
+    read: Callable[[], NDArray[np.generic]]
+
+    def raw(self) -> NDArray[np.generic]:
+        """The values in the checkpoint's own type (bfloat16 as uint16): a view of the memory-mapped file, possibly
+        transposed or strided. A quantised tensor of a GGUF file is dequantised anew at each call, to float32.
+
+        Raises CheckpointError where the file has shrunk since it was opened.
+        """
+        return self.read()
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
+        """The values as float32, or as `dtype`: ``np.asarray(tensor, np.float64)``."""
+        values = self.raw()
+        if self.dtype == "bfloat16":  # the upper half of a float32
+            wide = values.astype(np.uint32)
+            wide <<= 16
+            values = wide.view(np.float32)
+        return values.astype(np.float32 if dtype is None else dtype, copy=bool(copy))

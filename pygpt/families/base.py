@@ -1,0 +1,133 @@
+"""What a family is: how to read its configuration, and where each canonical tensor lies in its checkpoints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pygpt.config import Activation, ModelConfig
+from pygpt.errors import ConfigError
+
+ACTIVATIONS: dict[str, Activation] = {  # the names that config.json uses
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A checkpoint's own configuration: typed look-ups whose errors name the file and the key.
+
+    `names` gives the key as the file spells it, where that differs from the key that the family asks for; `prefix`
+    precedes all others (the path to a nested table).
+    """
+
+    values: Mapping[str, object]
+    file: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = ""
+
+    def has(self, key: str) -> bool:
+        """True where the key is present and not null."""
+        return self.values.get(key) is not None
+
+    def name(self, key: str) -> str:
+        """The key as the file spells it."""
+        return self.names.get(key, self.prefix + key)
+
+    def error(self, key: str, allowed: str) -> ConfigError:
+        """The error for a value that pygpt cannot run."""
+        return ConfigError(f"{self.file}: {self.name(key)} is {self.values.get(key)!r}, but must be {allowed}")
+
+    def _get(self, key: str, default: object) -> object:
+        if self.has(key):
+            return self.values[key]
+        if default is None:
+            raise ConfigError(f"{self.file} lacks the key {self.name(key)!r}")
+        return default
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """A positive integer; a key without a default must be there."""
+        value = self._get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise self.error(key, "a positive integer")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A finite number above 0."""
+        value = self._get(key, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+            raise self.error(key, "a positive number")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """true or false."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, "true or false")
+        return value
+
+    def activation(self, key: str, default: str) -> Activation:
+        """One of `ACTIVATIONS`."""
+        value = self._get(key, default)
+        if not isinstance(value, str) or value not in ACTIVATIONS:
+            raise self.error(key, f"one of {', '.join(ACTIVATIONS)}")
+        return ACTIVATIONS[value]
+
+    def table(self, key: str) -> Settings | None:
+        """A nested table, or None where there is none."""
+        if not self.has(key):
+            return None
+        value = self.values[key]
+        if not isinstance(value, dict):
+            raise self.error(key, "a table of settings")
+        return Settings(values=value, file=self.file, prefix=f"{self.name(key)}.")
+
+    def token_ids(self, key: str, n_vocab: int) -> tuple[int, ...]:
+        """Token ids, given as one integer or a list. An id outside the vocabulary can never occur and is dropped:
+        transformers writes GPT-2's 50256 into the configuration of any small model."""
+        value = self.values.get(key)
+        given = [] if value is None else value if isinstance(value, list) else [value]
+        ids = [i for i in given if isinstance(i, int) and not isinstance(i, bool)]
+        if len(ids) != len(given):
+            raise self.error(key, "a token id or a list of them")
+        return tuple(i for i in ids if 0 <= i < n_vocab)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one canonical module (a linear, a norm, an embedding) lies in a checkpoint.
+
+    `module` is the stored name without ``.weight`` or ``.bias``; ``{i}`` stands for the layer.
+    """
+
+    module: str
+    transposed: bool = False  # the matrix is stored (inputs, outputs), as GPT-2's Conv1D does
+    part: int = 0  # of `parts` equal slices of the outputs: a fused q, k, v
+    parts: int = 1
+    interleaved: bool = False  # each head's rows are in the order of interleaved rotary (GGUF's llama)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One family of models, as data.
+
+    Keys of `sources` are canonical modules, with ``{i}`` for the layer. `ignored` are regular expressions for stored
+    names (without the prefix) that carry no parameters. `gguf_keys` gives, for a config.json key, the metadata key
+    after "<architecture>.", and `gguf_sources` the GGUF names.
+    """
+
+    model_types: tuple[str, ...]
+    config: Callable[[Settings], ModelConfig]
+    prefix: str  # of the stored names, where the checkpoint is of the model with its head
+    sources: Mapping[str, Source]
+    ignored: tuple[str, ...]
+    gguf_architecture: str
+    gguf_keys: Mapping[str, str]
+    gguf_sources: Mapping[str, Source]

@@ -1,0 +1,91 @@
+"""GPT-2 (Radford et al. 2019): LayerNorm before each half of the block, learned positions, fused q, k and v.
+
+Names and keys are those of Hugging Face transformers' GPT2LMHeadModel and of llama.cpp's GGUF architecture "gpt2".
+"""
+
+from __future__ import annotations
+
+from pygpt.config import ModelConfig
+from pygpt.families.base import Family, Settings, Source
+
+
+def config(s: Settings) -> ModelConfig:
+    """config.json of GPT2LMHeadModel. transformers v5 no longer writes n_ctx, which was always n_positions.
+
+    reorder_and_upcast_attn asks for scores in float32, which pygpt always computes.
+    """
+    n_embd, n_head, n_vocab = s.integer("n_embd"), s.integer("n_head"), s.integer("vocab_size")
+    if n_embd % n_head:
+        raise s.error("n_embd", f"a multiple of {s.name('n_head')} ({n_head})")
+    head_dim = n_embd // n_head
+    bos = s.token_ids("bos_token_id", n_vocab)
+    return ModelConfig(
+        n_vocab=n_vocab,
+        n_ctx=s.integer("n_ctx") if s.has("n_ctx") and not s.has("n_positions") else s.integer("n_positions"),
+        n_layer=s.integer("n_layer"),
+        n_embd=n_embd,
+        n_head=n_head,
+        n_kv_head=n_head,
+        head_dim=head_dim,
+        n_inner=s.integer("n_inner", 4 * n_embd),
+        norm="layer_norm",
+        norm_eps=s.number("layer_norm_epsilon", 1e-5),
+        activation=s.activation("activation_function", "gelu_new"),
+        gated_mlp=False,
+        qkv_bias=True,
+        attn_out_bias=True,
+        mlp_bias=True,
+        learned_positions=True,
+        rope=None,
+        attn_scale=head_dim**-0.5 if s.flag("scale_attn_weights", True) else 1.0,
+        attn_scale_by_inverse_layer=s.flag("scale_attn_by_inverse_layer_idx", False),
+        tied_head=s.flag("tie_word_embeddings", True),
+        bos_id=bos[0] if bos else None,
+        eos_ids=s.token_ids("eos_token_id", n_vocab),
+    )
+
+
+FAMILY = Family(
+    model_types=("gpt2",),
+    config=config,
+    prefix="transformer.",
+    sources={
+        "embed": Source("wte"),
+        "pos": Source("wpe"),
+        "blocks.{i}.attn_norm": Source("h.{i}.ln_1"),
+        "blocks.{i}.attn.q": Source("h.{i}.attn.c_attn", transposed=True, part=0, parts=3),
+        "blocks.{i}.attn.k": Source("h.{i}.attn.c_attn", transposed=True, part=1, parts=3),
+        "blocks.{i}.attn.v": Source("h.{i}.attn.c_attn", transposed=True, part=2, parts=3),
+        "blocks.{i}.attn.out": Source("h.{i}.attn.c_proj", transposed=True),
+        "blocks.{i}.mlp_norm": Source("h.{i}.ln_2"),
+        "blocks.{i}.mlp.up": Source("h.{i}.mlp.c_fc", transposed=True),
+        "blocks.{i}.mlp.down": Source("h.{i}.mlp.c_proj", transposed=True),
+        "norm": Source("ln_f"),
+        "head": Source("lm_head"),
+    },
+    ignored=(r"h\.\d+\.attn\.(bias|masked_bias)",),
+    gguf_architecture="gpt2",
+    gguf_keys={
+        "vocab_size": "vocab_size",
+        "n_positions": "context_length",
+        "n_embd": "embedding_length",
+        "n_inner": "feed_forward_length",
+        "n_layer": "block_count",
+        "n_head": "attention.head_count",
+        "layer_norm_epsilon": "attention.layer_norm_epsilon",
+    },
+    gguf_sources={
+        "embed": Source("token_embd"),
+        "pos": Source("position_embd"),
+        "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),
+        "blocks.{i}.attn.q": Source("blk.{i}.attn_qkv", part=0, parts=3),
+        "blocks.{i}.attn.k": Source("blk.{i}.attn_qkv", part=1, parts=3),
+        "blocks.{i}.attn.v": Source("blk.{i}.attn_qkv", part=2, parts=3),
+        "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
+        "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm"),
+        "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
+        "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
+        "norm": Source("output_norm"),
+        "head": Source("output"),
+    },
+)
