@@ -1,0 +1,36 @@
+"""pygpt runs GPT models on the CPU in front of you. `Model.load` is where to start."""
+
+try:
+    from pygpt._core import build_info
+except ModuleNotFoundError as error:
+    if error.name != "pygpt._core":
+        raise
+    raise ImportError(
+        f"{__file__} is pygpt's source, without its compiled core. Install it (pip install .) and import pygpt from "
+        "another folder; run its tests as `pytest`, not as `python -m pytest`."
+    ) from None
+
+from pygpt import errors
+from pygpt._decoding import CancelToken, Stream
+from pygpt._session import Session
+from pygpt.config import ModelConfig
+from pygpt.generation import Completion, Piece, SamplingParams, TokenLogprob
+from pygpt.model import Model
+from pygpt.tokenizer import Tokenizer
+
+__version__ = build_info()["version"]
+
+__all__ = [
+    "CancelToken",
+    "Completion",
+    "Model",
+    "ModelConfig",
+    "Piece",
+    "SamplingParams",
+    "Session",
+    "Stream",
+    "TokenLogprob",
+    "Tokenizer",
+    "__version__",
+    "errors",
+]

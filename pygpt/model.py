@@ -1,0 +1,264 @@
+"""`Model`: a loaded checkpoint, ready to read and write text."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt import _core, checkpoint
+from pygpt._decoding import CancelToken, Stream, decode, fresh_seed
+from pygpt._session import Session, as_ids
+from pygpt.config import ModelConfig
+from pygpt.errors import ContextOverflowError, TokenizerError
+from pygpt.generation import Completion, SamplingOptions, SamplingParams, collect
+from pygpt.tokenizer import FILES, Tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Weights = Literal["float32", "bfloat16"]
+KvFormat = Literal["float32", "float16"]
+Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer]
+
+
+class Model:
+    """A language model in memory. Immutable, and usable from any number of threads at once.
+
+    A prompt is text or a flat sequence of token ids, shorter than the context. Wrong arguments raise ValueError or
+    TypeError, too many tokens `ContextOverflowError`; text for a model without a tokenizer raises `TokenizerError`.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer | None,
+        engine: _core.Engine,
+        weights: Weights,
+        kv: KvFormat,
+        source: str,
+    ) -> None:
+        """Private: use `Model.load`."""
+        self._config = config
+        self._tokenizer = tokenizer
+        self._engine = engine
+        self._weights = weights
+        self._kv = kv
+        self._source = source
+
+    @classmethod
+    def load(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        weights: Weights = "float32",
+        kv: KvFormat | None = None,
+        threads: int | None = None,
+        isa: str | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Model:
+        """Load a checkpoint and pack its weights for this machine.
+
+        source: a folder of safetensors, a .safetensors or .gguf file, a hub id, or the built-in name "tiny".
+        weights: the format they are kept and multiplied in: "float32" or "bfloat16".
+        kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
+        threads: None: the usable physical cores, which affinity and cgroup quota may limit.
+        isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
+        progress: called with (parameters packed so far, parameters in all) after each tensor.
+
+        Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.
+        """
+        _check_choice("weights", weights, get_args(Weights))
+        if kv is None:
+            kv = "float32" if weights == "float32" else "float16"
+        _check_choice("kv", kv, get_args(KvFormat))
+        if threads is None:
+            threads = _core.usable_cores()[0]
+        elif isinstance(threads, bool) or not isinstance(threads, int):
+            raise TypeError(f"threads must be an integer >= 1, or None, not {threads!r}")
+        elif threads < 1:
+            raise ValueError(f"threads must be an integer >= 1, or None, not {threads}")
+        isa = _core.select_isa(isa)
+
+        config, tensors, tokenizer = checkpoint.read(checkpoint.locate(source))
+        builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa)
+        done, total = 0, config.n_params()
+        for name, tensor in tensors.items():
+            builder.add(name, tensor.raw(), tensor.dtype)
+            done += math.prod(tensor.shape)
+            if progress is not None:
+                progress(done, total)
+        return cls(config, tokenizer, builder.build(), weights, kv, os.fspath(source))
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture."""
+        return self._config
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Text to ids and back; None if the checkpoint has no tokenizer files."""
+        return self._tokenizer
+
+    @property
+    def weights(self) -> Weights:
+        """The format of the packed weights."""
+        return self._weights
+
+    @property
+    def kv(self) -> KvFormat:
+        """The format of cached keys and values."""
+        return self._kv
+
+    @property
+    def isa(self) -> str:
+        """The instruction set whose kernels run."""
+        return self._engine.isa
+
+    @property
+    def threads(self) -> int:
+        """How many threads one computation uses."""
+        return self._engine.threads
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the packed weights in bytes."""
+        return self._engine.weight_bytes
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Memory of the cached keys and values of one token in bytes."""
+        return self._engine.kv_bytes_per_token
+
+    def __repr__(self) -> str:
+        return f"<pygpt.Model {self._source!r}: {self._config.n_params()} parameters, {self._weights}, {self.isa}>"
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        n: Literal[1] = 1,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion: ...
+
+    @overload
+    def generate(
+        self, prompt: Prompt, *, n: int, cancel: CancelToken | None = None, **options: Unpack[SamplingOptions]
+    ) -> Completion | list[Completion]: ...
+
+    def generate(
+        self, prompt: Prompt, *, n: int = 1, cancel: CancelToken | None = None, **options: Unpack[SamplingOptions]
+    ) -> Completion | list[Completion]:
+        """Continue the prompt; n > 1 gives a list of n completions.
+
+        The options are the fields of `SamplingParams`: max_tokens, temperature, top_k, top_p, min_p,
+        repetition_penalty, stop, seed, logprobs. Where `cancel.cancel()` is called from another thread, the result is
+        what there was by then, with finish_reason "cancelled".
+        """
+        params = SamplingParams(n=n, **options)
+        stream = self._stream(prompt, params, cancel)
+        done = collect(stream, params, stream.seed)
+        return done[0] if params.n == 1 else done
+
+    def stream(
+        self, prompt: Prompt, *, n: int = 1, cancel: CancelToken | None = None, **options: Unpack[SamplingOptions]
+    ) -> Stream:
+        """As `generate`, but each piece as soon as there is one; with n > 1, `piece.index` says whose it is."""
+        return self._stream(prompt, SamplingParams(n=n, **options), cancel)
+
+    def _stream(self, prompt: Prompt, params: SamplingParams, cancel: CancelToken | None) -> Stream:
+        tokens = self._ids(prompt)
+        if len(tokens) >= self._config.n_ctx:
+            raise ContextOverflowError(
+                f"the prompt's {len(tokens)} tokens leave no room for a new one in the context of {self._config.n_ctx}"
+            )
+        if params.stop and self._tokenizer is None:
+            raise TokenizerError(f"stop strings need a tokenizer. {self._no_tokenizer()}")
+        seed = fresh_seed() if params.seed is None else params.seed
+        cancel = CancelToken() if cancel is None else cancel
+        return Stream(decode(self._engine, self._config, self._tokenizer, tokens, params, seed, cancel), cancel, seed)
+
+    def logits(self, prompt: Prompt) -> NDArray[np.float32]:
+        """(T,) tokens -> (T, n_vocab): row t are the logits of the token after the first t + 1."""
+        tokens = self._fitting_ids(prompt)
+        return self._engine.forward([(self._engine.session(), tokens)], output="all")[0]
+
+    def embed(self, prompt: Prompt) -> NDArray[np.float32]:
+        """(T,) tokens -> (T, n_embd): the hidden states after the final norm, which the head multiplies."""
+        tokens = self._fitting_ids(prompt)
+        return self._engine.forward([(self._engine.session(), tokens)], output="hidden")[0]
+
+    def score(self, prompt: Prompt) -> NDArray[np.float32]:
+        """(T,) tokens -> (T - 1,): the natural log-probability of each token after the first, given those before."""
+        return self._score(self._fitting_ids(prompt), 1)
+
+    def perplexity(self, prompt: Prompt, stride: int | None = None) -> float:
+        """exp of minus the mean log-probability of the T - 1 tokens after the first; T >= 2.
+
+        Up to n_ctx tokens are one computation. A longer text is read in windows of n_ctx tokens that start every
+        `stride` tokens (1 <= stride < n_ctx; None: n_ctx // 2). Each token counts once, in the first window that holds
+        it, so it is given at least n_ctx - stride tokens before it, unless it stands nearer to the start. This is the
+        sliding window of Hugging Face's documentation; a smaller stride is slower and gives a lower value.
+        """
+        tokens = self._ids(prompt)
+        n_ctx = self._config.n_ctx
+        if len(tokens) < 2:
+            raise ValueError("perplexity needs at least 2 tokens")
+        if stride is None:
+            stride = max(1, n_ctx // 2)
+        elif not 1 <= stride < n_ctx:
+            raise ValueError(f"stride must be from 1 to {n_ctx - 1}, less than the context, not {stride}")
+        total, start, scored = 0.0, 0, 1
+        while scored < len(tokens):
+            window = tokens[start : start + n_ctx]
+            total += math.fsum(self._score(window, scored - start).tolist())
+            scored = start + len(window)
+            start += stride
+        return math.exp(-total / (len(tokens) - 1))
+
+    def session(self) -> Session:
+        """An empty cache, to drive the model token by token."""
+        return Session(self._engine, self._config, self._engine.session())
+
+    def _ids(self, prompt: Prompt) -> NDArray[np.int32]:
+        """The prompt's tokens (T,), T >= 1."""
+        if isinstance(prompt, str):
+            if self._tokenizer is None:
+                raise TokenizerError(self._no_tokenizer())
+            if not prompt:
+                raise ValueError("the prompt must not be empty")
+            return as_ids(self._tokenizer.encode(prompt), self._config.n_vocab, "the prompt")
+        return as_ids(prompt, self._config.n_vocab, "the prompt")
+
+    def _fitting_ids(self, prompt: Prompt) -> NDArray[np.int32]:
+        tokens = self._ids(prompt)
+        if len(tokens) > self._config.n_ctx:
+            raise ContextOverflowError(f"{len(tokens)} tokens do not fit the context of {self._config.n_ctx} tokens")
+        return tokens
+
+    def _score(self, tokens: NDArray[np.int32], first: int) -> NDArray[np.float32]:
+        """Log-probabilities of tokens[first:], each given all before it; 1 <= first. Bounded memory: by chunks."""
+        chunk = max(16, min(512, 2**23 // self._config.n_vocab))  # rows of logits at a time: 32 MiB of them, or 16
+        session = self._engine.session()
+        if first > 1:
+            self._engine.forward([(session, tokens[: first - 1])], output="last")
+        parts = [np.empty(0, np.float32)]
+        for at in range(first - 1, len(tokens) - 1, chunk):
+            targets = tokens[at + 1 : at + 1 + chunk]
+            logits = self._engine.forward([(session, tokens[at : at + len(targets)])], output="all")[0]
+            parts.append(self._engine.log_softmax(logits)[np.arange(len(targets)), targets])
+        return np.concatenate(parts)
+
+    def _no_tokenizer(self) -> str:
+        return f"{self._source} has no tokenizer: looked for {FILES[0]}, or {FILES[1]} and {FILES[2]}"
+
+
+def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -1,0 +1,297 @@
+"""The command line: what it prints where, and its exit status."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import pygpt
+from pygpt import Model
+from pygpt.cli import app
+from pygpt.cli._common import ProgressBar
+
+PROMPT = "in the"
+COMMAND = [sys.executable, "-c", "import pygpt.cli; pygpt.cli.main()"]
+
+
+def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
+
+
+def generate(folder: Path, *arguments: object, stdin: str | bytes | None = None) -> Result:
+    return run("generate", *arguments, "--model", folder, "--threads", 1, stdin=stdin)
+
+
+# --- generate ------------------------------------------------------------------------------------------------------
+
+
+def test_generate_prints_the_completion_and_nothing_else(gpt2_folder: Path, model: Model) -> None:
+    result = generate(gpt2_folder, PROMPT, "--seed", 4, "--max-tokens", 12)
+    assert result.exit_code == 0
+    assert result.stdout == model.generate(PROMPT, seed=4, max_tokens=12).text + "\n"
+    assert result.stderr == ""
+
+
+def test_echo_prints_the_prompt_first(gpt2_folder: Path, model: Model) -> None:
+    result = generate(gpt2_folder, PROMPT, "--seed", 4, "--max-tokens", 12, "--echo")
+    assert result.stdout == PROMPT + model.generate(PROMPT, seed=4, max_tokens=12).text + "\n"
+
+
+def test_a_dash_reads_standard_input_less_one_newline(gpt2_folder: Path) -> None:
+    expected = generate(gpt2_folder, PROMPT, "--temperature", 0).stdout
+    assert generate(gpt2_folder, "-", "--temperature", 0, stdin=PROMPT + "\n").stdout == expected
+    assert generate(gpt2_folder, "-", "--temperature", 0, stdin=PROMPT + "\n\n").stdout != expected
+
+
+def test_every_sampling_option_arrives(gpt2_folder: Path, model: Model) -> None:
+    options = {
+        "max_tokens": 20,
+        "temperature": 1.7,
+        "top_k": 50,
+        "top_p": 0.9,
+        "min_p": 0.001,
+        "repetition_penalty": 1.2,
+        "seed": 11,
+        "n": 2,
+        "logprobs": 2,
+    }
+    flags = [x for name, value in options.items() for x in (f"--{name.replace('_', '-')}", value)]
+    result = generate(gpt2_folder, PROMPT, *flags, "--stop", "q", "--stop", "xyz", "--json")
+    completions = [json.loads(line) for line in result.stdout.splitlines()]
+    expected = model.generate(PROMPT, stop=["q", "xyz"], **options)
+    assert isinstance(expected, list)
+    for got, want in zip(completions, expected, strict=True):
+        assert got["text"] == want.text
+        assert got["tokens"] == list(want.tokens)
+        assert got["finish_reason"] == want.finish_reason
+        assert got["seed"] == 11
+        assert want.logprobs is not None
+        assert [(e["token"], e["logprob"]) for e in got["logprobs"]] == [(e.token, e.logprob) for e in want.logprobs]
+        assert [[tuple(t) for t in e["top"]] for e in got["logprobs"]] == [list(e.top) for e in want.logprobs]
+
+
+def test_several_completions_are_numbered(gpt2_folder: Path, model: Model) -> None:
+    result = generate(gpt2_folder, PROMPT, "-n", 2, "--seed", 1, "--max-tokens", 5)
+    first, second = model.generate(PROMPT, n=2, seed=1, max_tokens=5)
+    assert result.stdout == f"--- 1 of 2 ---\n{first.text}\n--- 2 of 2 ---\n{second.text}\n"
+
+
+def test_special_tokens_are_text_unless_asked_for(scripted_folder: Callable[[Iterable[int]], Path], vocab) -> None:
+    folder = scripted_folder(vocab.byte_ids("0123456789ABCDEF"))  # after a prompt of n tokens it writes the digit n - 1
+    options = ("--temperature", 0, "--max-tokens", 1)
+    assert generate(folder, "<|endoftext|>", *options).stdout == "C\n"
+    assert generate(folder, "<|endoftext|>", *options, "--special").stdout == "0\n"
+
+
+def test_stats_go_to_standard_error(gpt2_folder: Path) -> None:
+    result = generate(gpt2_folder, PROMPT, "--stats", "--seed", 4, "--max-tokens", 12)
+    plain = generate(gpt2_folder, PROMPT, "--seed", 4, "--max-tokens", 12)
+    assert result.stdout == plain.stdout
+    for word in ("load ", "first token ", " tokens", "tokens/s", "float32", "1 thread"):
+        assert word in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+# --- info and score ------------------------------------------------------------------------------------------------
+
+
+def test_info_tells_the_machine_and_the_model(gpt2_folder: Path, model: Model) -> None:
+    machine = run("info").stdout
+    for word in (pygpt.__version__, "compiler", "OpenMP", "CPU features", "kernels", "scalar", "threads"):
+        assert word in machine
+    described = run("info", "--model", gpt2_folder).stdout
+    assert described.startswith(machine.split("threads")[0])
+    for word in (f"{model.config.n_params():,}", "KiB", "float32", "n_embd", "64", "gelu_tanh"):
+        assert word in described
+
+
+def test_info_forces_an_instruction_set() -> None:
+    assert "kernels       scalar (" in run("info", "--isa", "scalar").stdout
+
+
+def test_score_prints_the_sum_and_the_perplexity(gpt2_folder: Path, model: Model) -> None:
+    text = "the man in the inn"
+    scores = model.score(text)
+    result = run("score", text, "--model", gpt2_folder)
+    lines = dict(line.rsplit(None, 1) for line in result.stdout.replace(" nats", "").splitlines())
+    assert int(lines["tokens"]) == len(scores)
+    assert float(lines["log-probability"]) == pytest.approx(scores.sum(), abs=1e-3)
+    assert float(lines["perplexity"]) == pytest.approx(model.perplexity(text), abs=1e-3)
+    listed = run("score", "-", "--tokens", "--model", gpt2_folder, stdin=text).stdout.splitlines()
+    assert listed[-3:] == result.stdout.splitlines()
+    assert [float(line.split()[0]) for line in listed[:-3]] == pytest.approx(scores.tolist(), abs=1e-4)
+
+
+def test_score_slides_over_a_long_text(gpt2_folder: Path, model: Model) -> None:
+    text = "a man in the inn " * 20
+    result = run("score", text, "--stride", 8, "--model", gpt2_folder)
+    assert f"{model.perplexity(text, stride=8):.4f}" in result.stdout
+
+
+# --- errors and exit status ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate", ""), "the prompt must not be empty"),
+        (("generate", "a " * 100), "context of 64"),
+        (("generate", PROMPT, "--isa", "z80"), "z80"),
+        (("score", ""), "the text must not be empty"),
+        (("score", "a"), "at least 2 tokens"),
+        (("score", "a " * 100, "--tokens"), "context of 64"),
+        (("score", "a " * 100, "--stride", "64"), "stride must be from 1 to 63"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_1(gpt2_folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = run(*arguments, "--model", gpt2_folder)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("pygpt: error: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_missing_checkpoint_is_status_1(tmp_path: Path) -> None:
+    for command in (("generate", PROMPT), ("score", PROMPT), ("info",)):
+        result = run(*command, "--model", tmp_path)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("pygpt: error: ")
+        assert str(tmp_path) in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_input_that_is_not_utf8_is_status_1(gpt2_folder: Path) -> None:
+    result = generate(gpt2_folder, "-", stdin=b"ab\xff")
+    assert result.exit_code == 1
+    assert "not UTF-8: byte 2 is 0xff" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("generate",),
+        ("dance",),
+        ("generate", PROMPT, "--temprature", "1"),
+        ("generate", PROMPT, "--temperature", "hot"),
+        ("generate", PROMPT, "--temperature", "-1"),
+        ("generate", PROMPT, "--top-p", "2"),
+        ("generate", PROMPT, "--weights", "int3"),
+        ("generate", PROMPT, "--threads", "0"),
+        ("generate", PROMPT, "--logprobs", "1"),
+    ],
+)
+def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_the_version() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"pygpt {pygpt.__version__}\n")
+
+
+# --- processes, pipes and terminals --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def endless(scripted_folder: Callable[[Iterable[int]], Path], vocab) -> Path:
+    """A model that writes for many seconds."""
+    return scripted_folder(vocab.byte_ids("endless text ") * 2000)
+
+
+def test_ctrl_c_stops_with_130_and_keeps_what_was_printed(endless: Path) -> None:
+    command = [*COMMAND, "generate", "x", "--model", str(endless), "--max-tokens", "25000", "--temperature", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(20)
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert first == "endless text endless"
+    assert ("endless text " * 2000).startswith((first + rest).removesuffix("\n"))
+    assert len(rest) < 20_000
+    assert errors == ""
+
+
+def test_a_closed_pipe_is_quiet(endless: Path) -> None:
+    command = [*COMMAND, "generate", "x", "--model", str(endless), "--max-tokens", "25000", "--temperature", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(20)
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=30) == 141
+
+
+def test_text_streams_while_it_is_made(endless: Path) -> None:
+    command = [*COMMAND, "generate", "x", "--model", str(endless), "--max-tokens", "25000", "--temperature", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(13) == "endless text "
+        assert process.poll() is None
+        process.kill()
+
+
+def test_a_terminal_sees_the_prompt_and_a_pipe_does_not(gpt2_folder: Path) -> None:
+    command = [*COMMAND, "generate", "in the", "--model", str(gpt2_folder), "--temperature", "0", "--max-tokens", "4"]
+    piped = subprocess.run(command, check=True, capture_output=True, timeout=60)
+    leader, follower = pty.openpty()
+    subprocess.run(command, check=True, stdout=follower, stderr=subprocess.PIPE, timeout=60)
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(leader, 1000)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(leader)
+    assert piped.stderr == b""
+    assert shown.replace(b"\r\n", b"\n") == b"in the" + piped.stdout
+
+
+def test_the_progress_bar_waits_draws_and_clears(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = ProgressBar("loading x")
+    bar(1, 10)
+    assert capsys.readouterr().err == ""
+    clock[0] = 0.6
+    bar(5, 10)
+    assert capsys.readouterr().err == f"\rloading x [{'#' * 15}{'.' * 15}]  50%"
+    bar.clear()
+    assert capsys.readouterr().err.strip("\r ") == ""
+
+
+def test_no_progress_bar_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(time, "monotonic", iter([0.0, 9.0, 9.0, 9.0]).__next__)
+    bar = ProgressBar("loading x")
+    bar(5, 10)
+    bar.clear()
+    assert capsys.readouterr().err == ""
+
+
+def test_the_command_line_does_not_import_rich(gpt2_folder: Path) -> None:
+    code = (
+        "import sys, pygpt.cli\n"
+        f"sys.argv[1:] = ['generate', 'in', '--model', {str(gpt2_folder)!r}, '--max-tokens', '2']\n"
+        "try:\n    pygpt.cli.main()\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
+        "assert not {'rich', 'torch', 'transformers', 'requests', 'gguf'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
