@@ -11,8 +11,8 @@ import math
 import mmap
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,7 @@ NUMBERS = {  # value type in the file -> struct code
 _MIN_FIELD, _MIN_TENSOR = 8 + 4 + 1, 8 + 4 + 8 + 4 + 8  # bytes of the shortest possible entry
 
 
-@dataclass(frozen=True, slots=True)
-class QuantType:
+class QuantType(NamedTuple):
     """How one tensor type stores its values: `nbytes` for each `block` of values along a row."""
 
     name: str
@@ -55,8 +54,7 @@ QUANT_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """One tensor of the file; `shape` is (outputs, inputs), `offset` counts from the start of the file."""
 
     name: str
@@ -66,8 +64,7 @@ class TensorInfo:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class GgufFile:
+class GgufFile(NamedTuple):
     """A parsed file. Metadata values are bool, int, float, str, a NumPy array, or list[bytes] for arrays of strings."""
 
     file: MappedFile
@@ -156,7 +153,9 @@ class _Cursor:
                 return self.numbers(key, NUMBERS[item])
             raise self.error(f"{key!r} is an array of the unknown type {item}")
         if kind in NUMBERS:
-            return self.number(NUMBERS[int(kind)])
+            value = self.number(NUMBERS[int(kind)])
+            # The shortest decimal that gives this float32: 1e-05, not 9.999999747378752e-06.
+            return float(str(np.float32(value))) if NUMBERS[int(kind)] == "f" else value
         raise self.error(f"{key!r} has the unknown type {kind}")
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, MappedFile, Stored
 from pygpt.errors import CheckpointError
@@ -25,8 +25,7 @@ BITS = {  # of one value of each type that the format knows
 KINDS: dict[str, Dtype] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     name: str
     dtype: str
     shape: tuple[int, ...]

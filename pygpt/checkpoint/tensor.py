@@ -6,9 +6,8 @@ import math
 import mmap
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -64,8 +63,7 @@ class MappedFile:
         return (flat if flat.flags.aligned else flat.copy()).reshape(shape)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A tensor as a file holds it, under the file's own name and shape."""
 
     file: Path
@@ -76,14 +74,18 @@ class Stored:
     read: Callable[[], NDArray[np.generic]]
 
 
-@dataclass(frozen=True, slots=True)
 class Tensor:
     """A canonical tensor of a checkpoint; nothing is read before `raw` or NumPy asks. Usable from several threads."""
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: Dtype
-    read: Callable[[], NDArray[np.generic]]
+    __slots__ = ("_read", "dtype", "name", "shape")
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...], dtype: Dtype, read: Callable[[], NDArray[np.generic]]
+    ) -> None:
+        self.name, self.shape, self.dtype, self._read = name, shape, dtype, read
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.name!r}, {list(self.shape)}, {self.dtype})"
 
     def raw(self) -> NDArray[np.generic]:
         """The values in the checkpoint's own type (bfloat16 as uint16): a view of the memory-mapped file, possibly
@@ -91,7 +93,7 @@ class Tensor:
 
         Raises CheckpointError where the file has shrunk since it was opened.
         """
-        return self.read()
+        return self._read()
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
         """The values as float32, or as `dtype`: ``np.asarray(tensor, np.float64)``."""

@@ -1,10 +1,13 @@
-"""What a family is: how to read its configuration, and where each canonical tensor lies in its checkpoints."""
+"""What a family is: how to read its configuration, and where each canonical tensor lies in its checkpoints.
+
+Named tuples here and in `pygpt.checkpoint`, because making a dataclass takes five times as long, at each import.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pygpt.config import Activation, ModelConfig
 from pygpt.errors import ConfigError
@@ -20,7 +23,6 @@ ACTIVATIONS: dict[str, Activation] = {  # the names that config.json uses
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A checkpoint's own configuration: typed look-ups whose errors name the file and the key.
 
@@ -28,10 +30,10 @@ class Settings:
     precedes all others (the path to a nested table).
     """
 
-    values: Mapping[str, object]
-    file: str
-    names: Mapping[str, str] = field(default_factory=dict)
-    prefix: str = ""
+    def __init__(
+        self, values: Mapping[str, object], file: str, names: Mapping[str, str] | None = None, prefix: str = ""
+    ) -> None:
+        self.values, self.file, self._names, self._prefix = values, file, names or {}, prefix
 
     def has(self, key: str) -> bool:
         """True where the key is present and not null."""
@@ -39,7 +41,7 @@ class Settings:
 
     def name(self, key: str) -> str:
         """The key as the file spells it."""
-        return self.names.get(key, self.prefix + key)
+        return self._names.get(key, self._prefix + key)
 
     def error(self, key: str, allowed: str) -> ConfigError:
         """The error for a value that pygpt cannot run."""
@@ -100,8 +102,7 @@ class Settings:
         return tuple(i for i in ids if 0 <= i < n_vocab)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where one canonical module (a linear, a norm, an embedding) lies in a checkpoint.
 
     `module` is the stored name without ``.weight`` or ``.bias``; ``{i}`` stands for the layer.
@@ -114,8 +115,7 @@ class Source:
     interleaved: bool = False  # each head's rows are in the order of interleaved rotary (GGUF's llama)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(NamedTuple):
     """One family of models, as data.
 
     Keys of `sources` are canonical modules, with ``{i}`` for the layer. `ignored` are regular expressions for stored

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pygpt.errors import TokenizerError
-from pygpt.vocabulary import (
+from pygpt._vocabulary import (
     CLASS_PATTERNS,
     DIGITS,
     END_OF_TEXT,
@@ -20,8 +19,10 @@ from pygpt.vocabulary import (
     Vocabulary,
     merge_lines,
 )
+from pygpt.errors import TokenizerError
 
 ANY = r"|(?s:.)"
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # GGUF's token types; 5 is unused, 6 a byte of another model
 
 
 def from_vocab_and_merges(folder: Path, bos_id: int | None, eos_id: int | None) -> Vocabulary:
@@ -51,7 +52,7 @@ def from_vocab_and_merges(folder: Path, bos_id: int | None, eos_id: int | None) 
     default = end if isinstance(end, int) else None
     return Vocabulary(
         source=source,
-        tokens={t: i for t, i in tokens.items() if t not in special},  # type: ignore[misc]
+        tokens=_without(tokens, special),
         merges=merges,
         pattern=CLASS_PATTERNS[name],
         special=special,  # type: ignore[arg-type]
@@ -89,7 +90,7 @@ def from_tokenizer_json(path: Path, bos_id: int | None, eos_id: int | None) -> V
     unk = model.get("unk_token")
     return Vocabulary(
         source=str(path),
-        tokens={t: i for t, i in tokens.items() if t not in special and t not in added},
+        tokens=_without(tokens, special, added),
         merges="\n".join(m if isinstance(m, str) else " ".join(map(str, m)) for m in merges),
         pattern=_pre_tokenizer(document.get("pre_tokenizer"), path),
         special=special,
@@ -174,7 +175,7 @@ def to_tokenizer_json(v: Vocabulary) -> dict[str, object]:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": v.whole_words,
-            "vocab": dict(v.tokens),
+            "vocab": {**v.tokens, **v.special},
             "merges": merge_lines(v),
         },
     }
@@ -191,30 +192,38 @@ def from_gguf(metadata: Mapping[str, object], source: str) -> Vocabulary:
     types = metadata.get("tokenizer.ggml.token_type")
     if not isinstance(tokens, list) or not isinstance(merges, list):
         raise TokenizerError(f"{source}: tokenizer.ggml.tokens and tokenizer.ggml.merges must be arrays of strings")
-    kinds = types.tolist() if isinstance(types, np.ndarray) else [1] * len(tokens)
+    kinds = types if isinstance(types, np.ndarray) else np.ones(len(tokens), np.int32)
     if len(kinds) != len(tokens):
         raise TokenizerError(f"{source}: {len(kinds)} tokenizer.ggml.token_type for {len(tokens)} tokens")
-    groups: dict[int, dict[str, int]] = {1: {}, 2: {}, 3: {}, 4: {}, 5: {}, 6: {}}  # normal, unknown, control, ...
     try:
-        for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
-            groups[kind][token.decode("utf-8")] = i
+        texts = list(map(bytes.decode, tokens))
         text = b"\n".join(merges).decode("utf-8")
-    except (UnicodeDecodeError, KeyError) as error:
-        raise TokenizerError(f"{source}: a token is not UTF-8 or has an unknown type: {error}") from error
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{source}: a token is not UTF-8: {error}") from error
+    named = [{texts[i]: int(i) for i in np.flatnonzero(kinds == kind)} for kind in (_CONTROL, _UNKNOWN, _USER_DEFINED)]
+    other = {texts[i]: int(i) for i in np.flatnonzero(kinds != _NORMAL)}
     ids = {key: metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("bos", "eos", "unknown")}
     bos, eos, unk = (i if isinstance(i, int) else None for i in ids.values())
     return Vocabulary(
         source=source,
-        tokens=groups[1],
+        tokens=_without(dict(zip(texts, range(len(texts)), strict=True)), other),
         merges=text,
         pattern=GGUF_PATTERNS[pre],
-        special=groups[3] | groups[2],
-        added=groups[4],
+        special=named[0] | named[1],
+        added=named[2],
         bos_id=bos,
         eos_id=eos,
         unk_id=unk,
         whole_words=GGUF_PATTERNS[pre] == LLAMA3,
     )
+
+
+def _without(tokens: Mapping[str, object], *others: Mapping[str, object]) -> dict[str, int]:
+    """The tokens that are in none of the others; `Vocabulary` checks that they are integers."""
+    rest = dict(tokens)
+    for token in (token for other in others for token in other):
+        rest.pop(token, None)
+    return rest  # type: ignore[return-value]
 
 
 def _list(value: object, path: Path, key: str) -> list[dict[str, object]]:

@@ -77,7 +77,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         ids = [*self.tokens.values(), *self.special.values(), *self.added.values()]
-        if any(not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < 2**31 for i in ids):
+        if not set(map(type, ids)) <= {int} or (ids and not 0 <= min(ids) <= max(ids) < 2**31):
             raise TokenizerError(f"{self.source}: token ids must be integers from 0 to 2**31 - 1")
         if len(set(ids)) != len(ids):
             raise TokenizerError(f"{self.source}: two tokens have the same id")
@@ -96,12 +96,18 @@ def merge_lines(v: Vocabulary) -> list[str]:
 def merged_ids(v: Vocabulary) -> list[int]:
     """The id that each merge gives, the first merge first; a token that several merges give counts at its first."""
     lines = merge_lines(v)
-    for number, line in enumerate(lines, start=1):
-        if line.count(" ") != 1:
-            raise TokenizerError(f"{v.source}: merge {number} is {line[:80]!r}, but must be two tokens and a space")
     text = "\n".join(lines)
-    merged = text.replace(" ", "").split("\n") if lines else []
-    for name in (*text.replace(" ", "\n").split("\n"), *merged) if lines else ():
-        if name not in v.tokens:
-            raise TokenizerError(f"{v.source}: the merges name the token {name!r}, which the vocabulary lacks")
-    return list(dict.fromkeys(v.tokens[name] for name in merged))
+    units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
+    separators = units[(units == ord(" ")) | (units == ord("\n"))]
+    if (
+        np.any(separators[0::2] != ord(" "))
+        or np.any(separators[1::2] != ord("\n"))
+        or len(separators) % 2 != bool(lines)
+    ):
+        number, line = next((n, line) for n, line in enumerate(lines, start=1) if line.count(" ") != 1)
+        raise TokenizerError(f"{v.source}: merge {number} is {line[:80]!r}, but must be two tokens and a space")
+    try:
+        ids = list(map(v.tokens.__getitem__, text.replace(" ", "").split("\n") if lines else []))
+    except KeyError as error:
+        raise TokenizerError(f"{v.source}: a merge gives the token {error}, which the vocabulary lacks") from None
+    return list(dict.fromkeys(ids))
