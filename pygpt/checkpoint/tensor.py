@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -35,21 +36,22 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = path.open("rb")
-            self.size = os.fstat(self._file.fileno()).st_size
+            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            weakref.finalize(self, os.close, self._fd)
+            self.size = os.fstat(self._fd).st_size
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 
     def map(self, offset: int, nbytes: int, what: str) -> mmap.mmap:
         """Map at least the bytes [offset, offset + nbytes), from a page's start on; `what` names them in errors."""
-        if offset + nbytes > (size := os.fstat(self._file.fileno()).st_size):
+        if offset + nbytes > (size := os.fstat(self._fd).st_size):
             raise CheckpointError(
                 f"{self.path}: {what} ends at byte {offset + nbytes}, but the file has {size} bytes (it had "
                 f"{self.size} when it was opened)"
             )
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
         try:
-            return mmap.mmap(self._file.fileno(), offset + nbytes - start, access=mmap.ACCESS_READ, offset=start)
+            return mmap.mmap(self._fd, offset + nbytes - start, access=mmap.ACCESS_READ, offset=start)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.path}: cannot map {what}: {error}") from error
 
