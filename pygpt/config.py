@@ -31,6 +31,19 @@ class RopeScaling:
     high_freq_factor: float = 4.0
     original_n_ctx: int = 8192
 
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(RopeScalingKind):
+            raise ConfigError(f"rope scaling {self.kind!r} is not one of {', '.join(get_args(RopeScalingKind))}")
+        for name in ("factor", "low_freq_factor", "high_freq_factor", "original_n_ctx"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+                raise ConfigError(f"rope scaling's {name} must be a positive number, not {value!r}")
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ConfigError(
+                f"rope scaling's low_freq_factor ({self.low_freq_factor}) must be below "
+                f"high_freq_factor ({self.high_freq_factor})"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rope:
