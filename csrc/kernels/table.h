@@ -50,6 +50,9 @@ struct Kernels {
     // x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, arXiv:1910.07467).
     void (*rms_norm)(const NormArgs&);
 
+    // x = x + y, n values.
+    void (*add)(float* x, const float* y, std::ptrdiff_t n);
+
     // x = f(x), n values.
     void (*activate)(Activation f, float* x, std::ptrdiff_t n);
     // y[16 p + i] = f(x[32 p + i]) * x[32 p + 16 + i]: a gate and the values it gates, interleaved in panels of 16.

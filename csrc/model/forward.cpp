@@ -23,18 +23,20 @@ void for_rows(const Threads& threads, int rows, F body) {
 
 const float* data_or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
-void norm_row(const Model& m, const NormWeights& w, const float* x, float* y) {
+// The norm of one row of the residual stream into `y`, after adding what the last branch left there, if it did.
+void norm_row(const Model& m, const NormWeights& w, bool add, float* x, float* y) {
+    if (add) m.kernels.add(x, y, m.config.n_embd);
     const NormArgs args{x, 0, y, 0, 1, m.config.n_embd, w.weight.data(), data_or_null(w.bias), m.config.norm_eps};
     (m.config.norm == Norm::layer_norm ? m.kernels.layer_norm : m.kernels.rms_norm)(args);
 }
 
-void norm(const Model& m, const NormWeights& w, int rows, Workspace& ws) {
-    for_rows(m.threads, rows, [&](int row) { norm_row(m, w, ws.x.row(row), ws.normed.row(row)); });
+void norm(const Model& m, const NormWeights& w, bool add, int rows, Workspace& ws) {
+    for_rows(m.threads, rows, [&](int row) { norm_row(m, w, add, ws.x.row(row), ws.normed.row(row)); });
 }
 
-void project(const Model& m, const Linear& l, int rows, const Activations& x, const Activations& y, bool add_to_y,
+void project(const Model& m, const Linear& l, int rows, const Activations& x, const Activations& y,
              const std::function<void(const LinearPart&)>& after = nullptr) {
-    linear(m.kernels, m.threads, {l.weight, data_or_null(l.bias), x.data, x.stride, rows, y.data, y.stride, add_to_y}, after);
+    linear(m.kernels, m.threads, {l.weight, data_or_null(l.bias), x.data, x.stride, rows, y.data, y.stride}, after);
 }
 
 void embed(const Model& m, const Step& step, Workspace& ws) {
@@ -108,7 +110,7 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
 
 void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
     const ModelConfig& c = m.config;
-    project(m, b.up, rows, ws.normed, ws.up, false, [&](const LinearPart& part) {
+    project(m, b.up, rows, ws.normed, ws.up, [&](const LinearPart& part) {
         const int from = part.panel_begin * 16, to = std::min(part.panel_end * 16, c.up_width());
         for (int row = part.row_begin; row < part.row_end; ++row) {
             if (c.gated_mlp) {
@@ -119,7 +121,7 @@ void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
             }
         }
     });
-    project(m, b.down, rows, c.gated_mlp ? ws.gated : ws.up, ws.x, true);
+    project(m, b.down, rows, c.gated_mlp ? ws.gated : ws.up, ws.normed);
 }
 
 }  // namespace
@@ -130,19 +132,24 @@ void run_blocks(const Model& m, const Step& step, Workspace& ws, const std::func
     for (int layer = 0; layer < m.config.n_layer; ++layer) {
         stop();
         const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
-        norm(m, b.attn_norm, rows, ws);
-        project(m, b.qkv, rows, ws.normed, ws.qkv, false);
+        norm(m, b.attn_norm, layer > 0, rows, ws);
+        project(m, b.qkv, rows, ws.normed, ws.qkv);
         attend(m, step, layer, ws);
-        project(m, b.attn_out, rows, ws.attended, ws.x, true);
-        norm(m, b.mlp_norm, rows, ws);
+        project(m, b.attn_out, rows, ws.attended, ws.normed);
+        norm(m, b.mlp_norm, true, rows, ws);
         mlp(m, b, rows, ws);
     }
 }
 
 void final_norm(const Model& m, std::span<const int> rows, Workspace& ws) {
     for_rows(m.threads, static_cast<int>(rows.size()), [&](int i) {
-        norm_row(m, m.weights.norm, ws.x.row(rows[static_cast<std::size_t>(i)]), ws.normed.row(i));
+        const int row = rows[static_cast<std::size_t>(i)];
+        norm_row(m, m.weights.norm, true, ws.x.row(row), ws.normed.row(row));
     });
+    for (std::size_t i = 0; i < rows.size(); ++i) {  // rows rise, so a row is read before it is overwritten
+        const auto to = static_cast<std::ptrdiff_t>(i);
+        if (rows[i] != to) std::copy_n(ws.normed.row(rows[i]), m.config.n_embd, ws.normed.row(to));
+    }
 }
 
 void head(const Model& m, int rows, const Workspace& ws, float* logits) {

@@ -39,7 +39,7 @@ void linear(const Kernels& kernels, const Threads& threads, const LinearCall& ca
         const LinearPart part{call.rows * i / row_tasks, call.rows * (i + 1) / row_tasks, p * width,
                               std::min(panels, (p + 1) * width)};
         kernel({call.x + part.row_begin * call.ldx, call.ldx, part.row_end - part.row_begin, w.k(), w.data(), call.bias,
-                call.y + part.row_begin * call.ldy, call.ldy, w.n(), part.panel_begin, part.panel_end, call.add_to_y});
+                call.y + part.row_begin * call.ldy, call.ldy, w.n(), part.panel_begin, part.panel_end});
         if (after) after(part);
     });
 }

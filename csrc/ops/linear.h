@@ -1,4 +1,4 @@
-// y = x W^T (+ bias) (+ y) on all threads.
+// y = x W^T (+ bias) on all threads.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,6 @@ struct LinearCall {
     int rows;
     float* y;  // (rows, n), row stride ldy
     std::ptrdiff_t ldy;
-    bool add_to_y = false;
 };
 
 // A part of y that one thread has just finished: rows [row_begin, row_end) of the panels [panel_begin, panel_end), where

@@ -18,6 +18,7 @@ constexpr Kernels fill_table() {
     k.attention_f16 = attention<S, Half>;
     k.layer_norm = layer_norm<S>;
     k.rms_norm = rms_norm<S>;
+    k.add = add_row<S>;
     k.activate = activate<S>;
     k.activate_gated = activate_gated<S>;
     k.rope = rope<S>;

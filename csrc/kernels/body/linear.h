@@ -7,24 +7,33 @@
 namespace pygpt {
 namespace {
 
+// Inputs of one pass over many rows: the pass's weights of a tile and its rows then stay in the first two cache levels.
+constexpr int kInputBlock = 768;
+
 template <class S, class T>
 void linear(const LinearArgs& a) {
     using V = typename S::F32;
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.k) * 16;
     const T* panels = static_cast<const T*>(a.panels) + a.panel_begin * stride;
-    const auto store = [&](int row, int panel, V sum) {
-        const int channel = (a.panel_begin + panel) * 16;
-        const int lanes = a.n - channel;
-        float* y = a.y + row * a.ldy + channel;
-        if (a.bias != nullptr) sum = S::add(sum, S::load(a.bias + channel));
-        if (lanes >= 16) {
-            S::store(y, a.add_to_y ? S::add(S::load(y), sum) : sum);
-        } else {
-            S::store_n(y, a.add_to_y ? S::add(S::load_n(y, lanes), sum) : sum, lanes);
-        }
-    };
-    const Product<T, true> product{a.x, a.ldx, a.k, panels, stride};
-    block_product<S>(product, a.rows, a.panel_end - a.panel_begin, [](int, int) { return S::zero(); }, store);
+    const int passes = a.rows <= kLoneTileRows ? 1 : (a.k + kInputBlock - 1) / kInputBlock;
+    for (int pass = 0; pass < passes; ++pass) {
+        const int from = static_cast<int>(static_cast<long long>(a.k) * pass / passes);
+        const int to = static_cast<int>(static_cast<long long>(a.k) * (pass + 1) / passes);
+        const bool first = pass == 0, last = pass == passes - 1;
+        // Between passes the unfinished chain lies in y: a float32 loses nothing there.
+        const auto begin = [&](int row, int panel) {
+            if (first) return S::zero();
+            const int channel = (a.panel_begin + panel) * 16;
+            return S::load_n(a.y + row * a.ldy + channel, a.n - channel < 16 ? a.n - channel : 16);
+        };
+        const auto end = [&](int row, int panel, V sum) {
+            const int channel = (a.panel_begin + panel) * 16;
+            if (last && a.bias != nullptr) sum = S::add(sum, S::load(a.bias + channel));
+            S::store_n(a.y + row * a.ldy + channel, sum, a.n - channel < 16 ? a.n - channel : 16);
+        };
+        const Product<T, true> product{a.x + from, a.ldx, to - from, panels + from * 16, stride};
+        block_product<S>(product, a.rows, a.panel_end - a.panel_begin, begin, end);
+    }
 }
 
 }  // namespace

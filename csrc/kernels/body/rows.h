@@ -71,6 +71,13 @@ void rms_norm(const NormArgs& a) {
     }
 }
 
+template <class S>
+void add_row(float* x, const float* y, std::ptrdiff_t n) {
+    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        S::store_n(x + i, S::add(S::load_n(x + i, lanes), S::load_n(y + i, lanes)), lanes);
+    });
+}
+
 template <class S, Activation f>
 void activate_by(float* x, std::ptrdiff_t n) {
     map<S>(x, x, n, [](auto v) { return activate_v<S, f>(v); });

@@ -12,16 +12,15 @@ namespace {
 // broadcast value and the weights in flight; with one row, enough chains and memory streams to hide their latency.
 template <class S, int rows>
 constexpr int tile_panels() {
-    if constexpr (S::kRegisters >= 32) return rows <= 3 ? 8 : rows <= 6 ? 4 : 2;
+    if constexpr (S::kRegisters >= 32) return rows <= 2 ? 8 : rows <= 6 ? 4 : 2;
     if constexpr (S::kRegisters >= 16) return rows <= 2 ? 4 : 2;
     return rows <= 1 ? 4 : rows <= 3 ? 2 : 1;
 }
 
-// Rows that a tile takes at most.
-template <class S>
-constexpr int tile_rows() {
-    return S::kRegisters >= 32 ? 12 : 6;
-}
+// Many rows are cut into tiles of at most kTileRows: each row takes an address register, and more of them spill. A few
+// rows more still go as one tile, which reads the weights once.
+constexpr int kTileRows = 6;
+constexpr int kLoneTileRows = 8;
 
 // How far ahead of its loads a stream of weights is fetched into the cache, in bytes.
 constexpr int kPrefetchBytes = 2048;
@@ -95,14 +94,13 @@ inline void tile_row_of(int n_rows, const Product<T, stream>& m, int n_panels, B
 // The whole product: any number of rows, cut into tiles of nearly equal height. begin and end as in tile().
 template <class S, class T, bool stream, class Begin, class End>
 inline void block_product(const Product<T, stream>& m, int n_rows, int n_panels, Begin begin, End end) {
-    constexpr int most = tile_rows<S>();
-    const int blocks = (n_rows + most - 1) / most;
-    for (int i = 0; i < blocks; ++i) {
+    const int blocks = n_rows <= kLoneTileRows ? 1 : (n_rows + kTileRows - 1) / kTileRows;
+    for (int i = 0; n_rows > 0 && i < blocks; ++i) {
         const int from = static_cast<int>(static_cast<long long>(n_rows) * i / blocks);
         const int to = static_cast<int>(static_cast<long long>(n_rows) * (i + 1) / blocks);
         Product<T, stream> part = m;
         part.a += from * m.lda;
-        tile_row_of<S, most>(
+        tile_row_of<S, kLoneTileRows>(
             to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
             [&](int r, int p, typename S::F32 sum) { end(from + r, p, sum); });
     }
