@@ -99,7 +99,11 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD. TokenizerError for an id without a token."""
-        return b"".join(map(self._bytes, ids)).decode("utf-8", errors="replace")
+        try:
+            text = b"".join(map(self._state.texts.__getitem__, ids))
+        except KeyError as error:
+            raise self._unknown(error.args[0]) from None
+        return text.decode("utf-8", errors="replace")
 
     def stream(self) -> StreamDecoder:
         """A decoder that takes one id at a time."""
@@ -121,7 +125,10 @@ class Tokenizer:
         try:
             return self._state.texts[token]
         except KeyError:
-            raise TokenizerError(f"the id {token} has no token; n_vocab is {self.n_vocab}") from None
+            raise self._unknown(token) from None
+
+    def _unknown(self, token: object) -> TokenizerError:
+        return TokenizerError(f"the id {token} has no token; n_vocab is {self.n_vocab}")
 
 
 class StreamDecoder:
