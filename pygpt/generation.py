@@ -5,12 +5,14 @@ Plain values; `pygpt.Model.generate` and `pygpt.Model.stream` do the work.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, TypeVar
 
+_Function = TypeVar("_Function", bound=Callable[..., object])
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -74,6 +76,19 @@ class SamplingParams:
         if self.min_p is not None:
             set_(self, "min_p", _number("min_p", self.min_p, ">= 0 and <= 1", lambda x: 0 <= x <= 1))
         set_(self, "stop", _stop_strings(self.stop))
+
+
+def lists_options(function: _Function) -> _Function:
+    """Let help() show the options of a function's ``**options: Unpack[SamplingOptions]`` one by one, with defaults."""
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+        for f in fields(SamplingParams)
+        if f.name not in signature.parameters
+    ]
+    setattr(function, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010 - mypy's wish
+    return function
 
 
 @dataclass(frozen=True, slots=True)

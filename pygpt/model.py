@@ -15,7 +15,7 @@ from pygpt._decoding import CancelToken, Stream, decode, fresh_seed
 from pygpt._session import Session, as_ids
 from pygpt.config import ModelConfig
 from pygpt.errors import ContextOverflowError, TokenizerError
-from pygpt.generation import Completion, SamplingOptions, SamplingParams, collect
+from pygpt.generation import Completion, SamplingOptions, SamplingParams, collect, lists_options
 from pygpt.tokenizer import FILES, Tokenizer
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class Model:
         self, prompt: Prompt, *, n: int, cancel: CancelToken | None = None, **options: Unpack[SamplingOptions]
     ) -> Completion | list[Completion]: ...
 
+    @lists_options
     def generate(
         self, prompt: Prompt, *, n: int = 1, cancel: CancelToken | None = None, **options: Unpack[SamplingOptions]
     ) -> Completion | list[Completion]:
@@ -166,6 +167,7 @@ class Model:
         done = collect(stream, params, stream.seed)
         return done[0] if params.n == 1 else done
 
+    @lists_options
     def stream(
         self, prompt: Prompt, *, n: int = 1, cancel: CancelToken | None = None, **options: Unpack[SamplingOptions]
     ) -> Stream:

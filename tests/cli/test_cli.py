@@ -19,7 +19,12 @@ from pygpt.cli import app
 from pygpt.cli._common import ProgressBar
 
 PROMPT = "in the"
-COMMAND = [sys.executable, "-c", "import pygpt.cli; pygpt.cli.main()"]
+
+
+def command(folder: Path, prompt: str = "x", max_tokens: int = 25_000) -> list[str]:
+    """A process of its own that continues a prompt greedily."""
+    start = [sys.executable, "-c", "import pygpt.cli; pygpt.cli.main()", "generate", prompt, "--model", str(folder)]
+    return [*start, "--threads", "1", "--temperature", "0", "--max-tokens", str(max_tokens)]
 
 
 def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
@@ -120,19 +125,19 @@ def test_info_forces_an_instruction_set() -> None:
 def test_score_prints_the_sum_and_the_perplexity(gpt2_folder: Path, model: Model) -> None:
     text = "the man in the inn"
     scores = model.score(text)
-    result = run("score", text, "--model", gpt2_folder)
+    result = run("score", text, "--model", gpt2_folder, "--threads", 1)
     lines = dict(line.rsplit(None, 1) for line in result.stdout.replace(" nats", "").splitlines())
     assert int(lines["tokens"]) == len(scores)
     assert float(lines["log-probability"]) == pytest.approx(scores.sum(), abs=1e-3)
     assert float(lines["perplexity"]) == pytest.approx(model.perplexity(text), abs=1e-3)
-    listed = run("score", "-", "--tokens", "--model", gpt2_folder, stdin=text).stdout.splitlines()
+    listed = run("score", "-", "--tokens", "--model", gpt2_folder, "--threads", 1, stdin=text).stdout.splitlines()
     assert listed[-3:] == result.stdout.splitlines()
     assert [float(line.split()[0]) for line in listed[:-3]] == pytest.approx(scores.tolist(), abs=1e-4)
 
 
 def test_score_slides_over_a_long_text(gpt2_folder: Path, model: Model) -> None:
     text = "a man in the inn " * 20
-    result = run("score", text, "--stride", 8, "--model", gpt2_folder)
+    result = run("score", text, "--stride", 8, "--model", gpt2_folder, "--threads", 1)
     assert f"{model.perplexity(text, stride=8):.4f}" in result.stdout
 
 
@@ -152,7 +157,7 @@ def test_score_slides_over_a_long_text(gpt2_folder: Path, model: Model) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_status_1(gpt2_folder: Path, arguments: tuple[str, ...], message: str) -> None:
-    result = run(*arguments, "--model", gpt2_folder)
+    result = run(*arguments, "--model", gpt2_folder, "--threads", 1)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("pygpt: error: ")
     assert message in result.stderr
@@ -160,8 +165,8 @@ def test_bad_input_is_one_line_and_status_1(gpt2_folder: Path, arguments: tuple[
 
 
 def test_a_missing_checkpoint_is_status_1(tmp_path: Path) -> None:
-    for command in (("generate", PROMPT), ("score", PROMPT), ("info",)):
-        result = run(*command, "--model", tmp_path)
+    for arguments in (("generate", PROMPT), ("score", PROMPT), ("info",)):
+        result = run(*arguments, "--model", tmp_path)
         assert result.exit_code == 1
         assert result.stderr.startswith("pygpt: error: ")
         assert str(tmp_path) in result.stderr
@@ -210,8 +215,7 @@ def endless(scripted_folder: Callable[[Iterable[int]], Path], vocab) -> Path:
 
 
 def test_ctrl_c_stops_with_130_and_keeps_what_was_printed(endless: Path) -> None:
-    command = [*COMMAND, "generate", "x", "--model", str(endless), "--max-tokens", "25000", "--temperature", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command(endless), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.read(20)
         process.send_signal(signal.SIGINT)
@@ -224,8 +228,7 @@ def test_ctrl_c_stops_with_130_and_keeps_what_was_printed(endless: Path) -> None
 
 
 def test_a_closed_pipe_is_quiet(endless: Path) -> None:
-    command = [*COMMAND, "generate", "x", "--model", str(endless), "--max-tokens", "25000", "--temperature", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command(endless), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(20)
@@ -235,8 +238,7 @@ def test_a_closed_pipe_is_quiet(endless: Path) -> None:
 
 
 def test_text_streams_while_it_is_made(endless: Path) -> None:
-    command = [*COMMAND, "generate", "x", "--model", str(endless), "--max-tokens", "25000", "--temperature", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command(endless), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.read(13) == "endless text "
         assert process.poll() is None
@@ -244,10 +246,10 @@ def test_text_streams_while_it_is_made(endless: Path) -> None:
 
 
 def test_a_terminal_sees_the_prompt_and_a_pipe_does_not(gpt2_folder: Path) -> None:
-    command = [*COMMAND, "generate", "in the", "--model", str(gpt2_folder), "--temperature", "0", "--max-tokens", "4"]
-    piped = subprocess.run(command, check=True, capture_output=True, timeout=60)
+    arguments = command(gpt2_folder, PROMPT, 4)
+    piped = subprocess.run(arguments, check=True, capture_output=True, timeout=60)
     leader, follower = pty.openpty()
-    subprocess.run(command, check=True, stdout=follower, stderr=subprocess.PIPE, timeout=60)
+    subprocess.run(arguments, check=True, stdout=follower, stderr=subprocess.PIPE, timeout=60)
     os.close(follower)
     shown = b""
     while True:
@@ -261,6 +263,20 @@ def test_a_terminal_sees_the_prompt_and_a_pipe_does_not(gpt2_folder: Path) -> No
     os.close(leader)
     assert piped.stderr == b""
     assert shown.replace(b"\r\n", b"\n") == b"in the" + piped.stdout
+
+
+def test_an_encoding_without_the_characters_is_no_error(
+    scripted_folder: Callable[[Iterable[int]], Path], vocab
+) -> None:
+    folder = scripted_folder([*vocab.byte_ids("5€!"), vocab.end_id])
+    done = subprocess.run(
+        command(folder),
+        check=True,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1:strict"},
+    )
+    assert done.stdout == b"5?!\n"
 
 
 def test_the_progress_bar_waits_draws_and_clears(
@@ -290,7 +306,7 @@ def test_no_progress_bar_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_the_command_line_does_not_import_rich(gpt2_folder: Path) -> None:
     code = (
         "import sys, pygpt.cli\n"
-        f"sys.argv[1:] = ['generate', 'in', '--model', {str(gpt2_folder)!r}, '--max-tokens', '2']\n"
+        f"sys.argv[1:] = ['generate', 'in', '--model', {str(gpt2_folder)!r}, '--max-tokens', '2', '--threads', '1']\n"
         "try:\n    pygpt.cli.main()\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
         "assert not {'rich', 'torch', 'transformers', 'requests', 'gguf'} & set(sys.modules)\n"
     )

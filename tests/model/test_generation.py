@@ -1,5 +1,6 @@
 """Generation: what is drawn, where it stops, and what the text is."""
 
+import inspect
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import FrozenInstanceError, fields
@@ -341,6 +342,15 @@ def test_params_are_frozen_and_a_string_is_one_stop() -> None:
 def test_the_typed_options_are_the_fields_of_the_params() -> None:
     hints = get_type_hints(SamplingParams)
     assert {**get_type_hints(SamplingOptions), "n": int} == {f.name: hints[f.name] for f in fields(SamplingParams)}
+
+
+@pytest.mark.parametrize("method", [Model.generate, Model.stream])
+def test_help_lists_every_option_with_its_default(method: Callable[..., object]) -> None:
+    parameters = inspect.signature(method).parameters
+    assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[2:])
+    assert {f.name: f.default for f in fields(SamplingParams)}.items() <= {
+        name: p.default for name, p in parameters.items()
+    }.items()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1])
