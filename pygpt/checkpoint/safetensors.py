@@ -108,7 +108,7 @@ def _entry(path: Path, name: str, value: object) -> _Entry:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"{where}: expected the keys dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if dtype not in BITS:
+    if not isinstance(dtype, str) or dtype not in BITS:
         raise CheckpointError(f"{where}: unknown dtype {dtype!r}; the format knows {', '.join(BITS)}")
     if not _naturals(shape) or len(shape) > MAX_DIMS:
         raise CheckpointError(f"{where}: shape {str(shape)[:80]} is not a list of at most {MAX_DIMS} sizes")

@@ -21,16 +21,13 @@ def rope_scaling(s: Settings | None) -> RopeScaling | None:
     if kind == "linear":
         return RopeScaling(kind="linear", factor=s.number("factor"))
     if kind == "llama3":
-        scaling = RopeScaling(
+        return RopeScaling(
             kind="llama3",
             factor=s.number("factor"),
             low_freq_factor=s.number("low_freq_factor"),
             high_freq_factor=s.number("high_freq_factor"),
             original_n_ctx=s.integer("original_max_position_embeddings"),
         )
-        if scaling.high_freq_factor <= scaling.low_freq_factor:
-            raise s.error("high_freq_factor", f"greater than {s.name('low_freq_factor')} ({scaling.low_freq_factor})")
-        return scaling
     raise s.error(key, "one of default, linear, llama3")
 
 

@@ -1,0 +1,123 @@
+"""Finding checkpoints by name, without a network."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from pygpt.checkpoint.hub import cache_folder, locate
+from pygpt.errors import CheckpointError
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and no client to download with."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # makes its import fail
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home" / "hub"
+
+
+def fill(cache: Path, name: str, revision: str = REVISION, *, main: bool = True) -> Path:
+    model = cache / f"models--{name.replace('/', '--')}"
+    snapshot = model / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").touch()
+    if main:
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text(revision + "\n", encoding="utf-8")
+    return snapshot
+
+
+def test_an_existing_path_as_it_is(tmp_path: Path, cache: Path) -> None:
+    assert locate(tmp_path) == tmp_path
+    (tmp_path / "org").mkdir()
+    fill(cache, "org")
+    assert locate("org") == Path("org")  # before the hub
+
+
+def test_cached(cache: Path) -> None:
+    for name in ("gpt2", "HuggingFaceTB/SmolLM2-135M"):
+        snapshot = fill(cache, name)
+        assert locate(name) == snapshot
+
+
+def test_the_branch_main_decides(cache: Path) -> None:
+    fill(cache, "org/name", "f" * 40, main=False)
+    wanted = fill(cache, "org/name")
+    assert locate("org/name") == wanted
+
+
+def test_a_lone_snapshot_needs_no_branch(cache: Path) -> None:
+    snapshot = fill(cache, "org/name", main=False)
+    assert locate("org/name") == snapshot
+
+
+@pytest.mark.parametrize("revision", ["../../../elsewhere", "/etc", ""])
+def test_a_branch_that_points_elsewhere(cache: Path, revision: str) -> None:
+    fill(cache, "org/name")
+    (cache / "models--org--name" / "refs" / "main").write_text(revision, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="has no weights of it"):
+        locate("org/name")
+
+
+def test_not_cached_and_no_client(cache: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        locate("org/name")
+    message = str(caught.value)
+    assert str(cache / "models--org--name" / "snapshots") in message
+    assert "'org/name' is neither a file or folder nor a built-in model (tiny)" in message
+    assert "pip install 'pygpt[hub]'" in message
+
+
+def test_a_snapshot_without_weights_is_not_enough(cache: Path) -> None:
+    (fill(cache, "org/name") / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="has no weights of it"):
+        locate("org/name")
+
+
+def test_download(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def snapshot_download(hub_id: str, **patterns: object) -> str:
+        asked.append(hub_id)
+        if hub_id == "org/gone":
+            raise ConnectionError("no route to host")
+        return str(tmp_path)
+
+    client = types.ModuleType("huggingface_hub")
+    client.snapshot_download = snapshot_download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    assert locate("org/name") == tmp_path
+    with pytest.raises(CheckpointError, match="downloading it failed: no route to host"):
+        locate("org/gone")
+    fill(cache, "org/cached")
+    locate("org/cached")
+    assert asked == ["org/name", "org/gone"]
+
+
+@pytest.mark.parametrize(
+    "name", ["./missing", "/missing", "a/b/c", "missing.gguf", "dir/missing.safetensors", "a/..", "a..b", "a b", "-a"]
+)
+def test_what_cannot_be_a_hub_id(cache: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="no such file or folder"):
+        locate(name)
+
+
+def test_environment(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder() == cache
+    monkeypatch.setenv("HUGGINGFACE_HUB_CACHE", str(tmp_path / "b"))
+    assert cache_folder() == tmp_path / "b"
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "a"))
+    assert cache_folder() == tmp_path / "a"
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME"):
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
+    assert cache_folder() == tmp_path / "c" / "huggingface" / "hub"
