@@ -107,6 +107,99 @@ class Llama:
     write = Gpt2.write
 
 
+class Gguf:
+    """Writes GGUF files with the package gguf, from tensors under their Hugging Face names."""
+
+    @staticmethod
+    def permuted(w: Array, n_head: int) -> Array:
+        """llama.cpp's order of the rows of q and k: pairs (i, i + d/2) become neighbours."""
+        return w.reshape(n_head, 2, -1, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+    @staticmethod
+    def llama_tensors(hf: dict[str, Array], n_head: int, n_kv_head: int) -> dict[str, Array]:
+        """A Llama's Hugging Face tensors under GGUF's names."""
+        names = {
+            "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+            "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+            "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+            "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output", "model.layers": "blk",
+        }  # fmt: skip
+        out = {}
+        for name, array in hf.items():
+            if "q_proj" in name or "k_proj" in name:
+                array = Gguf.permuted(array, n_head if "q_proj" in name else n_kv_head)
+            for old, new in names.items():
+                name = name.replace(old, new)
+            out[name] = np.ascontiguousarray(array)
+        return out
+
+    @staticmethod
+    def gpt2_tensors(hf: dict[str, Array]) -> dict[str, Array]:
+        names = {
+            "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
+            "ln_1": "attn_norm", "ln_2": "ffn_norm", "wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm",
+            "h.0.": "blk.0.", "h.1.": "blk.1.",
+        }  # fmt: skip
+        out = {}
+        for name, array in hf.items():
+            if array.ndim == 2 and ".c_" in name:
+                array = array.T
+            for old, new in names.items():
+                name = name.replace(old, new)
+            out[name] = np.ascontiguousarray(array)
+        return out
+
+    @staticmethod
+    def llama_metadata(config: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "llama.block_count": config["num_hidden_layers"],
+            "llama.context_length": config["max_position_embeddings"],
+            "llama.embedding_length": config["hidden_size"],
+            "llama.feed_forward_length": config["intermediate_size"],
+            "llama.attention.head_count": config["num_attention_heads"],
+            "llama.attention.head_count_kv": config["num_key_value_heads"],
+            "llama.attention.key_length": config["head_dim"],
+            "llama.rope.dimension_count": config["head_dim"],
+            "llama.rope.freq_base": float(config["rope_theta"]),
+            "llama.attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
+            "tokenizer.ggml.bos_token_id": 1,
+            "tokenizer.ggml.eos_token_id": 2,
+        }
+
+    @staticmethod
+    def write(
+        path: Path, arch: str, metadata: dict[str, Any], tensors: dict[str, Array], types: dict[str, str]
+    ) -> Path:
+        """A file by the package; `types` names how a tensor is quantised."""
+        gguf = pytest.importorskip("gguf")
+        writer = gguf.GGUFWriter(path, arch)
+        for key, value in metadata.items():
+            if value is None:
+                continue
+            if isinstance(value, float):
+                writer.add_float32(key, value)
+            elif isinstance(value, int):
+                writer.add_uint32(key, value)
+            elif isinstance(value, str):
+                writer.add_string(key, value)
+            else:
+                writer.add_array(key, value)
+        for name, array in tensors.items():
+            kind = gguf.GGMLQuantizationType[types.get(name, "F32")]
+            writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    @staticmethod
+    def write_llama(path: Path, llama: Any, changes: dict[str, Any] | None = None, **tensors: Array) -> Path:
+        metadata = Gguf.llama_metadata(llama.config) | (changes or {})
+        arrays = Gguf.llama_tensors(llama.tensors, 4, 2) | {k.replace("__", "."): v for k, v in tensors.items()}
+        return Gguf.write(path, "llama", metadata, arrays, {})
+
+
 @pytest.fixture
 def gpt2() -> Gpt2:
     return Gpt2()
@@ -130,3 +223,8 @@ def header_of() -> Callable[[Mapping[str, Array]], tuple[dict[str, Any], bytes]]
 @pytest.fixture
 def to_bfloat16() -> Callable[[Array], Array]:
     return bfloat16
+
+
+@pytest.fixture
+def writer() -> type[Gguf]:
+    return Gguf
