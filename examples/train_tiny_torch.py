@@ -11,7 +11,8 @@ The data folder holds austen/*.txt, moby_dick.txt, alice.txt and world_english_b
 4. Export config.json, model.safetensors (bfloat16), vocab.json, merges.txt and MODEL_CARD.md to RUN/export.
 
 A checkpoint and an export are written about once a minute; a killed run, started again, goes on where it stopped.
-Once a file RUN/finish appears, the learning rate falls linearly to zero within 300 steps and the run ends early.
+Once a file RUN/finish appears, the learning rate falls linearly to zero within as many steps as the file says (300 if
+empty) and the run ends early.
 Needs torch, tokenizers, safetensors and a C++ compiler (for torch.compile).
 """
 
@@ -44,7 +45,7 @@ class Recipe:
 
     steps: int
     batch: int = 8
-    dropout: float = 0.1
+    dropout: float = 0.0  # the text is seen about ten times: too little for so small a model to overfit
     lr: float = 1.5e-3
     warmup: int = 200
     weight_decay: float = 0.1
@@ -65,12 +66,18 @@ class Run:
     model: GPT2
     optimizer: torch.optim.Optimizer
     step: int = 0
-    finish_at: int | None = None  # the step at which the file RUN/finish was first seen
+    finish_at: int | None = None  # the step at which the file RUN/finish was first seen ...
+    finish_steps: int = FINISH_STEPS  # ... and how many steps it allowed from there
 
     @property
     def last_step(self) -> int:
-        early = self.recipe.steps if self.finish_at is None else self.finish_at + FINISH_STEPS
+        early = self.recipe.steps if self.finish_at is None else self.finish_at + self.finish_steps
         return min(self.recipe.steps, early)
+
+    def look_for_finish(self) -> None:
+        if self.finish_at is None and (self.folder / "finish").exists():
+            self.finish_at = self.step
+            self.finish_steps = int((self.folder / "finish").read_text().strip() or FINISH_STEPS)
 
     def learning_rate(self) -> float:
         recipe, step = self.recipe, self.step
@@ -81,7 +88,7 @@ class Run:
 
     def save(self) -> None:
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
-        state |= {"finish_at": self.finish_at, "recipe": asdict(self.recipe)}
+        state |= {"finish_at": self.finish_at, "finish_steps": self.finish_steps, "recipe": asdict(self.recipe)}
         torch.save(state, self.folder / "checkpoint.tmp")
         (self.folder / "checkpoint.tmp").replace(self.folder / "checkpoint.pt")
 
@@ -94,7 +101,7 @@ class Run:
             raise ValueError(f"{path} was made with {state['recipe']}, not {asdict(self.recipe)}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.finish_at = state["step"], state["finish_at"]
+        self.step, self.finish_at, self.finish_steps = state["step"], state["finish_at"], state["finish_steps"]
 
 
 def make_optimizer(model: GPT2, recipe: Recipe) -> torch.optim.Optimizer:
@@ -188,7 +195,7 @@ def write_card(run: Run, shape: Shape, held_out: list[HeldOut]) -> str:
         held_out=HELD_OUT,
         recipe=", ".join(f"{name} {value}" for name, value in asdict(run.recipe).items() if name != "steps"),
         steps=run.step,
-        finish="" if run.finish_at is None else f", cut short at step {run.finish_at} by a linear decay",
+        finish=f", from step {run.finish_at} on a linear one" if run.finish_at else "",
         tokens=run.step * run.recipe.batch * shape.n_ctx / 1e6,
         losses="\n".join(f"| {name} | {nats:.3f} | {math.exp(nats):.1f} | {bits:.3f} |" for name, nats, bits in rows),
         samples="".join("\n" + "\n".join("> " + line for line in text.splitlines()) + "\n" for text in samples),
@@ -247,8 +254,7 @@ def train(run: Run, shape: Shape, sources: list[Tensor], held_out: list[HeldOut]
             raise FloatingPointError(f"the loss became {loss.item()} at step {run.step}")
         mean_loss += 0.02 * (loss.item() - mean_loss) if mean_loss else loss.item()
         run.step += 1
-        if run.finish_at is None and (run.folder / "finish").exists():
-            run.finish_at = run.step
+        run.look_for_finish()
         if time.monotonic() - saved > CHECKPOINT_SECONDS or run.step == run.last_step:
             quick = evaluate(run.model, held_out[0].ids, shape.n_ctx, windows=32)
             run.save()
