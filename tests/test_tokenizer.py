@@ -423,7 +423,21 @@ def test_gguf_tokenizer_that_pygpt_refuses(change: dict[str, object], message: s
     assert "x.gguf" in str(caught.value)
 
 
-def test_tiktokens_name() -> None:
+def test_tiktokens_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tiktoken
+
+    ranks = {bytes([b]): b for b in range(256)} | {b"ab": 300}
+    small = tiktoken.Encoding("small", pat_str=r"\S+|\s+", mergeable_ranks=ranks, special_tokens={END: 400})
+    monkeypatch.setattr(tiktoken, "get_encoding", {"small": small}.__getitem__)
+    tokenizer = Tokenizer("small")
+    assert tokenizer.encode(f"cab{END}", allow_special=True) == [99, 300, 400]
+    assert tokenizer.decode([99, 300, 400]) == f"cab{END}"
+    assert (tokenizer.n_vocab, tokenizer.eos_id, tokenizer.special_tokens) == (401, 400, {END: 400})
+    with pytest.raises(TokenizerError, match="the id 299 has no token"):
+        tokenizer.decode([299])
+
+
+def test_tiktokens_unknown_name() -> None:
     with pytest.raises(TokenizerError, match="'nonsense' is none of tiktoken's encodings"):
         Tokenizer("nonsense").encode("a")
 

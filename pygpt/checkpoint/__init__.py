@@ -35,6 +35,10 @@ def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer
     ConfigError for a configuration that pygpt cannot run.
     """
     path = Path(path)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: no such file or folder, or not to be looked up: {error}") from error
     if path.is_file() and path.suffix == ".gguf":
         from pygpt.checkpoint.gguf import read_gguf
 
@@ -43,8 +47,6 @@ def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer
         if path.suffix != ".safetensors":
             raise CheckpointError(f"{path}: expected a .safetensors or .gguf file, or a folder")
         return _read_hugging_face(path.parent, read_file(path), path)
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such file or folder")
     if (path / WEIGHTS).is_file():
         return _read_hugging_face(path, read_file(path / WEIGHTS), path / WEIGHTS)
     if (path / INDEX).is_file():

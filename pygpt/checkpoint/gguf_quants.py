@@ -87,6 +87,7 @@ def _dequantize(quant: QuantType, run: Callable[[U8, F32], None], raw: NDArray[n
     blocks = raw.view(np.uint8).reshape(-1, quant.nbytes)
     out = np.empty((len(blocks), quant.block), np.float32)
     step = _CHUNK // quant.block
-    for i in range(0, len(blocks), step):
-        run(blocks[i : i + step], out[i : i + step])
+    with np.errstate(all="ignore"):  # a damaged file's scale may be infinite
+        for i in range(0, len(blocks), step):
+            run(blocks[i : i + step], out[i : i + step])
     return out.reshape(-1)

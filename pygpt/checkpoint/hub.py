@@ -18,12 +18,17 @@ def locate(name: str | os.PathLike[str]) -> Path:
 
     `name` is an existing path; or a built-in model ("tiny"); or a Hugging Face hub id ("HuggingFaceTB/SmolLM2-135M"),
     looked up in the local cache and, where the package huggingface_hub (extra `hub`) is installed, downloaded.
-    Raises CheckpointError saying what was looked for and where.
+    Raises CheckpointError saying what was looked for and where, ValueError for an empty name.
     """
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
     text = os.fspath(name)
+    if not text:
+        raise ValueError("the name of a checkpoint must not be empty")
+    try:
+        path = Path(text).expanduser()
+        if path.exists():
+            return path
+    except (OSError, RuntimeError) as error:  # no permission, too long a name, no such user's home
+        raise CheckpointError(f"{text}: cannot be looked up: {error}") from error
     if text in BUILT_IN:
         path = Path(__file__).resolve().parent.parent / "models" / text
         if not path.is_dir():

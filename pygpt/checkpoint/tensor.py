@@ -99,9 +99,12 @@ class Tensor:
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
         """The values as float32, or as `dtype`: ``np.asarray(tensor, np.float64)``."""
-        values = self.raw()
+        values = raw = self.raw()
         if self.dtype == "bfloat16":  # the upper half of a float32
             wide = values.astype(np.uint32)
             wide <<= 16
             values = wide.view(np.float32)
-        return values.astype(np.float32 if dtype is None else dtype, copy=bool(copy))
+        values = values.astype(np.float32 if dtype is None else dtype, copy=bool(copy))
+        if copy is False and values is not raw:
+            raise ValueError(f"{self.name} is {self.dtype} in the file: {values.dtype} takes a copy")
+        return values

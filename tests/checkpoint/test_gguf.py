@@ -88,7 +88,7 @@ def test_dequantisation_equals_the_packages(name: str) -> None:
     for blocks in samples:
         with np.errstate(all="ignore"):
             expected = gguf.quants.dequantize(blocks.reshape(len(blocks), -1), kind)
-            got = dequantizer(quant)(blocks.reshape(-1))
+        got = dequantizer(quant)(blocks.reshape(-1))
         np.testing.assert_array_equal(got.view(np.uint32), expected.reshape(-1).view(np.uint32))
 
 
@@ -229,9 +229,8 @@ def test_spoilt_bytes_never_escape_as_another_error(tmp_path: Path, good: bytes,
     path.write_bytes(good[:where] + value + good[where + len(value) :])
     try:
         _, tensors, _ = checkpoint.read(path)
-        with np.errstate(all="ignore"):
-            for t in tensors.values():
-                t.raw()
+        for t in tensors.values():
+            t.raw()
     except (CheckpointError, ConfigError):
         pass
 

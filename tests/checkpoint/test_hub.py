@@ -111,6 +111,21 @@ def test_what_cannot_be_a_hub_id(cache: Path, name: str) -> None:
         locate(name)
 
 
+def test_names_that_are_no_names(cache: Path) -> None:
+    with pytest.raises(ValueError, match="must not be empty"):
+        locate("")
+    with pytest.raises(CheckpointError, match="cannot be looked up"):
+        locate("x" * 5000)
+
+
+def test_built_in(cache: Path) -> None:
+    """The model is shipped, or its absence is said."""
+    try:
+        assert locate("tiny").is_dir()
+    except CheckpointError as error:
+        assert "the built-in model 'tiny' is not part of this installation" in str(error)  # noqa: PT017
+
+
 def test_environment(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder() == cache
     monkeypatch.setenv("HUGGINGFACE_HUB_CACHE", str(tmp_path / "b"))

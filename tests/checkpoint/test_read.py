@@ -123,6 +123,9 @@ def test_raw_is_a_view_of_the_file(tmp_path: Path, gpt2: Any) -> None:
     q = tensors["blocks.0.attn.q.weight"].raw()
     assert q.strides == (4, 4 * 18)  # GPT-2's Conv1D, transposed in place
     assert tensors["blocks.0.attn.q.weight"].__array__(copy=True).flags.writeable
+    assert not tensors["blocks.0.attn.q.weight"].__array__(copy=False).flags.writeable
+    with pytest.raises(ValueError, match="float64 takes a copy"):
+        tensors["blocks.0.attn.q.weight"].__array__(np.float64, copy=False)
 
 
 def test_tensors_from_several_threads(tmp_path: Path, gpt2: Any) -> None:
