@@ -200,7 +200,7 @@ class Model:
         """(T,) tokens -> (T - 1,): the natural log-probability of each token after the first, given those before."""
         return self._score(self._fitting_ids(prompt), 1)
 
-    def perplexity(self, prompt: Prompt, stride: int | None = None) -> float:
+    def perplexity(self, prompt: Prompt, *, stride: int | None = None) -> float:
         """exp of minus the mean log-probability of the T - 1 tokens after the first; T >= 2.
 
         Up to n_ctx tokens are one computation. A longer text is read in windows of n_ctx tokens that start every
