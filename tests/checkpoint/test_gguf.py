@@ -89,7 +89,9 @@ def test_dequantisation_equals_the_packages(name: str) -> None:
         with np.errstate(all="ignore"):
             expected = gguf.quants.dequantize(blocks.reshape(len(blocks), -1), kind)
         got = dequantizer(quant)(blocks.reshape(-1))
-        np.testing.assert_array_equal(got.view(np.uint32), expected.reshape(-1).view(np.uint32))
+        expected = expected.reshape(-1)
+        got[np.isnan(got)] = expected[np.isnan(expected)] = np.nan  # whose payload is anyone's
+        np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
 
 
 def test_quantised_tensors(writer: Any, tmp_path: Path) -> None:
