@@ -1,0 +1,150 @@
+"""Tokenizer files that are damaged, foreign, or not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pygpt.errors import TokenizerError
+from pygpt.tokenizer import Tokenizer
+
+TOKENS = Path(__file__).resolve().parents[1] / "data" / "tokens"
+VOCAB: dict[str, int] = json.loads((TOKENS / "vocab.json").read_text(encoding="utf-8"))
+END, START = "<|endoftext|>", "<|im_start|>"
+
+Maker = Callable[..., Any]
+
+
+BYTE_FALLBACK = {"type": "BPE", "byte_fallback": True}
+PREFIX = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"type": "WordPiece"}}, "'WordPiece' is not byte-level BPE"),
+        ({"model": {"type": "Unigram"}}, "'Unigram' is not byte-level BPE"),
+        ({"model": BYTE_FALLBACK}, "not byte-level BPE"),
+        ({"model": {"end_of_word_suffix": "</w>"}}, "end_of_word_suffix is '</w>'"),
+        ({"model": {"vocab": []}}, "model.vocab"),
+        ({"model": {"merges": {}}}, "model.merges"),
+        ({"model": {"merges": ["a b c"]}}, "merge 1 is 'a b c'"),
+        ({"model": {"merges": ["a b", "c"]}}, "merge 2 is 'c'"),
+        ({"model": {"merges": ["a b c", "d"]}}, "merge 1 is 'a b c'"),
+        ({"model": {"merges": ["q j"]}}, "gives the token 'qj'"),
+        ({"model": {"vocab": VOCAB | {"ab c": 5000}}}, "'ab c' is not spelled in bytes"),
+        ({"model": {"vocab": VOCAB | {"日": 5000}}}, "'日' is not spelled in bytes"),
+        ({"model": {"vocab": VOCAB | {"🙂": 5000}}}, "'🙂' is not spelled in bytes"),
+        ({"model": {"vocab": VOCAB | {"ab": "5"}}}, "ids must be integers"),
+        ({"model": {"vocab": VOCAB | {"ab": True}}}, "ids must be integers"),
+        ({"model": {"vocab": VOCAB | {"zzz": -1}}}, "ids must be integers"),
+        ({"model": {"vocab": VOCAB | {"zzz": 2**40}}}, "ids must be integers"),
+        ({"model": {"vocab": VOCAB | {"zzz": 5}}}, "two tokens have the same id"),
+        ({"model": {"vocab": {}}}, "no tokens"),
+        ({"normalizer": {"type": "Lowercase"}}, "normalizer"),
+        ({"pre_tokenizer": PREFIX}, "pre_tokenizer"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer"),
+        ({"pre_tokenizer": None}, "pre_tokenizer"),
+        ({"pre_tokenizer": {"type": "Sequence"}}, "pre_tokenizer"),
+        ({"added_tokens": [{"id": 5000, "content": "<m>", "lstrip": True}]}, "'<m>' needs single_word"),
+        ({"added_tokens": [{"id": 5000}]}, "added token None"),
+        ({"added_tokens": [{"content": "<m>"}]}, "ids must be integers"),
+        ({"added_tokens": 3}, "added_tokens is not a list"),
+    ],
+)
+def test_tokenizer_json_that_pygpt_refuses(
+    document: Maker, from_json: Maker, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TokenizerError, match=message) as caught:
+        from_json(document(**change)).encode("a")
+    assert "tokenizer.json" in str(caught.value)
+
+
+def test_a_bad_expression(document: Maker, from_json: Maker) -> None:
+    split = {"type": "Split", "pattern": {"Regex": r"(unclosed"}, "behavior": "Isolated", "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+    with pytest.raises(TokenizerError, match="refuses the expression"):
+        from_json(document(pre_tokenizer={"type": "Sequence", "pretokenizers": [split, level]})).encode("a")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "[" * 100_000, "\ud800"])
+def test_tokenizer_json_that_is_not_a_table(tmp_path: Path, text: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8", errors="surrogatepass")
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    assert tokenizer is not None
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: not"):
+        tokenizer.encode("a")
+
+
+def test_a_file_that_vanishes(tmp_path: Path) -> None:
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((TOKENS / name).read_bytes())
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    assert tokenizer is not None
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(TokenizerError, match=r"merges\.txt: cannot be read"):
+        tokenizer.encode("a")
+
+
+@pytest.mark.parametrize("config", [{"tokenizer_class": "LlamaTokenizer"}, {"add_prefix_space": True}])
+def test_vocab_and_merges_of_another_class(tmp_path: Path, config: dict[str, Any]) -> None:
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((TOKENS / name).read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    assert tokenizer is not None
+    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json: tokenizer_class"):
+        tokenizer.encode("a")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "llama"}, "'llama' is not byte-level BPE"),
+        ({"pre": "deepseek-llm"}, "pre 'deepseek-llm' is none of"),
+        ({"tokens": 5}, "must be arrays of strings"),
+        ({"merges": None}, "must be arrays of strings"),
+        ({"token_type": np.ones(3, np.int32)}, "3 tokenizer.ggml.token_type for"),
+        ({"tokens": [b"\xff"] * (len(VOCAB) + 2)}, "not UTF-8"),
+    ],
+)
+def test_gguf_tokenizer_that_pygpt_refuses(gguf_metadata: Maker, change: dict[str, object], message: str) -> None:
+    tokenizer = Tokenizer.from_gguf(gguf_metadata(**change), "x.gguf")
+    with pytest.raises(TokenizerError, match=message) as caught:
+        tokenizer.encode("a")
+    assert "x.gguf" in str(caught.value)
+
+
+def test_tiktokens_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tiktoken
+
+    ranks = {bytes([b]): b for b in range(256)} | {b"ab": 300}
+    small = tiktoken.Encoding("small", pat_str=r"\S+|\s+", mergeable_ranks=ranks, special_tokens={END: 400})
+    monkeypatch.setattr(tiktoken, "get_encoding", {"small": small}.__getitem__)
+    tokenizer = Tokenizer("small")
+    assert tokenizer.encode(f"cab{END}", allow_special=True) == [99, 300, 400]
+    assert tokenizer.decode([99, 300, 400]) == f"cab{END}"
+    assert (tokenizer.n_vocab, tokenizer.eos_id, tokenizer.special_tokens) == (401, 400, {END: 400})
+    with pytest.raises(TokenizerError, match="the id 299 has no token"):
+        tokenizer.decode([299])
+
+
+def test_tiktokens_unknown_name() -> None:
+    with pytest.raises(TokenizerError, match="'nonsense' is none of tiktoken's encodings"):
+        Tokenizer("nonsense").encode("a")
+
+
+def test_tiktokens_name_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import tiktoken
+
+    def no_network(name: str) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tiktoken, "get_encoding", no_network)
+    with pytest.raises(TokenizerError, match="has not cached its encoding 'gpt2' and cannot download it: no route"):
+        Tokenizer("gpt2").encode("a")
