@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import pygpt
 from pygpt import Model
 
 MERGES = ("Ġ t", "h e", "Ġt he", "i n", "a n", "Ġ a", "o n")
@@ -34,6 +37,14 @@ class Vocabulary:
 @pytest.fixture(scope="session")
 def vocab() -> type[Vocabulary]:
     return Vocabulary
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Arguments for `subprocess` with which Python finds the package under test: in the repository it would take the
+    source folder, which has no compiled core."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(pygpt.__file__).parent.parent)}
+    return {"cwd": tmp_path_factory.mktemp("elsewhere"), "env": environment}
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -214,8 +215,10 @@ def endless(scripted_folder: Callable[[Iterable[int]], Path], vocab) -> Path:
     return scripted_folder(vocab.byte_ids("endless text ") * 2000)
 
 
-def test_ctrl_c_stops_with_130_and_keeps_what_was_printed(endless: Path) -> None:
-    with subprocess.Popen(command(endless), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def test_ctrl_c_stops_with_130_and_keeps_what_was_printed(endless: Path, elsewhere: dict[str, Any]) -> None:
+    with subprocess.Popen(
+        command(endless), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **elsewhere
+    ) as process:
         assert process.stdout is not None
         first = process.stdout.read(20)
         process.send_signal(signal.SIGINT)
@@ -227,8 +230,10 @@ def test_ctrl_c_stops_with_130_and_keeps_what_was_printed(endless: Path) -> None
     assert errors == ""
 
 
-def test_a_closed_pipe_is_quiet(endless: Path) -> None:
-    with subprocess.Popen(command(endless), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def test_a_closed_pipe_is_quiet(endless: Path, elsewhere: dict[str, Any]) -> None:
+    with subprocess.Popen(
+        command(endless), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **elsewhere
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(20)
@@ -237,19 +242,19 @@ def test_a_closed_pipe_is_quiet(endless: Path) -> None:
         assert process.wait(timeout=30) == 141
 
 
-def test_text_streams_while_it_is_made(endless: Path) -> None:
-    with subprocess.Popen(command(endless), stdout=subprocess.PIPE, text=True) as process:
+def test_text_streams_while_it_is_made(endless: Path, elsewhere: dict[str, Any]) -> None:
+    with subprocess.Popen(command(endless), stdout=subprocess.PIPE, text=True, **elsewhere) as process:
         assert process.stdout is not None
         assert process.stdout.read(13) == "endless text "
         assert process.poll() is None
         process.kill()
 
 
-def test_a_terminal_sees_the_prompt_and_a_pipe_does_not(gpt2_folder: Path) -> None:
+def test_a_terminal_sees_the_prompt_and_a_pipe_does_not(gpt2_folder: Path, elsewhere: dict[str, Any]) -> None:
     arguments = command(gpt2_folder, PROMPT, 4)
-    piped = subprocess.run(arguments, check=True, capture_output=True, timeout=60)
+    piped = subprocess.run(arguments, check=True, capture_output=True, timeout=60, **elsewhere)
     leader, follower = pty.openpty()
-    subprocess.run(arguments, check=True, stdout=follower, stderr=subprocess.PIPE, timeout=60)
+    subprocess.run(arguments, check=True, stdout=follower, stderr=subprocess.PIPE, timeout=60, **elsewhere)
     os.close(follower)
     shown = b""
     while True:
@@ -266,7 +271,7 @@ def test_a_terminal_sees_the_prompt_and_a_pipe_does_not(gpt2_folder: Path) -> No
 
 
 def test_an_encoding_without_the_characters_is_no_error(
-    scripted_folder: Callable[[Iterable[int]], Path], vocab
+    scripted_folder: Callable[[Iterable[int]], Path], vocab, elsewhere: dict[str, Any]
 ) -> None:
     folder = scripted_folder([*vocab.byte_ids("5€!"), vocab.end_id])
     done = subprocess.run(
@@ -274,7 +279,8 @@ def test_an_encoding_without_the_characters_is_no_error(
         check=True,
         capture_output=True,
         timeout=60,
-        env={**os.environ, "PYTHONIOENCODING": "latin-1:strict"},
+        cwd=elsewhere["cwd"],
+        env={**elsewhere["env"], "PYTHONIOENCODING": "latin-1:strict"},
     )
     assert done.stdout == b"5?!\n"
 
@@ -303,11 +309,11 @@ def test_no_progress_bar_in_a_pipe(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert capsys.readouterr().err == ""
 
 
-def test_the_command_line_does_not_import_rich(gpt2_folder: Path) -> None:
+def test_the_command_line_does_not_import_rich(gpt2_folder: Path, elsewhere: dict[str, Any]) -> None:
     code = (
         "import sys, pygpt.cli\n"
         f"sys.argv[1:] = ['generate', 'in', '--model', {str(gpt2_folder)!r}, '--max-tokens', '2', '--threads', '1']\n"
         "try:\n    pygpt.cli.main()\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
         "assert not {'rich', 'torch', 'transformers', 'requests', 'gguf'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, **elsewhere)

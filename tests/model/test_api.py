@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -276,7 +277,7 @@ def test_many_threads_use_one_model(gpt2_folder: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_forked_child_works(gpt2_folder: Path, threads: int) -> None:
+def test_a_forked_child_works(gpt2_folder: Path, threads: int, elsewhere: dict[str, Any]) -> None:
     code = f"""
 import os, sys, warnings
 warnings.simplefilter("ignore")  # Python 3.12 and later warn of a fork with threads: that is what is tested
@@ -289,18 +290,20 @@ if pid == 0:
     os._exit(0 if same else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, **elsewhere)
 
 
 # --- the package ---------------------------------------------------------------------------------------------------
 
 
-def test_an_import_is_lean() -> None:
+def test_an_import_is_lean(elsewhere: dict[str, Any]) -> None:
     code = (
         "import sys, pygpt; print(' '.join(m for m in "
         "('torch', 'transformers', 'rich', 'typer', 'requests', 'gguf', 'huggingface_hub') if m in sys.modules))"
     )
-    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60, **elsewhere
+    )
     assert run.stdout.strip() == ""
 
 
