@@ -97,7 +97,7 @@ public:
     void add(const std::string& name, const py::array& array, const std::string& dtype) {
         const Plain plain = as_plain(name, array, dtype);
         const py::gil_scoped_release release;
-        builder().add(name, plain, threads_);
+        threads_.run([&](Team& team) { builder().add(name, plain, team); });
     }
 
     std::shared_ptr<Engine> build() {

@@ -1,6 +1,7 @@
 #include "model/engine.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "base/error.h"
@@ -126,6 +127,28 @@ private:
     int done_ = 0;
 };
 
+void run_steps(const Model& model, Steps& steps, Output output, const std::function<void()>& stop, Workspace& ws, float* out) {
+    Step step;
+    std::vector<int> rows;
+    while (steps.next(step, rows)) {
+        run_blocks(model, step, ws, stop);
+        if (output != Output::last) {
+            rows.resize(static_cast<std::size_t>(step.rows()));
+            std::iota(rows.begin(), rows.end(), 0);
+        }
+        if (rows.empty()) continue;
+        stop();
+        final_norm(model, rows, ws);
+        const int n = static_cast<int>(rows.size());
+        if (output == Output::hidden) {
+            for (int i = 0; i < n; ++i) out = std::copy_n(ws.normed.row(i), model.config.n_embd, out);
+        } else {
+            head(model, n, ws, out);
+            out += static_cast<std::ptrdiff_t>(n) * model.config.n_vocab;
+        }
+    }
+}
+
 }  // namespace
 
 void Engine::forward(std::span<const SequenceInput> batch, Output output, const std::function<void()>& stop, float* out) const {
@@ -146,27 +169,10 @@ void Engine::forward(std::span<const SequenceInput> batch, Output output, const 
         total += s.tokens.size();
     }
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
-    const Model model{config_, weights_, kernels_, threads_, layout_};
     Steps steps(batch, std::move(pages), std::move(starts));
-    Step step;
-    std::vector<int> rows;
-    while (steps.next(step, rows)) {
-        run_blocks(model, step, *ws, stop);
-        if (output != Output::last) {
-            rows.resize(static_cast<std::size_t>(step.rows()));
-            for (int i = 0; i < step.rows(); ++i) rows[static_cast<std::size_t>(i)] = i;
-        }
-        const int n = static_cast<int>(rows.size());
-        if (n == 0) continue;
-        stop();
-        final_norm(model, rows, *ws);
-        if (output == Output::hidden) {
-            for (int i = 0; i < n; ++i) std::copy_n(ws->normed.row(i), config_.n_embd, out + static_cast<std::ptrdiff_t>(i) * config_.n_embd);
-        } else {
-            head(model, n, *ws, out);
-        }
-        out += static_cast<std::ptrdiff_t>(n) * output_width(output);
-    }
+    threads_.run([&](Team& team) {
+        run_steps({config_, weights_, kernels_, layout_, team}, steps, output, stop, *ws, out);
+    });
     for (const SequenceInput& s : batch) s.session->cache_.commit(static_cast<int>(s.tokens.size()));
     const std::lock_guard lock(mutex_);
     idle_.push_back(std::move(ws));

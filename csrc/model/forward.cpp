@@ -13,10 +13,10 @@ namespace {
 // Rows a task takes where every row costs little.
 constexpr int kRowsPerTask = 16;
 
-// body(row) for each row, on all threads if there are many.
+// body(row) for each row, on several threads if there are many.
 template <class F>
-void for_rows(const Threads& threads, int rows, F body) {
-    threads.parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int task, int) {
+void for_rows(Team& team, int rows, F body) {
+    team.parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int task, int) {
         for (int row = task * kRowsPerTask; row < std::min(rows, (task + 1) * kRowsPerTask); ++row) body(row);
     });
 }
@@ -31,17 +31,17 @@ void norm_row(const Model& m, const NormWeights& w, bool add, float* x, float* y
 }
 
 void norm(const Model& m, const NormWeights& w, bool add, int rows, Workspace& ws) {
-    for_rows(m.threads, rows, [&](int row) { norm_row(m, w, add, ws.x.row(row), ws.normed.row(row)); });
+    for_rows(m.team, rows, [&](int row) { norm_row(m, w, add, ws.x.row(row), ws.normed.row(row)); });
 }
 
 void project(const Model& m, const Linear& l, int rows, const Activations& x, const Activations& y,
              const std::function<void(const LinearPart&)>& after = nullptr) {
-    linear(m.kernels, m.threads, {l.weight, data_or_null(l.bias), x.data, x.stride, rows, y.data, y.stride}, after);
+    linear(m.kernels, m.team, {l.weight, data_or_null(l.bias), x.data, x.stride, rows, y.data, y.stride}, after);
 }
 
 void embed(const Model& m, const Step& step, Workspace& ws) {
     const ModelConfig& c = m.config;
-    for_rows(m.threads, step.rows(), [&](int row) {
+    for_rows(m.team, step.rows(), [&](int row) {
         const auto at = static_cast<std::size_t>(row);
         float* x = ws.x.row(row);
         m.weights.embed.read_row(step.tokens[at], x);
@@ -100,9 +100,9 @@ void rotate_and_store(const Model& m, const Step& step, const AttentionSequence&
 void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
     for (const AttentionSequence& s : step.sequences) {
-        for_rows(m.threads, s.n_rows, [&](int i) { rotate_and_store(m, step, s, s.first_row + i, layer, ws); });
+        for_rows(m.team, s.n_rows, [&](int i) { rotate_and_store(m, step, s, s.first_row + i, layer, ws); });
     }
-    attention(m.kernels, m.threads,
+    attention(m.kernels, m.team,
               {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
                m.layout.values(layer, 0), m.layout.keys(0, 1), static_cast<float>(c.layer_attn_scale[static_cast<std::size_t>(layer)]),
                ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
@@ -142,7 +142,7 @@ void run_blocks(const Model& m, const Step& step, Workspace& ws, const std::func
 }
 
 void final_norm(const Model& m, std::span<const int> rows, Workspace& ws) {
-    for_rows(m.threads, static_cast<int>(rows.size()), [&](int i) {
+    for_rows(m.team, static_cast<int>(rows.size()), [&](int i) {
         const int row = rows[static_cast<std::size_t>(i)];
         norm_row(m, m.weights.norm, true, ws.x.row(row), ws.normed.row(row));
     });
@@ -154,7 +154,7 @@ void final_norm(const Model& m, std::span<const int> rows, Workspace& ws) {
 
 void head(const Model& m, int rows, const Workspace& ws, float* logits) {
     const PackedMatrix& w = m.weights.head_matrix();
-    linear(m.kernels, m.threads, {w, nullptr, ws.normed.data, ws.normed.stride, rows, logits, w.n()});
+    linear(m.kernels, m.team, {w, nullptr, ws.normed.data, ws.normed.stride, rows, logits, w.n()});
 }
 
 }  // namespace pygpt

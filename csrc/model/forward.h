@@ -13,15 +13,15 @@
 
 namespace pygpt {
 
-class Threads;
+class Team;
 
-// What a step reads; all of it immutable.
+// What a step reads, and the threads that run it.
 struct Model {
     const ModelConfig& config;
     const Weights& weights;
     const Kernels& kernels;
-    const Threads& threads;
     const PageLayout& layout;
+    Team& team;
 };
 
 // The new tokens of one step, sequence by sequence.

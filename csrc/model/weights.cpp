@@ -99,7 +99,7 @@ void WeightsBuilder::add_vector(const std::string& name, float* data, int rows, 
     slots_[name] = {rows, cols, nullptr, {}, data, false};
 }
 
-void WeightsBuilder::add(const std::string& name, const Plain& tensor, const Threads& threads) {
+void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& team) {
     const auto found = slots_.find(name);
     if (found == slots_.end()) throw InvalidArgument("this configuration has no tensor '" + name + "'");
     Slot& slot = found->second;
@@ -109,7 +109,7 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, const Thr
                               shape_text(tensor.rows, tensor.cols));
     }
     if (slot.matrix != nullptr) {
-        slot.matrix->write(tensor, slot.channels, threads);
+        slot.matrix->write(tensor, slot.channels, team);
     } else if (slot.channels.step == 16) {
         to_floats(tensor, slot.vector + slot.channels.first);
     } else {

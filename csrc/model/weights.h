@@ -10,7 +10,7 @@
 
 namespace pygpt {
 
-class Threads;
+class Team;
 
 struct Linear {
     PackedMatrix weight;
@@ -50,7 +50,7 @@ public:
     WeightsBuilder& operator=(const WeightsBuilder&) = delete;
 
     // Packs one tensor; vectors are rows x 1. InvalidArgument: unknown name, wrong shape, or given before.
-    void add(const std::string& name, const Plain& tensor, const Threads& threads);
+    void add(const std::string& name, const Plain& tensor, Team& team);
 
     // InvalidArgument names the tensors that are missing.
     Weights finish();

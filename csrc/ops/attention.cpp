@@ -60,10 +60,10 @@ void run(const Kernels& kernels, const AttentionCall& call, const Task& task, fl
 
 }  // namespace
 
-void attention(const Kernels& kernels, const Threads& threads, const AttentionCall& call) {
+void attention(const Kernels& kernels, Team& team, const AttentionCall& call) {
     const std::vector<Task> tasks = plan(call);
     const std::size_t scratch = attention_scratch(call.head_dim);
-    threads.parallel_for(static_cast<int>(tasks.size()), [&](int i, int thread) {
+    team.parallel_for(static_cast<int>(tasks.size()), [&](int i, int thread) {
         run(kernels, call, tasks[static_cast<std::size_t>(i)], call.scratch + static_cast<std::size_t>(thread) * scratch);
     });
 }

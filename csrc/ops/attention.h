@@ -1,4 +1,4 @@
-// Attention of a step's new tokens over their sequences' pages, on all threads.
+// Attention of a step's new tokens over their sequences' pages, on a team of threads.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace pygpt {
 
-class Threads;
+class Team;
 
 // New tokens of one sequence: consecutive rows of the step, at consecutive positions.
 struct AttentionSequence {
@@ -35,6 +35,6 @@ struct AttentionCall {
     float* scratch;  // attention_scratch(head_dim) floats for each thread
 };
 
-void attention(const Kernels& kernels, const Threads& threads, const AttentionCall& call);
+void attention(const Kernels& kernels, Team& team, const AttentionCall& call);
 
 }  // namespace pygpt

@@ -22,19 +22,19 @@ int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 }  // namespace
 
-void linear(const Kernels& kernels, const Threads& threads, const LinearCall& call,
+void linear(const Kernels& kernels, Team& team, const LinearCall& call,
             const std::function<void(const LinearPart&)>& after) {
     if (call.rows == 0) return;
     const PackedMatrix& w = call.weight;
     const int panels = w.panels();
-    const int wanted = threads.count() * kTasksPerThread;
+    const int wanted = team.size() * kTasksPerThread;
     const auto panel_bytes = static_cast<std::ptrdiff_t>(w.k()) * 16 * static_cast<std::ptrdiff_t>(size_of(w.dtype()));
     const auto cached = static_cast<int>(std::min<std::ptrdiff_t>(kTaskWeightBytes / panel_bytes, panels));
     const int width = std::max(kPanelGrain, std::min(cached, ceil_div(panels, wanted)) / kPanelGrain * kPanelGrain);
     const int panel_tasks = ceil_div(panels, width);
     const int row_tasks = std::clamp(ceil_div(wanted, panel_tasks), 1, std::max(1, call.rows / kRowGrain));
     const auto kernel = w.dtype() == DType::f32 ? kernels.linear_f32 : kernels.linear_bf16;
-    threads.parallel_for(panel_tasks * row_tasks, [&](int task, int) {
+    team.parallel_for(panel_tasks * row_tasks, [&](int task, int) {
         const int i = task % row_tasks, p = task / row_tasks;
         const LinearPart part{call.rows * i / row_tasks, call.rows * (i + 1) / row_tasks, p * width,
                               std::min(panels, (p + 1) * width)};

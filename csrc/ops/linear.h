@@ -1,4 +1,4 @@
-// y = x W^T (+ bias) on all threads.
+// y = x W^T (+ bias) on a team of threads.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 namespace pygpt {
 
 class PackedMatrix;
-class Threads;
+class Team;
 
 struct LinearCall {
     const PackedMatrix& weight;
@@ -29,7 +29,7 @@ struct LinearPart {
 };
 
 // `after`, if given, is called on the thread that computed a part while it still lies in the cache.
-void linear(const Kernels& kernels, const Threads& threads, const LinearCall& call,
+void linear(const Kernels& kernels, Team& team, const LinearCall& call,
             const std::function<void(const LinearPart&)>& after = nullptr);
 
 }  // namespace pygpt

@@ -47,14 +47,14 @@ void write_panel(const From* src, std::ptrdiff_t row_stride, std::ptrdiff_t col_
 }
 
 template <class From, class To>
-void write_rows(const Plain& src, Channels to, To* data, const Threads& threads) {
+void write_rows(const Plain& src, Channels to, To* data, Team& team) {
     const From* rows = static_cast<const From*>(src.data);
     const auto panel = [&](int channel) { return data + static_cast<std::ptrdiff_t>(channel / 16) * src.cols * 16; };
     const int step = to.step;
     if (to.first % 16 == 0) {  // groups of 16 rows fill whole panels
         constexpr int kGroup = 8;
         const int groups = (src.rows + 15) / 16;
-        threads.parallel_for((groups + kGroup - 1) / kGroup, [&](int task, int) {
+        team.parallel_for((groups + kGroup - 1) / kGroup, [&](int task, int) {
             for (int g = task * kGroup; g < std::min(groups, (task + 1) * kGroup); ++g) {
                 write_panel(rows + g * 16 * src.row_stride, src.row_stride, src.col_stride, std::min(16, src.rows - g * 16),
                             src.cols, panel(to.first + g * step), 0);
@@ -76,14 +76,14 @@ PackedMatrix::PackedMatrix(int n, int k, DType dtype)
     assert(dtype == DType::f32 || dtype == DType::bf16);
 }
 
-void PackedMatrix::write(const Plain& src, Channels to, const Threads& threads) {
+void PackedMatrix::write(const Plain& src, Channels to, Team& team) {
     assert(src.cols == k_);
     with_type(src.dtype, [&](auto* from) {
         using From = std::remove_pointer_t<decltype(from)>;
         if (dtype_ == DType::f32) {
-            write_rows<From>(src, to, data_.as<float>(), threads);
+            write_rows<From>(src, to, data_.as<float>(), team);
         } else {
-            write_rows<From>(src, to, data_.as<BFloat16>(), threads);
+            write_rows<From>(src, to, data_.as<BFloat16>(), team);
         }
     });
 }

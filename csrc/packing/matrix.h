@@ -8,7 +8,7 @@
 
 namespace pygpt {
 
-class Threads;
+class Team;
 
 // A tensor as it lies in a checkpoint: strides in elements, any order.
 struct Plain {
@@ -34,7 +34,7 @@ public:
     PackedMatrix(int n, int k, DType dtype);
 
     // Converts and places all rows of `src`, whose columns must be k and whose channels must lie within n.
-    void write(const Plain& src, Channels to, const Threads& threads);
+    void write(const Plain& src, Channels to, Team& team);
 
     // Channel `row` as k floats: how an embedding is looked up.
     void read_row(int row, float* out) const;

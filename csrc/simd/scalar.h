@@ -13,7 +13,7 @@ namespace {
 
 struct Scalar {
     static constexpr const char* kName = "scalar";
-    static constexpr int kRegisters = 16;  // how many 16-lane vectors it pays to keep live
+    static constexpr int kRegisters = 1;  // how many 16-lane vectors it pays to keep live
 
     struct F32 {
         float v[16];

@@ -1,6 +1,8 @@
 // The body of kernels/attention.h.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/attention.h"
 #include "kernels/body/math.h"
 #include "kernels/body/tile.h"
@@ -61,15 +63,20 @@ struct AttentionRun {
         total[i] = total[i] * shrink[i] + S::reduce_add(sum);
     }
 
-    void page(int index, int keys) {
+    // While a page's keys are read its values are fetched, and with them the next page's keys.
+    void page(int index, int keys, bool last) {
         const T* k = static_cast<const T*>(a.key_pages[index]);
         const T* v = static_cast<const T*>(a.value_pages[index]);
-        const Product<T, false> by_keys{q, padded, a.head_dim, k, static_cast<std::ptrdiff_t>(a.head_dim) * 16};
+        const auto distance = [](const void* from, const void* to) {
+            return static_cast<std::ptrdiff_t>(reinterpret_cast<std::intptr_t>(to) - reinterpret_cast<std::intptr_t>(from));
+        };
+        const Product<T> by_keys{q, padded, a.head_dim, k, static_cast<std::ptrdiff_t>(a.head_dim) * 16, distance(k, v)};
         block_product<S>(
             by_keys, a.n_queries, (keys + 15) / 16, [](int, int) { return S::zero(); },
             [&](int i, int b, V sum) { S::store(scores + i * kPagePositions + b * 16, sum); });
         for (int i = 0; i < a.n_queries; ++i) weigh(i, index * kPagePositions);
-        const Product<T, false> by_values{scores, kPagePositions, keys, v, kPagePositions * 16};
+        const Product<T> by_values{scores, kPagePositions, keys, v, kPagePositions * 16,
+                                   last ? 0 : distance(v, a.key_pages[index + 1])};
         block_product<S>(
             by_values, a.n_queries, padded / 16,
             [&](int i, int d) { return S::mul(S::load(sums + i * padded + d * 16), S::set1(shrink[i])); },
@@ -96,7 +103,7 @@ void attention(const AttentionArgs& a) {
     for (int i = 0; i < a.n_queries; ++i) longest = a.limits[i] > longest ? a.limits[i] : longest;
     for (int first = 0, index = 0; first < longest; first += kPagePositions, ++index) {
         const int keys = longest - first;
-        run.page(index, keys < kPagePositions ? keys : kPagePositions);
+        run.page(index, keys < kPagePositions ? keys : kPagePositions, keys <= kPagePositions);
     }
     run.finish();
 }

@@ -10,6 +10,9 @@ namespace {
 // Inputs of one pass over many rows: the pass's weights of a tile and its rows then stay in the first two cache levels.
 constexpr int kInputBlock = 768;
 
+// How far ahead of its loads each panel's stream of weights is fetched into the cache, in bytes.
+constexpr int kPrefetchBytes = 2048;
+
 template <class S, class T>
 void linear(const LinearArgs& a) {
     using V = typename S::F32;
@@ -31,7 +34,7 @@ void linear(const LinearArgs& a) {
             if (last && a.bias != nullptr) sum = S::add(sum, S::load(a.bias + channel));
             S::store_n(a.y + row * a.ldy + channel, sum, a.n - channel < 16 ? a.n - channel : 16);
         };
-        const Product<T, true> product{a.x + from, a.ldx, to - from, panels + from * 16, stride};
+        const Product<T> product{a.x + from, a.ldx, to - from, panels + from * 16, stride, kPrefetchBytes};
         block_product<S>(product, a.rows, a.panel_end - a.panel_begin, begin, end);
     }
 }

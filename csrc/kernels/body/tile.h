@@ -13,8 +13,8 @@ namespace {
 template <class S, int rows>
 constexpr int tile_panels() {
     if constexpr (S::kRegisters >= 32) return rows <= 2 ? 8 : rows <= 6 ? 4 : 2;
-    if constexpr (S::kRegisters >= 16) return rows <= 2 ? 4 : 2;
-    return rows <= 1 ? 4 : rows <= 3 ? 2 : 1;
+    if constexpr (S::kRegisters >= 8) return rows <= 1 ? 4 : rows <= 3 ? 2 : 1;
+    return 1;
 }
 
 // Many rows are cut into tiles of at most kTileRows: each row takes an address register, and more of them spill. A few
@@ -22,24 +22,21 @@ constexpr int tile_panels() {
 constexpr int kTileRows = 6;
 constexpr int kLoneTileRows = 8;
 
-// How far ahead of its loads a stream of weights is fetched into the cache, in bytes.
-constexpr int kPrefetchBytes = 2048;
-
 // The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride elements.
-// stream: the panels come from memory rather than from the cache.
-template <class T, bool stream>
+template <class T>
 struct Product {
     const float* a;
     std::ptrdiff_t lda;
     int k;
     const T* b;
     std::ptrdiff_t panel_stride;
+    std::ptrdiff_t prefetch;  // bytes from what is read of b to what the cache should fetch meanwhile
 };
 
 // end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for all
 // rows and the panels first ... first + panels - 1.
-template <class S, int rows, int panels, class T, bool stream, class Begin, class End>
-inline __attribute__((always_inline)) void tile(const Product<T, stream>& m, int first, Begin begin, End end) {
+template <class S, int rows, int panels, class T, class Begin, class End>
+inline __attribute__((always_inline)) void tile(const Product<T>& m, int first, Begin begin, End end) {
     using V = typename S::F32;
     const float* a = m.a;
     const std::ptrdiff_t lda = m.lda, panel_stride = m.panel_stride;
@@ -55,7 +52,7 @@ inline __attribute__((always_inline)) void tile(const Product<T, stream>& m, int
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) {
             const T* at = b + p * panel_stride + i * 16;
-            if constexpr (stream) __builtin_prefetch(reinterpret_cast<const char*>(at) + kPrefetchBytes);
+            __builtin_prefetch(reinterpret_cast<const char*>(at) + m.prefetch);
             w[p] = S::load(at);
         }
 #pragma GCC unroll 16
@@ -73,8 +70,8 @@ inline __attribute__((always_inline)) void tile(const Product<T, stream>& m, int
 }
 
 // The panels first ... n_panels - 1 for `rows` rows, as wide as possible first.
-template <class S, int rows, int width, class T, bool stream, class Begin, class End>
-inline void tile_row(const Product<T, stream>& m, int first, int n_panels, Begin begin, End end) {
+template <class S, int rows, int width, class T, class Begin, class End>
+inline void tile_row(const Product<T>& m, int first, int n_panels, Begin begin, End end) {
     for (; first + width <= n_panels; first += width) tile<S, rows, width>(m, first, begin, end);
     if constexpr (width > 1) {
         if (first < n_panels) tile_row<S, rows, width / 2>(m, first, n_panels, begin, end);
@@ -82,8 +79,8 @@ inline void tile_row(const Product<T, stream>& m, int first, int n_panels, Begin
 }
 
 // tile_row for a number of rows known only at run time, at most `rows`.
-template <class S, int rows, class T, bool stream, class Begin, class End>
-inline void tile_row_of(int n_rows, const Product<T, stream>& m, int n_panels, Begin begin, End end) {
+template <class S, int rows, class T, class Begin, class End>
+inline void tile_row_of(int n_rows, const Product<T>& m, int n_panels, Begin begin, End end) {
     if (n_rows == rows) {
         tile_row<S, rows, tile_panels<S, rows>()>(m, 0, n_panels, begin, end);
     } else if constexpr (rows > 1) {
@@ -92,13 +89,13 @@ inline void tile_row_of(int n_rows, const Product<T, stream>& m, int n_panels, B
 }
 
 // The whole product: any number of rows, cut into tiles of nearly equal height. begin and end as in tile().
-template <class S, class T, bool stream, class Begin, class End>
-inline void block_product(const Product<T, stream>& m, int n_rows, int n_panels, Begin begin, End end) {
+template <class S, class T, class Begin, class End>
+inline void block_product(const Product<T>& m, int n_rows, int n_panels, Begin begin, End end) {
     const int blocks = n_rows <= kLoneTileRows ? 1 : (n_rows + kTileRows - 1) / kTileRows;
     for (int i = 0; n_rows > 0 && i < blocks; ++i) {
         const int from = static_cast<int>(static_cast<long long>(n_rows) * i / blocks);
         const int to = static_cast<int>(static_cast<long long>(n_rows) * (i + 1) / blocks);
-        Product<T, stream> part = m;
+        Product<T> part = m;
         part.a += from * m.lda;
         tile_row_of<S, kLoneTileRows>(
             to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
