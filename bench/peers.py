@@ -14,8 +14,8 @@ Each engine runs in its own process. A machine's speed drifts, so only ratios of
 runs each task on each engine in turn, forwards and backwards by turns, on random tokens that no round has seen. The
 result is the median of the rounds and the median of the ratios within a round. Before anything is timed, all engines
 must continue the same prompts with the same tokens. `foreign` is the share of the machine's CPU time that went to
-other processes while an engine ran. A task in which an engine had more than FOREIGN of it is run again on all engines,
-up to TRIES times; if the table still shows more, the machine was not quiet and the figures are worth little.
+other processes while an engine ran, `stolen` what a hypervisor kept for others. A task in which an engine met more than
+FOREIGN is run again on all engines, up to TRIES times; where the table shows more, the figures are worth little.
 
 Loading is timed in a fresh process with the files in the page cache, to the first token: `load` from after the imports,
 `process` from the start of the process. `peak` is the process's peak resident memory by then, in MiB.
@@ -46,7 +46,7 @@ TASKS = {  # tokens in one call; steps 0: the reading itself is timed
     "8 together": {"batch": 8, "context": 16, "steps": 64},
 }
 CHECK = {"batch": 2, "context": 100, "steps": 32, "seed": 0}
-FOREIGN, TRIES = 0.04, 10
+FOREIGN, TRIES = 0.04, 5
 SETTLE = 0.3  # seconds between two engines, in which the threads of the one before stop spinning
 
 
@@ -65,14 +65,15 @@ class Worker:
         self.ready["process"] = time.perf_counter() - begin
 
     def ask(self, **command: int) -> dict[str, Any]:
-        """Run one command of peer_worker.py; adds the share of CPU time that other processes took meanwhile."""
+        """Run one command of peer_worker.py; adds the shares of CPU time that others took meanwhile."""
         assert self.process.stdin is not None
         time.sleep(SETTLE)
         before = cpu_seconds(self.process.pid)
         print(json.dumps(command), file=self.process.stdin, flush=True)
         answer = self._answer()
-        busy, own, total = (b - a for a, b in zip(before, cpu_seconds(self.process.pid), strict=True))
+        busy, own, stolen, total = (b - a for a, b in zip(before, cpu_seconds(self.process.pid), strict=True))
         answer["foreign"] = max(0.0, busy - own) / total if total else 0.0
+        answer["stolen"] = stolen / total if total else 0.0
         return answer
 
     def close(self) -> None:
@@ -88,15 +89,18 @@ class Worker:
         return dict(json.loads(line))
 
 
-def cpu_seconds(pid: int) -> tuple[float, float, float]:
-    """CPU time of all processes, of one, and in all (with idle time); zeros where there is no /proc."""
+def cpu_seconds(pid: int) -> tuple[float, float, float, float]:
+    """CPU time of all processes, of one, stolen, and in all (with idle time); zeros where there is no /proc."""
     try:
-        whole = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        user, nice, system, idle, iowait, irq, softirq, stolen = (
+            int(x) / os.sysconf("SC_CLK_TCK") for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        )
         one = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
-        return 0.0, 0.0, 0.0
-    tick = os.sysconf("SC_CLK_TCK")
-    return (sum(whole) - whole[3] - whole[4]) / tick, (int(one[11]) + int(one[12])) / tick, sum(whole) / tick
+        return 0.0, 0.0, 0.0, 0.0
+    busy = user + nice + system + irq + softirq
+    own = (int(one[11]) + int(one[12])) / os.sysconf("SC_CLK_TCK")
+    return busy, own, stolen, busy + stolen + idle + iowait
 
 
 def available(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
@@ -156,7 +160,7 @@ def rates(workers: dict[str, Worker], args: argparse.Namespace) -> list[dict[str
             for name, answer in answers.items():
                 rate = shape["batch"] * (shape["steps"] or shape["context"]) / answer["seconds"]
                 sample = {"round": number, "task": task, "engine": name, "tokens_per_s": round(rate, 2)}
-                samples.append({**sample, "foreign": round(answer["foreign"], 3)})
+                samples.append({**sample, **{key: round(answer[key], 3) for key in ("foreign", "stolen")}})
     return [sample for sample in samples if sample["round"]]
 
 
@@ -169,7 +173,8 @@ def summary(engines: dict[str, tuple[str, str]], loading: Any, samples: list[dic
     for name, (_, version) in engines.items():
         median = {key: statistics.median(x[key] for x in loading[name]) for key in ("load", "process", "peak_mib")}
         result[name] = {"version": version, **{key: round(value, 3) for key, value in median.items()}}
-        result[name]["foreign"] = round(statistics.median(s["foreign"] for s in samples if s["engine"] == name), 3)
+        for key in ("foreign", "stolen"):
+            result[name][key] = round(statistics.fmean(s[key] for s in samples if s["engine"] == name), 3)
         for task in TASKS:
             ratios = sorted(rate[first, task, r] / rate[name, task, r] for r in rounds)
             spread = [round(x, 3) for x in (ratios[0], statistics.median(ratios), ratios[-1])]
@@ -181,16 +186,19 @@ def summary(engines: dict[str, tuple[str, str]], loading: Any, samples: list[dic
 def show(result: dict[str, Any]) -> None:
     """The two tables."""
     first = next(iter(result))
-    print(f"\n{'tokens/s':<24}" + "".join(f"{task:>16}" for task in TASKS), "   load s  process s   peak MiB  foreign")
+    print(
+        f"\n{'tokens/s':<24}" + "".join(f"{task:>16}" for task in TASKS),
+        "   load s  process s   peak MiB  foreign  stolen",
+    )
     for row in result.values():
         cells = "".join(f"{row[task]['tokens_per_s']:16.1f}" for task in TASKS)
-        tail = f"{row['load']:9.2f} {row['process']:10.2f} {row['peak_mib']:10.0f} {row['foreign']:8.1%}"
-        print(f"{row['version']:<24}{cells} {tail}")
+        tail = f"{row['load']:9.2f} {row['process']:10.2f} {row['peak_mib']:10.0f}"
+        print(f"{row['version']:<24}{cells} {tail} {row['foreign']:8.1%} {row['stolen']:7.1%}")
     print(f"\n{first + ' / ...':<24}" + "".join(f"{task:>22}" for task in TASKS))
     for name, row in result.items():
         if name != first:
-            cells = ("{1:.2f} ({0:.2f} to {2:.2f})".format(*row[task]["ratio"]) for task in TASKS)
-            print(f"{name:<24}" + "".join(f"{cell:>22}" for cell in cells))
+            ratios = ("{1:.2f} ({0:.2f} to {2:.2f})".format(*row[task]["ratio"]) for task in TASKS)
+            print(f"{name:<24}" + "".join(f"{cell:>22}" for cell in ratios))
 
 
 def machine() -> dict[str, Any]:
