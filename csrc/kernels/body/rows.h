@@ -139,8 +139,9 @@ void erf_row(const float* x, float* y, std::ptrdiff_t n) {
 }
 
 // The logarithm of one number in double precision: the compiler's own library differs between machines. x is positive and
-// finite: m 2^e with m in [sqrt(1/2), sqrt(2)), ln m by the series of 2 artanh((m - 1) / (m + 1)).
+// finite, or NaN: m 2^e with m in [sqrt(1/2), sqrt(2)), ln m by the series of 2 artanh((m - 1) / (m + 1)).
 inline double log_of(double x) {
+    if (x != x) return x;
     unsigned long long bits;
     __builtin_memcpy(&bits, &x, 8);
     int e = static_cast<int>(bits >> 52) - 1023;
