@@ -2,6 +2,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/error.h"
@@ -51,7 +52,14 @@ py::list forward(const Engine& engine, const py::sequence& batch, const std::str
     std::vector<SequenceInput> inputs;
     py::ssize_t rows = 0;
     for (const py::handle item : batch) {
-        const auto [session, tokens] = item.cast<std::pair<std::shared_ptr<Session>, Ids>>();
+        std::shared_ptr<Session> session;
+        Ids tokens;
+        try {
+            std::tie(session, tokens) = item.cast<std::pair<std::shared_ptr<Session>, Ids>>();
+        } catch (const py::cast_error&) {
+            session = nullptr;
+        }
+        if (session == nullptr) throw py::type_error("batch must hold pairs of a session and an array of int32");
         if (tokens.ndim() != 1) throw InvalidArgument("tokens must have 1 dimension, not " + std::to_string(tokens.ndim()));
         inputs.push_back({session.get(), {tokens.data(), static_cast<std::size_t>(tokens.size())}});
         rows += output == Output::last ? 1 : tokens.size();
