@@ -3,11 +3,15 @@
 The graph is built from the checkpoint by hand, since exporters leave out what is fast on the CPU: GroupQueryAttention
 on packed queries, keys and values whose cache input and output share one buffer, SkipLayerNormalization that adds the
 residual and the bias before it, FastGelu with its bias. Only the last position meets the head.
+
+GroupQueryAttention's tiled form is left off: with it, reading 512 tokens is 10% slower and decoding no faster. Without
+prepacking (`session.disable_prepacking`) loading takes a tenth of the time, but reading a prompt is 15% slower.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ class OrtEngine:
 
     def __init__(self, folder: Path, threads: int) -> None:
         self.config = json.loads((folder / "config.json").read_text())
+        os.environ["ORT_GQA_DISABLE_FLASH_ATTENTION"] = "1"
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

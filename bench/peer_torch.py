@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
+from transformers import GPT2LMHeadModel
+from transformers.utils import logging
 
 VERSION = f"torch {torch.__version__.split('+')[0]}"
 
@@ -18,7 +19,8 @@ class TorchEngine:
 
     def __init__(self, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
+        logging.disable_progress_bar()
+        self.model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32).eval()
 
     def start(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """Forget everything and read (B, T) tokens; the logits (B, V) after the last."""

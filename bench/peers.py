@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-ENGINES = ("pygpt", "ort", "openvino", "llamacpp", "torch")
+ENGINES = ("pygpt", "ort", "openvino", "openvino_paged", "llamacpp", "torch")
 TASKS = {  # tokens in one call; steps 0: the reading itself is timed
     "prefill 512": {"batch": 1, "context": 512, "steps": 0},
     "decode at 16": {"batch": 1, "context": 16, "steps": 128},
