@@ -17,8 +17,8 @@ struct BFloat16 {
     std::uint16_t bits;
 };
 
-// `static`, not `inline`: these are also compiled into the instruction sets' translation units, and the linker must never
-// be able to choose one of those copies for everybody.
+// `static`, not `inline`: these are also compiled into the instruction sets' translation units, and the linker must
+// never be able to choose one of those copies for everybody.
 
 static inline std::uint32_t float_bits(float x) {
     std::uint32_t u;

@@ -123,7 +123,8 @@ private:
 
 void bind_builder(py::module_& m) {
     py::class_<EngineBuilder>(m, "EngineBuilder")
-        .def(py::init<const py::object&, const std::string&, const std::string&, int, const std::optional<std::string>&>(),
+        .def(py::init<const py::object&, const std::string&, const std::string&, int,
+                      const std::optional<std::string>&>(),
              py::arg("config"), py::kw_only(), py::arg("weights"), py::arg("kv"), py::arg("threads"), py::arg("isa"))
         .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"))
         .def("build", &EngineBuilder::build);

@@ -5,8 +5,8 @@
 #include <tuple>
 #include <vector>
 
-#include "base/error.h"
 #include <pybind11/stl.h>
+#include "base/error.h"
 
 #include "bindings/module.h"
 #include "model/engine.h"
@@ -45,7 +45,8 @@ Output output_named(const std::string& name) {
     throw InvalidArgument("output='" + name + "' is not one of 'last', 'all', 'hidden'");
 }
 
-py::list forward(const Engine& engine, const py::sequence& batch, const std::string& output_name, const CancelFlag* cancel) {
+py::list forward(const Engine& engine, const py::sequence& batch, const std::string& output_name,
+                 const CancelFlag* cancel) {
     const Output output = output_named(output_name);
     std::vector<std::shared_ptr<Session>> sessions;
     std::vector<Ids> ids;
@@ -60,7 +61,8 @@ py::list forward(const Engine& engine, const py::sequence& batch, const std::str
             session = nullptr;
         }
         if (session == nullptr) throw py::type_error("batch must hold pairs of a session and an array of int32");
-        if (tokens.ndim() != 1) throw InvalidArgument("tokens must have 1 dimension, not " + std::to_string(tokens.ndim()));
+        if (tokens.ndim() != 1)
+            throw InvalidArgument("tokens must have 1 dimension, not " + std::to_string(tokens.ndim()));
         inputs.push_back({session.get(), {tokens.data(), static_cast<std::size_t>(tokens.size())}});
         rows += output == Output::last ? 1 : tokens.size();
         sessions.push_back(session);

@@ -58,7 +58,8 @@ int physical_cores(const std::vector<int>& cpus) {
 std::optional<double> ratio(const std::optional<std::string>& quota, const std::optional<std::string>& period) {
     if (!quota || !period) return std::nullopt;
     double q = 0, p = 0;
-    if (!(std::istringstream(*quota) >> q) || !(std::istringstream(*period) >> p) || q <= 0 || p <= 0) return std::nullopt;
+    if (!(std::istringstream(*quota) >> q) || !(std::istringstream(*period) >> p) || q <= 0 || p <= 0)
+        return std::nullopt;
     return q / p;
 }
 

@@ -5,8 +5,8 @@
 
 namespace pygpt {
 
-// Every output is one chain of fused multiply-adds over k = 0, 1, ... starting from zero, then + bias. So an output does
-// not depend on how many rows are computed together, nor on the panel range.
+// Every output is one chain of fused multiply-adds over k = 0, 1, ... starting from zero, then + bias. So an output
+// does not depend on how many rows are computed together, nor on the panel range.
 struct LinearArgs {
     const float* x;         // (rows, k), row stride ldx
     std::ptrdiff_t ldx;

@@ -60,9 +60,10 @@ const Kernels& select_kernels(const std::string& name) {
         }
         if (c.runnable) here += (here.empty() ? "" : ", ") + std::string(c.kernels->name);
     }
-    throw InvalidArgument(source + "='" + wanted + "' " +
-                          (known ? "needs features that this machine lacks" : "is not an instruction set of this build") +
-                          "; usable here: " + here);
+    throw InvalidArgument(
+        source + "='" + wanted + "' " +
+        (known ? "needs features that this machine lacks" : "is not an instruction set of this build") +
+        "; usable here: " + here);
 }
 
 }  // namespace pygpt

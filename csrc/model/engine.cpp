@@ -20,7 +20,8 @@ constexpr int kMaxRows = 512;
 class SessionLock {
 public:
     explicit SessionLock(const Session& session) : session_(&session) {
-        if (session.busy_.exchange(true)) throw InvalidArgument("a session is in use by another call, or twice in this batch");
+        if (session.busy_.exchange(true))
+            throw InvalidArgument("a session is in use by another call, or twice in this batch");
     }
     SessionLock(SessionLock&& other) noexcept : session_(std::exchange(other.session_, nullptr)) {}
     SessionLock(const SessionLock&) = delete;
@@ -51,8 +52,13 @@ void Session::truncate(int length) {
 }
 
 Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, int threads, DType kv)
-    : config_(std::move(config)), weights_(std::move(weights)), kernels_(kernels), threads_(threads), layout_(config_, kv),
-      pool_(std::make_shared<PagePool>(layout_.page_bytes(), static_cast<std::size_t>(config_.n_ctx / kPagePositions + 1))) {}
+    : config_(std::move(config)),
+      weights_(std::move(weights)),
+      kernels_(kernels),
+      threads_(threads),
+      layout_(config_, kv),
+      pool_(std::make_shared<PagePool>(layout_.page_bytes(),
+                                       static_cast<std::size_t>(config_.n_ctx / kPagePositions + 1))) {}
 
 void Engine::check(std::span<const SequenceInput> batch) const {
     if (batch.empty()) throw InvalidArgument("the batch is empty");
@@ -67,8 +73,9 @@ void Engine::check(std::span<const SequenceInput> batch) const {
         }
         const auto room = static_cast<std::size_t>(config_.n_ctx - s.session->length());
         if (s.tokens.size() > room) {
-            throw ContextOverflow(std::to_string(s.session->length()) + " tokens and " + std::to_string(s.tokens.size()) +
-                                  " more exceed the context of " + std::to_string(config_.n_ctx));
+            throw ContextOverflow(std::to_string(s.session->length()) + " tokens and " +
+                                  std::to_string(s.tokens.size()) + " more exceed the context of " +
+                                  std::to_string(config_.n_ctx));
         }
     }
 }
@@ -92,7 +99,8 @@ namespace {
 // Cuts a batch, whose pages are reserved, into steps of at most kMaxRows rows.
 class Steps {
 public:
-    explicit Steps(std::span<const SequenceInput> batch, std::vector<std::vector<std::byte*>> pages, std::vector<int> starts)
+    explicit Steps(std::span<const SequenceInput> batch, std::vector<std::vector<std::byte*>> pages,
+                   std::vector<int> starts)
         : batch_(batch), pages_(std::move(pages)), starts_(std::move(starts)) {}
 
     // The next step, and which of its rows end a sequence; false when all is done.
@@ -127,7 +135,8 @@ private:
     int done_ = 0;
 };
 
-void run_steps(const Model& model, Steps& steps, Output output, const std::function<void()>& stop, Workspace& ws, float* out) {
+void run_steps(const Model& model, Steps& steps, Output output, const std::function<void()>& stop, Workspace& ws,
+               float* out) {
     Step step;
     std::vector<int> rows;
     while (steps.next(step, rows)) {
@@ -151,7 +160,8 @@ void run_steps(const Model& model, Steps& steps, Output output, const std::funct
 
 }  // namespace
 
-void Engine::forward(std::span<const SequenceInput> batch, Output output, const std::function<void()>& stop, float* out) const {
+void Engine::forward(std::span<const SequenceInput> batch, Output output, const std::function<void()>& stop,
+                     float* out) const {
     std::vector<SessionLock> locks;
     for (const SequenceInput& s : batch) locks.emplace_back(*s.session);
     check(batch);
@@ -170,9 +180,8 @@ void Engine::forward(std::span<const SequenceInput> batch, Output output, const 
     }
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
     Steps steps(batch, std::move(pages), std::move(starts));
-    threads_.run([&](Team& team) {
-        run_steps({config_, weights_, kernels_, layout_, team}, steps, output, stop, *ws, out);
-    });
+    threads_.run(
+        [&](Team& team) { run_steps({config_, weights_, kernels_, layout_, team}, steps, output, stop, *ws, out); });
     for (const SequenceInput& s : batch) s.session->cache_.commit(static_cast<int>(s.tokens.size()));
     const std::lock_guard lock(mutex_);
     idle_.push_back(std::move(ws));

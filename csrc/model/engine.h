@@ -71,7 +71,8 @@ public:
     // Appends each sequence's tokens to its session and writes the outputs, sequence after sequence. `stop` is called
     // before each layer and may throw; all sessions are then as they were. InvalidArgument: no sequence or no tokens, a
     // token outside the vocabulary, a session twice, of another engine or in use. ContextOverflow.
-    void forward(std::span<const SequenceInput> batch, Output output, const std::function<void()>& stop, float* out) const;
+    void forward(std::span<const SequenceInput> batch, Output output, const std::function<void()>& stop,
+                 float* out) const;
 
 private:
     std::unique_ptr<Workspace> take_workspace(int rows) const;

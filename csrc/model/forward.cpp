@@ -46,7 +46,8 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
         float* x = ws.x.row(row);
         m.weights.embed.read_row(step.tokens[at], x);
         if (c.learned_positions) {
-            const float* position = m.weights.positions.data() + static_cast<std::ptrdiff_t>(step.positions[at]) * c.n_embd;
+            const float* position =
+                m.weights.positions.data() + static_cast<std::ptrdiff_t>(step.positions[at]) * c.n_embd;
             for (int i = 0; i < c.n_embd; ++i) x[i] += position[i];
         }
         if (!c.rope_inv_freq.empty()) {
@@ -89,7 +90,8 @@ void rotate_and_store(const Model& m, const Step& step, const AttentionSequence&
         std::byte* values = page + m.layout.values(layer, head);
         const int at = head * c.head_dim;
         if (halves.empty()) {
-            store_head(m.layout, slot, k + at, v + at, reinterpret_cast<float*>(keys), reinterpret_cast<float*>(values));
+            store_head(m.layout, slot, k + at, v + at, reinterpret_cast<float*>(keys),
+                       reinterpret_cast<float*>(values));
         } else {
             store_head(m.layout, slot, halves.data() + at, halves.data() + c.kv_width() + at,
                        reinterpret_cast<Half*>(keys), reinterpret_cast<Half*>(values));
@@ -104,8 +106,9 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     }
     attention(m.kernels, m.team,
               {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
-               m.layout.values(layer, 0), m.layout.keys(0, 1), static_cast<float>(c.layer_attn_scale[static_cast<std::size_t>(layer)]),
-               ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
+               m.layout.values(layer, 0), m.layout.keys(0, 1),
+               static_cast<float>(c.layer_attn_scale[static_cast<std::size_t>(layer)]), ws.qkv.data, ws.qkv.stride,
+               ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {

@@ -9,7 +9,8 @@ namespace pygpt {
 namespace {
 
 std::string shape_text(int rows, int cols) {
-    return cols == 1 ? "(" + std::to_string(rows) + ",)" : "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
+    return cols == 1 ? "(" + std::to_string(rows) + ",)"
+                     : "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
 }
 
 Linear make_linear(int n, int k, bool bias, DType dtype) {
@@ -116,7 +117,8 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
         std::vector<float> plain(static_cast<std::size_t>(slot.rows));
         to_floats(tensor, plain.data());
         for (int i = 0; i < slot.rows; ++i) {
-            slot.vector[slot.channels.first + i / 16 * slot.channels.step + i % 16] = plain[static_cast<std::size_t>(i)];
+            slot.vector[slot.channels.first + i / 16 * slot.channels.step + i % 16] =
+                plain[static_cast<std::size_t>(i)];
         }
     }
     slot.filled = true;
@@ -129,7 +131,8 @@ Weights WeightsBuilder::finish() {
     }
     if (!missing.empty()) {
         std::sort(missing.begin(), missing.end());
-        std::string text = std::to_string(missing.size()) + " tensors are missing, first of them '" + missing.front() + "'";
+        std::string text =
+            std::to_string(missing.size()) + " tensors are missing, first of them '" + missing.front() + "'";
         throw InvalidArgument(text);
     }
     slots_.clear();

@@ -64,7 +64,8 @@ void attention(const Kernels& kernels, Team& team, const AttentionCall& call) {
     const std::vector<Task> tasks = plan(call);
     const std::size_t scratch = attention_scratch(call.head_dim);
     team.parallel_for(static_cast<int>(tasks.size()), [&](int i, int thread) {
-        run(kernels, call, tasks[static_cast<std::size_t>(i)], call.scratch + static_cast<std::size_t>(thread) * scratch);
+        run(kernels, call, tasks[static_cast<std::size_t>(i)],
+            call.scratch + static_cast<std::size_t>(thread) * scratch);
     });
 }
 

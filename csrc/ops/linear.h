@@ -21,8 +21,8 @@ struct LinearCall {
     std::ptrdiff_t ldy;
 };
 
-// A part of y that one thread has just finished: rows [row_begin, row_end) of the panels [panel_begin, panel_end), where
-// panel_begin is even.
+// A part of y that one thread has just finished: rows [row_begin, row_end) of the panels [panel_begin, panel_end),
+// where panel_begin is even.
 struct LinearPart {
     int row_begin, row_end;
     int panel_begin, panel_end;

@@ -25,10 +25,14 @@ SinCos sin_cos(double x) {
     for (int i = 18; i >= 2; i -= 2) c = 1.0 - t / (i * (i - 1.0)) * c;
     const double sin_r = r * s, cos_r = c;
     switch (static_cast<int>(static_cast<long long>(quadrant) & 3)) {
-        case 0: return {sin_r, cos_r};
-        case 1: return {cos_r, -sin_r};
-        case 2: return {-sin_r, -cos_r};
-        default: return {-cos_r, sin_r};
+        case 0:
+            return {sin_r, cos_r};
+        case 1:
+            return {cos_r, -sin_r};
+        case 2:
+            return {-sin_r, -cos_r};
+        default:
+            return {-cos_r, sin_r};
     }
 }
 

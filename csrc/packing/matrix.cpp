@@ -21,15 +21,19 @@ inline void convert(BFloat16& to, BFloat16 from) { to = from; }
 template <class F>
 void with_type(DType t, F f) {
     switch (t) {
-        case DType::f32: return f(static_cast<float*>(nullptr));
-        case DType::f16: return f(static_cast<Half*>(nullptr));
-        case DType::bf16: return f(static_cast<BFloat16*>(nullptr));
+        case DType::f32:
+            return f(static_cast<float*>(nullptr));
+        case DType::f16:
+            return f(static_cast<Half*>(nullptr));
+        case DType::bf16:
+            return f(static_cast<BFloat16*>(nullptr));
     }
 }
 
 // Source rows [row, row + count) of one panel, count <= 16, into lanes lane ... lane + count - 1.
 template <class From, class To>
-void write_panel(const From* src, std::ptrdiff_t row_stride, std::ptrdiff_t col_stride, int count, int k, To* panel, int lane) {
+void write_panel(const From* src, std::ptrdiff_t row_stride, std::ptrdiff_t col_stride, int count, int k, To* panel,
+                 int lane) {
     if (count == 16 && row_stride == 1) {  // [in, out] storage: 16 channels lie side by side
         for (int i = 0; i < k; ++i) {
             for (int c = 0; c < 16; ++c) convert(panel[i * 16 + c], src[i * col_stride + c]);
@@ -56,22 +60,25 @@ void write_rows(const Plain& src, Channels to, To* data, Team& team) {
         const int groups = (src.rows + 15) / 16;
         team.parallel_for((groups + kGroup - 1) / kGroup, [&](int task, int) {
             for (int g = task * kGroup; g < std::min(groups, (task + 1) * kGroup); ++g) {
-                write_panel(rows + g * 16 * src.row_stride, src.row_stride, src.col_stride, std::min(16, src.rows - g * 16),
-                            src.cols, panel(to.first + g * step), 0);
+                write_panel(rows + g * 16 * src.row_stride, src.row_stride, src.col_stride,
+                            std::min(16, src.rows - g * 16), src.cols, panel(to.first + g * step), 0);
             }
         });
         return;
     }
     for (int i = 0; i < src.rows; ++i) {  // neighbours share panels: one thread
         const int channel = to.first + i / 16 * step + i % 16;
-        write_panel(rows + i * src.row_stride, src.row_stride, src.col_stride, 1, src.cols, panel(channel), channel % 16);
+        write_panel(rows + i * src.row_stride, src.row_stride, src.col_stride, 1, src.cols, panel(channel),
+                    channel % 16);
     }
 }
 
 }  // namespace
 
 PackedMatrix::PackedMatrix(int n, int k, DType dtype)
-    : n_(n), k_(k), dtype_(dtype),
+    : n_(n),
+      k_(k),
+      dtype_(dtype),
       data_(static_cast<std::size_t>((n + 15) / 16) * 16 * static_cast<std::size_t>(k) * size_of(dtype)) {
     assert(dtype == DType::f32 || dtype == DType::bf16);
 }

@@ -66,7 +66,8 @@ void Team::parallel_for(int tasks, const Body& body) {
     round_.fetch_add(1, std::memory_order_release);
     round_.notify_all();
     run_tasks(0);
-    for (int left = working_.load(std::memory_order_acquire); left > 0; left = working_.load(std::memory_order_acquire)) {
+    for (int left = working_.load(std::memory_order_acquire); left > 0;
+         left = working_.load(std::memory_order_acquire)) {
         wait_while(working_, left);
     }
 }

@@ -7,15 +7,15 @@
 namespace pygpt {
 
 // The threads of one call, held together while it lasts. Between two parallel_for the others wait a few microseconds
-// without sleeping, then sleep: so hand-over is quick on a free machine, and where another process takes a core the waiting
-// thread's core is soon free for the one that is waited for.
+// without sleeping, then sleep: so hand-over is quick on a free machine, and where another process takes a core the
+// waiting thread's core is soon free for the one that is waited for.
 class Team {
 public:
     using Body = std::function<void(int task, int thread)>;
 
-    // Calls body(task, thread) once for each task in [0, tasks); thread is in [0, size()). Tasks are handed out in order to
-    // whichever thread is free, so a core that is slowed down does less. `body` must not throw. Only the thread that
-    // leads the team may call this.
+    // Calls body(task, thread) once for each task in [0, tasks); thread is in [0, size()). Tasks are handed out in
+    // order to whichever thread is free, so a core that is slowed down does less. `body` must not throw. Only the
+    // thread that leads the team may call this.
     void parallel_for(int tasks, const Body& body);
 
     int size() const { return workers_ + 1; }
@@ -41,8 +41,8 @@ public:
 
     int count() const { return count_; }
 
-    // Runs lead(team) on the calling thread, with a team of count() threads, and passes on what it throws. The team is the
-    // calling thread alone in a child process after fork(), where the parent's OpenMP threads no longer exist, and
+    // Runs lead(team) on the calling thread, with a team of count() threads, and passes on what it throws. The team is
+    // the calling thread alone in a child process after fork(), where the parent's OpenMP threads no longer exist, and
     // without OpenMP.
     void run(const std::function<void(Team&)>& lead) const;
 

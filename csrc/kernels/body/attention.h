@@ -68,15 +68,17 @@ struct AttentionRun {
         const T* k = static_cast<const T*>(a.key_pages[index]);
         const T* v = static_cast<const T*>(a.value_pages[index]);
         const auto distance = [](const void* from, const void* to) {
-            return static_cast<std::ptrdiff_t>(reinterpret_cast<std::intptr_t>(to) - reinterpret_cast<std::intptr_t>(from));
+            return static_cast<std::ptrdiff_t>(reinterpret_cast<std::intptr_t>(to) -
+                                               reinterpret_cast<std::intptr_t>(from));
         };
-        const Product<T> by_keys{q, padded, a.head_dim, k, static_cast<std::ptrdiff_t>(a.head_dim) * 16, distance(k, v)};
+        const Product<T> by_keys{
+            q, padded, a.head_dim, k, static_cast<std::ptrdiff_t>(a.head_dim) * 16, distance(k, v)};
         block_product<S>(
             by_keys, a.n_queries, (keys + 15) / 16, [](int, int) { return S::zero(); },
             [&](int i, int b, V sum) { S::store(scores + i * kPagePositions + b * 16, sum); });
         for (int i = 0; i < a.n_queries; ++i) weigh(i, index * kPagePositions);
-        const Product<T> by_values{scores, kPagePositions, keys, v, kPagePositions * 16,
-                                   last ? 0 : distance(v, a.key_pages[index + 1])};
+        const Product<T> by_values{scores, kPagePositions,      keys,
+                                   v,      kPagePositions * 16, last ? 0 : distance(v, a.key_pages[index + 1])};
         block_product<S>(
             by_values, a.n_queries, padded / 16,
             [&](int i, int d) { return S::mul(S::load(sums + i * padded + d * 16), S::set1(shrink[i])); },

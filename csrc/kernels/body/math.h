@@ -6,8 +6,9 @@
 namespace pygpt {
 namespace {
 
-// e^x within 1.01 ulp; 0 below -86.5, infinity above 88.73. x = n ln 2 + r with n rounded to nearest by adding 1.5 * 2^23, so
-// that n stands in the low bits of the sum; e^r by a minimax polynomial (own fit); 2^n through the exponent field.
+// e^x within 1.01 ulp; 0 below -86.5, infinity above 88.73. x = n ln 2 + r with n rounded to nearest by adding 1.5 *
+// 2^23, so that n stands in the low bits of the sum; e^r by a minimax polynomial (own fit); 2^n through the exponent
+// field.
 template <class S>
 inline typename S::F32 exp_v(typename S::F32 x) {
     using V = typename S::F32;

@@ -86,10 +86,14 @@ void activate_by(float* x, std::ptrdiff_t n) {
 template <class S>
 void activate(Activation f, float* x, std::ptrdiff_t n) {
     switch (f) {
-        case Activation::gelu: return activate_by<S, Activation::gelu>(x, n);
-        case Activation::gelu_tanh: return activate_by<S, Activation::gelu_tanh>(x, n);
-        case Activation::silu: return activate_by<S, Activation::silu>(x, n);
-        case Activation::relu: return activate_by<S, Activation::relu>(x, n);
+        case Activation::gelu:
+            return activate_by<S, Activation::gelu>(x, n);
+        case Activation::gelu_tanh:
+            return activate_by<S, Activation::gelu_tanh>(x, n);
+        case Activation::silu:
+            return activate_by<S, Activation::silu>(x, n);
+        case Activation::relu:
+            return activate_by<S, Activation::relu>(x, n);
     }
 }
 
@@ -104,10 +108,14 @@ void activate_gated_by(const float* x, float* y, std::ptrdiff_t n) {
 template <class S>
 void activate_gated(Activation f, const float* x, float* y, std::ptrdiff_t n) {
     switch (f) {
-        case Activation::gelu: return activate_gated_by<S, Activation::gelu>(x, y, n);
-        case Activation::gelu_tanh: return activate_gated_by<S, Activation::gelu_tanh>(x, y, n);
-        case Activation::silu: return activate_gated_by<S, Activation::silu>(x, y, n);
-        case Activation::relu: return activate_gated_by<S, Activation::relu>(x, y, n);
+        case Activation::gelu:
+            return activate_gated_by<S, Activation::gelu>(x, y, n);
+        case Activation::gelu_tanh:
+            return activate_gated_by<S, Activation::gelu_tanh>(x, y, n);
+        case Activation::silu:
+            return activate_gated_by<S, Activation::silu>(x, y, n);
+        case Activation::relu:
+            return activate_gated_by<S, Activation::relu>(x, y, n);
     }
 }
 
@@ -138,8 +146,8 @@ void erf_row(const float* x, float* y, std::ptrdiff_t n) {
     map<S>(x, y, n, [](auto v) { return erf_v<S>(v); });
 }
 
-// The logarithm of one number in double precision: the compiler's own library differs between machines. x is positive and
-// finite, or NaN: m 2^e with m in [sqrt(1/2), sqrt(2)), ln m by the series of 2 artanh((m - 1) / (m + 1)).
+// The logarithm of one number in double precision: the compiler's own library differs between machines. x is positive
+// and finite, or NaN: m 2^e with m in [sqrt(1/2), sqrt(2)), ln m by the series of 2 artanh((m - 1) / (m + 1)).
 inline double log_of(double x) {
     if (x != x) return x;
     unsigned long long bits;
@@ -162,9 +170,8 @@ template <class S>
 void log_softmax(const float* x, float* y, std::ptrdiff_t n) {
     const auto lowest = S::set1(-__builtin_inff());
     auto top = lowest;
-    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
-        top = S::max(top, S::first_n(S::load_n(x + i, lanes), lanes, lowest));
-    });
+    for_each_16(
+        n, [&](std::ptrdiff_t i, int lanes) { top = S::max(top, S::first_n(S::load_n(x + i, lanes), lanes, lowest)); });
     const float maximum = S::reduce_max(top);
     const auto m = S::set1(maximum);
     auto sum = S::zero();

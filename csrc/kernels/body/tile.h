@@ -22,7 +22,8 @@ constexpr int tile_panels() {
 constexpr int kTileRows = 6;
 constexpr int kLoneTileRows = 8;
 
-// The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride elements.
+// The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride
+// elements.
 template <class T>
 struct Product {
     const float* a;
@@ -33,8 +34,8 @@ struct Product {
     std::ptrdiff_t prefetch;  // bytes from what is read of b to what the cache should fetch meanwhile
 };
 
-// end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for all
-// rows and the panels first ... first + panels - 1.
+// end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for
+// all rows and the panels first ... first + panels - 1.
 template <class S, int rows, int panels, class T, class Begin, class End>
 inline __attribute__((always_inline)) void tile(const Product<T>& m, int first, Begin begin, End end) {
     using V = typename S::F32;
