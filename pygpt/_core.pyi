@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pygpt.config import ModelConfig
 
 class CancelFlag:
-    """Set from any thread; a forward pass that was given it stops within one layer and raises `pygpt.errors.Cancelled`."""
+    """Set from any thread; a forward pass that was given it raises `pygpt.errors.Cancelled` within one layer."""
 
     def __init__(self) -> None: ...
     def set(self) -> None: ...
