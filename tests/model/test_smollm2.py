@@ -73,8 +73,9 @@ def test_bfloat16_answers_paris(gguf_file: Path) -> None:
 def test_the_reference_agrees(model: pygpt.Model, gguf_file: Path) -> None:
     """The NumPy reference in float64 gives the same logits, to the rounding of sums of up to 1536 terms in 30 layers.
 
-    A logit is the end of a chain of some 30 * 4 products, each with a relative error of about sqrt(1536) * 2^-24, 2.3e-6,
-    if its roundings are independent (Higham and Mary 2019); sqrt(120) of them in a row: 2.6e-5 of the largest logit.
+    A logit is the end of a chain of some 30 * 4 products, each with a relative error of about sqrt(1536) * 2^-24 if its
+    roundings are independent (Higham and Mary 2019), which is 2.3e-6; sqrt(120) of them in a row: 2.6e-5 of the largest
+    logit.
     """
     assert model.tokenizer is not None
     ids = model.tokenizer.encode("The capital of France is")
