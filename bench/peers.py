@@ -146,13 +146,16 @@ def check(workers: dict[str, Worker]) -> None:
 
 
 def rates(workers: dict[str, Worker], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Tokens per second of each task, engine and round; a first round, not returned, warms up."""
+    """Tokens per second of each task, engine and round."""
     samples = []
     seeds = itertools.count(args.seed)
-    for number in range(args.rounds + 1):
-        order = list(workers.items())[:: 1 if number % 2 else -1]
+    for shape in TASKS.values():
+        for worker in workers.values():  # warm up: some engines compile for a length they have not seen
+            worker.ask(**{**shape, "steps": min(2, shape["steps"])}, seed=next(seeds))
+    for number in range(args.rounds):
+        order = list(workers.items())[:: -1 if number % 2 else 1]
         for task, shape in TASKS.items():
-            for _ in range(TRIES if number else 1):
+            for _ in range(TRIES):
                 seed = next(seeds)
                 answers = {name: worker.ask(**shape, seed=seed) for name, worker in order}
                 if max(answer["foreign"] for answer in answers.values()) <= FOREIGN:
@@ -161,7 +164,7 @@ def rates(workers: dict[str, Worker], args: argparse.Namespace) -> list[dict[str
                 rate = shape["batch"] * (shape["steps"] or shape["context"]) / answer["seconds"]
                 sample = {"round": number, "task": task, "engine": name, "tokens_per_s": round(rate, 2)}
                 samples.append({**sample, **{key: round(answer[key], 3) for key in ("foreign", "stolen")}})
-    return [sample for sample in samples if sample["round"]]
+    return samples
 
 
 def summary(engines: dict[str, tuple[str, str]], loading: Any, samples: list[dict[str, Any]]) -> dict[str, Any]:
