@@ -1,0 +1,262 @@
+// The model as a whole, in C++ so that the sanitizers see it; tests/model/ proves the numbers.
+#include "model/engine.h"
+
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "support.h"
+
+namespace pygpt::test {
+namespace {
+
+ModelConfig gpt2_like() {
+    ModelConfig c;
+    c.n_vocab = 101;
+    c.n_ctx = 700;
+    c.n_layer = 2;
+    c.n_embd = 30;
+    c.n_head = c.n_kv_head = 3;
+    c.head_dim = 10;
+    c.n_inner = 77;
+    c.norm_eps = 1e-5f;
+    c.activation = Activation::gelu_tanh;
+    c.qkv_bias = c.attn_out_bias = c.mlp_bias = c.learned_positions = c.tied_head = true;
+    c.layer_attn_scale = {0.3, 0.3};
+    return c;
+}
+
+ModelConfig llama_like() {
+    ModelConfig c = gpt2_like();
+    c.n_kv_head = 1;
+    c.norm = Norm::rms_norm;
+    c.activation = Activation::silu;
+    c.gated_mlp = true;
+    c.qkv_bias = c.attn_out_bias = c.learned_positions = c.tied_head = false;
+    c.rope_inv_freq = {1.0, 0.1, 0.01};
+    return c;
+}
+
+// Canonical names and shapes, as pygpt/config.py lists them.
+std::map<std::string, std::pair<int, int>> shapes(const ModelConfig& c) {
+    std::map<std::string, std::pair<int, int>> out;
+    const auto norm = [&](const std::string& name) {
+        out[name + ".weight"] = {c.n_embd, 1};
+        if (c.norm == Norm::layer_norm) out[name + ".bias"] = {c.n_embd, 1};
+    };
+    const auto linear = [&](const std::string& name, int n, int k, bool bias) {
+        out[name + ".weight"] = {n, k};
+        if (bias) out[name + ".bias"] = {n, 1};
+    };
+    linear("embed", c.n_vocab, c.n_embd, false);
+    if (c.learned_positions) out["pos.weight"] = {c.n_ctx, c.n_embd};
+    for (int i = 0; i < c.n_layer; ++i) {
+        const std::string block = "blocks." + std::to_string(i);
+        norm(block + ".attn_norm");
+        linear(block + ".attn.q", c.q_width(), c.n_embd, c.qkv_bias);
+        linear(block + ".attn.k", c.kv_width(), c.n_embd, c.qkv_bias);
+        linear(block + ".attn.v", c.kv_width(), c.n_embd, c.qkv_bias);
+        linear(block + ".attn.out", c.n_embd, c.q_width(), c.attn_out_bias);
+        norm(block + ".mlp_norm");
+        if (c.gated_mlp) linear(block + ".mlp.gate", c.n_inner, c.n_embd, c.mlp_bias);
+        linear(block + ".mlp.up", c.n_inner, c.n_embd, c.mlp_bias);
+        linear(block + ".mlp.down", c.n_embd, c.n_inner, c.mlp_bias);
+    }
+    norm("norm");
+    if (!c.tied_head) linear("head", c.n_vocab, c.n_embd, false);
+    return out;
+}
+
+void add(WeightsBuilder& builder, const std::string& name, int rows, int cols, unsigned seed = 1) {
+    const std::vector<float> values = Random(seed).floats(static_cast<std::ptrdiff_t>(rows) * cols, -0.3f, 0.3f);
+    with_team(2, [&](Team& team) { builder.add(name, {values.data(), DType::f32, rows, cols, cols, 1}, team); });
+}
+
+std::shared_ptr<Engine> make_engine(const ModelConfig& config, DType dtype, DType kv, const Kernels& kernels,
+                                    int threads) {
+    WeightsBuilder builder(config, dtype);
+    unsigned seed = 80;
+    for (const auto& [name, shape] : shapes(config)) add(builder, name, shape.first, shape.second, seed++);
+    return std::make_shared<Engine>(config, builder.finish(), kernels, threads, kv);
+}
+
+std::shared_ptr<Engine> make_engine(const ModelConfig& config) {
+    return make_engine(config, DType::f32, DType::f32, best_kernels(), 2);
+}
+
+std::vector<int> some_tokens(int n, unsigned seed) {
+    Random random(seed);
+    std::vector<int> out(static_cast<std::size_t>(n));
+    for (int& t : out) t = random.below(101);
+    return out;
+}
+
+using Batch = std::vector<std::pair<Session*, std::vector<int>>>;
+
+std::vector<float> run(
+    const Engine& engine, const Batch& batch, Output output, const std::function<void()>& stop = [] {}) {
+    std::vector<SequenceInput> inputs;
+    std::size_t rows = 0;
+    for (const auto& [session, tokens] : batch) {
+        inputs.push_back({session, tokens});
+        rows += output == Output::last ? 1 : tokens.size();
+    }
+    std::vector<float> out(rows * static_cast<std::size_t>(engine.output_width(output)), 777.0f);
+    engine.forward(inputs, output, stop, out.data());
+    return out;
+}
+
+std::vector<float> recomputed(const Engine& engine, const std::vector<int>& tokens, Output output = Output::all) {
+    const auto session = engine.session();
+    return run(engine, {{session.get(), tokens}}, output);
+}
+
+template <class Error, class F>
+std::string message(F f) {
+    try {
+        f();
+    } catch (const Error& e) {
+        return e.what();
+    }
+    return "no such error";
+}
+
+TEST(Engine, ChunksThreadsAndInstructionSetsDoNotMatter) {
+    for (const ModelConfig& config : {gpt2_like(), llama_like()}) {
+        for (const auto& [dtype, kv] : {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::f16}}) {
+            const std::vector<int> tokens = some_tokens(80, 2);
+            const std::vector<float> whole = recomputed(*make_engine(config, dtype, kv, scalar_kernels(), 1), tokens);
+            on_each_isa([&](const Kernels& kernels) {
+                const auto engine = make_engine(config, dtype, kv, kernels, 2);
+                for (const int chunk : {1, 7, 64, 80}) {
+                    const auto session = engine->session();
+                    std::vector<float> found;
+                    for (int i = 0; i < 80; i += chunk) {
+                        const auto end = tokens.begin() + std::min(i + chunk, 80);
+                        const std::vector<float> part =
+                            run(*engine, {{session.get(), {tokens.begin() + i, end}}}, Output::all);
+                        found.insert(found.end(), part.begin(), part.end());
+                    }
+                    EXPECT_EQ(found, whole) << chunk;
+                    EXPECT_EQ(session->length(), 80);
+                }
+            });
+        }
+    }
+}
+
+TEST(Engine, LongBatchesAreCutIntoSteps) {
+    for (const ModelConfig& config : {gpt2_like(), llama_like()}) {
+        const auto engine = make_engine(config);
+        std::vector<std::shared_ptr<Session>> sessions;
+        Batch batch;
+        for (const int n : {3, 600, 1, 512, 65}) {
+            sessions.push_back(engine->session());
+            batch.emplace_back(sessions.back().get(), some_tokens(n, static_cast<unsigned>(n)));
+        }
+        for (const Output output : {Output::all, Output::last, Output::hidden}) {
+            std::vector<float> expected;
+            for (const auto& [session, tokens] : batch) {
+                const std::vector<float> alone = recomputed(*engine, tokens, output);
+                expected.insert(expected.end(), alone.begin(), alone.end());
+            }
+            EXPECT_EQ(run(*engine, batch, output), expected) << static_cast<int>(output);
+            for (const auto& s : sessions) s->truncate(0);
+        }
+    }
+}
+
+TEST(Engine, AStoppedCallLeavesNoTrace) {
+    const auto engine = make_engine(llama_like());
+    const std::vector<int> tokens = some_tokens(600, 3);
+    const std::vector<int> first(tokens.begin(), tokens.begin() + 50), rest(tokens.begin() + 50, tokens.end());
+    const std::vector<float> expected = recomputed(*engine, tokens, Output::last);
+    for (int stop_at = 0; stop_at < 6; ++stop_at) {  // two steps of two layers and a head each
+        const auto session = engine->session();
+        run(*engine, {{session.get(), first}}, Output::last);
+        int calls = 0;
+        const auto stop = [&] {
+            if (calls++ == stop_at) throw Cancelled("enough");
+        };
+        EXPECT_THROW(run(*engine, {{session.get(), rest}}, Output::all, stop), Cancelled) << stop_at;
+        EXPECT_EQ(session->length(), 50);
+        EXPECT_EQ(run(*engine, {{session.get(), rest}}, Output::last), expected) << stop_at;
+    }
+}
+
+TEST(Engine, ForksAndTruncatedSessionsGoTheirOwnWay) {
+    const auto engine = make_engine(gpt2_like(), DType::f32, DType::f16, best_kernels(), 2);
+    const std::vector<int> tokens = some_tokens(200, 4), other = some_tokens(90, 5);
+    const auto session = engine->session();
+    run(*engine, {{session.get(), {tokens.begin(), tokens.begin() + 100}}}, Output::last);
+    const auto fork = session->fork();
+    fork->truncate(70);
+    run(*engine, {{fork.get(), other}}, Output::last);
+    const std::vector<float> original =
+        run(*engine, {{session.get(), {tokens.begin() + 100, tokens.end()}}}, Output::last);
+    EXPECT_EQ(original, recomputed(*engine, tokens, Output::last));
+    std::vector<int> joined(tokens.begin(), tokens.begin() + 70);
+    joined.insert(joined.end(), other.begin(), other.end());
+    joined.push_back(7);
+    EXPECT_EQ(run(*engine, {{fork.get(), {7}}}, Output::last), recomputed(*engine, joined, Output::last));
+}
+
+TEST(Engine, RefusesWhatItCannotRun) {
+    const auto engine = make_engine(gpt2_like()), stranger = make_engine(llama_like());
+    const auto session = engine->session(), foreign = stranger->session();
+    run(*engine, {{session.get(), {1, 2, 3}}}, Output::last);
+    const auto refused = [&](const Batch& batch) {
+        return message<InvalidArgument>([&] { run(*engine, batch, Output::last); });
+    };
+    EXPECT_EQ(refused({}), "the batch is empty");
+    EXPECT_EQ(refused({{session.get(), {}}}), "a sequence has no tokens");
+    EXPECT_EQ(refused({{session.get(), {5, 101}}}), "token 101 is outside the vocabulary of 101");
+    EXPECT_EQ(refused({{session.get(), {-1}}}), "token -1 is outside the vocabulary of 101");
+    EXPECT_EQ(refused({{foreign.get(), {1}}}), "a session belongs to another model");
+    EXPECT_NE(refused({{session.get(), {1}}, {session.get(), {2}}}).find("twice"), std::string::npos);
+    EXPECT_EQ(message<ContextOverflow>([&] { run(*engine, {{session.get(), some_tokens(698, 6)}}, Output::last); }),
+              "3 tokens and 698 more exceed the context of 700");
+    EXPECT_NE(message<InvalidArgument>([&] { session->truncate(4); }).find("between 0 and 3"), std::string::npos);
+    EXPECT_NE(message<InvalidArgument>([&] { session->truncate(-1); }).find("between 0 and 3"), std::string::npos);
+    EXPECT_EQ(session->length(), 3);
+    EXPECT_EQ(run(*engine, {{session.get(), {9}}}, Output::last), recomputed(*engine, {1, 2, 3, 9}, Output::last));
+}
+
+TEST(Engine, ASessionInUseIsRefused) {
+    const auto engine = make_engine(gpt2_like());
+    const auto session = engine->session();
+    std::string inner;
+    const auto stop = [&] { inner = message<InvalidArgument>([&] { session->fork(); }); };
+    run(*engine, {{session.get(), {1, 2}}}, Output::last, stop);
+    EXPECT_NE(inner.find("in use"), std::string::npos) << inner;
+    EXPECT_EQ(session->fork()->length(), 2);
+}
+
+TEST(Engine, SessionsOutliveTheirEngine) {
+    auto engine = make_engine(gpt2_like());
+    auto session = engine->session();
+    run(*engine, {{session.get(), {1, 2}}}, Output::last);
+    engine.reset();
+    EXPECT_EQ(session->fork()->length(), 2);
+}
+
+TEST(Weights, RefuseWhatTheConfigurationDoesNotHave) {
+    WeightsBuilder builder(gpt2_like(), DType::f32);
+    const auto refused = [&](const std::string& name, int rows, int cols) {
+        return message<InvalidArgument>([&] { add(builder, name, rows, cols); });
+    };
+    EXPECT_EQ(refused("head.weight", 101, 30), "this configuration has no tensor 'head.weight'");
+    EXPECT_EQ(refused("embed.weight", 30, 101), "tensor 'embed.weight' must have shape (101, 30), not (30, 101)");
+    EXPECT_EQ(refused("norm.bias", 31, 1), "tensor 'norm.bias' must have shape (30,), not (31,)");
+    EXPECT_EQ(message<InvalidArgument>([&] { builder.finish(); }),
+              "36 tensors are missing, first of them 'blocks.0.attn.k.bias'");
+    add(builder, "norm.bias", 30, 1);
+    EXPECT_EQ(refused("norm.bias", 30, 1), "tensor 'norm.bias' was given twice");
+    EXPECT_NE(message<InvalidArgument>([&] { builder.finish(); }).find("35 tensors"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace pygpt::test

@@ -1,0 +1,179 @@
+// The random numbers and the sampler.
+#include "model/sampler.h"
+
+#include <array>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "support.h"
+
+namespace pygpt::test {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+int draw(const SamplerOptions& options, const std::vector<float>& logits, std::uint64_t position = 0,
+         const std::vector<std::int32_t>& history = {}, std::uint64_t sequence = 0) {
+    return Sampler(options).draw(best_kernels(), logits, history, sequence, position);
+}
+
+std::map<int, int> counts(const SamplerOptions& options, const std::vector<float>& logits, int draws,
+                          const std::vector<std::int32_t>& history = {}) {
+    std::map<int, int> out;
+    for (int i = 0; i < draws; ++i) ++out[draw(options, logits, static_cast<std::uint64_t>(i), history)];
+    return out;
+}
+
+std::set<int> reached(const SamplerOptions& options, const std::vector<float>& logits,
+                      const std::vector<std::int32_t>& history = {}) {
+    std::set<int> out;
+    for (const auto& [id, n] : counts(options, logits, 3000, history)) out.insert(id);
+    return out;
+}
+
+std::vector<float> logs(const std::vector<double>& probabilities) {
+    std::vector<float> out;
+    for (const double p : probabilities)
+        out.push_back(static_cast<float>(std::log(p)) + 3.0f);  // logits have any offset
+    return out;
+}
+
+// Each count within five standard deviations of what its probability promises; the draws are always the same ones.
+void expect_shares(const std::map<int, int>& found, const std::map<int, double>& probabilities, int draws) {
+    double total = 0.0;
+    for (const auto& [id, p] : probabilities) total += p;
+    for (const auto& [id, n] : found) ASSERT_TRUE(probabilities.contains(id)) << "drew " << id;
+    for (const auto& [id, p] : probabilities) {
+        const double share = p / total, sigma = std::sqrt(draws * share * (1 - share));
+        EXPECT_NEAR(found.contains(id) ? found.at(id) : 0, draws * share, 5 * sigma) << "id " << id;
+    }
+}
+
+// The published vectors of the authors' library (Random123, kat_vectors: philox4x32, 10 rounds); the first two words.
+TEST(Philox, GivesItsKnownAnswers) {
+    EXPECT_EQ(philox(0, 0, 0), 0xe169c58d6627e8d5u);
+    EXPECT_EQ(philox(~0ull, ~0ull, ~0ull), 0x41c83b0e408f276du);
+    EXPECT_EQ(philox(0x299f31d0a4093822u, 0x85a308d3243f6a88u, 0x0370734413198a2eu), 0x94fdccebd16cfe09u);
+}
+
+TEST(Sampler, TemperatureZeroTakesTheLowestOfTheBest) {
+    EXPECT_EQ(draw({.temperature = 0.0}, {1.0f, 3.0f, 2.0f, 3.0f}), 1);
+    EXPECT_EQ(draw({.top_k = 1}, {-5.0f, -7.0f, -5.0f}), 0);
+    EXPECT_EQ(draw({.temperature = 0.0}, {-kInf, -kInf, 0.0f}), 2);
+}
+
+TEST(Sampler, DrawsDependOnSeedSequenceAndPositionAlone) {
+    const std::vector<float> logits = Random(70).floats(1000, -2.0f, 2.0f);
+    const SamplerOptions options{.seed = 5};
+    const int first = draw(options, logits, 9, {}, 2);
+    for (int i = 0; i < 20; ++i) draw(options, logits, static_cast<std::uint64_t>(i));
+    EXPECT_EQ(draw(options, logits, 9, {}, 2), first);
+    EXPECT_EQ(draw(options, logits, 9, {1, 2, 3}, 2), first);  // no penalty: no memory
+    std::set<int> by_position, by_sequence, by_seed;
+    for (std::uint64_t i = 0; i < 50; ++i) {
+        by_position.insert(draw(options, logits, i, {}, 2));
+        by_sequence.insert(draw(options, logits, 9, {}, i));
+        by_seed.insert(draw({.seed = i}, logits, 9, {}, 2));
+    }
+    EXPECT_GT(by_position.size(), 40u);
+    EXPECT_GT(by_sequence.size(), 40u);
+    EXPECT_GT(by_seed.size(), 40u);
+}
+
+TEST(Sampler, EveryInstructionSetDrawsTheSame) {
+    const std::vector<float> logits = Random(71).floats(50257, -6.0f, 6.0f);
+    for (const SamplerOptions& options :
+         {SamplerOptions{}, SamplerOptions{.temperature = 0.7, .top_k = 50, .top_p = 0.9},
+          SamplerOptions{.top_p = 0.999, .min_p = 0.001, .repetition_penalty = 1.3}}) {
+        for (std::uint64_t position = 0; position < 10; ++position) {
+            const std::vector<std::int32_t> history = {3, 77, 40000};
+            const int expected = Sampler(options).draw(scalar_kernels(), logits, history, 1, position);
+            on_each_isa(
+                [&](const Kernels& k) { EXPECT_EQ(Sampler(options).draw(k, logits, history, 1, position), expected); });
+        }
+    }
+}
+
+TEST(Sampler, FollowsTheProbabilities) {
+    const std::vector<float> logits = logs({0.5, 0.3, 0.15, 0.05});
+    constexpr int kDraws = 20000;
+    expect_shares(counts({}, logits, kDraws), {{0, 0.5}, {1, 0.3}, {2, 0.15}, {3, 0.05}}, kDraws);
+    expect_shares(counts({.temperature = 0.5}, logits, kDraws), {{0, 0.25}, {1, 0.09}, {2, 0.0225}, {3, 0.0025}},
+                  kDraws);
+    expect_shares(counts({.top_k = 2}, logits, kDraws), {{0, 0.5}, {1, 0.3}}, kDraws);
+    expect_shares(counts({.top_p = 0.9}, logits, kDraws), {{0, 0.5}, {1, 0.3}, {2, 0.15}}, kDraws);
+    expect_shares(counts({.min_p = 0.2}, logits, kDraws), {{0, 0.5}, {1, 0.3}, {2, 0.15}}, kDraws);
+}
+
+TEST(Sampler, TopPKeepsTheTokenThatCrosses) {
+    const std::vector<float> logits = logs({0.05, 0.5, 0.15, 0.3});
+    EXPECT_EQ(reached({.top_p = 0.01}, logits), (std::set{1}));
+    EXPECT_EQ(reached({.top_p = 0.49}, logits), (std::set{1}));
+    EXPECT_EQ(reached({.top_p = 0.51}, logits), (std::set{1, 3}));
+    EXPECT_EQ(reached({.top_p = 0.81}, logits), (std::set{1, 2, 3}));
+    EXPECT_EQ(reached({.top_p = 1.0}, logits), (std::set{0, 1, 2, 3}));
+    EXPECT_EQ(reached({.top_k = 3, .top_p = 0.85}, logits), (std::set{1, 2, 3}));
+    EXPECT_EQ(reached({.top_k = 3, .top_p = 0.83}, logits), (std::set{1, 3}));  // 0.8 / 0.95 of what top-k left
+}
+
+TEST(Sampler, EqualsAreRankedById) {
+    const std::vector<float> flat(300, 1.5f);
+    const std::set<int> found = reached({.top_k = 100}, flat);
+    EXPECT_EQ(found.size(), 100u);
+    EXPECT_EQ(*found.rbegin(), 99);
+}
+
+TEST(Sampler, FiltersFindTheRightCandidatesInALargeVocabulary) {
+    const std::vector<float> logits = Random(72).floats(2000, -1.0f, 1.0f);
+    std::vector<int> order(logits.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits.data()[a] > logits.data()[b]; });
+    for (const int kept : {2, 63, 64, 65, 257, 1500}) {
+        const std::set<int> allowed(order.begin(), order.begin() + kept);
+        for (const int id : reached({.top_k = kept}, logits)) ASSERT_TRUE(allowed.contains(id)) << kept;
+        if (kept <= 65) {
+            EXPECT_EQ(reached({.top_k = kept}, logits), allowed);
+        }
+    }
+}
+
+TEST(Sampler, RepetitionPenaltyAppliesOnceToEachId) {
+    const SamplerOptions greedy{.temperature = 0.0, .repetition_penalty = 2.0};
+    EXPECT_EQ(draw(greedy, {4.0f, 3.0f, 1.0f}, 0, {0}), 1);               // 4 / 2 < 3
+    EXPECT_EQ(draw(greedy, {7.0f, 3.0f, 1.0f}, 0, {0, 0, 0, 0}), 0);      // 7 / 2 > 3, not 7 / 16
+    EXPECT_EQ(draw(greedy, {-2.0f, -3.0f, -9.0f}, 0, {0}), 1);            // -2 * 2 < -3
+    EXPECT_EQ(draw(greedy, {4.0f, 3.0f, 1.0f}, 0, {-1, 3, 1000000}), 0);  // ids of no logit
+}
+
+TEST(Sampler, ImpossibleTokensAreNeverDrawn) {
+    const std::vector<float> logits = {-kInf, 0.0f, -kInf, 1.0f, -kInf};
+    EXPECT_EQ(reached({}, logits), (std::set{1, 3}));
+    EXPECT_EQ(reached({.temperature = 100.0, .top_k = 4, .top_p = 1.0}, logits), (std::set{1, 3}));
+    EXPECT_EQ(reached({.temperature = 1e-30}, {0.0f, 1.0f}), (std::set{1}));
+}
+
+// A broken model may produce anything; an id outside the vocabulary would be used as an index by whoever asked.
+TEST(Sampler, BrokenLogitsStillGiveAnId) {
+    constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+    Random random(73);
+    for (int round = 0; round < 300; ++round) {
+        std::vector<float> logits = random.floats(1 + random.below(700), -5.0f, 5.0f);
+        for (float& l : logits) {
+            const int kind = random.below(6);
+            if (kind == 0) l = kNan;
+            if (kind == 1 && round % 3 == 0) l = kInf;
+            if (kind == 2 && round % 2 == 0) l = -kInf;
+        }
+        for (const SamplerOptions& options :
+             {SamplerOptions{}, SamplerOptions{.temperature = 0.0}, SamplerOptions{.top_k = 20},
+              SamplerOptions{.top_p = 0.95}, SamplerOptions{.min_p = 0.1}}) {
+            const int id = draw(options, logits, static_cast<std::uint64_t>(round));
+            ASSERT_GE(id, 0);
+            ASSERT_LT(id, static_cast<int>(logits.size()));
+        }
+    }
+}
+
+}  // namespace
+}  // namespace pygpt::test

@@ -1,0 +1,171 @@
+"""The edges of the core's Python interface: tensors in any layout, wrong tensors, the choice of instruction set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.config import ModelConfig
+
+CONFIG = ModelConfig(
+    n_vocab=37, n_ctx=20, n_layer=1, n_embd=24, n_head=3, n_kv_head=1, head_dim=8, n_inner=19, norm="layer_norm",
+    norm_eps=1e-5, activation="silu", gated_mlp=True, qkv_bias=True, attn_out_bias=True, mlp_bias=True,
+    learned_positions=True, rope=None, attn_scale=0.3, tied_head=False,
+)  # fmt: skip
+IDS = np.arange(12, dtype=np.int32)
+Array = NDArray[np.float32]
+
+
+def tensors() -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in CONFIG.tensor_shapes().items()}
+
+
+def new_builder() -> _core.EngineBuilder:
+    return _core.EngineBuilder(CONFIG, weights="float32", kv="float32", threads=2, isa=None)
+
+
+def logits(arrays: dict[str, tuple[NDArray[np.generic], str]]) -> Array:
+    builder = new_builder()
+    for name, (array, dtype) in arrays.items():
+        builder.add(name, array, dtype)  # type: ignore[arg-type]
+    engine = builder.build()
+    return engine.forward([(engine.session(), IDS)], output="all")[0]
+
+
+def reversed_memory(a: Array) -> Array:
+    """The same values, stored back to front."""
+    flip = (slice(None, None, -1),) * a.ndim
+    view: Array = np.ascontiguousarray(a[flip])[flip]
+    return view
+
+
+def every_other(a: Array) -> Array:
+    """The same values with a stranger between each two."""
+    wide = np.full([2 * n for n in a.shape], 1e9, np.float32)
+    view: Array = wide[(slice(None, None, 2),) * a.ndim]
+    view[...] = a
+    return view
+
+
+@pytest.mark.parametrize("layout", [np.asfortranarray, reversed_memory, every_other])
+def test_strides_do_not_matter(layout) -> None:  # type: ignore[no-untyped-def]
+    expected = logits({name: (a, "float32") for name, a in tensors().items()})
+    assert np.isfinite(expected).all()
+    views = {name: (layout(a), "float32") for name, a in tensors().items()}
+    assert np.array_equal(logits(views), expected)
+
+
+def test_halves_and_bfloat16s_are_their_float32_values() -> None:
+    halves = {name: a.astype(np.float16) for name, a in tensors().items()}
+    expected = logits({name: (a.astype(np.float32), "float32") for name, a in halves.items()})
+    assert np.array_equal(logits({name: (a, "float16") for name, a in halves.items()}), expected)
+    bits = {name: (a.view(np.uint32) >> 16).astype(np.uint16) for name, a in tensors().items()}
+    values = {name: (a.astype(np.uint32) << 16).view(np.float32) for name, a in bits.items()}
+    expected = logits({name: (a, "float32") for name, a in values.items()})
+    assert np.array_equal(logits({name: (a, "bfloat16") for name, a in bits.items()}), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "dtype", "message"),
+    [
+        ("embed.bias", np.zeros(37, np.float32), "float32", "no tensor 'embed.bias'"),
+        ("embed.weight", np.zeros((24, 37), np.float32), "float32", r"shape \(37, 24\), not \(24, 37\)"),
+        ("norm.weight", np.zeros(25, np.float32), "float32", r"shape \(24,\), not \(25,\)"),
+        ("norm.weight", np.zeros(24, np.float64), "float32", "array of float32, not float64"),
+        ("norm.weight", np.zeros(24, np.float16), "bfloat16", "array of uint16, not float16"),
+        ("norm.weight", np.zeros(24, ">f4"), "float32", "array of float32, not >f4"),
+        ("norm.weight", np.zeros(24, np.float32), "int8", "int8.*'float32', 'float16', 'bfloat16'"),
+        ("norm.weight", np.zeros((1, 1, 24), np.float32), "float32", "1 or 2 dimensions, not 3"),
+        ("norm.weight", np.array(1, np.float32), "float32", "1 or 2 dimensions, not 0"),
+    ],
+)
+def test_wrong_tensors_are_named(name: str, array: NDArray[np.generic], dtype: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        new_builder().add(name, array, dtype)  # type: ignore[arg-type]
+
+
+def test_strides_of_part_of_an_element_are_refused() -> None:
+    records = np.zeros(24, np.dtype([("a", np.float32), ("b", np.uint8)]))
+    with pytest.raises(ValueError, match="strides"):
+        new_builder().add("norm.weight", records["a"], "float32")
+
+
+def test_each_tensor_comes_once() -> None:
+    builder = new_builder()
+    with pytest.raises(ValueError, match=r"tensors are missing, first of them 'blocks\.0\.attn\.k\.bias'"):
+        builder.build()
+    builder = new_builder()
+    for name, array in tensors().items():
+        builder.add(name, array, "float32")
+    with pytest.raises(ValueError, match=r"'norm\.weight' was given twice"):
+        builder.add("norm.weight", np.zeros(24, np.float32), "float32")
+    builder.build()
+    with pytest.raises(ValueError, match="built already"):
+        builder.build()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("weights", "int4", "'float32', 'bfloat16'"),
+        ("kv", "bfloat16", "'float32', 'float16'"),
+        ("threads", 0, "at least 1"),
+        ("isa", "z80", "scalar"),
+    ],
+)
+def test_wrong_arguments_say_what_is_allowed(argument: str, value: object, message: str) -> None:
+    arguments: dict[str, object] = {"weights": "float32", "kv": "float32", "threads": 1, "isa": None}
+    with pytest.raises(ValueError, match=f"{argument}.*{message}"):
+        _core.EngineBuilder(CONFIG, **{**arguments, argument: value})  # type: ignore[arg-type]
+
+
+def test_nothing_is_no_session() -> None:
+    builder = new_builder()
+    for name, array in tensors().items():
+        builder.add(name, array, "float32")
+    engine = builder.build()
+    with pytest.raises((TypeError, ValueError)):
+        engine.forward([(None, IDS)])  # type: ignore[list-item]
+    with pytest.raises((TypeError, ValueError)):
+        engine.forward([(engine.session(), None)])  # type: ignore[list-item]
+    with pytest.raises((TypeError, ValueError)):
+        engine.forward([(engine.session(), IDS.astype(np.float64))])  # type: ignore[list-item]
+    with pytest.raises((TypeError, ValueError)):
+        engine.forward([engine.session()])  # type: ignore[list-item]
+
+
+def test_the_instruction_set_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYGPT_ISA", raising=False)
+    names = _core.isa_names()
+    assert names[-1] == "scalar"
+    assert _core.select_isa(None) == names[0]
+    for name in names:
+        assert _core.select_isa(name) == name
+        monkeypatch.setenv("PYGPT_ISA", name)
+        assert _core.select_isa(None) == name
+        assert new_builder_isa() == name
+        assert _core.select_isa(names[0]) == names[0]  # the argument goes before the variable
+    monkeypatch.setenv("PYGPT_ISA", "pentium")
+    with pytest.raises(ValueError, match=r"PYGPT_ISA='pentium'.*scalar"):
+        _core.select_isa(None)
+    with pytest.raises(ValueError, match=r"isa='AVX2'.*scalar"):
+        _core.select_isa("AVX2")
+
+
+def new_builder_isa() -> str:
+    builder = new_builder()
+    for name, array in tensors().items():
+        builder.add(name, array, "float32")
+    return builder.build().isa
+
+
+def test_the_machine_is_described() -> None:
+    features = _core.cpu_features()
+    assert ("avx2" in _core.isa_names()) == all(features[f] for f in ("avx2", "fma", "f16c"))
+    count, reason = _core.usable_cores()
+    assert count >= 1
+    assert reason
+    assert set(_core.build_info()) == {"version", "compiler", "openmp"}

@@ -1,0 +1,246 @@
+"""Rules that the code keeps: layers, where special headers may stand, sizes, one version, nothing of one machine."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import graphlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pygpt
+
+ROOT = Path(__file__).resolve().parents[1]
+CSRC = ROOT / "csrc"
+CPP = sorted([*CSRC.rglob("*.h"), *CSRC.rglob("*.cpp")])
+PACKAGE = sorted((ROOT / "pygpt").rglob("*.py"))
+
+FILE_LINES = 360  # about 300: what is a fifth longer has a second subject
+FUNCTION_LINES = 60  # without its signature
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tracked() -> list[Path]:
+    """The text files that git knows."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip(f"git ls-files: {listed.stderr.strip()}")
+    suffixes = {".py", ".pyi", ".h", ".cpp", ".txt", ".md", ".toml", ".cmake", ".yml", ".yaml", ".cfg", ".sh", ""}
+    paths = (ROOT / name for name in listed.stdout.split("\0") if name)
+    return [p for p in paths if p.suffix in suffixes and p.is_file() and not p.is_relative_to(ROOT / "tests" / "data")]
+
+
+# --- the C++ core -----------------------------------------------------------------------------------------------------
+
+# A folder may include itself and the folders before it, but none of its own rank.
+CPP_RANKS = {
+    "base": 0,
+    "cpu": 1,
+    "simd": 1,
+    "threads": 1,
+    "kernels": 2,
+    "packing": 3,
+    "ops": 4,
+    "model": 5,
+    "bindings": 6,
+}
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(encoding="utf-8"), re.M)
+
+
+@pytest.mark.parametrize("path", CPP, ids=name_of)
+def test_includes_point_downward(path: Path) -> None:
+    here = path.relative_to(CSRC).parts[0]
+    for include in includes(path):
+        there = include.split("/")[0]
+        if there in CPP_RANKS:
+            assert (CSRC / include).is_file(), include
+            assert here == there or CPP_RANKS[here] > CPP_RANKS[there], f"{here} must not include {include}"
+
+
+@pytest.mark.parametrize("path", CPP, ids=name_of)
+def test_special_headers_stay_in_their_place(path: Path) -> None:
+    here = path.relative_to(CSRC).as_posix()
+    for include in includes(path):
+        if re.search(r"intrin\.h|arm_neon|arm_sve|arm_acle", include):
+            assert here.startswith(("simd/", "kernels/isa/")), f"{include}: intrinsics belong to simd/"
+        if include == "omp.h":
+            assert here.startswith("threads/"), "OpenMP belongs to threads/"
+        if re.match(r"pybind11/|Python\.h", include):
+            assert here.startswith("bindings/"), "Python belongs to bindings/"
+        if include.startswith(("simd/", "kernels/body/")):
+            assert here.startswith(("simd/", "kernels/body/", "kernels/isa/")), f"{include} is for kernels/isa/ alone"
+
+
+def test_headers_are_included_once() -> None:
+    assert [name_of(p) for p in CPP if p.suffix == ".h" and "#pragma once" not in p.read_text(encoding="utf-8")] == []
+
+
+def test_every_layer_exists() -> None:
+    assert sorted(p.name for p in CSRC.iterdir() if p.is_dir()) == sorted(CPP_RANKS)
+
+
+# --- the Python package -----------------------------------------------------------------------------------------------
+
+PYTHON_RANKS = {
+    "errors": 0,
+    "config": 1,
+    "_core": 1,
+    "families": 2,
+    "tokenizer": 2,
+    "_encoding": 2,
+    "_vocabulary": 2,
+    "_vocabulary_files": 2,
+    "reference": 2,
+    "checkpoint": 3,
+    "generation": 4,
+    "_decoding": 4,
+    "_session": 4,
+    "model": 5,
+    "__init__": 6,
+    "cli": 7,
+}
+BASE_DEPENDENCIES = {"numpy", "safetensors", "tiktoken"}
+
+
+def imports(path: Path, *, lazy: bool) -> Iterator[str]:
+    """The modules that a file imports, `pygpt` alone for names from the package itself; not those for type checkers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes: list[ast.AST] = [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                below = ROOT.joinpath(*node.module.split("."), alias.name)
+                is_module = below.with_suffix(".py").exists() or below.with_suffix(".pyi").exists() or below.is_dir()
+                yield f"{node.module}.{alias.name}" if is_module else node.module
+        if lazy or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            nodes.extend(ast.iter_child_nodes(node))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    return [*module.split("."), "__init__"][1]
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name_of)
+def test_imports_point_downward(path: Path) -> None:
+    here = part_of(module_of(path))
+    for module in imports(path, lazy=True):
+        if module.split(".")[0] == "pygpt":
+            there = part_of(module)
+            assert PYTHON_RANKS[there] <= PYTHON_RANKS[here], f"{here} must not import {there}"
+
+
+def test_imports_have_no_cycle() -> None:
+    graph = {module_of(p): {m for m in imports(p, lazy=False) if m.startswith("pygpt.")} for p in PACKAGE}
+    list(graphlib.TopologicalSorter({k: v - {k} for k, v in graph.items()}).static_order())
+
+
+def test_the_reference_stands_alone() -> None:
+    found = {m for m in imports(ROOT / "pygpt" / "reference.py", lazy=True) if m.startswith("pygpt")}
+    assert found <= {"pygpt.config", "pygpt.errors"}
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name_of)
+def test_importing_needs_the_base_dependencies_only(path: Path) -> None:
+    allowed = BASE_DEPENDENCIES | ({"typer"} if part_of(module_of(path)) == "cli" else set()) | {"pygpt"}
+    found = {m.split(".")[0] for m in imports(path, lazy=False)}
+    assert found <= allowed | sys.stdlib_module_names
+
+
+# --- sizes, version, traces of a machine ------------------------------------------------------------------------------
+
+
+def test_files_have_one_subject() -> None:
+    code = [p for p in tracked() if p.suffix in {".py", ".pyi", ".h", ".cpp"}]
+    lengths = {name_of(p): len(p.read_text(encoding="utf-8").splitlines()) for p in code}
+    assert len(lengths) > 50
+    assert {name: n for name, n in lengths.items() if n > FILE_LINES} == {}
+
+
+def test_functions_have_one_subject() -> None:
+    long = {}
+    for path in (p for p in tracked() if p.suffix == ".py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
+                lines = node.end_lineno - node.body[0].lineno + 1
+                if lines > FUNCTION_LINES:
+                    long[f"{name_of(path)}:{node.name}"] = lines
+    assert long == {}
+
+
+def test_the_version_stands_in_one_place() -> None:
+    found = re.search(r'^version = "([^"]+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    assert found is not None
+    version = found[1]
+    assert pygpt.__version__ == version
+    allowed = {"pyproject.toml", "CHANGELOG.md"}
+    places = {
+        name_of(p)
+        for p in tracked()
+        if re.search(rf"(?<![\d.]){re.escape(version)}(?![\d.])", p.read_text(encoding="utf-8"))
+    }
+    assert places <= allowed
+
+
+def test_nothing_names_one_machine() -> None:
+    """Paths of whoever wrote it, or the address of a package registry."""
+    traces = re.compile(r"/(?:work|tmp|root|home|Users)/|--?index-url|pythonhosted|pypi\.|/simple\b")
+    found = [
+        f"{name_of(path)}:{number}: {line.strip()}"
+        for path in tracked()
+        if path != Path(__file__).resolve()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if traces.search(line)
+    ]
+    assert found == []
+
+
+def test_the_build_keeps_the_numbers() -> None:
+    """Flags for one machine's CPU or for looser arithmetic would break the contract of equal bits."""
+    lists = [
+        ROOT / "CMakeLists.txt",
+        *ROOT.glob("tests/**/CMakeLists.txt"),
+        ROOT / "pyproject.toml",
+        *ROOT.glob(".ci/*"),
+    ]
+    text = "".join(p.read_text(encoding="utf-8") for p in lists)
+    assert re.findall(r"-march=native|-mtune=native|-Ofast|-f\w*-?math\S*|-ffp-contract=fast", text) == []
+    assert "-ffp-contract=off" in text
+
+
+def test_the_readmes_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+        assert printed.getvalue().strip()
