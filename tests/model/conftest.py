@@ -1,0 +1,76 @@
+"""Small random models, run by the core itself: the public API has no batches and chooses some options on its own."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.config import ModelConfig, Rope
+
+Ids = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+SIZES = {"n_vocab": 101, "n_ctx": 700, "n_layer": 2, "n_embd": 60, "n_head": 6, "head_dim": 10, "n_inner": 77}
+GPT2 = ModelConfig(
+    **SIZES, n_kv_head=6, norm="layer_norm", norm_eps=1e-5, activation="gelu_tanh", gated_mlp=False,
+    qkv_bias=True, attn_out_bias=True, mlp_bias=True, learned_positions=True, rope=None, attn_scale=10**-0.5,
+)  # fmt: skip
+LLAMA = ModelConfig(
+    **SIZES, n_kv_head=2, norm="rms_norm", norm_eps=1e-5, activation="silu", gated_mlp=True,
+    qkv_bias=False, attn_out_bias=False, mlp_bias=True, learned_positions=False, attn_scale=10**-0.5,
+    rope=Rope(theta=10000.0, dim=8), tied_head=False,
+)  # fmt: skip
+INTERLEAVED = ModelConfig(
+    **SIZES, n_kv_head=3, norm="rms_norm", norm_eps=1e-6, activation="gelu", gated_mlp=True,
+    qkv_bias=True, attn_out_bias=False, mlp_bias=False, learned_positions=False, attn_scale=0.3,
+    rope=Rope(theta=500.0, dim=10, interleaved=True), attn_scale_by_inverse_layer=True, tied_head=False,
+)  # fmt: skip
+MULTI_QUERY = ModelConfig(
+    n_vocab=33, n_ctx=700, n_layer=1, n_embd=31, n_head=5, n_kv_head=1, head_dim=33, n_inner=17,
+    norm="layer_norm", norm_eps=1e-5, activation="relu", gated_mlp=False, qkv_bias=False, attn_out_bias=True,
+    mlp_bias=False, learned_positions=True, rope=Rope(theta=100.0, dim=32), attn_scale=0.2,
+)  # fmt: skip
+CONFIGS = {"gpt2": GPT2, "llama": LLAMA, "interleaved": INTERLEAVED, "multi-query": MULTI_QUERY}
+
+
+class Cores:
+    """Engines by name: "gpt2", "llama", "interleaved", "multi-query"; all sizes are odd ones."""
+
+    configs = CONFIGS
+
+    @staticmethod
+    @functools.lru_cache(maxsize=64)
+    def engine(
+        name: str, weights: str = "float32", kv: str = "float32", threads: int = 2, isa: str | None = None
+    ) -> _core.Engine:
+        """A model whose random tensors depend on `name` alone."""
+        config, rng = CONFIGS[name], np.random.default_rng(0)
+        builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa)  # type: ignore[arg-type]
+        for tensor, shape in config.tensor_shapes().items():
+            values = rng.standard_normal(shape) * (0.15 if len(shape) == 2 else 0.3) + ("norm.weight" in tensor)
+            builder.add(tensor, values.astype(np.float32), "float32")
+        return builder.build()
+
+    @staticmethod
+    def ids(name: str, n: int, seed: int = 1) -> Ids:
+        """(n,) random token ids."""
+        return np.random.default_rng(seed).integers(0, CONFIGS[name].n_vocab, n, dtype=np.int32)
+
+    @staticmethod
+    def logits(model: _core.Engine, tokens: Ids, session: _core.Session | None = None) -> Floats:
+        """(T, n_vocab) of every token, in a session of their own unless one is given."""
+        return model.forward([(session or model.session(), tokens)], output="all")[0]
+
+    @staticmethod
+    def same(found: Floats, expected: Floats) -> bool:
+        """Equal, and numbers: a model that gives NaN everywhere proves nothing."""
+        return bool(np.isfinite(expected).all()) and np.array_equal(found, expected)
+
+
+@pytest.fixture(scope="session")
+def cores() -> type[Cores]:
+    return Cores

@@ -1,0 +1,190 @@
+"""Sessions: forks, truncation, errors that leave them as they were, many threads, child processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.errors import Cancelled, ContextOverflowError
+
+Ids = NDArray[np.int32]
+FORMATS = [("float32", "float32"), ("float32", "float16"), ("bfloat16", "float32"), ("bfloat16", "float16")]
+
+every_format = pytest.mark.parametrize(("weights", "kv"), FORMATS)
+
+
+# --- forks and truncation ---------------------------------------------------------------------------------------------
+
+
+@every_format
+def test_forks_go_their_own_way(cores, weights: str, kv: str) -> None:
+    model = cores.engine("llama", weights, kv)
+    start, a, b = cores.ids("llama", 100), cores.ids("llama", 90, 2), cores.ids("llama", 30, 3)
+    session = model.session()
+    cores.logits(model, start, session)
+    fork, twig = session.fork(), session.fork()
+    assert (fork.length, twig.length) == (100, 100)
+    found_a, found_b = model.forward([(session, a), (fork, b)], output="all")  # both write to the page they share
+    assert cores.same(found_a, cores.logits(model, np.concatenate([start, a]))[100:])
+    assert cores.same(found_b, cores.logits(model, np.concatenate([start, b]))[100:])
+    assert cores.same(cores.logits(model, a, twig), found_a)
+    assert cores.same(cores.logits(model, b, fork.fork()), cores.logits(model, np.concatenate([start, b, b]))[130:])
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 100, 128, 130])
+def test_truncation_inside_shared_pages(cores, length: int) -> None:
+    model = cores.engine("gpt2", kv="float16")
+    tokens, other = cores.ids("gpt2", 130), cores.ids("gpt2", 80, 2)
+    session = model.session()
+    cores.logits(model, tokens, session)
+    fork = session.fork()
+    fork.truncate(length)
+    assert fork.length == length
+    expected = cores.logits(model, np.concatenate([tokens[:length], other]))[length:]
+    assert cores.same(cores.logits(model, other, fork), expected)
+    assert cores.same(cores.logits(model, other, session), cores.logits(model, np.concatenate([tokens, other]))[130:])
+    session.truncate(length)  # its own pages now, which held other keys before
+    assert cores.same(cores.logits(model, other, session), expected)
+
+
+def test_truncation_to_a_wrong_length(cores) -> None:
+    session = cores.engine("gpt2").session()
+    cores.logits(cores.engine("gpt2"), cores.ids("gpt2", 5), session)
+    for length in (-1, 6):
+        with pytest.raises(ValueError, match="between 0 and 5"):
+            session.truncate(length)
+    assert session.length == 5
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def i32(*values: int) -> Ids:
+    return np.array(values, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "error", "message"),
+    [
+        (i32(), ValueError, "no tokens"),
+        (i32(5, 101), ValueError, "token 101 is outside the vocabulary of 101"),
+        (i32(-1), ValueError, "token -1"),
+        (i32(2**31 - 1), ValueError, "token 2147483647"),
+        (np.zeros(641, np.int32), ContextOverflowError, "60 tokens and 641 more exceed the context of 700"),
+        (np.zeros((2, 2), np.int32), ValueError, "1 dimension"),
+    ],
+)
+def test_a_refused_call_changes_no_session(cores, tokens: Ids, error: type[Exception], message: str) -> None:
+    model, prompt = cores.engine("gpt2"), cores.ids("gpt2", 200)
+    good, bad = model.session(), model.session()
+    cores.logits(model, prompt[:70], good)
+    cores.logits(model, prompt[:60], bad)
+    for batch in ([(good, prompt[70:]), (bad, tokens)], [(bad, tokens), (good, prompt[70:])]):
+        with pytest.raises(error, match=message):
+            model.forward(batch)
+    assert (good.length, bad.length) == (70, 60)
+    assert cores.same(cores.logits(model, prompt[70:], good), cores.logits(model, prompt)[70:])
+    assert cores.same(cores.logits(model, prompt[60:], bad), cores.logits(model, prompt)[60:])
+
+
+def test_sessions_that_do_not_fit_the_call(cores) -> None:
+    model, other = cores.engine("gpt2"), cores.engine("llama")
+    session, foreign = model.session(), other.session()
+    with pytest.raises(ValueError, match="batch is empty"):
+        model.forward([])
+    with pytest.raises(ValueError, match="twice"):
+        model.forward([(session, i32(1)), (session, i32(2))])
+    with pytest.raises(ValueError, match="another model"):
+        model.forward([(session, i32(1)), (foreign, i32(2))])
+    with pytest.raises(ValueError, match="'last', 'all', 'hidden'"):
+        model.forward([(session, i32(1))], output="first")  # type: ignore[arg-type]
+    assert (session.length, foreign.length) == (0, 0)
+    assert cores.same(cores.logits(model, i32(3, 4), session), cores.logits(model, i32(3, 4)))
+
+
+def test_cancelling(cores) -> None:
+    model, prompt = cores.engine("llama", isa="scalar", threads=1), cores.ids("llama", 700)
+    session, flag = model.session(), _core.CancelFlag()
+    cores.logits(model, prompt[:10], session)
+    assert not flag.is_set()
+    timer = threading.Timer(0.02, flag.set)
+    timer.start()
+
+    def until_cancelled() -> None:  # one long prompt takes many times the timer's delay, but who knows
+        while True:
+            model.forward([(session, prompt[10:])], cancel=flag)
+            session.truncate(10)
+
+    with pytest.raises(Cancelled):
+        until_cancelled()
+    timer.join()
+    assert session.length == 10
+    with pytest.raises(Cancelled):  # a flag stays set
+        model.forward([(session, prompt[10:])], cancel=flag)
+    assert cores.same(model.forward([(session, prompt[10:])])[0], cores.logits(model, prompt)[-1])
+
+
+# --- threads and processes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_model_from_many_threads(cores, threads: int) -> None:
+    model = cores.engine("llama", threads=threads)
+    prompts = [cores.ids("llama", n, seed=n) for n in (30, 65, 128, 200)]
+    expected = [cores.logits(model, prompt) for prompt in prompts]
+
+    def work(i: int) -> bool:
+        good = True
+        for size in (1 + 3 * i, 64, 200):
+            session = model.session()
+            parts = [cores.logits(model, prompts[i][at : at + size], session) for at in range(0, len(prompts[i]), size)]
+            good &= cores.same(np.concatenate(parts), expected[i])
+        return good
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [True] * 4
+
+
+FORK = """
+import os, signal, sys
+import numpy as np
+from pygpt import _core
+from pygpt.config import ModelConfig
+config = ModelConfig(
+    n_vocab=101, n_ctx=200, n_layer=2, n_embd=60, n_head=6, n_kv_head=6, head_dim=10, n_inner=77, norm="layer_norm",
+    norm_eps=1e-5, activation="gelu", gated_mlp=False, qkv_bias=False, attn_out_bias=False, mlp_bias=False,
+    learned_positions=True, rope=None, attn_scale=0.3,
+)
+rng = np.random.default_rng(0)
+builder = _core.EngineBuilder(config, weights="float32", kv="float16", threads=3, isa=None)
+for name, shape in config.tensor_shapes().items():
+    builder.add(name, rng.standard_normal(shape).astype(np.float32), "float32")
+model = builder.build()
+prompt = rng.integers(0, 101, 150, dtype=np.int32)
+session = model.session()
+model.forward([(session, prompt[:100])])
+expected = model.forward([(model.session(), prompt)])[0]
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    same = np.array_equal(model.forward([(session, prompt[100:])])[0], expected)
+    again = np.array_equal(model.forward([(model.session(), prompt)])[0], expected)
+    os._exit(0 if same and again else 1)
+status = os.waitpid(child, 0)[1]
+same = np.array_equal(model.forward([(session, prompt[100:])])[0], expected)
+sys.exit(0 if status == 0 and same else f"status {status}, parent right: {same}")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_a_child_process_computes_the_same(cores) -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
