@@ -1,0 +1,341 @@
+// Each kernel's speed through ops/, beside the machine's roofs measured around it. bench/kernels.py builds and runs it.
+//
+//     pygpt_bench [threads] [isa] [samples] [only]
+//
+// `isa` may be empty, and only kernels whose "name dtype" contains `only` run. Every result is first compared with a
+// plain computation in double. Then each sample times the kernel between two measurements of both roofs, so that a
+// drift of the machine's speed cancels in the shares. One JSON object a line; rates are medians, in 10^9 bytes or
+// operations a second.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <functional>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/buffer.h"
+#include "kernels/select.h"
+#include "model/kv_cache.h"
+#include "ops/attention.h"
+#include "ops/linear.h"
+#include "packing/matrix.h"
+#include "roofs.h"
+#include "threads/parallel.h"
+
+namespace {
+
+using namespace pygpt;
+
+constexpr int kHidden = 768, kHeads = 12, kHeadDim = 64, kVocabulary = 50257;
+
+// --- what the cases share
+// ---------------------------------------------------------------------------------------------
+
+// n values between -1 and 1, the same at every run; a period that no kernel's sizes share keeps long ones cheap.
+std::vector<float> noise(std::size_t n, std::uint32_t seed) {
+    constexpr std::size_t kPeriod = 65521;
+    std::vector<float> values(n);
+    std::uint32_t state = seed;
+    for (std::size_t i = 0; i < n; ++i) {
+        state = state * 1664525u + 1013904223u;
+        values[i] = i < kPeriod ? static_cast<float>(state >> 8) * 0x1p-23f - 1.0f : values[i - kPeriod];
+    }
+    return values;
+}
+
+void expect(double got, double want, double tolerance, const std::string& what) {
+    if (std::abs(got - want) <= tolerance) return;
+    throw std::runtime_error(what + " is wrong: " + std::to_string(got) + " instead of " + std::to_string(want));
+}
+
+const char* name_of(DType t) { return t == DType::f32 ? "float32" : t == DType::f16 ? "float16" : "bfloat16"; }
+
+// --- products
+// ---------------------------------------------------------------------------------------------------------
+
+struct Shape {
+    const char* name;
+    int n, k;
+};
+
+double stored(float x, DType t) { return t == DType::f32 ? x : to_float(to_bfloat16(x)); }
+
+void check_linear(const LinearCall& call, const std::vector<float>& weights, int rows) {
+    const int n = call.weight.n(), k = call.weight.k();
+    for (int row = 0; row < rows; row += std::max(1, rows / 5)) {
+        for (int channel = n - 1; channel >= 0; channel -= n / 13) {
+            double sum = 0.0, size = 0.0;
+            for (int i = 0; i < k; ++i) {
+                const auto at =
+                    static_cast<std::size_t>(channel) * static_cast<std::size_t>(k) + static_cast<std::size_t>(i);
+                const double product = stored(weights[at], call.weight.dtype()) * call.x[row * call.ldx + i];
+                sum += product;
+                size += std::abs(product);
+            }
+            expect(call.y[row * call.ldy + channel], sum + call.bias[channel], 1e-5 * size, "linear");
+        }
+    }
+}
+
+// As many copies of the matrix as fill a model are read by turns, so that none stays in a cache.
+void bench_linear(Meter& meter, const Shape& shape, DType dtype) {
+    if (!meter.wants("linear", name_of(dtype))) return;
+    const auto n = static_cast<std::size_t>(shape.n), k = static_cast<std::size_t>(shape.k);
+    const std::vector<float> weights = noise(n * k, 1), bias = noise(n + 16, 2);
+    const std::size_t copies = kModelBytes / (n * k * size_of(dtype)) + 1;
+    std::vector<PackedMatrix> packed;
+    for (std::size_t i = 0; i < copies; ++i) {
+        packed.emplace_back(shape.n, shape.k, dtype);
+        packed.back().write({weights.data(), DType::f32, shape.n, shape.k, shape.k, 1}, {}, meter.team);
+    }
+    for (const int rows : {1, 8, 512}) {
+        const auto r = static_cast<std::size_t>(rows);
+        const std::vector<float> x = noise(r * k, 3);
+        Buffer y(r * n * 4);
+        std::size_t next = 0;
+        const auto run = [&] {
+            const PackedMatrix& w = packed[next++ % copies];
+            linear(meter.kernels, meter.team, {w, bias.data(), x.data(), shape.k, rows, y.as<float>(), shape.n});
+        };
+        run();
+        check_linear({packed[0], bias.data(), x.data(), shape.k, rows, y.as<float>(), shape.n}, weights, rows);
+        const std::string label =
+            std::string(shape.name) + " " + std::to_string(shape.k) + " -> " + std::to_string(shape.n);
+        const double bytes = static_cast<double>(packed[0].bytes() + r * (n + k) * 4);
+        meter.measure({"linear", name_of(dtype), label + ", rows " + std::to_string(rows), bytes,
+                       2.0 * static_cast<double>(r * n * k), run});
+    }
+}
+
+// --- attention
+// --------------------------------------------------------------------------------------------------------
+
+// Pages of one long sequence, in so many layers that none stays in a cache.
+struct Pages {
+    Pages(DType dtype, int positions) : layout(config(dtype, positions), dtype) {
+        const std::vector<float> values = noise(layout.page_bytes() / size_of(dtype), 4);
+        for (int first = 0; first < positions; first += kPagePositions) {
+            memory.emplace_back(layout.page_bytes());
+            data.push_back(memory.back().data());
+            for (std::size_t i = 0; i < values.size(); ++i) {
+                const float value = values[i] * static_cast<float>(1 + first % 5) / 5.0f;
+                if (dtype == DType::f32) {
+                    memory.back().as<float>()[i] = value;
+                } else {
+                    memory.back().as<Half>()[i] = to_half(value);
+                }
+            }
+        }
+    }
+
+    static ModelConfig config(DType dtype, int positions) {
+        ModelConfig c;
+        c.n_kv_head = kHeads;
+        c.head_dim = kHeadDim;
+        c.n_layer = layers(dtype, positions);
+        return c;
+    }
+
+    static int layers(DType dtype, int positions) {
+        const std::size_t pages = static_cast<std::size_t>((positions + kPagePositions - 1) / kPagePositions);
+        return static_cast<int>(kModelBytes / (pages * kPagePositions * kHidden * 2 * size_of(dtype)));
+    }
+
+    double element(int position, std::size_t start, int offset) const {
+        const std::byte* at = data[static_cast<std::size_t>(position / kPagePositions)] + start;
+        return layout.dtype() == DType::f32 ? to_float(reinterpret_cast<const float*>(at)[offset])
+                                            : to_float(reinterpret_cast<const Half*>(at)[offset]);
+    }
+
+    PageLayout layout;
+    std::vector<Buffer> memory;
+    std::vector<std::byte*> data;
+};
+
+// Layer 0 of the last row, all heads.
+void check_attention(const Pages& pages, const float* q, const float* out, int limit) {
+    for (int head = 0; head < kHeads; ++head) {
+        std::vector<double> sums(kHeadDim, 0.0);
+        double total = 0.0;
+        for (int t = 0; t < limit; ++t) {
+            const int slot = t % kPagePositions;
+            double score = 0.0;
+            for (int d = 0; d < kHeadDim; ++d) {
+                score +=
+                    q[head * kHeadDim + d] * pages.element(t, pages.layout.keys(0, head), pages.layout.key_at(slot, d));
+            }
+            const double weight = std::exp(score / 8.0);
+            total += weight;
+            for (int d = 0; d < kHeadDim; ++d) {
+                sums[static_cast<std::size_t>(d)] +=
+                    weight * pages.element(t, pages.layout.values(0, head), PageLayout::value_at(slot, d));
+            }
+        }
+        for (int d = 0; d < kHeadDim; ++d) {
+            expect(out[head * kHeadDim + d], sums[static_cast<std::size_t>(d)] / total, 1e-5, "attention");
+        }
+    }
+}
+
+// `rows` new tokens, of which the last sees `positions`.
+void bench_attention(Meter& meter, DType dtype, const std::string& name, int rows, int positions) {
+    if (!meter.wants("attention", name_of(dtype))) return;
+    const Pages pages(dtype, positions);
+    const int layers = Pages::layers(dtype, positions), first = positions - rows;
+    const AttentionSequence sequence{0, rows, first, pages.data};
+    const auto values = static_cast<std::size_t>(rows) * kHidden;
+    const std::vector<float> q = noise(values, 5);
+    std::vector<float> out(values);
+    Buffer scratch(attention_scratch(kHeadDim) * 4 * static_cast<std::size_t>(meter.team.size()));
+    int next = 0;
+    const auto run = [&] {
+        const int layer = next++ % layers;
+        attention(meter.kernels, meter.team,
+                  {{&sequence, 1},
+                   kHeads,
+                   kHeads,
+                   kHeadDim,
+                   dtype,
+                   pages.layout.keys(layer, 0),
+                   pages.layout.values(layer, 0),
+                   pages.layout.keys(0, 1),
+                   0.125f,
+                   q.data(),
+                   kHidden,
+                   out.data(),
+                   kHidden,
+                   scratch.as<float>()});
+    };
+    run();
+    const std::size_t last = values - kHidden;
+    check_attention(pages, q.data() + last, out.data() + last, positions);
+    const double seen = (first + 1.0 + positions) / 2.0 * rows;  // keys of all queries of a head
+    const double bytes = 2.0 * positions * kHidden * static_cast<double>(size_of(dtype));
+    meter.measure({"attention", name_of(dtype), name, bytes, 4.0 * seen * kHidden, run});
+}
+
+// --- what works row by row
+// ---------------------------------------------------------------------------------------------
+
+constexpr int kRows = 512, kRowsPerTask = 8;
+
+// Times body(row) for kRows rows of `in` values that become `out`, and compares row 5 with want(its values, i).
+void bench_rows(Meter& meter, const std::string& kernel, int rows, int in, int out, bool in_place,
+                const std::function<void(const float* x, float* y)>& body,
+                const std::function<double(const float* x, int i)>& want) {
+    if (!meter.wants(kernel, "float32")) return;
+    const std::vector<float> x = noise(static_cast<std::size_t>(rows) * static_cast<std::size_t>(in), 6);
+    std::vector<float> y(static_cast<std::size_t>(rows) * static_cast<std::size_t>(out));
+    const auto run = [&] {
+        meter.team.parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int task, int) {
+            for (int row = task * kRowsPerTask; row < std::min(rows, (task + 1) * kRowsPerTask); ++row) {
+                body(x.data() + row * in, y.data() + row * out);
+            }
+        });
+    };
+    const auto restore = [&] {
+        if (in_place) std::copy(x.begin(), x.end(), y.begin());
+    };
+    restore();
+    run();
+    for (int i = 0; i < out; ++i)
+        expect(y[static_cast<std::size_t>(5 * out + i)], want(x.data() + 5 * in, i), 1e-5, kernel);
+    const double bytes = 4.0 * rows * (in + out);
+    meter.measure({kernel, "float32", std::to_string(rows) + " x " + std::to_string(out), bytes, 0.0, run, restore});
+}
+
+void bench_norms(Meter& meter) {
+    const std::vector<float> weight = noise(kHidden, 7), bias = noise(kHidden, 8);
+    constexpr float kEps = 1e-5f;
+    const auto args = [&](const float* x, float* y) {
+        return NormArgs{x, 0, y, 0, 1, kHidden, weight.data(), bias.data(), kEps};
+    };
+    const auto normed = [&](const float* x, int i, bool centred) {
+        const double mean = centred ? std::accumulate(x, x + kHidden, 0.0) / kHidden : 0.0;
+        double squares = 0.0;
+        for (int j = 0; j < kHidden; ++j) squares += (x[j] - mean) * (x[j] - mean);
+        return (x[i] - mean) / std::sqrt(squares / kHidden + kEps) * weight[static_cast<std::size_t>(i)];
+    };
+    bench_rows(
+        meter, "layer_norm", kRows, kHidden, kHidden, false,
+        [&](const float* x, float* y) { meter.kernels.layer_norm(args(x, y)); },
+        [&](const float* x, int i) { return normed(x, i, true) + bias[static_cast<std::size_t>(i)]; });
+    bench_rows(
+        meter, "rms_norm", kRows, kHidden, kHidden, false,
+        [&](const float* x, float* y) { meter.kernels.rms_norm(args(x, y)); },
+        [&](const float* x, int i) { return normed(x, i, false); });
+}
+
+double gelu_tanh(double x) { return 0.5 * x * (1.0 + std::tanh(0.79788456080286536 * (x + 0.044715 * x * x * x))); }
+
+void bench_elements(Meter& meter) {
+    constexpr int kInner = 4 * kHidden;
+    bench_rows(
+        meter, "gelu", kRows, kInner, kInner, true,
+        [&](const float*, float* y) { meter.kernels.activate(Activation::gelu, y, kInner); },
+        [](const float* x, int i) { return 0.5 * x[i] * (1.0 + std::erf(x[i] / std::sqrt(2.0))); });
+    bench_rows(
+        meter, "gelu_tanh", kRows, kInner, kInner, true,
+        [&](const float*, float* y) { meter.kernels.activate(Activation::gelu_tanh, y, kInner); },
+        [](const float* x, int i) { return gelu_tanh(x[i]); });
+    bench_rows(
+        meter, "silu gate", kRows, 2 * kInner, kInner, false,
+        [&](const float* x, float* y) { meter.kernels.activate_gated(Activation::silu, x, y, kInner); },
+        [](const float* x, int i) {
+            const double gate = x[i / 16 * 32 + i % 16];
+            return gate / (1.0 + std::exp(-gate)) * x[i / 16 * 32 + 16 + i % 16];
+        });
+    double log_sum = 0.0;  // of the one row that is checked, computed at its first value
+    bench_rows(
+        meter, "log_softmax", 16, kVocabulary, kVocabulary, false,
+        [&](const float* x, float* y) { meter.kernels.log_softmax(x, y, kVocabulary); },
+        [&](const float* x, int i) {
+            if (i == 0) {
+                for (int j = 0; j < kVocabulary; ++j) log_sum += std::exp(static_cast<double>(x[j]));
+                log_sum = std::log(log_sum);
+            }
+            return x[i] - log_sum;
+        });
+}
+
+void bench_all(Meter& meter) {
+    const Shape shapes[] = {{"qkv", 3 * kHidden, kHidden},
+                            {"attention out", kHidden, kHidden},
+                            {"mlp up", 4 * kHidden, kHidden},
+                            {"mlp down", kHidden, 4 * kHidden},
+                            {"head", kVocabulary, kHidden}};
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+        for (const Shape& shape : shapes) bench_linear(meter, shape, dtype);
+    }
+    for (const DType dtype : {DType::f32, DType::f16}) {
+        bench_attention(meter, dtype, "decode at 900", 1, 900);
+        bench_attention(meter, dtype, "prefill 512", 512, 512);
+    }
+    bench_norms(meter);
+    bench_elements(meter);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::vector<std::string> args(argv + 1, argv + argc);
+    const auto arg = [&](std::size_t i, const char* otherwise) { return i < args.size() ? args[i] : otherwise; };
+    try {
+        const int threads = std::stoi(arg(0, "1")), samples = std::stoi(arg(2, "9"));
+        if (threads < 1 || samples < 1) throw std::invalid_argument("threads and samples must be at least 1");
+        const Kernels& kernels = select_kernels(arg(1, ""));
+        std::printf("{\"isa\": \"%s\", \"threads\": %d, \"samples\": %d}\n", kernels.name, threads, samples);
+        Threads(threads).run([&](Team& team) {
+            Meter meter(kernels, team, samples, arg(3, ""));
+            bench_all(meter);
+        });
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "pygpt_bench: %s\n", error.what());
+        return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,215 @@
+// The machine's roofs, and a meter that times a kernel between two measurements of them.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "base/buffer.h"
+#include "cpu/features.h"
+#include "kernels/table.h"
+#include "threads/parallel.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define PYGPT_EACH_ISA __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define PYGPT_EACH_ISA
+#endif
+
+namespace {
+
+using namespace pygpt;
+
+constexpr std::size_t kModelBytes = std::size_t{496} << 20;  // GPT-2 124M in float32: far beyond any cache
+constexpr double kSampleSeconds = 0.03;
+
+// --- the roofs
+// --------------------------------------------------------------------------------------------------------
+
+using Line = float __attribute__((vector_size(64)));  // a cache line, whatever the registers' width
+
+// Sums n floats as 8 streams, each fetched 2 KiB ahead: the fastest way to read that was found.
+PYGPT_EACH_ISA float read_streams(const float* p, std::ptrdiff_t n) {
+    constexpr std::ptrdiff_t kStreams = 8, kLine = 16, kAhead = 512;
+    const std::ptrdiff_t length = n / kStreams / kLine * kLine;
+    Line sums[kStreams] = {};
+    for (std::ptrdiff_t i = 0; i < length; i += kLine) {
+        for (std::ptrdiff_t s = 0; s < kStreams; ++s) {
+            const float* at = p + s * length + i;
+            __builtin_prefetch(at + kAhead);
+            sums[s] += *reinterpret_cast<const Line*>(at);
+        }
+    }
+    float total = 0.0f;
+    for (const Line& sum : sums) {
+        for (int i = 0; i < 16; ++i) total += sum[i];
+    }
+    return total;
+}
+
+constexpr int kFmaRounds = 1 << 18;
+
+struct FmaResult {
+    double flops;
+    float sum;  // so that the work is not optimised away
+};
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) FmaResult fma_avx512() {
+    constexpr int kChains = 24;
+    __m512 a[kChains];
+    for (int i = 0; i < kChains; ++i) a[i] = _mm512_set1_ps(static_cast<float>(i));
+    const __m512 x = _mm512_set1_ps(0.9999f), y = _mm512_set1_ps(0.5f);
+    for (int round = 0; round < kFmaRounds; ++round) {
+#pragma GCC unroll 24
+        for (int i = 0; i < kChains; ++i) a[i] = _mm512_fmadd_ps(a[i], x, y);
+    }
+    float sum = 0.0f;
+    for (const __m512& v : a) sum += _mm512_cvtss_f32(v);
+    return {2.0 * 16 * kChains * kFmaRounds, sum};
+}
+
+__attribute__((target("avx2,fma"))) FmaResult fma_avx2() {
+    constexpr int kChains = 12;
+    __m256 a[kChains];
+    for (int i = 0; i < kChains; ++i) a[i] = _mm256_set1_ps(static_cast<float>(i));
+    const __m256 x = _mm256_set1_ps(0.9999f), y = _mm256_set1_ps(0.5f);
+    for (int round = 0; round < kFmaRounds; ++round) {
+#pragma GCC unroll 12
+        for (int i = 0; i < kChains; ++i) a[i] = _mm256_fmadd_ps(a[i], x, y);
+    }
+    float sum = 0.0f;
+    for (const __m256& v : a) sum += _mm256_cvtss_f32(v);
+    return {2.0 * 8 * kChains * kFmaRounds, sum};
+}
+#endif
+
+// Elsewhere: what the compiler makes of it, fused where the target has the instruction.
+FmaResult fma_portable() {
+    constexpr int kLanes = 64;
+    float a[kLanes];
+    std::iota(a, a + kLanes, 0.0f);
+    for (int round = 0; round < kFmaRounds; ++round) {
+        for (float& v : a) {
+#if defined(__FP_FAST_FMAF)
+            v = __builtin_fmaf(v, 0.9999f, 0.5f);
+#else
+            v = v * 0.9999f + 0.5f;
+#endif
+        }
+    }
+    return {2.0 * kLanes * kFmaRounds, std::accumulate(a, a + kLanes, 0.0f)};
+}
+
+FmaResult fma() {
+#if defined(__x86_64__)
+    static const CpuFeatures cpu = detect_cpu();
+    if (cpu.avx512f) return fma_avx512();
+    if (cpu.avx2 && cpu.fma) return fma_avx2();
+#endif
+    return fma_portable();
+}
+
+// --- measuring
+// --------------------------------------------------------------------------------------------------------
+
+double seconds_of(const std::function<void()>& f) {
+    const auto begin = std::chrono::steady_clock::now();
+    f();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+double median(std::vector<double> v) {
+    std::sort(v.begin(), v.end());
+    return (v[(v.size() - 1) / 2] + v[v.size() / 2]) / 2.0;
+}
+
+struct Case {
+    std::string kernel, dtype, shape;
+    double bytes, flops;  // of one run; read and written
+    std::function<void()> run;
+    std::function<void()> restore = nullptr;  // called before each run and not timed
+};
+
+class Meter {
+public:
+    Meter(const Kernels& table, Team& threads, int samples, std::string only)
+        : kernels(table), team(threads), samples_(samples), only_(std::move(only)), memory_(kModelBytes) {
+        std::fill_n(memory_.as<float>(), kModelBytes / 4, 1.0f);  // untouched pages would all be the same one
+    }
+
+    bool wants(const std::string& kernel, const std::string& dtype) const {
+        return (kernel + " " + dtype).find(only_) != std::string::npos;
+    }
+
+    // Prints one line: the medians of the rates, of the roofs around them, and of each sample's share of these.
+    void measure(const Case& c) {
+        once(c);  // warms up
+        std::vector<double> bytes, flops, reads{read_roof()}, fmas{fma_roof()}, read_share, fma_share;
+        for (int i = 0; i < samples_; ++i) {
+            double seconds = 0.0;
+            int runs = 0;
+            for (; seconds < kSampleSeconds; ++runs) seconds += once(c);
+            reads.push_back(read_roof());
+            fmas.push_back(fma_roof());
+            bytes.push_back(c.bytes * runs / seconds / 1e9);
+            flops.push_back(c.flops * runs / seconds / 1e9);
+            read_share.push_back(bytes.back() * 2.0 / (reads[reads.size() - 2] + reads.back()));
+            fma_share.push_back(flops.back() * 2.0 / (fmas[fmas.size() - 2] + fmas.back()));
+        }
+        std::printf(
+            "{\"kernel\": \"%s\", \"dtype\": \"%s\", \"shape\": \"%s\", \"gbytes_per_s\": %.2f, \"gflops\": %.2f, "
+            "\"read_roof\": %.2f, \"fma_roof\": %.2f, \"read_share\": %.3f, \"fma_share\": %.3f}\n",
+            c.kernel.c_str(), c.dtype.c_str(), c.shape.c_str(), median(bytes), median(flops), median(reads),
+            median(fmas), median(read_share), median(fma_share));
+        std::fflush(stdout);
+    }
+
+    const Kernels& kernels;
+    Team& team;
+
+private:
+    static double once(const Case& c) {
+        if (c.restore) c.restore();
+        return seconds_of(c.run);
+    }
+
+    double read_roof() {
+        const int tasks = team.size() * 4;
+        const auto part = static_cast<std::ptrdiff_t>(kModelBytes / 4) / tasks;
+        const double seconds = seconds_of([&] {
+            team.parallel_for(tasks,
+                              [&](int task, int) { keep(read_streams(memory_.as<float>() + task * part, part)); });
+        });
+        return static_cast<double>(part * 4) * tasks / seconds / 1e9;
+    }
+
+    double fma_roof() {
+        const int tasks = team.size() * 4;
+        double flops = 0.0;
+        const double seconds = seconds_of([&] {
+            team.parallel_for(tasks, [&](int task, int) {
+                const FmaResult result = fma();
+                keep(result.sum);
+                if (task == 0) flops = result.flops;
+            });
+        });
+        return flops * tasks / seconds / 1e9;
+    }
+
+    static void keep(float x) {
+        volatile float sink = x;
+        (void)sink;
+    }
+
+    const int samples_;
+    const std::string only_;
+    Buffer memory_;
+};
+
+}  // namespace
