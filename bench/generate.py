@@ -3,13 +3,13 @@
     python bench/generate.py gpt2-124M --threads 2 --json bench/results/generate.json
 
 Before anything is timed, logits through the cache and in a batch of 8 must equal those of one pass, bit for bit, and a
-NumPy computation up to rounding. Every run uses random tokens that no run has seen; the runs of all tasks alternate, and
-the median counts. `load` is a fresh process with the files in the page cache, from its start to its first token; `after
-import` leaves out Python's own start and its imports.
+NumPy computation up to rounding. Every run uses random tokens that no run has seen; the runs of all tasks alternate,
+and the median counts. `load` is a fresh process with the files in the page cache, from its start to its first token;
+`after import` leaves out Python's own start and its imports.
 
 Memory is that of a fresh process at its first token, over (packed weights + the largest single tensor). `anonymous` is
-what the process itself needs (RssAnon, looked at every millisecond, Python and NumPy included); `resident` is VmHWM, which
-also counts pages of the mapped checkpoint that the system keeps in its cache and may drop at any time.
+what the process itself needs (RssAnon, looked at every millisecond, Python and NumPy included); `resident` is VmHWM,
+which also counts pages of the mapped checkpoint that the system keeps in its cache and may drop at any time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import select
 import statistics
 import subprocess
 import sys
@@ -127,13 +128,9 @@ def load_once(options: dict[str, Any], watch: bool) -> dict[str, float]:
     anonymous = 0
     try:
         process.stdout.readline()
-        if watch:
-            os.set_blocking(process.stdout.fileno(), False)
-            while not (line := process.stdout.readline()) and process.poll() is None:
-                anonymous = max(anonymous, status(process.pid).get("RssAnon", 0))
-                time.sleep(0.001)
-        else:
-            line = process.stdout.readline()
+        while watch and not select.select([process.stdout], [], [], 0.001)[0]:
+            anonymous = max(anonymous, status(process.pid).get("RssAnon", 0))
+        line = process.stdout.readline()
         seconds = time.perf_counter() - begin
         if not line:
             raise SystemExit("the loading process failed; its message stands above")

@@ -2,9 +2,10 @@
 
     python bench/kernels.py --threads 2 --json bench/results/kernels.json
 
-Builds bench/kernels.cpp with CMake into build/bench and runs it. `of read` and `of fma` are shares of the read bandwidth
-over a buffer of GPT-2's size and of the multiply-add peak, both measured before and after every sample with the same
-threads. Weights, keys and values are never in a cache; what works row by row is (so may exceed the read bandwidth).
+Builds bench/kernels.cpp with CMake into build/bench and runs it. `of read` and `of fma` are shares of the read
+bandwidth over a buffer of GPT-2's size and of the multiply-add peak, both measured before and after every sample with
+the same threads. Weights, keys and values are never in a cache; what works row by row is, so it may exceed the read
+bandwidth.
 """
 
 from __future__ import annotations
