@@ -9,12 +9,15 @@ namespace pygpt {
 
 namespace {
 
-// A task's weights stay in half of a usual second-level cache while many rows pass over them.
-constexpr std::ptrdiff_t kTaskWeightBytes = 1 << 20;
 // Tasks a thread gets on average, so that a slow core can leave some to the others.
 constexpr int kTasksPerThread = 4;
-// Panels a task takes at least: as many as the widest tile.
-constexpr int kPanelGrain = 8;
+// Up to this many rows are one tile, or nearly: the weights are read once, and a task is a stretch of them, at least as
+// wide as the widest tile.
+constexpr int kFewRows = 9;
+constexpr int kStreamPanels = 8;
+// With more rows, a task's panels stay in the second-level cache while the rows pass over them. A multiple of every
+// tile's width.
+constexpr int kCachedPanels = 24;
 // Rows a task takes at least when rows are split as well.
 constexpr int kRowGrain = 48;
 
@@ -28,9 +31,8 @@ void linear(const Kernels& kernels, Team& team, const LinearCall& call,
     const PackedMatrix& w = call.weight;
     const int panels = w.panels();
     const int wanted = team.size() * kTasksPerThread;
-    const auto panel_bytes = static_cast<std::ptrdiff_t>(w.k()) * 16 * static_cast<std::ptrdiff_t>(size_of(w.dtype()));
-    const auto cached = static_cast<int>(std::min<std::ptrdiff_t>(kTaskWeightBytes / panel_bytes, panels));
-    const int width = std::max(kPanelGrain, std::min(cached, ceil_div(panels, wanted)) / kPanelGrain * kPanelGrain);
+    const int stretch = std::max(1, ceil_div(panels, wanted) / kStreamPanels) * kStreamPanels;
+    const int width = call.rows <= kFewRows ? stretch : kCachedPanels;
     const int panel_tasks = ceil_div(panels, width);
     const int row_tasks = std::clamp(ceil_div(wanted, panel_tasks), 1, std::max(1, call.rows / kRowGrain));
     const auto kernel = w.dtype() == DType::f32 ? kernels.linear_f32 : kernels.linear_bf16;

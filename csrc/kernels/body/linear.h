@@ -18,7 +18,7 @@ void linear(const LinearArgs& a) {
     using V = typename S::F32;
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.k) * 16;
     const T* panels = static_cast<const T*>(a.panels) + a.panel_begin * stride;
-    const int passes = a.rows <= kLoneTileRows ? 1 : (a.k + kInputBlock - 1) / kInputBlock;
+    const int passes = a.rows <= tile_rows<S>() ? 1 : (a.k + kInputBlock - 1) / kInputBlock;
     for (int pass = 0; pass < passes; ++pass) {
         const int from = static_cast<int>(static_cast<long long>(a.k) * pass / passes);
         const int to = static_cast<int>(static_cast<long long>(a.k) * (pass + 1) / passes);

@@ -12,15 +12,16 @@ namespace {
 // broadcast value and the weights in flight; with one row, enough chains and memory streams to hide their latency.
 template <class S, int rows>
 constexpr int tile_panels() {
-    if constexpr (S::kRegisters >= 32) return rows <= 2 ? 8 : rows <= 6 ? 4 : 2;
+    if constexpr (S::kRegisters >= 32) return rows <= 2 ? 8 : rows <= 6 ? 4 : 3;
     if constexpr (S::kRegisters >= 8) return rows <= 1 ? 4 : rows <= 3 ? 2 : 1;
     return 1;
 }
 
-// Many rows are cut into tiles of at most kTileRows: each row takes an address register, and more of them spill. A few
-// rows more still go as one tile, which reads the weights once.
-constexpr int kTileRows = 6;
-constexpr int kLoneTileRows = 8;
+// Rows that a tile takes at most; more are cut into tiles of nearly equal height.
+template <class S>
+constexpr int tile_rows() {
+    return S::kRegisters >= 32 ? 9 : 6;
+}
 
 // The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride
 // elements.
@@ -92,13 +93,14 @@ inline void tile_row_of(int n_rows, const Product<T>& m, int n_panels, Begin beg
 // The whole product: any number of rows, cut into tiles of nearly equal height. begin and end as in tile().
 template <class S, class T, class Begin, class End>
 inline void block_product(const Product<T>& m, int n_rows, int n_panels, Begin begin, End end) {
-    const int blocks = n_rows <= kLoneTileRows ? 1 : (n_rows + kTileRows - 1) / kTileRows;
-    for (int i = 0; n_rows > 0 && i < blocks; ++i) {
+    constexpr int most = tile_rows<S>();
+    const int blocks = (n_rows + most - 1) / most;
+    for (int i = 0; i < blocks; ++i) {
         const int from = static_cast<int>(static_cast<long long>(n_rows) * i / blocks);
         const int to = static_cast<int>(static_cast<long long>(n_rows) * (i + 1) / blocks);
         Product<T> part = m;
         part.a += from * m.lda;
-        tile_row_of<S, kLoneTileRows>(
+        tile_row_of<S, most>(
             to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
             [&](int r, int p, typename S::F32 sum) { end(from + r, p, sum); });
     }
