@@ -45,7 +45,7 @@ class Recipe:
 
     steps: int
     batch: int = 8
-    dropout: float = 0.0  # the text is seen about ten times: too little for so small a model to overfit
+    dropout: float = 0.0
     lr: float = 1.5e-3
     warmup: int = 200
     weight_decay: float = 0.1
@@ -129,8 +129,8 @@ CARD = """# tiny
 A GPT-2 of {parameters:,} parameters that writes something like nineteenth-century English prose. It exists so that
 pygpt can be tried offline, right after installation; it knows nothing and should be asked nothing.
 
-- Architecture: GPT-2 (Hugging Face layout, tied head), {shape.n_layer} layers, {shape.n_head} heads,
-  width {shape.n_embd}, context {shape.n_ctx}.
+- Architecture: GPT-2 (Hugging Face layout, tied head), {shape.n_layer} layers, {shape.n_head} heads, width
+  {shape.n_embd}, context {shape.n_ctx}.
 - Vocabulary: {shape.n_vocab} byte-level BPE tokens trained on the same text; `<|endoftext|>` is the last id.
 - Weights: bfloat16.
 - Made by: `examples/train_tiny_torch.py` in pygpt's repository, with PyTorch {torch}, on two CPU cores.
@@ -143,18 +143,18 @@ pygpt can be tried offline, right after installation; it knows nothing and shoul
 {shares}
 
 Six novels by Jane Austen, Herman Melville's Moby Dick, Lewis Carroll's Alice and the World English Bible. Chapters are
-documents; line wraps, headings, footnotes and emphasis marks were removed and quotes made ASCII. The last
-{held_out:.0%} of each file were held out.
+documents; line wraps, headings, footnotes and emphasis marks were removed and quotes made ASCII. The
+last {held_out:.0%} of each file were held out.
 
 ## Recipe
 
 AdamW, {recipe}.
-{steps} steps, {tokens:.1f} million tokens seen; linear warm-up, cosine decay to zero{finish}.
+{steps} steps, {tokens:.1f} million tokens seen. Linear warm-up, then cosine decay to zero at step {schedule}{finish}.
 Parameters and optimiser in float32, arithmetic in bfloat16.
 
 ## Held-out loss
 
-Of the exported bfloat16 weights, over consecutive windows of {shape.n_ctx} tokens.
+Of the exported weights, in bfloat16 arithmetic, over consecutive windows of {shape.n_ctx} tokens.
 
 | text | nats per token | perplexity | bits per byte |
 | --- | --- | --- | --- |
@@ -195,7 +195,8 @@ def write_card(run: Run, shape: Shape, held_out: list[HeldOut]) -> str:
         held_out=HELD_OUT,
         recipe=", ".join(f"{name} {value}" for name, value in asdict(run.recipe).items() if name != "steps"),
         steps=run.step,
-        finish=f", from step {run.finish_at} on a linear one" if run.finish_at else "",
+        schedule=run.recipe.steps,
+        finish=f", cut short by a linear one from step {run.finish_at} on" if run.finish_at else "",
         tokens=run.step * run.recipe.batch * shape.n_ctx / 1e6,
         losses="\n".join(f"| {name} | {nats:.3f} | {math.exp(nats):.1f} | {bits:.3f} |" for name, nats, bits in rows),
         samples="".join("\n" + "\n".join("> " + line for line in text.splitlines()) + "\n" for text in samples),
