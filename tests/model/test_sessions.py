@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,7 +185,7 @@ sys.exit(0 if status == 0 and same else f"status {status}, parent right: {same}"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
-def test_a_child_process_computes_the_same(cores) -> None:
+def test_a_child_process_computes_the_same(elsewhere: dict[str, Any]) -> None:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **elsewhere)
     assert done.returncode == 0, done.stderr
