@@ -25,6 +25,8 @@ Weights = Literal["float32", "bfloat16"]
 KvFormat = Literal["float32", "float16"]
 Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer]
 
+_MAX_THREADS = 1024  # as csrc/threads/parallel.h
+
 
 class Model:
     """A language model in memory. Immutable, and usable from any number of threads at once.
@@ -80,8 +82,8 @@ class Model:
             threads = _core.usable_cores()[0]
         elif isinstance(threads, bool) or not isinstance(threads, int):
             raise TypeError(f"threads must be an integer >= 1, or None, not {threads!r}")
-        elif threads < 1:
-            raise ValueError(f"threads must be an integer >= 1, or None, not {threads}")
+        elif not 1 <= threads <= _MAX_THREADS:
+            raise ValueError(f"threads must be an integer >= 1 and <= {_MAX_THREADS}, or None, not {threads}")
         isa = _core.select_isa(isa)
 
         config, tensors, tokenizer = checkpoint.read(checkpoint.locate(source))

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "base/error.h"
@@ -50,6 +51,7 @@ ModelConfig read_config(const py::object& o) {
                                        {"gelu_tanh", Activation::gelu_tanh},
                                        {"silu", Activation::silu},
                                        {"relu", Activation::relu}});
+    check_sizes(c);
     for (int i = 0; i < c.n_layer; ++i) c.layer_attn_scale.push_back(o.attr("layer_attn_scale")(i).cast<double>());
     if (const py::object rope = o.attr("rope"); !rope.is_none()) {
         c.rope_interleaved = rope.attr("interleaved").cast<bool>();
@@ -91,16 +93,22 @@ public:
           kv_(choose<DType>("kv", kv, {{"float32", DType::f32}, {"float16", DType::f16}})),
           weights_(std::make_unique<WeightsBuilder>(
               config_, choose<DType>("weights", weights, {{"float32", DType::f32}, {"bfloat16", DType::bf16}}))) {
-        if (threads < 1) throw InvalidArgument("threads must be at least 1, not " + std::to_string(threads));
+        if (threads < 1 || threads > Threads::kMost) {
+            throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
+                                  ", not " + std::to_string(threads));
+        }
     }
 
     void add(const std::string& name, const py::array& array, const std::string& dtype) {
         const Plain plain = as_plain(name, array, dtype);
         const py::gil_scoped_release release;
+        const std::lock_guard lock(mutex_);
         threads_.run([&](Team& team) { builder().add(name, plain, team); });
     }
 
     std::shared_ptr<Engine> build() {
+        const py::gil_scoped_release release;  // whoever holds the lock may take long
+        const std::lock_guard lock(mutex_);
         auto weights = builder().finish();
         weights_.reset();
         return std::make_shared<Engine>(config_, std::move(weights), kernels_, threads_.count(), kv_);
@@ -116,6 +124,7 @@ private:
     const Kernels& kernels_;
     Threads threads_;
     DType kv_;
+    std::mutex mutex_;  // of weights_: Python's threads may call at once
     std::unique_ptr<WeightsBuilder> weights_;
 };
 

@@ -38,4 +38,7 @@ struct ModelConfig {
     int up_width() const { return gated_mlp ? (n_inner + 15) / 16 * 32 : n_inner; }
 };
 
+// InvalidArgument for sizes whose products would not fit the integers that count them. Memory is not asked for.
+void check_sizes(const ModelConfig& config);
+
 }  // namespace pygpt

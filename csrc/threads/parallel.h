@@ -37,6 +37,8 @@ private:
 
 class Threads {
 public:
+    static constexpr int kMost = 1024;
+
     explicit Threads(int count);  // at least 1
 
     int count() const { return count_; }

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -113,6 +117,7 @@ def test_each_tensor_comes_once() -> None:
         ("weights", "int4", "'float32', 'bfloat16'"),
         ("kv", "bfloat16", "'float32', 'float16'"),
         ("threads", 0, "at least 1"),
+        ("threads", 1025, "at most 1024"),
         ("isa", "z80", "scalar"),
     ],
 )
@@ -120,6 +125,47 @@ def test_wrong_arguments_say_what_is_allowed(argument: str, value: object, messa
     arguments: dict[str, object] = {"weights": "float32", "kv": "float32", "threads": 1, "isa": None}
     with pytest.raises(ValueError, match=f"{argument}.*{message}"):
         _core.EngineBuilder(CONFIG, **{**arguments, argument: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"n_head": 1 << 16, "n_kv_head": 1, "head_dim": 1 << 16}, r"n_head \* head_dim .* not 4294967296"),
+        ({"n_head": 1 << 16, "n_kv_head": 1 << 16, "head_dim": 1 << 15}, r"n_head \* head_dim .* not 2147483648"),
+        ({"n_inner": 1 << 30}, "n_inner .* not 1073741824"),
+        ({"n_inner": 2**31 - 1}, "n_inner .* not 2147483647"),
+        ({"n_vocab": 2**31 - 1}, "n_vocab .* not 2147483647"),
+        ({"n_layer": 2**31 - 1}, "n_layer .* not 2147483647"),
+        ({"n_ctx": 1 << 17, "n_embd": 1 << 17}, r"n_ctx \* n_embd .* not 17179869184"),
+    ],
+)
+def test_sizes_that_overflow_are_refused(sizes: dict[str, int], message: str) -> None:
+    config = dataclasses.replace(CONFIG, **sizes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message):
+        _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
+
+
+def test_what_no_memory_holds_is_a_memory_error() -> None:
+    config = dataclasses.replace(CONFIG, n_vocab=1 << 24, n_embd=1 << 24, n_ctx=1)  # 1 PiB for the embedding alone
+    with pytest.raises(MemoryError):
+        _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
+
+
+def test_a_builder_takes_one_call_at_a_time() -> None:
+    config = dataclasses.replace(CONFIG, n_vocab=1 << 20)
+    builder = _core.EngineBuilder(config, weights="bfloat16", kv="float32", threads=2, isa=None)
+    large, start = np.zeros((config.n_vocab, config.n_embd), np.float32), threading.Barrier(2)
+
+    def add(_: int) -> str:
+        start.wait()
+        try:
+            builder.add("embed.weight", large, "float32")
+        except ValueError as error:
+            return str(error)
+        return "added"
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(add, range(2))) == ["added", "tensor 'embed.weight' was given twice"]
 
 
 def test_nothing_is_no_session() -> None:

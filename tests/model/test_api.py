@@ -56,6 +56,7 @@ def test_bfloat16_weights_take_half_and_answer_alike(gpt2_folder: Path, model: M
         ("weights", None, ValueError, "float32, bfloat16"),
         ("kv", "int8", ValueError, "float32, float16"),
         ("threads", 0, ValueError, ">= 1"),
+        ("threads", 1025, ValueError, "<= 1024"),
         ("threads", 1.5, TypeError, ">= 1"),
         ("isa", "z80", ValueError, "scalar"),
     ],
