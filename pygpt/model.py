@@ -21,7 +21,7 @@ from pygpt.tokenizer import FILES, Tokenizer
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Weights = Literal["float32", "bfloat16"]
+Weights = Literal["float32", "bfloat16", "int8"]
 KvFormat = Literal["float32", "float16"]
 Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer]
 

@@ -92,7 +92,10 @@ public:
           threads_(threads),
           kv_(choose<DType>("kv", kv, {{"float32", DType::f32}, {"float16", DType::f16}})),
           weights_(std::make_unique<WeightsBuilder>(
-              config_, choose<DType>("weights", weights, {{"float32", DType::f32}, {"bfloat16", DType::bf16}}))) {
+              config_,
+              choose<DType>("weights", weights,
+                            {{"float32", DType::f32}, {"bfloat16", DType::bf16}, {"int8", DType::i8}}),
+              kernels_)) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));

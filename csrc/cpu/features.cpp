@@ -5,12 +5,21 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#endif
 
 namespace pygpt {
 
 std::vector<std::pair<std::string, bool>> CpuFeatures::list() const {
-    return {{"avx2", avx2},         {"fma", fma},           {"f16c", f16c},        {"avx512f", avx512f},
-            {"avx512bw", avx512bw}, {"avx512vl", avx512vl}, {"avx512dq", avx512dq}};
+    return {{"avx2", avx2},         {"fma", fma},           {"f16c", f16c},
+            {"avx512f", avx512f},   {"avx512bw", avx512bw}, {"avx512vl", avx512vl},
+            {"avx512dq", avx512dq}, {"avx_vnni", avx_vnni}, {"avx512_vnni", avx512_vnni},
+            {"amx_int8", amx_int8}};
 }
 
 #if defined(__x86_64__)
@@ -37,7 +46,7 @@ std::uint64_t saved_state() {
 }  // namespace
 
 CpuFeatures detect_cpu() {
-    constexpr std::uint64_t kYmm = 0x6, kZmm = 0xe6;
+    constexpr std::uint64_t kYmm = 0x6, kZmm = 0xe6, kTiles = 0x60000;
     const auto bit = [](std::uint32_t word, int i) { return ((word >> i) & 1u) != 0; };
     const Registers leaf1 = cpuid(1, 0);
     if (!bit(leaf1.ecx, 27)) return {};  // OSXSAVE
@@ -53,12 +62,27 @@ CpuFeatures detect_cpu() {
     f.avx512dq = zmm && bit(leaf7.ebx, 17);
     f.avx512bw = zmm && bit(leaf7.ebx, 30);
     f.avx512vl = zmm && bit(leaf7.ebx, 31);
+    f.avx512_vnni = zmm && bit(leaf7.ecx, 11);
+    f.avx_vnni = ymm && leaf7.eax >= 1 && bit(cpuid(7, 1).eax, 4);
+    f.amx_int8 = (state & kTiles) == kTiles && bit(leaf7.edx, 24) && bit(leaf7.edx, 25);
     return f;
+}
+
+std::string request_amx() {
+#if defined(__linux__)
+    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // asm/prctl.h, since Linux 5.16
+    if (syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0) return {};
+    return std::string("the kernel refuses AMX to this process (") + std::strerror(errno) + ")";
+#else
+    return "AMX is only used on Linux";
+#endif
 }
 
 #else
 
 CpuFeatures detect_cpu() { return {}; }
+
+std::string request_amx() { return "this is not an x86-64 machine"; }
 
 #endif
 

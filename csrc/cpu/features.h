@@ -15,6 +15,9 @@ struct CpuFeatures {
     bool avx512bw = false;
     bool avx512vl = false;
     bool avx512dq = false;
+    bool avx_vnni = false;
+    bool avx512_vnni = false;
+    bool amx_int8 = false;  // the CPU's and the system's; whether this process may use it: request_amx()
 
     // (name, present) in the order above, for `pygpt info`.
     std::vector<std::pair<std::string, bool>> list() const;
@@ -22,5 +25,9 @@ struct CpuFeatures {
 
 // Read anew from cpuid and xgetbv at each call; all false off x86-64.
 CpuFeatures detect_cpu();
+
+// Asks the kernel to let this process use AMX's tiles, which it must know before the first of their instructions, as a
+// thread's state then takes 8 KB more. Empty if it does, else the reason why not.
+std::string request_amx();
 
 }  // namespace pygpt

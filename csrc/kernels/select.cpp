@@ -11,6 +11,9 @@ extern const Kernels kScalarKernels;
 #if defined(PYGPT_X86)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+void linear_int8_avxvnni(const LinearInt8Args& args);
+void linear_int8_avx512vnni(const LinearInt8Args& args);
+void linear_int8_amx(const LinearInt8Args& args);
 #endif
 
 namespace {
@@ -18,19 +21,42 @@ namespace {
 struct Candidate {
     const Kernels* kernels;
     bool runnable;
+    std::string (*request)() = nullptr;  // asks the system for what it needs; empty: granted
 };
+
+#if defined(PYGPT_X86)
+Kernels with_int8_product(const char* name, const Kernels& base, void (*product)(const LinearInt8Args&)) {
+    Kernels k = base;
+    k.name = name;
+    k.linear_int8 = product;
+    return k;
+}
+#endif
 
 // Every table of this build, best first.
 std::vector<Candidate> candidates() {
     std::vector<Candidate> all;
 #if defined(PYGPT_X86)
+    static const Kernels avxvnni = with_int8_product("avxvnni", kAvx2Kernels, linear_int8_avxvnni);
+    static const Kernels avx512vnni = with_int8_product("avx512vnni", kAvx512Kernels, linear_int8_avx512vnni);
+    static const Kernels amx = with_int8_product("amx", kAvx512Kernels, linear_int8_amx);
     const CpuFeatures cpu = detect_cpu();
     const bool avx2 = cpu.avx2 && cpu.fma && cpu.f16c;
-    all.push_back({&kAvx512Kernels, avx2 && cpu.avx512f && cpu.avx512bw && cpu.avx512vl && cpu.avx512dq});
+    const bool avx512 = avx2 && cpu.avx512f && cpu.avx512bw && cpu.avx512vl && cpu.avx512dq;
+    all.push_back({&amx, avx512 && cpu.avx512_vnni && cpu.amx_int8, request_amx});
+    all.push_back({&avx512vnni, avx512 && cpu.avx512_vnni});
+    all.push_back({&kAvx512Kernels, avx512});
+    all.push_back({&avxvnni, avx2 && cpu.avx_vnni});
     all.push_back({&kAvx2Kernels, avx2});
 #endif
     all.push_back({&kScalarKernels, true});
     return all;
+}
+
+// Why a candidate cannot be used; empty: it can.
+std::string obstacle(const Candidate& c) {
+    if (!c.runnable) return "needs features that this machine lacks";
+    return c.request == nullptr ? "" : c.request();
 }
 
 }  // namespace
@@ -38,7 +64,7 @@ std::vector<Candidate> candidates() {
 std::vector<const Kernels*> runnable_kernels() {
     std::vector<const Kernels*> out;
     for (const Candidate& c : candidates()) {
-        if (c.runnable) out.push_back(c.kernels);
+        if (obstacle(c).empty()) out.push_back(c.kernels);
     }
     return out;
 }
@@ -51,19 +77,16 @@ const Kernels& select_kernels(const std::string& name) {
         wanted = env;
         source = "PYGPT_ISA";
     }
-    std::string here;
-    bool known = false;
+    std::string why = "is not an instruction set of this build", usable;
     for (const Candidate& c : candidates()) {
-        if (wanted == c.kernels->name) {
-            if (c.runnable) return *c.kernels;
-            known = true;
-        }
-        if (c.runnable) here += (here.empty() ? "" : ", ") + std::string(c.kernels->name);
+        const std::string here = obstacle(c);
+        if (here.empty()) usable += (usable.empty() ? "" : ", ") + std::string(c.kernels->name);
+        if (wanted != c.kernels->name) continue;
+        if (here.empty()) return *c.kernels;
+        why = here;
     }
-    throw InvalidArgument(
-        source + "='" + wanted + "' " +
-        (known ? "needs features that this machine lacks" : "is not an instruction set of this build") +
-        "; usable here: " + here);
+    throw InvalidArgument(source + "='" + wanted + "': " + why + "; usable here: " + usable +
+                          " (without a name the best of them is taken)");
 }
 
 }  // namespace pygpt

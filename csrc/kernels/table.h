@@ -8,6 +8,7 @@
 
 #include "base/dtype.h"
 #include "kernels/attention.h"
+#include "kernels/int8.h"
 #include "kernels/linear.h"
 
 namespace pygpt {
@@ -42,6 +43,12 @@ struct Kernels {
     void (*linear_f32)(const LinearArgs&);
     void (*linear_bf16)(const LinearArgs&);
 
+    void (*linear_int8)(const LinearInt8Args&);
+    // Rotates and quantises k values, one row of `to`.
+    void (*quantize)(const float* x, int k, const QuantizedRows& to);
+    // False where a weight is not finite, or too large to be rotated.
+    bool (*pack_int8)(const PackInt8Args&);
+
     void (*attention_f32)(const AttentionArgs&);
     void (*attention_f16)(const AttentionArgs&);
 
@@ -56,7 +63,7 @@ struct Kernels {
     // x = f(x), n values.
     void (*activate)(Activation f, float* x, std::ptrdiff_t n);
     // y[16 p + i] = f(x[32 p + i]) * x[32 p + 16 + i]: a gate and the values it gates, interleaved in panels of 16.
-    // Writes n values; reads 32 for every 16 of them, rounded up.
+    // Writes n values; reads 32 for every 16 of them, rounded up. y may be x.
     void (*activate_gated)(Activation f, const float* x, float* y, std::ptrdiff_t n);
 
     void (*rope)(const RopeArgs&);

@@ -23,6 +23,13 @@ void for_rows(Team& team, int rows, F body) {
 
 const float* data_or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
+bool is_int8(const Model& m) { return m.weights.dtype() == DType::i8; }
+
+// One row of a product's input in the form that the weights want.
+void prepare(const Model& m, const float* x, int k, int row, const QuantizedRows& to) {
+    if (is_int8(m)) m.kernels.quantize(x, k, to.at(row, 0));
+}
+
 // The norm of one row of the residual stream into `y`, after adding what the last branch left there, if it did.
 void norm_row(const Model& m, const NormWeights& w, bool add, float* x, float* y) {
     if (add) m.kernels.add(x, y, m.config.n_embd);
@@ -31,12 +38,19 @@ void norm_row(const Model& m, const NormWeights& w, bool add, float* x, float* y
 }
 
 void norm(const Model& m, const NormWeights& w, bool add, int rows, Workspace& ws) {
-    for_rows(m.team, rows, [&](int row) { norm_row(m, w, add, ws.x.row(row), ws.normed.row(row)); });
+    for_rows(m.team, rows, [&](int row) {
+        norm_row(m, w, add, ws.x.row(row), ws.normed.row(row));
+        prepare(m, ws.normed.row(row), m.config.n_embd, row, ws.input);
+    });
 }
 
-void project(const Model& m, const Linear& l, int rows, const Activations& x, const Activations& y,
-             const std::function<void(const LinearPart&)>& after = nullptr) {
-    linear(m.kernels, m.team, {l.weight, data_or_null(l.bias), x.data, x.stride, rows, y.data, y.stride}, after);
+LinearCall call(const Linear& l, int rows, const Activations& x, const QuantizedRows& quantized, const Activations& y) {
+    return {l.weight, data_or_null(l.bias), x.data, x.stride, quantized, rows, y.data, y.stride};
+}
+
+void project(const Model& m, const Linear& l, int rows, const Activations& x, const QuantizedRows& quantized,
+             const Activations& y) {
+    linear(m.kernels, m.team, call(l, rows, x, quantized, y));
 }
 
 void embed(const Model& m, const Step& step, Workspace& ws) {
@@ -111,20 +125,39 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
                ws.attended.data, ws.attended.stride, ws.attention});
 }
 
-void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
+// Activates the values of a part of the product `up`, n of them in each row: `to` may be where they are.
+int activate(const Model& m, const LinearPart& part, float* values, float* to) {
     const ModelConfig& c = m.config;
-    project(m, b.up, rows, ws.normed, ws.up, [&](const LinearPart& part) {
-        const int from = part.panel_begin * 16, to = std::min(part.panel_end * 16, c.up_width());
-        for (int row = part.row_begin; row < part.row_end; ++row) {
-            if (c.gated_mlp) {
-                const int n = std::min(to / 2, c.n_inner) - from / 2;
-                m.kernels.activate_gated(c.activation, ws.up.row(row) + from, ws.gated.row(row) + from / 2, n);
-            } else {
-                m.kernels.activate(c.activation, ws.up.row(row) + from, to - from);
+    const int from = part.panel_begin * 16, end = std::min(part.panel_end * 16, c.up_width());
+    if (c.gated_mlp) {
+        const int n = std::min(end / 2, c.n_inner) - from / 2;
+        m.kernels.activate_gated(c.activation, values, to, n);
+        return n;
+    }
+    m.kernels.activate(c.activation, values, end - from);
+    return end - from;
+}
+
+void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
+    const bool gate = m.config.gated_mlp;
+    if (is_int8(m)) {
+        linear_consumed(m.kernels, m.team, call(b.up, rows, {}, ws.input, {}), ws.part, [&](const LinearPart& part) {
+            const int group = part.panel_begin * 16 / (gate ? 2 : 1) / kInt8Group;
+            for (int row = part.row_begin; row < part.row_end; ++row) {
+                float* values = part.y + (row - part.row_begin) * part.ldy;
+                const int n = activate(m, part, values, values);
+                m.kernels.quantize(values, n, ws.inner.at(row, group));
             }
-        }
-    });
-    project(m, b.down, rows, c.gated_mlp ? ws.gated : ws.up, ws.normed);
+        });
+    } else {
+        linear(m.kernels, m.team, call(b.up, rows, ws.normed, {}, ws.up), [&](const LinearPart& part) {
+            for (int row = part.row_begin; row < part.row_end; ++row) {
+                float* values = part.y + (row - part.row_begin) * part.ldy;
+                activate(m, part, values, gate ? ws.gated.row(row) + part.panel_begin * 8 : values);
+            }
+        });
+    }
+    project(m, b.down, rows, gate ? ws.gated : ws.up, ws.inner, ws.normed);
 }
 
 }  // namespace
@@ -136,9 +169,11 @@ void run_blocks(const Model& m, const Step& step, Workspace& ws, const std::func
         stop();
         const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
         norm(m, b.attn_norm, layer > 0, rows, ws);
-        project(m, b.qkv, rows, ws.normed, ws.qkv);
+        project(m, b.qkv, rows, ws.normed, ws.input, ws.qkv);
         attend(m, step, layer, ws);
-        project(m, b.attn_out, rows, ws.attended, ws.normed);
+        for_rows(m.team, is_int8(m) ? rows : 0,
+                 [&](int row) { prepare(m, ws.attended.row(row), m.config.q_width(), row, ws.input); });
+        project(m, b.attn_out, rows, ws.attended, ws.input, ws.normed);
         norm(m, b.mlp_norm, true, rows, ws);
         mlp(m, b, rows, ws);
     }
@@ -157,7 +192,9 @@ void final_norm(const Model& m, std::span<const int> rows, Workspace& ws) {
 
 void head(const Model& m, int rows, const Workspace& ws, float* logits) {
     const PackedMatrix& w = m.weights.head_matrix();
-    linear(m.kernels, m.team, {w, nullptr, ws.normed.data, ws.normed.stride, rows, logits, w.n()});
+    for_rows(m.team, is_int8(m) ? rows : 0,
+             [&](int row) { prepare(m, ws.normed.row(row), m.config.n_embd, row, ws.input); });
+    linear(m.kernels, m.team, {w, nullptr, ws.normed.data, ws.normed.stride, ws.input, rows, logits, w.n()});
 }
 
 }  // namespace pygpt

@@ -34,7 +34,8 @@ std::size_t Weights::bytes() const {
     return packed + floats * sizeof(float);
 }
 
-WeightsBuilder::WeightsBuilder(const ModelConfig& config, DType dtype) : config_(config), dtype_(dtype) {
+WeightsBuilder::WeightsBuilder(const ModelConfig& config, DType dtype, const Kernels& kernels)
+    : config_(config), dtype_(dtype), kernels_(kernels) {
     const auto size = [](int a) { return static_cast<std::size_t>(a); };
     weights_.embed = PackedMatrix(config_.n_vocab, config_.n_embd, dtype_);
     add_matrix("embed.weight", weights_.embed, config_.n_vocab, {});
@@ -110,7 +111,11 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
                               shape_text(tensor.rows, tensor.cols));
     }
     if (slot.matrix != nullptr) {
-        slot.matrix->write(tensor, slot.channels, team);
+        if (!slot.matrix->write(tensor, slot.channels, kernels_, team)) {
+            throw InvalidArgument(
+                "tensor '" + name +
+                "' cannot be stored as int8: it holds infinities, NaNs or values near the largest float");
+        }
     } else if (slot.channels.step == 16) {
         to_floats(tensor, slot.vector + slot.channels.first);
     } else {

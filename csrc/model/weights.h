@@ -39,17 +39,19 @@ struct Weights {
     PackedMatrix head;  // empty: tied
 
     const PackedMatrix& head_matrix() const { return head.n() == 0 ? embed : head; }
+    DType dtype() const { return embed.dtype(); }
     std::size_t bytes() const;
 };
 
 class WeightsBuilder {
 public:
-    WeightsBuilder(const ModelConfig& config, DType dtype);
+    WeightsBuilder(const ModelConfig& config, DType dtype, const Kernels& kernels);
     // The slots hold pointers into the weights.
     WeightsBuilder(const WeightsBuilder&) = delete;
     WeightsBuilder& operator=(const WeightsBuilder&) = delete;
 
-    // Packs one tensor; vectors are rows x 1. InvalidArgument: unknown name, wrong shape, or given before.
+    // Packs one tensor; vectors are rows x 1. InvalidArgument: unknown name, wrong shape, given before, or values that
+    // int8 cannot hold.
     void add(const std::string& name, const Plain& tensor, Team& team);
 
     // InvalidArgument names the tensors that are missing.
@@ -72,6 +74,7 @@ private:
 
     ModelConfig config_;
     DType dtype_;
+    const Kernels& kernels_;
     Weights weights_;
     std::unordered_map<std::string, Slot> slots_;
 };

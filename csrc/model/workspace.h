@@ -1,11 +1,14 @@
 // The memory of one step's activations.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "base/buffer.h"
 #include "kernels/attention.h"
+#include "kernels/int8.h"
 #include "model/config.h"
+#include "ops/linear.h"
 
 namespace pygpt {
 
@@ -20,23 +23,11 @@ struct Activations {
 
 class Workspace {
 public:
-    Workspace(const ModelConfig& config, int rows, int threads)
-        : rows_(rows), buffer_(size(config, rows, threads) * sizeof(float)) {
-        float* next = buffer_.as<float>();
-        const auto take = [&](int width) {
-            const Activations a{next, stride(width)};
-            next += a.stride * rows;
-            return a;
-        };
-        x = take(config.n_embd);
-        normed = take(config.n_embd);
-        qkv = take(config.qkv_width());
-        attended = take(config.q_width());
-        up = take(config.up_width());
-        gated = take(config.gated_mlp ? config.n_inner : 0);
-        cos = take(static_cast<int>(config.rope_inv_freq.size()));
-        sin = take(static_cast<int>(config.rope_inv_freq.size()));
-        attention = next;
+    // For steps of up to `rows` rows with weights of the given type.
+    Workspace(const ModelConfig& config, DType weights, int rows, int threads) : rows_(rows) {
+        lay_out(config, weights, threads, nullptr);
+        buffer_ = Buffer(bytes_);
+        lay_out(config, weights, threads, buffer_.data());
     }
 
     int rows() const { return rows_; }
@@ -45,23 +36,60 @@ public:
     Activations normed;    // after a norm; then what the branch that read it adds to x
     Activations qkv;
     Activations attended;  // heads' outputs, side by side
-    Activations up;
-    Activations gated;
     Activations cos, sin;  // of each row's position
     float* attention;      // attention_scratch floats for each thread
 
-private:
-    static std::ptrdiff_t stride(int width) { return width == 0 ? 0 : (width + 15) / 16 * 16 + 16; }
+    // float weights only: the MLP's values before and, if it has a gate, after the activation
+    Activations up;
+    Activations gated;
 
-    static std::size_t size(const ModelConfig& c, int rows, int threads) {
-        const std::ptrdiff_t row = 2 * stride(c.n_embd) + stride(c.qkv_width()) + stride(c.q_width()) +
-                                   stride(c.up_width()) + stride(c.gated_mlp ? c.n_inner : 0) +
-                                   2 * stride(static_cast<int>(c.rope_inv_freq.size()));
-        return static_cast<std::size_t>(row) * static_cast<std::size_t>(rows) +
-               static_cast<std::size_t>(threads) * attention_scratch(c.head_dim);
+    // int8 weights only
+    QuantizedRows input;  // of the product at hand: from normed, then from attended
+    QuantizedRows inner;  // the MLP's values after the activation
+    float* part;          // linear_scratch floats for each thread
+
+private:
+    // Gives every member its place after `base`, and bytes_ their size.
+    void lay_out(const ModelConfig& c, DType weights, int threads, std::byte* base) {
+        bytes_ = 0;
+        const auto take = [&](std::ptrdiff_t bytes) {
+            std::byte* at = base == nullptr ? nullptr : base + bytes_;
+            bytes_ += static_cast<std::size_t>((bytes + 63) / 64 * 64);
+            return at;
+        };
+        const auto floats = [&](int width) -> Activations {
+            const std::ptrdiff_t stride = width == 0 ? 0 : (width + 15) / 16 * 16 + 16;
+            return {reinterpret_cast<float*>(take(stride * rows_ * 4)), stride};
+        };
+        const auto quantized = [&](int width) -> QuantizedRows {
+            const std::ptrdiff_t rows = (rows_ + kInt8RowBlock - 1) / kInt8RowBlock * kInt8RowBlock;
+            const std::ptrdiff_t ld = (padded_inputs(width) / 64 | 1) * 64, groups = int8_groups(width);
+            QuantizedRows q;
+            q.q = reinterpret_cast<std::int8_t*>(take(rows * ld));
+            q.ld = ld;
+            q.scales = reinterpret_cast<float*>(take(rows * groups * 4));
+            q.sums = reinterpret_cast<std::int32_t*>(take(rows * groups * 4));
+            q.ldg = groups;
+            return q;
+        };
+        const bool int8 = weights == DType::i8;
+        x = floats(c.n_embd);
+        normed = floats(c.n_embd);
+        qkv = floats(c.qkv_width());
+        attended = floats(c.q_width());
+        cos = floats(static_cast<int>(c.rope_inv_freq.size()));
+        sin = floats(static_cast<int>(c.rope_inv_freq.size()));
+        attention =
+            reinterpret_cast<float*>(take(static_cast<std::ptrdiff_t>(attention_scratch(c.head_dim)) * threads * 4));
+        up = floats(int8 ? 0 : c.up_width());
+        gated = floats(c.gated_mlp && !int8 ? c.n_inner : 0);
+        input = quantized(int8 ? std::max(c.n_embd, c.q_width()) : 0);
+        inner = quantized(int8 ? c.n_inner : 0);
+        part = reinterpret_cast<float*>(take(int8 ? static_cast<std::ptrdiff_t>(linear_scratch()) * threads * 4 : 0));
     }
 
     int rows_;
+    std::size_t bytes_ = 0;
     Buffer buffer_;
 };
 

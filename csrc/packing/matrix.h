@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 #include "base/buffer.h"
 #include "base/dtype.h"
+#include "kernels/table.h"
 
 namespace pygpt {
 
@@ -27,14 +29,21 @@ struct Channels {
     int step = 16;
 };
 
-// An (n, k) matrix as [ceil(n / 16)][k][16] float32 or bfloat16; channels that were never written are zero.
+// An (n, k) matrix as [ceil(n / 16)][k][16] float32 or bfloat16, or as int8 with its scales (kernels/int8.h); channels
+// that were never written are zero.
 class PackedMatrix {
 public:
     PackedMatrix() = default;
     PackedMatrix(int n, int k, DType dtype);
+    // Memory of somebody else, in this layout: data_bytes(n, k, dtype) and, for int8, scale_bytes(n, k) of it.
+    PackedMatrix(int n, int k, DType dtype, const void* data, const void* scales, std::shared_ptr<const void> owner);
 
-    // Converts and places all rows of `src`, whose columns must be k and whose channels must lie within n.
-    void write(const Plain& src, Channels to, Team& team);
+    static std::size_t data_bytes(int n, int k, DType dtype);
+    static std::size_t scale_bytes(int n, int k);
+
+    // Converts and places all rows of `src`, whose columns must be k and whose channels must lie within n. False where
+    // int8 cannot hold them: an infinity, a NaN, or values too large to be rotated.
+    [[nodiscard]] bool write(const Plain& src, Channels to, const Kernels& kernels, Team& team);
 
     // Channel `row` as k floats: how an embedding is looked up.
     void read_row(int row, float* out) const;
@@ -43,14 +52,21 @@ public:
     int k() const { return k_; }
     int panels() const { return (n_ + 15) / 16; }
     DType dtype() const { return dtype_; }
-    const void* data() const { return data_.data(); }
-    std::size_t bytes() const { return data_.size(); }
+    const void* data() const { return data_; }
+    const BFloat16* scales() const { return static_cast<const BFloat16*>(scales_); }
+    std::size_t bytes() const;
 
 private:
+    template <class From>
+    bool write_int8(const Plain& src, Channels to, const Kernels& kernels, Team& team);
+
     int n_ = 0;
     int k_ = 0;
     DType dtype_ = DType::f32;
-    Buffer data_;
+    Buffer own_data_, own_scales_;
+    std::shared_ptr<const void> owner_;
+    const void* data_ = nullptr;
+    const void* scales_ = nullptr;  // int8 only
 };
 
 // Converts rows x cols elements to contiguous float32.

@@ -13,6 +13,7 @@ namespace {
 struct Avx2 {
     static constexpr const char* kName = "avx2";
     static constexpr int kRegisters = 8;
+    static constexpr int kInt8Registers = 8;
 
     struct F32 {
         __m256 lo, hi;
@@ -86,7 +87,77 @@ struct Avx2 {
         return _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)));
     }
 
+    static F32 larger_magnitude(F32 a, F32 b) { return {larger_magnitude(a.lo, b.lo), larger_magnitude(a.hi, b.hi)}; }
+    static float reduce_magnitude(F32 a) {
+        const __m256 b = larger_magnitude(a.lo, a.hi);
+        const __m128i c =
+            _mm_max_epi32(_mm_castps_si128(_mm256_castps256_ps128(b)), _mm_castps_si128(_mm256_extractf128_ps(b, 1)));
+        const __m128i d = _mm_max_epi32(c, _mm_shuffle_epi32(c, 0x4e));
+        const __m128i e = _mm_max_epi32(d, _mm_shuffle_epi32(d, 0xb1));
+        return _mm_cvtss_f32(_mm_castsi128_ps(e));
+    }
+    static F32 rotate_lanes(F32 a) {
+        return {rotate_half(_mm256_add_ps(a.lo, a.hi)), rotate_half(_mm256_sub_ps(a.lo, a.hi))};
+    }
+    static void store_i8(std::int8_t* p, F32 a) {
+        const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+        const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);
+        const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+    }
+    static void store_i8x4(std::int8_t* p, F32 a, F32 b, F32 c, F32 d) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), join(a.lo, b.lo, c.lo, d.lo));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), join(a.hi, b.hi, c.hi, d.hi));
+    }
+
+    struct I32 {
+        __m256i lo, hi;
+    };
+    using Weights = I32;
+    struct Inputs {
+        __m256i v;
+    };
+    static I32 dot_start(std::int32_t) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+    static Weights load_weights(const std::int8_t* p) {
+        return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+                _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
+    }
+    static Inputs broadcast_i8x4(const std::int8_t* p) {
+        std::int32_t four;
+        __builtin_memcpy(&four, p, 4);
+        return {_mm256_set1_epi32(four)};
+    }
+    static I32 dot(I32 sum, Weights w, Inputs x) { return {dot(sum.lo, w.lo, x.v), dot(sum.hi, w.hi, x.v)}; }
+    static F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+
 private:
+    static __m256 larger_magnitude(__m256 a, __m256 b) {
+        const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+        return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(a), magnitude),
+                                                    _mm256_and_si256(_mm256_castps_si256(b), magnitude)));
+    }
+    // Sums where the lane's bit of the distance is 0, differences where it is 1; a product with +-1 is exact.
+    static __m256 rotate_half(__m256 a) {
+        const __m256 by4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
+        const __m256 by2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1);
+        const __m256 by1 = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1);
+        a = _mm256_fmadd_ps(a, by4, _mm256_permute2f128_ps(a, a, 1));
+        a = _mm256_fmadd_ps(a, by2, _mm256_permute_ps(a, 0x4e));
+        return _mm256_fmadd_ps(a, by1, _mm256_permute_ps(a, 0xb1));
+    }
+    static __m256i join(__m256 a, __m256 b, __m256 c, __m256 d) {
+        const __m256i byte = _mm256_set1_epi32(0xff);
+        const auto low = [&](__m256 x) { return _mm256_and_si256(_mm256_cvtps_epi32(x), byte); };
+        return _mm256_or_si256(
+            _mm256_or_si256(low(a), _mm256_slli_epi32(low(b), 8)),
+            _mm256_or_si256(_mm256_slli_epi32(low(c), 16), _mm256_slli_epi32(_mm256_cvtps_epi32(d), 24)));
+    }
+    // maddubs adds two products of an unsigned and a signed byte in int16: with |w| and x under the sign of w these are
+    // at most 2 * 127 * 127, which int16 holds.
+    static __m256i dot(__m256i sum, __m256i w, __m256i x) {
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
     static __m256 widen(const BFloat16* p) {
         const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
         return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));

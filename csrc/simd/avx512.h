@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "simd/avx2.h"
 
 namespace pygpt {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 struct Avx512 {
     static constexpr const char* kName = "avx512";
     static constexpr int kRegisters = 32;
+    static constexpr int kInt8Registers = 8;
 
     struct F32 {
         __m512 v;
@@ -68,6 +70,48 @@ struct Avx512 {
         const __m128 d = _mm_max_ps(c, _mm_movehl_ps(c, c));
         return _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)));
     }
+
+    static F32 larger_magnitude(F32 a, F32 b) {
+        const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+        return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a.v), magnitude),
+                                                     _mm512_and_si512(_mm512_castps_si512(b.v), magnitude)))};
+    }
+    static float reduce_magnitude(F32 a) {
+        return Avx2::reduce_magnitude({_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1)});
+    }
+    // Sums where the lane's bit of the distance is 0, differences where it is 1; a product with +-1 is exact.
+    static F32 rotate_lanes(F32 a) {
+        const auto stage = [&](__m512 partner, __mmask16 differences) {
+            const __m512 sign = _mm512_mask_blend_ps(differences, _mm512_set1_ps(1.0f), _mm512_set1_ps(-1.0f));
+            a.v = _mm512_fmadd_ps(a.v, sign, partner);
+        };
+        stage(_mm512_shuffle_f32x4(a.v, a.v, 0x4e), 0xff00);
+        stage(_mm512_shuffle_f32x4(a.v, a.v, 0xb1), 0xf0f0);
+        stage(_mm512_permute_ps(a.v, 0x4e), 0xcccc);
+        stage(_mm512_permute_ps(a.v, 0xb1), 0xaaaa);
+        return a;
+    }
+    static void store_i8(std::int8_t* p, F32 a) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+    }
+    static void store_i8x4(std::int8_t* p, F32 a, F32 b, F32 c, F32 d) {
+        const __m512i byte = _mm512_set1_epi32(0xff);
+        const auto low = [&](F32 x) { return _mm512_and_si512(_mm512_cvtps_epi32(x.v), byte); };
+        const __m512i ab = _mm512_or_si512(low(a), _mm512_slli_epi32(low(b), 8));
+        const __m512i cd =
+            _mm512_or_si512(_mm512_slli_epi32(low(c), 16), _mm512_slli_epi32(_mm512_cvtps_epi32(d.v), 24));
+        _mm512_storeu_si512(p, _mm512_or_si512(ab, cd));
+    }
+
+    // AVX-512 without VNNI has no sign trick of its own: int8 products in halves.
+    using I32 = Avx2::I32;
+    using Weights = Avx2::Weights;
+    using Inputs = Avx2::Inputs;
+    static I32 dot_start(std::int32_t sum) { return Avx2::dot_start(sum); }
+    static Weights load_weights(const std::int8_t* p) { return Avx2::load_weights(p); }
+    static Inputs broadcast_i8x4(const std::int8_t* p) { return Avx2::broadcast_i8x4(p); }
+    static I32 dot(I32 sum, Weights w, Inputs x) { return Avx2::dot(sum, w, x); }
+    static F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(_mm512_inserti64x4(_mm512_castsi256_si512(a.lo), a.hi, 1))}; }
 
 private:
     static __mmask16 mask(int n) { return static_cast<__mmask16>((1u << (n < 0 ? 0 : n < 16 ? n : 16)) - 1u); }

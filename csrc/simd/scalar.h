@@ -13,7 +13,8 @@ namespace {
 
 struct Scalar {
     static constexpr const char* kName = "scalar";
-    static constexpr int kRegisters = 1;  // how many 16-lane vectors it pays to keep live
+    static constexpr int kRegisters = 1;      // how many 16-lane vectors it pays to keep live
+    static constexpr int kInt8Registers = 1;  // how many sums of int8 products
 
     struct F32 {
         float v[16];
@@ -125,6 +126,73 @@ struct Scalar {
             for (int i = 0; i < half; ++i) a.v[i] = a.v[i] > a.v[i + half] ? a.v[i] : a.v[i + half];
         }
         return a.v[0];
+    }
+
+    // Largest magnitudes, lane by lane; here a NaN is larger than infinity.
+    static F32 larger_magnitude(F32 a, F32 b) {
+        for (int i = 0; i < 16; ++i) {
+            const std::uint32_t x = float_bits(a.v[i]) & 0x7fffffffu, y = float_bits(b.v[i]) & 0x7fffffffu;
+            a.v[i] = bits_float(x > y ? x : y);
+        }
+        return a;
+    }
+    static float reduce_magnitude(F32 a) {
+        std::uint32_t most = 0;
+        for (const float v : a.v) {
+            const std::uint32_t x = float_bits(v) & 0x7fffffffu;
+            most = x > most ? x : most;
+        }
+        return bits_float(most);
+    }
+    // The lanes times the Hadamard matrix of size 16: sums and differences at distances 8, 4, 2, 1.
+    static F32 rotate_lanes(F32 a) {
+        for (int d = 8; d > 0; d /= 2) {
+            for (int i = 0; i < 16; ++i) {
+                if ((i & d) != 0) continue;
+                const float x = a.v[i], y = a.v[i + d];
+                a.v[i] = x + y;
+                a.v[i + d] = x - y;
+            }
+        }
+        return a;
+    }
+    // Integers in [-128, 127] as bytes: 16 in order, or those of four vectors, lane by lane.
+    static void store_i8(std::int8_t* p, F32 a) {
+        for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(a.v[i]);
+    }
+    static void store_i8x4(std::int8_t* p, F32 a, F32 b, F32 c, F32 d) {
+        for (int i = 0; i < 16; ++i) {
+            p[4 * i] = static_cast<std::int8_t>(a.v[i]);
+            p[4 * i + 1] = static_cast<std::int8_t>(b.v[i]);
+            p[4 * i + 2] = static_cast<std::int8_t>(c.v[i]);
+            p[4 * i + 3] = static_cast<std::int8_t>(d.v[i]);
+        }
+    }
+
+    // int8 products: 16 sums in int32, of 16 channels' 4 weights each times the same 4 activations, all in [-127, 127].
+    struct I32 {
+        std::int32_t v[16];
+    };
+    struct Weights {
+        const std::int8_t* at;
+    };
+    struct Inputs {
+        const std::int8_t* at;
+    };
+    // What sums start from; `sum` is that of all the activations they will be given.
+    static I32 dot_start(std::int32_t) { return {}; }
+    static Weights load_weights(const std::int8_t* p) { return {p}; }
+    static Inputs broadcast_i8x4(const std::int8_t* p) { return {p}; }
+    static I32 dot(I32 sum, Weights w, Inputs x) {
+        for (int i = 0; i < 16; ++i) {
+            for (int j = 0; j < 4; ++j) sum.v[i] += w.at[4 * i + j] * x.at[j];
+        }
+        return sum;
+    }
+    static F32 to_f32(I32 a) {
+        F32 r;
+        for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(a.v[i]);
+        return r;
     }
 };
 

@@ -3,6 +3,8 @@
 
 #include "kernels/body/attention.h"
 #include "kernels/body/linear.h"
+#include "kernels/body/linear_int8.h"
+#include "kernels/body/quantize.h"
 #include "kernels/body/rows.h"
 
 namespace pygpt {
@@ -14,6 +16,9 @@ constexpr Kernels fill_table() {
     k.name = S::kName;
     k.linear_f32 = linear<S, float>;
     k.linear_bf16 = linear<S, BFloat16>;
+    k.linear_int8 = linear_int8<S>;
+    k.quantize = quantize<S>;
+    k.pack_int8 = pack_int8<S>;
     k.attention_f32 = attention<S, float>;
     k.attention_f16 = attention<S, Half>;
     k.layer_norm = layer_norm<S>;

@@ -1,0 +1,119 @@
+// The body of the int8 product (kernels/int8.h) for vector instructions.
+#pragma once
+
+#include "kernels/int8.h"
+
+namespace pygpt {
+namespace {
+
+// Panels that a tile of `rows` rows takes at once: int32 sums in registers, beside weights and one broadcast.
+template <class S, int rows>
+constexpr int int8_panels() {
+    if constexpr (S::kInt8Registers >= 32) return rows <= 2 ? 8 : rows <= 6 ? 4 : 3;
+    if constexpr (S::kInt8Registers >= 8) return rows <= 1 ? 4 : rows <= 2 ? 2 : 1;
+    return 1;
+}
+
+template <class S>
+constexpr int int8_rows() {
+    return S::kInt8Registers >= 32 ? 8 : 4;
+}
+
+// Rows first ... first + rows - 1, panels panel ... panel + panels - 1. Meanwhile the weights of a group ahead are
+// fetched into the cache; after the last group come the panels that follow.
+template <class S, int rows, int panels>
+inline __attribute__((always_inline)) void int8_tile(const LinearInt8Args& a, int first, int panel) {
+    using V = typename S::F32;
+    const int groups = int8_groups(a.k);
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(padded_inputs(a.k)) * 16;
+    const std::int8_t* w = a.panels + panel * stride;
+    const BFloat16* scales = a.scales + static_cast<std::ptrdiff_t>(panel) * groups * 16;
+    const std::int8_t* q = a.x.q + first * a.x.ld;
+    V acc[rows][panels];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) acc[r][p] = S::zero();
+    }
+    for (int g = 0; g < groups; ++g) {
+        const int from = g * kInt8Group;
+        const int size = a.k - from > kInt8Half ? kInt8Group : kInt8Half;
+        const std::ptrdiff_t ahead = g + 1 < groups ? size * 16 : panels * stride - from * 16;
+        typename S::I32 sum[rows][panels];
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+            const auto start = S::dot_start(a.x.sums[(first + r) * a.x.ldg + g]);
+#pragma GCC unroll 16
+            for (int p = 0; p < panels; ++p) sum[r][p] = start;
+        }
+        for (int i = from; i < from + size; i += 4) {
+            typename S::Weights v[panels];
+#pragma GCC unroll 16
+            for (int p = 0; p < panels; ++p) {
+                const std::int8_t* at = w + p * stride + i * 16;
+                __builtin_prefetch(at + ahead);
+                v[p] = S::load_weights(at);
+            }
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; ++r) {
+                const auto x = S::broadcast_i8x4(q + r * a.x.ld + i);
+#pragma GCC unroll 16
+                for (int p = 0; p < panels; ++p) sum[r][p] = S::dot(sum[r][p], v[p], x);
+            }
+        }
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) {
+            const BFloat16* at = scales + (p * groups + g) * 16;
+            __builtin_prefetch(at + panels * groups * 16);
+            const V s = S::load(at);
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; ++r) {
+                const V x = S::set1(a.x.scales[(first + r) * a.x.ldg + g]);
+                acc[r][p] = S::fma(S::mul(S::to_f32(sum[r][p]), s), x, acc[r][p]);
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < panels; ++p) {
+        const int channel = (panel + p) * 16;
+        const int lanes = a.n - channel < 16 ? a.n - channel : 16;
+        float* y = a.y + first * a.ldy + (channel - a.panel_begin * 16);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+            if (a.bias != nullptr) acc[r][p] = S::add(acc[r][p], S::load(a.bias + channel));
+            S::store_n(y + r * a.ldy, acc[r][p], lanes);
+        }
+    }
+}
+
+// All panels from `panel` on for `rows` rows, as wide as possible first.
+template <class S, int rows, int width>
+inline void int8_tile_row(const LinearInt8Args& a, int first, int panel) {
+    for (; panel + width <= a.panel_end; panel += width) int8_tile<S, rows, width>(a, first, panel);
+    if constexpr (width > 1) {
+        if (panel < a.panel_end) int8_tile_row<S, rows, width / 2>(a, first, panel);
+    }
+}
+
+template <class S, int rows>
+inline void int8_rows_of(int n_rows, const LinearInt8Args& a, int first) {
+    if (n_rows == rows) {
+        int8_tile_row<S, rows, int8_panels<S, rows>()>(a, first, a.panel_begin);
+    } else if constexpr (rows > 1) {
+        int8_rows_of<S, rows - 1>(n_rows, a, first);
+    }
+}
+
+template <class S>
+void linear_int8(const LinearInt8Args& a) {
+    constexpr int most = int8_rows<S>();
+    const int blocks = (a.rows + most - 1) / most;
+    for (int i = 0; i < blocks; ++i) {
+        const int from = static_cast<int>(static_cast<long long>(a.rows) * i / blocks);
+        const int to = static_cast<int>(static_cast<long long>(a.rows) * (i + 1) / blocks);
+        int8_rows_of<S, most>(to - from, a, from);
+    }
+}
+
+}  // namespace
+}  // namespace pygpt

@@ -1,0 +1,69 @@
+// The int8 format: symmetric weights and activations in groups along k, both rotated; and the contracts of its kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace pygpt {
+
+// The inputs k are cut into groups of 128; the last group has 64 where that is enough for what is left, and zeros after
+// it. Within a group both sides of a product are multiplied by the Hadamard matrix H of that size (entries +-1,
+// Sylvester's order): it spreads outliers over the group, so that one scale serves it (QuaRot, arXiv:2404.00456), and
+// since H H^T = size * I, x w^T = (x H) (w H)^T / size. Each group of a channel of the weights has a bfloat16 scale,
+// which contains the 1 / size, each group of a row of activations a float32 scale. A value is scale * q with q in
+// [-127, 127]. A group without a magnitude of at least kSmallestMagnitude has scale 0.
+constexpr int kInt8Group = 128;
+constexpr int kInt8Half = kInt8Group / 2;
+constexpr float kSmallestMagnitude = 1e-30f;
+
+// Inputs with the zeros that complete the last group.
+constexpr int padded_inputs(int k) {
+    const int left = k % kInt8Group;
+    return k - left + (left == 0 ? 0 : left <= kInt8Half ? kInt8Half : kInt8Group);
+}
+constexpr int int8_groups(int k) { return (k + kInt8Group - 1) / kInt8Group; }
+
+// Rows of quantised activations.
+struct QuantizedRows {
+    std::int8_t* q = nullptr;  // (rows, padded_inputs(k)), 64-byte aligned, row stride ld, a multiple of 64
+    std::ptrdiff_t ld = 0;
+    float* scales = nullptr;  // (rows, int8_groups(k)), row stride ldg
+    std::int32_t* sums = nullptr;  // (rows, int8_groups(k)), row stride ldg: of each group's q
+    std::ptrdiff_t ldg = 0;
+
+    QuantizedRows at(std::ptrdiff_t row, std::ptrdiff_t group) const {
+        return {q + row * ld + group * kInt8Group, ld, scales + row * ldg + group, sums + row * ldg + group, ldg};
+    }
+};
+
+// Rows that a product may read together: q must be readable (not written) up to a multiple of it.
+constexpr int kInt8RowBlock = 16;
+
+// y = x W^T + bias, for some of W's output channels. The products of a group are added exactly, in int32; groups in
+// order: y = fma(float(sum) * weight scale, activation scale, y), starting from zero, then + bias. A group of
+// activations with an infinity or a NaN has scale NaN, and its row becomes NaN.
+struct LinearInt8Args {
+    QuantizedRows x;  // (rows, k)
+    int rows;
+    int k;
+    const std::int8_t* panels;  // [n / 16][padded_inputs(k) / 4][16][4]
+    const BFloat16* scales;  // [n / 16][int8_groups(k)][16]
+    const float* bias;  // (n rounded up to 16,) or null
+    float* y;  // channel 16 * panel_begin of the first row; row stride ldy
+    std::ptrdiff_t ldy;
+    int n;
+    int panel_begin;  // this call computes the channels 16 * panel_begin ... 16 * panel_end - 1
+    int panel_end;
+};
+
+// 16 channels of weights as [k][16] floats -> one panel of int8 weights and its scales.
+struct PackInt8Args {
+    const float* weights;
+    int k;
+    std::int8_t* panel;  // [padded_inputs(k) / 4][16][4]
+    BFloat16* scales;  // [int8_groups(k)][16]
+};
+
+}  // namespace pygpt

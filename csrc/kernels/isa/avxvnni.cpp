@@ -1,0 +1,10 @@
+#include "simd/avxvnni.h"
+
+#include "kernels/body/linear_int8.h"
+
+namespace pygpt {
+
+void linear_int8_avxvnni(const LinearInt8Args& args);
+void linear_int8_avxvnni(const LinearInt8Args& args) { linear_int8<AvxVnni>(args); }
+
+}  // namespace pygpt

@@ -1,0 +1,28 @@
+// Avx2 with the int8 products of AVX-VNNI.
+#pragma once
+
+#include "simd/avx2.h"
+
+namespace pygpt {
+namespace {
+
+struct AvxVnni : Avx2 {
+    static constexpr const char* kName = "avxvnni";
+
+    // vpdpbusd wants its first factor unsigned: w + 128. The start takes 128 * sum(x) off again.
+    static I32 dot_start(std::int32_t sum) {
+        const __m256i v = _mm256_set1_epi32(-128 * sum);
+        return {v, v};
+    }
+    static Weights load_weights(const std::int8_t* p) {
+        const __m256i offset = _mm256_set1_epi8(static_cast<char>(0x80));
+        const Weights w = Avx2::load_weights(p);
+        return {_mm256_xor_si256(w.lo, offset), _mm256_xor_si256(w.hi, offset)};
+    }
+    static I32 dot(I32 sum, Weights w, Inputs x) {
+        return {_mm256_dpbusd_avx_epi32(sum.lo, w.lo, x.v), _mm256_dpbusd_avx_epi32(sum.hi, w.hi, x.v)};
+    }
+};
+
+}  // namespace
+}  // namespace pygpt
