@@ -166,13 +166,13 @@ void check_attention(const Pages& pages, const float* q, const float* out, int l
             double score = 0.0;
             for (int d = 0; d < kHeadDim; ++d) {
                 score +=
-                    q[head * kHeadDim + d] * pages.element(t, pages.layout.keys(0, head), pages.layout.key_at(slot, d));
+                    q[head * kHeadDim + d] * pages.element(t, pages.layout.keys(0, head), PageLayout::key_at(slot, d));
             }
             const double weight = std::exp(score / 8.0);
             total += weight;
             for (int d = 0; d < kHeadDim; ++d) {
                 sums[static_cast<std::size_t>(d)] +=
-                    weight * pages.element(t, pages.layout.values(0, head), PageLayout::value_at(slot, d));
+                    weight * pages.element(t, pages.layout.values(0, head), pages.layout.value_at(slot, d));
             }
         }
         for (int d = 0; d < kHeadDim; ++d) {
@@ -190,7 +190,9 @@ void bench_attention(Meter& meter, DType dtype, const std::string& name, int row
     const auto values = static_cast<std::size_t>(rows) * kHidden;
     const std::vector<float> q = noise(values, 5);
     std::vector<float> out(values);
-    Buffer scratch(attention_scratch(kHeadDim) * 4 * static_cast<std::size_t>(meter.team.size()));
+    const int threads = meter.team.size();
+    Buffer scratch(4 * (attention_scratch(kHeadDim) * static_cast<std::size_t>(threads) +
+                        split_floats(rows, kHeads, kHeadDim, positions, threads)));
     int next = 0;
     const auto run = [&] {
         const int layer = next++ % layers;
@@ -208,7 +210,7 @@ void bench_attention(Meter& meter, DType dtype, const std::string& name, int row
                    kHidden,
                    out.data(),
                    kHidden,
-                   scratch.as<float>()});
+                   {scratch.as<float>(), scratch.size() / 4}});
     };
     run();
     const std::size_t last = values - kHidden;

@@ -5,30 +5,49 @@
 
 namespace pygpt {
 
-constexpr int kPagePositions = 64;       // positions a page holds, and a step of the softmax
-constexpr int kMaxAttentionQueries = 12;  // queries a call can take
+constexpr int kPagePositions = 64;                                  // positions that a page holds
+constexpr int kSegmentPages = 4;                                    // pages that a step of the softmax takes
+constexpr int kSegmentPositions = kSegmentPages * kPagePositions;
+constexpr int kMaxAttentionQueries = 96;                            // queries a call can take
 
-// Online softmax (Milakov and Gimelshein 2018, arXiv:1805.02867), page by page from position 0. A score is one chain of
-// fused multiply-adds over the head's dimensions, then times `scale`; a value sum is one chain over the keys,
-// multiplied by exp(old maximum - new maximum) before each page. Keys at and after a query's limit weigh exactly 0, so
-// a query's result does not depend on the other queries of the call.
-struct AttentionArgs {
-    const float* const* queries;  // n_queries pointers to (head_dim,)
-    float* const* outputs;  // n_queries pointers to (head_dim,)
-    const int* limits;  // query i sees the positions 0 ... limits[i] - 1; at least 1
-    int n_queries;  // at most kMaxAttentionQueries
-    int head_dim;
-    float scale;
-    const void* const* key_pages;  // each [4][head_dim][16]: 4 blocks of 16 positions, transposed
-    const void* const* value_pages;  // each [ceil(head_dim / 16)][64][16]
-    float* scratch;  // attention_scratch(head_dim) floats
-};
+// What is kept of a query's segment beside its value sums: the maximum and the sum of the weights.
+constexpr int kSegmentTail = 16;
 
 constexpr int padded_head(int head_dim) { return (head_dim + 15) / 16 * 16; }
 
+// Floats of one query's result of one segment, see AttentionArgs::segment.
+constexpr int segment_floats(int head_dim) { return padded_head(head_dim) + kSegmentTail; }
+
+// Softmax by segments of kSegmentPositions positions from position 0. A score is one chain of fused multiply-adds over
+// the head's dimensions of query * scale and key. A segment has its own maximum; its weights exp(score - maximum) are
+// added 16 by 16, then by the lanes' tree; its values are one chain over the keys of each page from zero, added page by
+// page. Segments are merged in order (Milakov and Gimelshein 2018, arXiv:1805.02867). Keys at and after a query's limit
+// weigh exactly 0, so a query's result does not depend on the other queries of the call.
+struct AttentionArgs {
+    const float* const* queries;  // n_queries pointers to (head_dim,)
+    float* const* outputs;        // n_queries pointers to (head_dim,)
+    const int* limits;            // query i sees the positions 0 ... limits[i] - 1; at least 1
+    int n_queries;                // at most kMaxAttentionQueries
+    int head_dim;
+    float scale;
+    const std::byte* const* pages;
+    std::size_t keys;    // bytes from the start of a page to the head's keys [head_dim][64]
+    std::size_t values;  // and to its values [64][padded_head(head_dim)]
+    int segment;         // -1: all of them; otherwise outputs point to segment_floats() floats, for attention_merge
+    float* scratch;      // attention_scratch(head_dim) floats, aligned to a cache line
+};
+
+// Merges one query's segments into what a call of all of them would have given.
+struct AttentionMergeArgs {
+    float* segments;  // (n_segments, segment_floats(head_dim)); overwritten
+    int n_segments;
+    int head_dim;
+    float* output;  // (head_dim,)
+};
+
 constexpr std::size_t attention_scratch(int head_dim) {
-    return static_cast<std::size_t>(kMaxAttentionQueries) *
-           static_cast<std::size_t>(2 * padded_head(head_dim) + kPagePositions);
+    const auto padded = static_cast<std::size_t>(padded_head(head_dim));
+    return kMaxAttentionQueries * (3 * padded + kSegmentPositions) + kPagePositions * padded;
 }
 
 }  // namespace pygpt

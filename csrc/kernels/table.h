@@ -51,6 +51,7 @@ struct Kernels {
 
     void (*attention_f32)(const AttentionArgs&);
     void (*attention_f16)(const AttentionArgs&);
+    void (*attention_merge)(const AttentionMergeArgs&);
 
     // (x - mean) / sqrt(variance + eps) * weight + bias (Ba et al. 2016, arXiv:1607.06450).
     void (*layer_norm)(const NormArgs&);

@@ -74,8 +74,8 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
 template <class T>
 void store_head(const PageLayout& layout, int slot, const T* key, const T* value, T* keys, T* values) {
     for (int d = 0; d < layout.head_dim(); ++d) {
-        keys[layout.key_at(slot, d)] = key[d];
-        values[PageLayout::value_at(slot, d)] = value[d];
+        keys[PageLayout::key_at(slot, d)] = key[d];
+        values[layout.value_at(slot, d)] = value[d];
     }
 }
 

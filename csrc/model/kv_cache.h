@@ -14,7 +14,7 @@
 
 namespace pygpt {
 
-// Where a page keeps what: [layer][kv_head] of keys [4][head_dim][16], then values [ceil(head_dim / 16)][64][16].
+// Where a page keeps what: [layer][kv_head] of keys [head_dim][64], then values [64][padded_head(head_dim)].
 class PageLayout {
 public:
     PageLayout(const ModelConfig& config, DType dtype);
@@ -26,8 +26,8 @@ public:
     int head_dim() const { return head_dim_; }
 
     // Element offsets of position `slot` of a page, dimension d.
-    int key_at(int slot, int d) const { return (slot / 16 * head_dim_ + d) * 16 + slot % 16; }
-    static int value_at(int slot, int d) { return (d / 16 * kPagePositions + slot) * 16 + d % 16; }
+    static int key_at(int slot, int d) { return d * kPagePositions + slot; }
+    int value_at(int slot, int d) const { return slot * padded_head(head_dim_) + d; }
 
 private:
     DType dtype_;

@@ -3,11 +3,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 
 #include "base/buffer.h"
-#include "kernels/attention.h"
 #include "kernels/int8.h"
 #include "model/config.h"
+#include "ops/attention.h"
 #include "ops/linear.h"
 
 namespace pygpt {
@@ -37,7 +38,7 @@ public:
     Activations qkv;
     Activations attended;  // heads' outputs, side by side
     Activations cos, sin;  // of each row's position
-    float* attention;      // attention_scratch floats for each thread
+    std::span<float> attention;  // see AttentionCall::scratch
 
     // float weights only: the MLP's values before and, if it has a gate, after the activation
     Activations up;
@@ -79,8 +80,9 @@ private:
         attended = floats(c.q_width());
         cos = floats(static_cast<int>(c.rope_inv_freq.size()));
         sin = floats(static_cast<int>(c.rope_inv_freq.size()));
-        attention =
-            reinterpret_cast<float*>(take(static_cast<std::ptrdiff_t>(attention_scratch(c.head_dim)) * threads * 4));
+        const std::size_t of_attention = static_cast<std::size_t>(threads) * attention_scratch(c.head_dim) +
+                                         split_floats(rows_, c.n_head, c.head_dim, c.n_ctx, threads);
+        attention = {reinterpret_cast<float*>(take(static_cast<std::ptrdiff_t>(of_attention) * 4)), of_attention};
         up = floats(int8 ? 0 : c.up_width());
         gated = floats(c.gated_mlp && !int8 ? c.n_inner : 0);
         input = quantized(int8 ? std::max(c.n_embd, c.q_width()) : 0);

@@ -32,8 +32,12 @@ struct AttentionCall {
     std::ptrdiff_t ldq;
     float* out;  // (rows, n_head * head_dim), row stride ldout
     std::ptrdiff_t ldout;
-    float* scratch;  // attention_scratch(head_dim) floats for each thread
+    std::span<float> scratch;  // at least attention_scratch(head_dim) for each thread; what is more lets a few heads'
+                               // segments be split over the threads (see split_floats)
 };
+
+// Floats of scratch, beyond those for each thread, that let every call split its segments where that pays.
+std::size_t split_floats(int rows, int n_head, int head_dim, int n_ctx, int threads);
 
 void attention(const Kernels& kernels, Team& team, const AttentionCall& call);
 

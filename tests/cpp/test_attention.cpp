@@ -22,53 +22,46 @@ public:
           dtype_(dtype),
           padded_((head_dim + 15) / 16 * 16) {
         Random garbage(seed + 2);
-        const int pages = (length + 63) / 64;
-        for (int p = 0; p < pages; ++p) {
-            key_bytes_.push_back(page(64 * head_dim, garbage));
-            value_bytes_.push_back(page(64 * padded_, garbage));
-        }
+        for (int p = 0; p * kPagePositions < length; ++p) memory_.push_back(page(garbage));
         for (int i = 0; i < length; ++i) {
+            std::vector<std::byte>& bytes = memory_[static_cast<std::size_t>(i / kPagePositions)];
+            const int slot = i % kPagePositions;
             for (int d = 0; d < head_dim; ++d) {
-                const int slot = i % 64;
-                put(key_bytes_[static_cast<std::size_t>(i / 64)], (slot / 16 * head_dim + d) * 16 + slot % 16,
-                    keys.data()[i * head_dim + d]);
-                put(value_bytes_[static_cast<std::size_t>(i / 64)], (d / 16 * 64 + slot) * 16 + d % 16,
-                    values.data()[i * head_dim + d]);
+                put(bytes, d * kPagePositions + slot, keys.data()[i * head_dim + d]);
+                put(bytes, kPagePositions * head_dim + slot * padded_ + d, values.data()[i * head_dim + d]);
             }
         }
         for (float& x : keys) x = stored(x, dtype);
         for (float& x : values) x = stored(x, dtype);
-        for (int p = 0; p < pages; ++p) {
-            key_pages.push_back(key_bytes_[static_cast<std::size_t>(p)].data());
-            value_pages.push_back(value_bytes_[static_cast<std::size_t>(p)].data());
-        }
+        for (const auto& bytes : memory_) pages_.push_back(bytes.data());
     }
 
     int length() const { return length_; }
     int head_dim() const { return head_dim_; }
 
     std::vector<float> keys, values;  // (length, head_dim), as stored
-    std::vector<const void*> key_pages, value_pages;
 
     // What `limits.size()` queries see; each row of the result is one output. Checks that nothing else was written.
-    std::vector<std::vector<float>> run(const Kernels& kernels, const std::vector<float>& q, std::vector<int> limits,
-                                        float scale) const {
+    std::vector<std::vector<float>> run(const Kernels& kernels, const std::vector<float>& q,
+                                        const std::vector<int>& limits, float scale) const {
         const int n = static_cast<int>(limits.size());
         Guarded out(n, head_dim_, head_dim_ + 1);
-        std::vector<const float*> queries;
-        std::vector<float*> outputs;
-        for (int i = 0; i < n; ++i) {
-            queries.push_back(q.data() + i * head_dim_);
-            outputs.push_back(out.row(i));
-        }
-        std::vector<float> scratch(attention_scratch(head_dim_), 1e30f);
-        (dtype_ == DType::f32 ? kernels.attention_f32
-                              : kernels.attention_f16)({queries.data(), outputs.data(), limits.data(), n, head_dim_,
-                                                        scale, key_pages.data(), value_pages.data(), scratch.data()});
+        call(kernels, q, limits, scale, -1, [&](int i) { return out.row(i); });
         EXPECT_TRUE(out.intact());
         std::vector<std::vector<float>> rows;
         for (int i = 0; i < n; ++i) rows.emplace_back(out.row(i), out.row(i) + head_dim_);
         return rows;
+    }
+
+    // The same for one query, segment by segment.
+    std::vector<float> run_by_segments(const Kernels& kernels, const std::vector<float>& q, int limit,
+                                       float scale) const {
+        const int n = (limit + kSegmentPositions - 1) / kSegmentPositions;
+        Guarded parts(n, segment_floats(head_dim_), segment_floats(head_dim_)), out(1, head_dim_, head_dim_);
+        for (int s = n - 1; s >= 0; --s) call(kernels, q, {limit}, scale, s, [&](int) { return parts.row(s); });
+        kernels.attention_merge({parts.row(0), n, head_dim_, out.row(0)});
+        EXPECT_TRUE(parts.intact() && out.intact());
+        return {out.row(0), out.row(0) + head_dim_};
     }
 
     // The definition in double precision, and a bound on the kernel's distance from it. Scores: a chain of head_dim
@@ -103,7 +96,25 @@ public:
     }
 
 private:
-    std::vector<std::byte> page(int n, Random& random) const {
+    template <class F>
+    void call(const Kernels& kernels, const std::vector<float>& q, const std::vector<int>& limits, float scale,
+              int segment, F output) const {
+        const int n = static_cast<int>(limits.size());
+        std::vector<const float*> queries;
+        std::vector<float*> outputs;
+        for (int i = 0; i < n; ++i) {
+            queries.push_back(q.data() + i * head_dim_);
+            outputs.push_back(output(i));
+        }
+        std::vector<float> scratch(attention_scratch(head_dim_), 1e30f);
+        const std::size_t values_at = static_cast<std::size_t>(kPagePositions * head_dim_) * size_of(dtype_);
+        const AttentionArgs args{queries.data(), outputs.data(), limits.data(), n, head_dim_, scale, pages_.data(), 0,
+                                 values_at,      segment,        scratch.data()};
+        (dtype_ == DType::f32 ? kernels.attention_f32 : kernels.attention_f16)(args);
+    }
+
+    std::vector<std::byte> page(Random& random) const {
+        const int n = kPagePositions * (head_dim_ + padded_);
         std::vector<std::byte> bytes(static_cast<std::size_t>(n) * size_of(dtype_));
         const float size = dtype_ == DType::f32 ? 3e38f : 65504.0f;
         for (int i = 0; i < n; ++i) put(bytes, i, random.uniform(-size, size));
@@ -120,7 +131,8 @@ private:
     int length_, head_dim_;
     DType dtype_;
     int padded_;
-    std::vector<std::vector<std::byte>> key_bytes_, value_bytes_;
+    std::vector<std::vector<std::byte>> memory_;
+    std::vector<const std::byte*> pages_;
 };
 
 void check(const Head& head, const std::vector<int>& limits, float scale, unsigned seed) {
@@ -138,6 +150,7 @@ void check(const Head& head, const std::vector<int>& limits, float scale, unsign
             const std::vector<float> alone_q(q.begin() + static_cast<int>(i) * width,
                                              q.begin() + static_cast<int>(i + 1) * width);
             EXPECT_EQ(head.run(k, alone_q, {limits[i]}, scale)[0], found[i]) << "query " << i << " alone";
+            EXPECT_EQ(head.run_by_segments(k, alone_q, limits[i], scale), found[i]) << "query " << i << " by segments";
         }
     });
 }
@@ -154,10 +167,22 @@ TEST(Attention, IsACausalSoftmaxForEveryWidth) {
 
 TEST(Attention, AnyNumberOfQueries) {
     const Head head(150, 24, DType::f32, 22);
-    for (int n = 1; n <= kMaxAttentionQueries; ++n) {
+    for (const int n : {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 19, 40, kMaxAttentionQueries}) {
         std::vector<int> limits;
         for (int i = 0; i < n; ++i) limits.push_back((i * 53 + 7) % 150 + 1);  // not sorted
         check(head, limits, 0.2f, 23);
+    }
+}
+
+// Limits at the ends of pages and segments, in an order that gives a tile queries of different segments.
+TEST(Attention, Segments) {
+    const Head head(kSegmentPositions * 3, 20, DType::f16, 30);
+    const int s = kSegmentPositions;
+    check(head, {s, 1, s + 1, 2 * s, s - 1, 2 * s + 1, s + 64, s + 65, 3 * s - 64, 3 * s}, 0.2f, 31);
+    for (const int n : {1, 2, 3, 4, 6, 7}) {
+        std::vector<int> limits;
+        for (int i = 0; i < n; ++i) limits.push_back(3 * s - 100 + i);
+        check(head, limits, 0.2f, 32);
     }
 }
 
@@ -182,80 +207,107 @@ TEST(Attention, PositionsAfterTheLimitDoNotMatter) {
     }
 }
 
-// Two sequences of different lengths in one call, grouped-query heads: every output is what the kernel gives for its
-// own query alone, on any number of threads.
-TEST(Attention, SplitOverHeadsAndThreadsGivesTheSame) {
-    constexpr int kHeads = 6, kKvHeads = 2, kWidth = 12, kLayer = 1;
-    ModelConfig config;
-    config.n_layer = 2;
-    config.n_kv_head = kKvHeads;
-    config.head_dim = kWidth;
-    for (const DType dtype : {DType::f32, DType::f16}) {
-        const PageLayout layout(config, dtype);
-        struct Sequence {
-            int past, rows;
-            std::vector<Buffer> memory;
-            std::vector<std::byte*> pages;
-        };
-        std::vector<Sequence> sequences;
-        for (const auto& [past, rows] : {std::pair{0, 70}, {63, 1}, {130, 9}, {5, 3}})
-            sequences.push_back({past, rows, {}, {}});
-        int total = 0;
-        std::vector<AttentionSequence> parts;
-        for (Sequence& s : sequences) {
-            for (int p = 0; p * 64 < s.past + s.rows; ++p) {
-                s.memory.emplace_back(layout.page_bytes());
-                s.pages.push_back(s.memory.back().data());
-                Random random(static_cast<unsigned>(40 + p + s.past));
-                const auto n = static_cast<std::ptrdiff_t>(layout.page_bytes() / size_of(dtype));
+// Sequences of different lengths in one call, grouped-query heads: every output is what the kernel gives for its own
+// query alone, on any number of threads, whether their segments are split over the threads or not.
+class Sequences {
+public:
+    static constexpr int kHeads = 6, kKvHeads = 3, kWidth = 12, kLayer = 1, kContext = 600;
+
+    Sequences(DType dtype, const std::vector<std::pair<int, int>>& past_and_rows)
+        : dtype_(dtype), layout_(config(), dtype) {
+        for (const auto& [past, rows] : past_and_rows) {
+            std::vector<std::byte*>& pages = pages_.emplace_back();
+            for (int p = 0; p * kPagePositions < past + rows; ++p) {
+                Buffer& page = memory_.emplace_back(layout_.page_bytes());
+                pages.push_back(page.data());
+                Random random(static_cast<unsigned>(40 + p + past));
+                const auto n = static_cast<std::ptrdiff_t>(layout_.page_bytes() / size_of(dtype));
                 for (std::ptrdiff_t i = 0; i < n; ++i) {
                     const float x = random.uniform(-1.0f, 1.0f);
-                    if (dtype == DType::f32) s.memory.back().as<float>()[i] = x;
-                    if (dtype == DType::f16) s.memory.back().as<Half>()[i] = to_half(x);
+                    if (dtype == DType::f32) page.as<float>()[i] = x;
+                    if (dtype == DType::f16) page.as<Half>()[i] = to_half(x);
                 }
             }
-            parts.push_back({total, s.rows, s.past, s.pages});
-            total += s.rows;
         }
-        const int ldq = kHeads * kWidth + 4;
-        const std::vector<float> q = Random(41).floats(total * ldq);
-        for (const int count : {1, 2, 5}) {
-            const Kernels& kernels = best_kernels();
-            Guarded out(total, kHeads * kWidth, kHeads * kWidth + 9);
-            std::vector<float> scratch(attention_scratch(kWidth) * static_cast<std::size_t>(count));
-            const AttentionCall call{parts,
-                                     kHeads,
-                                     kKvHeads,
-                                     kWidth,
-                                     dtype,
-                                     layout.keys(kLayer, 0),
-                                     layout.values(kLayer, 0),
-                                     layout.keys(0, 1),
-                                     0.4f,
-                                     q.data(),
-                                     ldq,
-                                     out.row(0),
-                                     out.ld(),
-                                     scratch.data()};
-            with_team(count, [&](Team& team) { attention(kernels, team, call); });
-            EXPECT_TRUE(out.intact());
-            for (const AttentionSequence& s : parts) {
-                for (int i = 0; i < s.n_rows * kHeads; ++i) {
-                    const int row = s.first_row + i / kHeads, head = i % kHeads, kv_head = head / (kHeads / kKvHeads);
-                    std::vector<const void*> keys, values;
-                    for (const std::byte* page : s.pages) {
-                        keys.push_back(page + layout.keys(kLayer, kv_head));
-                        values.push_back(page + layout.values(kLayer, kv_head));
-                    }
-                    const float* query = q.data() + row * ldq + head * kWidth;
-                    float expected[kWidth];
-                    float* output = expected;
-                    const int limit = s.first_position + i / kHeads + 1;
-                    (dtype == DType::f32 ? kernels.attention_f32 : kernels.attention_f16)(
-                        {&query, &output, &limit, 1, kWidth, 0.4f, keys.data(), values.data(), scratch.data()});
-                    const float* found = out.row(row) + head * kWidth;
-                    ASSERT_TRUE(std::equal(found, found + kWidth, expected)) << "row " << row << ", head " << head;
-                }
+        for (std::size_t i = 0; i < pages_.size(); ++i) {
+            parts_.push_back({total_, past_and_rows[i].second, past_and_rows[i].first, pages_[i]});
+            total_ += past_and_rows[i].second;
+        }
+        q_ = Random(41).floats(total_ * kLdq);
+    }
+
+    void check(int threads, bool room_to_split) const {
+        const Kernels& kernels = best_kernels();
+        Guarded out(total_, kHeads * kWidth, kHeads * kWidth + 9);
+        std::vector<float> scratch(attention_scratch(kWidth) * static_cast<std::size_t>(threads) +
+                                   (room_to_split ? split_floats(total_, kHeads, kWidth, kContext, threads) : 0));
+        const AttentionCall call{parts_,
+                                 kHeads,
+                                 kKvHeads,
+                                 kWidth,
+                                 dtype_,
+                                 layout_.keys(kLayer, 0),
+                                 layout_.values(kLayer, 0),
+                                 layout_.keys(0, 1),
+                                 kScale,
+                                 q_.data(),
+                                 kLdq,
+                                 out.row(0),
+                                 out.ld(),
+                                 scratch};
+        with_team(threads, [&](Team& team) { attention(kernels, team, call); });
+        EXPECT_TRUE(out.intact());
+        for (const AttentionSequence& s : parts_) {
+            for (int i = 0; i < s.n_rows * kHeads; ++i) {
+                const int row = s.first_row + i / kHeads, head = i % kHeads;
+                const std::vector<float> expected = alone(kernels, s, row, head);
+                const float* found = out.row(row) + head * kWidth;
+                ASSERT_TRUE(std::equal(found, found + kWidth, expected.begin())) << "row " << row << ", head " << head;
+            }
+        }
+    }
+
+private:
+    static constexpr int kLdq = kHeads * kWidth + 4;
+    static constexpr float kScale = 0.4f;
+
+    static ModelConfig config() {
+        ModelConfig c;
+        c.n_layer = 2;
+        c.n_kv_head = kKvHeads;
+        c.head_dim = kWidth;
+        return c;
+    }
+
+    std::vector<float> alone(const Kernels& kernels, const AttentionSequence& s, int row, int head) const {
+        const int kv_head = head / (kHeads / kKvHeads), limit = s.first_position + row - s.first_row + 1;
+        const float* query = q_.data() + row * kLdq + head * kWidth;
+        std::vector<float> expected(kWidth), scratch(attention_scratch(kWidth));
+        float* output = expected.data();
+        (dtype_ == DType::f32 ? kernels.attention_f32 : kernels.attention_f16)(
+            {&query, &output, &limit, 1, kWidth, kScale, s.pages.data(), layout_.keys(kLayer, kv_head),
+             layout_.values(kLayer, kv_head), -1, scratch.data()});
+        return expected;
+    }
+
+    DType dtype_;
+    PageLayout layout_;
+    int total_ = 0;
+    std::vector<Buffer> memory_;
+    std::vector<std::vector<std::byte*>> pages_;
+    std::vector<AttentionSequence> parts_;
+    std::vector<float> q_;
+};
+
+TEST(Attention, SplitOverHeadsAndThreadsGivesTheSame) {
+    for (const DType dtype : {DType::f32, DType::f16}) {
+        const Sequences prompts(dtype, {{0, 70}, {63, 1}, {130, 9}, {5, 3}});
+        for (const int threads : {1, 2, 5}) prompts.check(threads, true);
+        const Sequences one(dtype, {{550, 1}}), two(dtype, {{300, 2}, {599, 1}});
+        for (const int threads : {1, 2, 5}) {
+            for (const bool room : {false, true}) {
+                one.check(threads, room);
+                two.check(threads, room);
             }
         }
     }

@@ -41,9 +41,9 @@ TEST(PageLayout, EveryElementHasItsOwnPlace) {
                     for (int slot = 0; slot < kPagePositions; ++slot) {
                         for (int d = 0; d < width; ++d) {
                             places.insert(layout.keys(layer, head) +
-                                          static_cast<std::size_t>(layout.key_at(slot, d)) * size_of(dtype));
+                                          static_cast<std::size_t>(PageLayout::key_at(slot, d)) * size_of(dtype));
                             places.insert(layout.values(layer, head) +
-                                          static_cast<std::size_t>(PageLayout::value_at(slot, d)) * size_of(dtype));
+                                          static_cast<std::size_t>(layout.value_at(slot, d)) * size_of(dtype));
                         }
                     }
                 }

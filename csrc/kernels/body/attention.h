@@ -1,113 +1,299 @@
 // The body of kernels/attention.h.
 #pragma once
 
-#include <cstdint>
+#include <type_traits>
 
 #include "kernels/attention.h"
+#include "kernels/body/attention_tile.h"
 #include "kernels/body/math.h"
-#include "kernels/body/tile.h"
 
 namespace pygpt {
 namespace {
 
-// The state of one call: per query a running maximum and sum; values and scores lie in the caller's scratch.
+// Takes a segment (value sums v, maximum, total) into what was merged before it.
+template <class S>
+struct Merged {
+    using V = typename S::F32;
+    V maximum, total, keep, take;
+
+    // `keep` is what the values so far are multiplied by, and `take` those of the segment. For 16 queries.
+    Merged(V old_maximum, V old_total, V segment_maximum, V segment_total) {
+        maximum = S::max(old_maximum, segment_maximum);
+        keep = exp_not_positive_v<S>(S::sub(old_maximum, maximum));
+        take = exp_not_positive_v<S>(S::sub(segment_maximum, maximum));
+        total = S::fma(segment_total, take, S::mul(old_total, keep));
+    }
+    static V values(V old, V segment, V keep, V take) { return S::fma(segment, take, S::mul(old, keep)); }
+};
+
+// The state of one call; what is larger than a few values a query lies in the caller's scratch.
 template <class S, class T>
 struct AttentionRun {
     using V = typename S::F32;
-    static constexpr int kBlocks = kPagePositions / 16;
 
     explicit AttentionRun(const AttentionArgs& args) : a(args) {}
 
     const AttentionArgs& a;
     const int padded = padded_head(a.head_dim);
-    float* const q = a.scratch;                                        // (queries, padded)
-    float* const sums = q + kMaxAttentionQueries * padded;             // (queries, padded)
-    float* const scores = sums + kMaxAttentionQueries * padded;        // (queries, 64)
-    float maximum[kMaxAttentionQueries];
-    float total[kMaxAttentionQueries];
-    float shrink[kMaxAttentionQueries];  // what the values so far are multiplied by before the current page's are added
+    const std::ptrdiff_t all_values = static_cast<std::ptrdiff_t>(kMaxAttentionQueries) * padded;
+    float* const q = a.scratch;                                             // (queries, padded), scaled
+    float* const sums = q + all_values;                                     // (queries, padded), all segments so far
+    float* const segment_sums = sums + all_values;                          // (queries, padded), of this segment
+    float* const weights = segment_sums + all_values;                       // (queries, kSegmentPositions)
+    float* const wide = weights + kMaxAttentionQueries * kSegmentPositions;  // a page's keys or values as float32
+    float maximum[kMaxAttentionQueries], total[kMaxAttentionQueries];
+    float segment_maximum[kMaxAttentionQueries], segment_total[kMaxAttentionQueries];
 
     void start() {
         for (int i = 0; i < a.n_queries; ++i) {
-            for (int d = 0; d < a.head_dim; ++d) q[i * padded + d] = a.queries[i][d];
-            for (int d = 0; d < padded; ++d) sums[i * padded + d] = 0.0f;
-            maximum[i] = -__builtin_inff();
-            total[i] = 0.0f;
+            for (int d = 0; d < a.head_dim; ++d) q[i * padded + d] = a.queries[i][d] * a.scale;
         }
     }
 
-    // Scores of one query's page become weights exp(score - maximum); its sums shrink to the new maximum.
-    void weigh(int i, int first_position) {
-        const int visible = a.limits[i] - first_position;
+    int longest(int from, int to) const {
+        int most = 0;
+        for (int i = from; i < to; ++i) most = a.limits[i] > most ? a.limits[i] : most;
+        return most;
+    }
+
+    const T* keys(int page) const { return reinterpret_cast<const T*>(a.pages[page] + a.keys); }
+    const T* values(int page) const { return reinterpret_cast<const T*>(a.pages[page] + a.values); }
+
+    // body(from, to) for the queries tile by tile.
+    template <class F>
+    int each_tile(F body) const {
+        const int tiles = (a.n_queries + kAttentionRows - 1) / kAttentionRows;
+        for (int i = 0; i < tiles; ++i) body(a.n_queries * i / tiles, a.n_queries * (i + 1) / tiles);
+        return tiles;
+    }
+
+    // A page's keys or values as float32, converted once for all tiles.
+    template <class F>
+    void each_widened(const T* from, int n, const T* next, F body) const {
+        for (int i = 0; i < n; i += 16) S::store(wide + i, S::load(from + i));
+        const int lines = n * static_cast<int>(sizeof(T)) / 64, tiles = each_tile([](int, int) {});
+        int tile = 0;
+        each_tile([&](int first, int end) {
+            body(first, end);
+            // What comes next is fetched bit by bit meanwhile.
+            for (int line = lines * tile / tiles; line < lines * (tile + 1) / tiles; ++line) {
+                __builtin_prefetch(reinterpret_cast<const char*>(next) + line * 64);
+            }
+            ++tile;
+        });
+    }
+
+    // The keys that queries of which the longest sees `limit` see of a page.
+    static int seen(int limit, int page) {
+        const int n = limit - page * kPagePositions;
+        return n < 0 ? 0 : n < kPagePositions ? n : kPagePositions;
+    }
+
+    template <bool fetch, class B>
+    int scores(int from, int to, int limit, int page, int n_pages, const B* const* b, const B* const* next) const {
+        float* const c = weights + from * kSegmentPositions + page % kSegmentPages * kPagePositions;
+        return attention_product<S, false, fetch>(
+            AttentionProduct<B>{q + from * padded, padded, 0, a.head_dim, b, kPagePositions, next, c, kSegmentPositions,
+                                false},
+            to - from, n_pages, (seen(limit, page) + 15) / 16);
+    }
+
+    template <bool fetch, class B>
+    int add_values(int from, int to, int limit, int page, int n_pages, const B* const* b, const B* const* next,
+                   float* to_sums) const {
+        const int first = page % kSegmentPages;
+        const float* const w = weights + from * kSegmentPositions + first * kPagePositions;
+        return attention_product<S, true, fetch>(
+            AttentionProduct<B>{w, kSegmentPositions, kPagePositions, seen(limit, page), b, padded, next,
+                                to_sums + from * padded, padded, first > 0},
+            to - from, n_pages, padded / 16);
+    }
+
+    // Scores of one query in a segment become weights exp(score - maximum); 0 up to the last position that its tile
+    // reads.
+    void weigh(int i, int visible, int read) {
         const V never = S::set1(-__builtin_inff());
-        V s[kBlocks];
+        float* const s = weights + i * kSegmentPositions;
+        visible = visible < 0 ? 0 : visible < kSegmentPositions ? visible : kSegmentPositions;
+        const int whole = visible / 16 * 16, lanes = visible % 16;
         V top = never;
-        for (int b = 0; b < kBlocks; ++b) {
-            float* at = scores + i * kPagePositions + b * 16;
-            const int lanes = visible - b * 16;
-            s[b] = S::first_n(S::mul(S::load(at), S::set1(a.scale)), lanes, never);
-            top = S::max(top, s[b]);
+        for (int at = 0; at < whole; at += 16) top = S::max(top, S::load(s + at));
+        if (lanes > 0) {
+            const V last = S::first_n(S::load(s + whole), lanes, never);
+            S::store(s + whole, last);
+            top = S::max(top, last);
         }
-        const float page_top = S::reduce_max(top);
-        const float new_top = maximum[i] > page_top ? maximum[i] : page_top;
-        float factor[16];
-        S::store(factor, exp_v<S>(S::set1(maximum[i] - new_top)));
-        shrink[i] = factor[0];
-        maximum[i] = new_top;
+        segment_maximum[i] = S::reduce_max(top);
+        const V m = S::set1(segment_maximum[i]);
         V sum = S::zero();
-        for (int b = 0; b < kBlocks; ++b) {
-            const V weight = exp_v<S>(S::sub(s[b], S::set1(new_top)));
-            S::store(scores + i * kPagePositions + b * 16, weight);
+        int at = 0;
+        for (; at < visible; at += 16) {
+            const V weight = exp_not_positive_v<S>(S::sub(S::load(s + at), m));
+            S::store(s + at, weight);
             sum = S::add(sum, weight);
         }
-        total[i] = total[i] * shrink[i] + S::reduce_add(sum);
+        for (; at < read; at += 16) S::store(s + at, S::zero());
+        segment_total[i] = S::reduce_add(sum);
     }
 
-    // While a page's keys are read its values are fetched, and with them the next page's keys.
-    void page(int index, int keys, bool last) {
-        const T* k = static_cast<const T*>(a.key_pages[index]);
-        const T* v = static_cast<const T*>(a.value_pages[index]);
-        const auto distance = [](const void* from, const void* to) {
-            return static_cast<std::ptrdiff_t>(reinterpret_cast<std::intptr_t>(to) -
-                                               reinterpret_cast<std::intptr_t>(from));
-        };
-        const Product<T> by_keys{
-            q, padded, a.head_dim, k, static_cast<std::ptrdiff_t>(a.head_dim) * 16, distance(k, v)};
-        block_product<S>(
-            by_keys, a.n_queries, (keys + 15) / 16, [](int, int) { return S::zero(); },
-            [&](int i, int b, V sum) { S::store(scores + i * kPagePositions + b * 16, sum); });
-        for (int i = 0; i < a.n_queries; ++i) weigh(i, index * kPagePositions);
-        const Product<T> by_values{scores, kPagePositions,      keys,
-                                   v,      kPagePositions * 16, last ? 0 : distance(v, a.key_pages[index + 1])};
-        block_product<S>(
-            by_values, a.n_queries, padded / 16,
-            [&](int i, int d) { return S::mul(S::load(sums + i * padded + d * 16), S::set1(shrink[i])); },
-            [&](int i, int d, V sum) { S::store(sums + i * padded + d * 16, sum); });
+    void weigh_all(int first_position) {
+        each_tile([&](int from, int to) {
+            int read = longest(from, to) - first_position;
+            read = read < kSegmentPositions ? read : kSegmentPositions;
+            for (int i = from; i < to; ++i) weigh(i, a.limits[i] - first_position, read);
+        });
     }
 
-    void finish() {
-        for (int i = 0; i < a.n_queries; ++i) {
-            const V divisor = S::set1(total[i]);
-            for (int d = 0; d < padded; d += 16) {
-                const V out = S::div(S::load(sums + i * padded + d), divisor);
-                const int lanes = a.head_dim - d;
-                S::store_n(a.outputs[i] + d, out, lanes < 16 ? lanes : 16);
+    // The segment's keys, then its values. `limit`: of the query that sees most.
+    void segment(int index, int limit, float* to_sums) {
+        const int first = index * kSegmentPages, pages = (limit + kPagePositions - 1) / kPagePositions;
+        const int end = first + kSegmentPages < pages ? first + kSegmentPages : pages;
+        if (a.n_queries > kAttentionRows) {
+            for (int page = first; page < end; ++page)
+                many_scores(page, page + 1 < end ? keys(page + 1) : values(first));
+            weigh_all(first * kPagePositions);
+            for (int page = first; page < end; ++page) {
+                many_values(page, page + 1 < end ? values(page + 1) : end < pages ? keys(end) : values(page), to_sums);
+            }
+        } else {
+            few(first, end, pages, limit, to_sums);
+        }
+    }
+
+    // A few queries: whole pages are read side by side straight from the cache.
+    void few(int first, int end, int pages, int limit, float* to_sums) {
+        const T *of_keys[kSegmentPages], *of_values[kSegmentPages], *after[kSegmentPages];
+        for (int i = 0; i < kSegmentPages; ++i) {
+            const int page = first + i < end ? first + i : end - 1, later = page + kSegmentPages;
+            of_keys[i] = keys(page);
+            of_values[i] = values(page);
+            after[i] = later < pages ? keys(later) : of_values[i];
+        }
+        const int whole = limit / kPagePositions < end ? limit / kPagePositions : end;
+        for (int page = first; page < end;) {
+            const int n = whole > page ? whole - page : 1, i = page - first;
+            page += scores<true>(0, a.n_queries, limit, page, n, of_keys + i, of_values + i);
+        }
+        weigh_all(first * kPagePositions);
+        for (int page = first; page < end;) {
+            const int n = whole > page ? whole - page : 1, i = page - first;
+            page += add_values<true>(0, a.n_queries, limit, page, n, of_values + i, after + i, to_sums);
+        }
+    }
+
+    void many_scores(int page, const T* next) const {
+        const T* const b = keys(page);
+        if constexpr (std::is_same_v<T, float>) {
+            each_tile([&](int from, int to) {
+                const int limit = longest(from, to);
+                if (seen(limit, page) > 0) scores<true>(from, to, limit, page, 1, &b, &next);
+            });
+        } else {
+            each_widened(b, kPagePositions * a.head_dim, next, [&](int from, int to) {
+                const int limit = longest(from, to);
+                const float* const w = wide;
+                if (seen(limit, page) > 0) scores<false>(from, to, limit, page, 1, &w, &w);
+            });
+        }
+    }
+
+    void many_values(int page, const T* next, float* to_sums) const {
+        const T* const b = values(page);
+        const bool first = page % kSegmentPages == 0;
+        if constexpr (std::is_same_v<T, float>) {
+            each_tile([&](int from, int to) {
+                const int limit = longest(from, to);
+                if (first || seen(limit, page) > 0) add_values<true>(from, to, limit, page, 1, &b, &next, to_sums);
+            });
+        } else {
+            each_widened(b, kPagePositions * padded, next, [&](int from, int to) {
+                const int limit = longest(from, to);
+                const float* const w = wide;
+                if (first || seen(limit, page) > 0) add_values<false>(from, to, limit, page, 1, &w, &w, to_sums);
+            });
+        }
+    }
+
+    void merge_segment() {
+        for (int i = 0; i < a.n_queries; i += 16) {
+            const int lanes = a.n_queries - i;
+            const Merged<S> m(S::load_n(maximum + i, lanes), S::load_n(total + i, lanes),
+                              S::load_n(segment_maximum + i, lanes), S::load_n(segment_total + i, lanes));
+            S::store_n(maximum + i, m.maximum, lanes < 16 ? lanes : 16);
+            S::store_n(total + i, m.total, lanes < 16 ? lanes : 16);
+            float keep[16], take[16];
+            S::store(keep, m.keep);
+            S::store(take, m.take);
+            for (int j = 0; j < lanes && j < 16; ++j) {
+                const V by_keep = S::set1(keep[j]), by_take = S::set1(take[j]);
+                float* const old = sums + (i + j) * padded;
+                const float* const added = segment_sums + (i + j) * padded;
+                for (int d = 0; d < padded; d += 16) {
+                    S::store(old + d, Merged<S>::values(S::load(old + d), S::load(added + d), by_keep, by_take));
+                }
             }
         }
     }
 };
 
+template <class S>
+void finish(const float* sums, float total, int head_dim, float* output) {
+    const auto factor = S::div(S::set1(1.0f), S::set1(total));
+    for (int d = 0; d < head_dim; d += 16) {
+        const int lanes = head_dim - d;
+        const auto out = S::mul(S::load(sums + d), factor);
+        if (lanes >= 16) {
+            S::store(output + d, out);
+        } else {
+            S::store_n(output + d, out, lanes);
+        }
+    }
+}
+
 template <class S, class T>
 void attention(const AttentionArgs& a) {
     AttentionRun<S, T> run(a);
     run.start();
-    int longest = 0;
-    for (int i = 0; i < a.n_queries; ++i) longest = a.limits[i] > longest ? a.limits[i] : longest;
-    for (int first = 0, index = 0; first < longest; first += kPagePositions, ++index) {
-        const int keys = longest - first;
-        run.page(index, keys < kPagePositions ? keys : kPagePositions, keys <= kPagePositions);
+    const int limit = run.longest(0, a.n_queries);
+    if (a.segment >= 0) {
+        run.segment(a.segment, limit, run.sums);
+        for (int i = 0; i < a.n_queries; ++i) {
+            for (int d = 0; d < run.padded; d += 16) S::store(a.outputs[i] + d, S::load(run.sums + i * run.padded + d));
+            a.outputs[i][run.padded] = run.segment_maximum[i];
+            a.outputs[i][run.padded + 1] = run.segment_total[i];
+        }
+        return;
     }
-    run.finish();
+    run.segment(0, limit, run.sums);
+    for (int i = 0; i < a.n_queries; ++i) {
+        run.maximum[i] = run.segment_maximum[i];
+        run.total[i] = run.segment_total[i];
+    }
+    for (int s = 1; s * kSegmentPositions < limit; ++s) {
+        run.segment(s, limit, run.segment_sums);
+        run.merge_segment();
+    }
+    for (int i = 0; i < a.n_queries; ++i) finish<S>(run.sums + i * run.padded, run.total[i], a.head_dim, a.outputs[i]);
+}
+
+template <class S>
+void attention_merge(const AttentionMergeArgs& a) {
+    const int padded = padded_head(a.head_dim);
+    float* const sums = a.segments;
+    float maximum = sums[padded], total = sums[padded + 1];
+    for (int s = 1; s < a.n_segments; ++s) {
+        const float* const next = a.segments + s * segment_floats(a.head_dim);
+        const Merged<S> m(S::set1(maximum), S::set1(total), S::set1(next[padded]), S::set1(next[padded + 1]));
+        for (int d = 0; d < padded; d += 16) {
+            S::store(sums + d, Merged<S>::values(S::load(sums + d), S::load(next + d), m.keep, m.take));
+        }
+        float lanes[16];
+        S::store(lanes, m.maximum);
+        maximum = lanes[0];
+        S::store(lanes, m.total);
+        total = lanes[0];
+    }
+    finish<S>(sums, total, a.head_dim, a.output);
 }
 
 }  // namespace

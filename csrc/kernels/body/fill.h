@@ -21,6 +21,7 @@ constexpr Kernels fill_table() {
     k.pack_int8 = pack_int8<S>;
     k.attention_f32 = attention<S, float>;
     k.attention_f16 = attention<S, Half>;
+    k.attention_merge = attention_merge<S>;
     k.layer_norm = layer_norm<S>;
     k.rms_norm = rms_norm<S>;
     k.add = add_row<S>;

@@ -31,6 +31,25 @@ inline typename S::F32 exp_v(typename S::F32 x) {
     return S::select_less(x, S::set1(-86.5f), S::zero(), y);
 }
 
+// exp_v for x <= 0, without the steps that only a large result needs.
+template <class S>
+inline typename S::F32 exp_not_positive_v(typename S::F32 x) {
+    using V = typename S::F32;
+    const V magic = S::set1(12582912.0f);
+    const V shifted = S::fma(x, S::set1(0x1.715476p+0f), magic);
+    const V n = S::sub(shifted, magic);
+    V r = S::fma(n, S::set1(-0x1.62e400p-1f), x);
+    r = S::fma(n, S::set1(-0x1.7f7d1cp-20f), r);
+    V p = S::set1(0x1.6a2430p-10f);
+    p = S::fma(p, r, S::set1(0x1.1239e4p-7f));
+    p = S::fma(p, r, S::set1(0x1.5558f2p-5f));
+    p = S::fma(p, r, S::set1(0x1.555492p-3f));
+    p = S::fma(p, r, S::set1(0x1.fffffcp-2f));
+    p = S::fma(S::mul(r, r), p, r);
+    const V power = S::add_exponent(S::set1(1.0f), shifted);
+    return S::select_less(x, S::set1(-86.5f), S::zero(), S::fma(p, power, power));
+}
+
 // erf(x) within 2.8 ulp: x P(x^2) up to 1, beyond it 1 - exp(Q(|x|)) with Q near log(erfc) (own minimax fits).
 template <class S>
 inline typename S::F32 erf_v(typename S::F32 x) {
