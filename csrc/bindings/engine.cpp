@@ -49,8 +49,7 @@ py::list forward(const Engine& engine, const py::sequence& batch, const std::str
                  const CancelFlag* cancel) {
     const Output output = output_named(output_name);
     std::vector<std::shared_ptr<Session>> sessions;
-    std::vector<Ids> ids;
-    std::vector<SequenceInput> inputs;
+    std::vector<std::vector<int>> ids;  // copies: other threads may write to the caller's arrays meanwhile
     py::ssize_t rows = 0;
     for (const py::handle item : batch) {
         std::shared_ptr<Session> session;
@@ -63,11 +62,12 @@ py::list forward(const Engine& engine, const py::sequence& batch, const std::str
         if (session == nullptr) throw py::type_error("batch must hold pairs of a session and an array of int32");
         if (tokens.ndim() != 1)
             throw InvalidArgument("tokens must have 1 dimension, not " + std::to_string(tokens.ndim()));
-        inputs.push_back({session.get(), {tokens.data(), static_cast<std::size_t>(tokens.size())}});
         rows += output == Output::last ? 1 : tokens.size();
         sessions.push_back(session);
-        ids.push_back(tokens);
+        ids.emplace_back(tokens.data(), tokens.data() + tokens.size());
     }
+    std::vector<SequenceInput> inputs;
+    for (std::size_t i = 0; i < ids.size(); ++i) inputs.push_back({sessions[i].get(), ids[i]});
     const py::ssize_t width = engine.output_width(output);
     engine.check(inputs);  // before memory is allocated by their size
     Floats result({rows, width});
@@ -79,12 +79,13 @@ py::list forward(const Engine& engine, const py::sequence& batch, const std::str
     }
     py::list out;
     py::ssize_t row = 0;
-    for (const Ids& tokens : ids) {
+    for (const std::vector<int>& tokens : ids) {
         if (output == Output::last) {
             out.append(result[py::int_(row++)]);
         } else {
-            out.append(result[py::slice(row, row + tokens.size(), 1)]);
-            row += tokens.size();
+            const auto end = row + static_cast<py::ssize_t>(tokens.size());
+            out.append(result[py::slice(row, end, 1)]);
+            row = end;
         }
     }
     return out;
