@@ -94,7 +94,8 @@ class Sampler:
     def draw(
         self, engine: Engine, logits: NDArray[np.float32], history: NDArray[np.int32], sequence: int, position: int
     ) -> int:
-        """One token id. `history` holds the ids that repetition_penalty applies to (prompt and generated)."""
+        """One token id. `history` holds the ids that repetition_penalty applies to (prompt and generated).
+        Logits of +infinity share all of the probability. ValueError: a logit that is NaN."""
 
 def cpu_features() -> dict[str, bool]:
     """Each feature that the core asks about, and whether both the CPU and the operating system support it."""
@@ -109,4 +110,4 @@ def usable_cores() -> tuple[int, str]:
     """How many physical cores this process may use, and why: "affinity", "cgroup quota", ..."""
 
 def build_info() -> dict[str, str]:
-    """version, compiler, openmp ("yes" or "no")."""
+    """version, compiler."""

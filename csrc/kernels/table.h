@@ -71,7 +71,7 @@ struct Kernels {
 
     // y = x - log(sum(exp(x))), n >= 1 values; y may be x.
     void (*log_softmax)(const float* x, float* y, std::ptrdiff_t n);
-    // y = exp(x); results below 2^-125 become 0.
+    // y = exp(x); x below -86.5 gives 0, where exp(x) is 2^-124.8.
     void (*exp)(const float* x, float* y, std::ptrdiff_t n);
     // erf(x); the activations' building block, in the table for its own test.
     void (*erf)(const float* x, float* y, std::ptrdiff_t n);

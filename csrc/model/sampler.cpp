@@ -1,8 +1,12 @@
 #include "model/sampler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
+#include <string>
 #include <vector>
+
+#include "base/error.h"
 
 namespace pygpt {
 
@@ -74,12 +78,19 @@ int Sampler::draw(const Kernels& kernels, std::span<const float> logits, std::sp
                   std::uint64_t sequence, std::uint64_t position) const {
     std::vector<float> weights(logits.begin(), logits.end());
     if (options_.repetition_penalty != 1.0) penalise(weights, history, static_cast<float>(options_.repetition_penalty));
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        if (std::isnan(weights[i])) throw InvalidArgument("logits[" + std::to_string(i) + "] is not a number");
+    }
     const auto best = std::max_element(weights.begin(), weights.end());
     if (options_.temperature == 0.0 || options_.top_k == 1) return static_cast<int>(best - weights.begin());
 
-    const double top = static_cast<double>(*best);
-    for (float& w : weights) w = static_cast<float>((static_cast<double>(w) - top) / options_.temperature);
-    kernels.exp(weights.data(), weights.data(), static_cast<std::ptrdiff_t>(weights.size()));  // the best has weight 1
+    // The best get weight 1, infinite ones too, beside which finite ones have none.
+    const float top = *best;
+    const auto scaled = [&](float l) {
+        return (static_cast<double>(l) - static_cast<double>(top)) / options_.temperature;
+    };
+    for (float& w : weights) w = w == top ? 0.0f : static_cast<float>(scaled(w));
+    kernels.exp(weights.data(), weights.data(), static_cast<std::ptrdiff_t>(weights.size()));
 
     Ranking ranking(weights);
     std::size_t kept = ranking.size();

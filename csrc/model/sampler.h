@@ -27,7 +27,8 @@ public:
 
     // One token id. In this order: repetition penalty (Keskar et al. 2019, arXiv:1909.05858) on the ids in `history`,
     // temperature, top-k, top-p (Holtzman et al. 2020, arXiv:1904.09751; keeps the token that crosses p), min-p
-    // (Nguyen et al. 2024, arXiv:2407.01082). The draw depends on (seed, sequence, position) alone.
+    // (Nguyen et al. 2024, arXiv:2407.01082). The draw depends on (seed, sequence, position) alone. Logits of +infinity
+    // share all of the probability. InvalidArgument: a logit that is NaN.
     int draw(const Kernels& kernels, std::span<const float> logits, std::span<const std::int32_t> history,
              std::uint64_t sequence, std::uint64_t position) const;
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "base/error.h"
 #include "support.h"
 
 namespace pygpt::test {
@@ -153,15 +154,36 @@ TEST(Sampler, ImpossibleTokensAreNeverDrawn) {
     EXPECT_EQ(reached({.temperature = 1e-30}, {0.0f, 1.0f}), (std::set{1}));
 }
 
+TEST(Sampler, InfiniteLogitsShareAllOfTheProbability) {
+    const std::vector<float> one = {0.0f, 3.0f, kInf, 1.0f}, two = {0.0f, kInf, -kInf, kInf, 88.0f}, none(5, -kInf);
+    for (const SamplerOptions& options :
+         {SamplerOptions{}, SamplerOptions{.temperature = 0.5}, SamplerOptions{.top_k = 4},
+          SamplerOptions{.top_p = 0.999}, SamplerOptions{.min_p = 0.1}, SamplerOptions{.repetition_penalty = 2.0}}) {
+        EXPECT_EQ(reached(options, one, {2}), (std::set{2}));
+        EXPECT_EQ(reached(options, two, {1}), (std::set{1, 3}));
+    }
+    EXPECT_EQ(draw({.temperature = 0.0}, one), 2);
+    EXPECT_EQ(draw({.temperature = 0.0}, two), 1);
+    EXPECT_EQ(reached({}, none), (std::set{0, 1, 2, 3, 4}));  // as equal as can be
+}
+
+TEST(Sampler, NanLogitsAreRefused) {
+    constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+    for (const SamplerOptions& options : {SamplerOptions{}, SamplerOptions{.temperature = 0.0},
+                                          SamplerOptions{.top_k = 1}, SamplerOptions{.top_p = 0.9}}) {
+        EXPECT_THROW(draw(options, {1.0f, 2.0f, kNan}), InvalidArgument);
+        EXPECT_THROW(draw(options, {kNan, kInf}), InvalidArgument);
+    }
+}
+
 // A broken model may produce anything; an id outside the vocabulary would be used as an index by whoever asked.
 TEST(Sampler, BrokenLogitsStillGiveAnId) {
-    constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
     Random random(73);
     for (int round = 0; round < 300; ++round) {
         std::vector<float> logits = random.floats(1 + random.below(700), -5.0f, 5.0f);
         for (float& l : logits) {
             const int kind = random.below(6);
-            if (kind == 0) l = kNan;
+            if (kind == 0) l = std::numeric_limits<float>::max();
             if (kind == 1 && round % 3 == 0) l = kInf;
             if (kind == 2 && round % 2 == 0) l = -kInf;
         }
