@@ -45,11 +45,11 @@ std::vector<int> allowed_cpus() {
 }
 
 // CPUs that share a physical core list the same siblings.
-int physical_cores(const std::vector<int>& cpus) {
+int physical_cores(const std::string& root, const std::vector<int>& cpus) {
     std::set<std::string> cores;
     for (const int cpu : cpus) {
         const auto siblings =
-            first_line("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+            first_line(root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
         cores.insert(siblings ? *siblings : std::to_string(cpu));
     }
     return static_cast<int>(cores.size());
@@ -64,12 +64,12 @@ std::optional<double> ratio(const std::optional<std::string>& quota, const std::
 }
 
 // CPUs' worth of time that the process's control groups grant, the tightest of all levels (cgroup v2, then v1).
-std::optional<double> cgroup_quota() {
+std::optional<double> cgroup_quota(const std::string& root) {
     std::optional<double> tightest;
     const auto take = [&](std::optional<double> q) {
         if (q && (!tightest || *q < *tightest)) tightest = q;
     };
-    std::ifstream groups("/proc/self/cgroup");
+    std::ifstream groups(root + "/proc/self/cgroup");
     std::string line;
     while (std::getline(groups, line)) {
         const auto first = line.find(':'), second = line.find(':', first + 1);
@@ -82,12 +82,12 @@ std::optional<double> cgroup_quota() {
         for (;; path = path.substr(0, path.rfind('/'))) {
             if (path == "/") path.clear();
             if (v2) {
-                if (const auto max = first_line("/sys/fs/cgroup" + path + "/cpu.max")) {
+                if (const auto max = first_line(root + "/sys/fs/cgroup" + path + "/cpu.max")) {
                     const auto space = max->find(' ');
                     if (space != std::string::npos) take(ratio(max->substr(0, space), max->substr(space + 1)));
                 }
             } else {
-                const std::string dir = "/sys/fs/cgroup/cpu" + path;
+                const std::string dir = root + "/sys/fs/cgroup/cpu" + path;
                 take(ratio(first_line(dir + "/cpu.cfs_quota_us"), first_line(dir + "/cpu.cfs_period_us")));
             }
             if (path.empty()) break;
@@ -98,11 +98,11 @@ std::optional<double> cgroup_quota() {
 
 }  // namespace
 
-UsableCores usable_cores() {
+UsableCores usable_cores(const std::string& root) {
     const std::vector<int> cpus = allowed_cpus();
     if (cpus.empty()) return {std::max(1, static_cast<int>(std::thread::hardware_concurrency())), "hardware threads"};
-    const int cores = std::max(1, physical_cores(cpus));
-    const auto quota = cgroup_quota();
+    const int cores = std::max(1, physical_cores(root, cpus));
+    const auto quota = cgroup_quota(root);
     if (quota && *quota < cores) return {std::max(1, static_cast<int>(std::floor(*quota))), "cgroup CPU quota"};
     if (cores < static_cast<int>(cpus.size())) return {cores, "physical cores in the affinity mask"};
     return {cores, "CPUs in the affinity mask"};
@@ -110,7 +110,7 @@ UsableCores usable_cores() {
 
 #else
 
-UsableCores usable_cores() {
+UsableCores usable_cores(const std::string&) {
     return {std::max(1, static_cast<int>(std::thread::hardware_concurrency())), "hardware threads"};
 }
 
