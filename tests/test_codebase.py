@@ -80,8 +80,8 @@ def test_special_headers_stay_in_their_place(path: Path) -> None:
     for include in includes(path):
         if re.search(r"intrin\.h|arm_neon|arm_sve|arm_acle", include):
             assert here.startswith(("simd/", "kernels/isa/")), f"{include}: intrinsics belong to simd/"
-        if include == "omp.h":
-            assert here.startswith("threads/"), "OpenMP belongs to threads/"
+        if include == "thread":
+            assert here.startswith(("threads/", "cpu/")), "threads belong to threads/"
         if re.match(r"pybind11/|Python\.h", include):
             assert here.startswith("bindings/"), "Python belongs to bindings/"
         if include.startswith(("simd/", "kernels/body/")):

@@ -5,7 +5,6 @@
 #include "cpu/cores.h"
 #include "cpu/features.h"
 #include "kernels/select.h"
-#include "threads/parallel.h"
 
 namespace pygpt {
 
@@ -31,7 +30,6 @@ void bind_machine(py::module_& m) {
         py::dict info;
         info["version"] = PYGPT_VERSION;
         info["compiler"] = PYGPT_COMPILER;
-        info["openmp"] = has_openmp() ? "yes" : "no";
         return info;
     });
 }

@@ -81,8 +81,7 @@ void Engine::check(std::span<const SequenceInput> batch) const {
 }
 
 std::unique_ptr<Workspace> Engine::take_workspace(int rows) const {
-    {
-        const std::lock_guard lock(mutex_);
+    if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) {
         const auto fits = std::find_if(idle_.begin(), idle_.end(), [&](const auto& w) { return w->rows() >= rows; });
         if (fits != idle_.end()) {
             auto ws = std::move(*fits);
@@ -183,8 +182,7 @@ void Engine::forward(std::span<const SequenceInput> batch, Output output, const 
     threads_.run(
         [&](Team& team) { run_steps({config_, weights_, kernels_, layout_, team}, steps, output, stop, *ws, out); });
     for (const SequenceInput& s : batch) s.session->cache_.commit(static_cast<int>(s.tokens.size()));
-    const std::lock_guard lock(mutex_);
-    idle_.push_back(std::move(ws));
+    if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
 }
 
 }  // namespace pygpt

@@ -83,7 +83,8 @@ private:
     const Threads threads_;
     const PageLayout layout_;
     const std::shared_ptr<PagePool> pool_;
-    // Workspaces not in use by a step.
+    // Workspaces not in use by a step. Nobody waits for the lock: in a child process after fork() it may be held for
+    // ever, and a workspace more or less does no harm.
     mutable std::mutex mutex_;
     mutable std::vector<std::unique_ptr<Workspace>> idle_;
 

@@ -14,18 +14,15 @@ PageLayout::PageLayout(const ModelConfig& config, DType dtype)
 
 std::shared_ptr<Buffer> PagePool::take() {
     std::unique_ptr<Buffer> page;
-    {
-        const std::lock_guard lock(mutex_);
-        if (!free_.empty()) {
-            page = std::move(free_.back());
-            free_.pop_back();
-        }
+    if (const std::unique_lock lock(mutex_, std::try_to_lock); lock && !free_.empty()) {
+        page = std::move(free_.back());
+        free_.pop_back();
     }
     if (page == nullptr) page = std::make_unique<Buffer>(page_bytes_);
     const auto give_back = [pool = shared_from_this()](Buffer* p) {
         std::unique_ptr<Buffer> owned(p);
-        const std::lock_guard lock(pool->mutex_);
-        if (pool->free_.size() < pool->spare_) pool->free_.push_back(std::move(owned));
+        const std::unique_lock lock(pool->mutex_, std::try_to_lock);
+        if (lock && pool->free_.size() < pool->spare_) pool->free_.push_back(std::move(owned));
     };
     return {page.release(), give_back};
 }

@@ -38,7 +38,8 @@ private:
     std::size_t page_bytes_;
 };
 
-// Hands out pages and takes them back; keeps up to `spare` unused ones. Safe from any thread.
+// Hands out pages and takes them back; keeps up to `spare` unused ones. Safe from any thread. Nobody waits for the
+// lock: in a child process after fork() it may be held for ever, and a page can be allocated or freed instead.
 class PagePool : public std::enable_shared_from_this<PagePool> {
 public:
     PagePool(std::size_t page_bytes, std::size_t spare) : page_bytes_(page_bytes), spare_(spare) {}

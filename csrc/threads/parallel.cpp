@@ -1,12 +1,15 @@
 #include "threads/parallel.h"
 
 #include <algorithm>
-#include <exception>
+#include <chrono>
+#include <mutex>
+#include <system_error>
+#include <utility>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
 #if defined(__unix__) || defined(__APPLE__)
+#define PYGPT_POSIX
+#include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 #endif
 
@@ -14,114 +17,197 @@ namespace pygpt {
 
 namespace {
 
-// Looks at a value before sleeping: some tens of microseconds.
-constexpr int kSpins = 1000;
+constexpr std::chrono::microseconds kLook{50};  // before a waiting thread sleeps
+constexpr std::size_t kSpareTeams = 4;          // that are kept for the next callers
 
 void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
 #endif
 }
 
-// Returns once `value` is no longer `old`.
-void wait_while(const std::atomic<int>& value, int old) {
-    for (int i = 0; i < kSpins; ++i) {
-        if (value.load(std::memory_order_acquire) != old) return;
-        pause();
+#if defined(PYGPT_POSIX)
+using ProcessId = pid_t;
+ProcessId this_process() { return getpid(); }
+
+// While it lives, the calling thread lets no signal in, and threads it starts never will: signals are for the threads
+// of the program that pygpt is a guest of. What a thread does to itself still reaches it.
+class SignalsBlocked {
+public:
+    SignalsBlocked() {
+        sigset_t all;
+        sigfillset(&all);
+        for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&all, own);
+        pthread_sigmask(SIG_SETMASK, &all, &old_);
     }
-    value.wait(old, std::memory_order_acquire);
-}
+    SignalsBlocked(const SignalsBlocked&) = delete;
+    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+    ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &old_, nullptr); }
 
-#if defined(_OPENMP)
-// True in a process that was forked after its parent first ran something here: the parent's threads are gone, and
-// starting a parallel region would wait for them forever.
-bool team_was_lost() {
-#if defined(__unix__) || defined(__APPLE__)
-    static const pid_t owner = getpid();
-    return getpid() != owner;
+private:
+    sigset_t old_;
+};
 #else
-    return false;
-#endif
-}
+using ProcessId = int;
+ProcessId this_process() { return 0; }
+struct SignalsBlocked {};
 #endif
 
 }  // namespace
 
-void Team::run_tasks(int thread) {
-    for (int task = next_.fetch_add(1, std::memory_order_relaxed); task < tasks_;
-         task = next_.fetch_add(1, std::memory_order_relaxed)) {
-        (*body_)(task, thread);
+void Signal::wake() {
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) value_.notify_all();
+}
+
+void Signal::wait_while(unsigned old) {
+    const auto end = std::chrono::steady_clock::now() + kLook;
+    do {
+        for (int i = 0; i < 32; ++i) {
+            if (value() != old) return;
+            pause();
+        }
+    } while (std::chrono::steady_clock::now() < end);
+    // Either wake() sees that somebody sleeps, or the sleeper sees the new value: both write before they read.
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    value_.wait(old, std::memory_order_seq_cst);
+    sleepers_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+Team::~Team() {
+    parting_.store(true, std::memory_order_relaxed);
+    rouse();
+    for (std::thread& worker : workers_) worker.join();
+}
+
+void Team::hire(int workers) {
+    if (static_cast<int>(workers_.size()) >= workers) return;
+    const SignalsBlocked blocked;
+    try {
+        workers_.reserve(static_cast<std::size_t>(workers));
+        while (static_cast<int>(workers_.size()) < workers) {
+            workers_.emplace_back([this, thread = size()] { serve(thread); });
+        }
+    } catch (const std::system_error&) {  // no more threads for this process
+    } catch (const std::bad_alloc&) {
     }
 }
 
+void Team::rouse() {
+    rounds_.add(1);
+    rounds_.wake();
+}
+
+// A round lasts until all its tasks are done, so whoever was given one may read body_ and tasks_; whoever comes late
+// gets none, or one of a later round, and never sees the two change. Nobody is counted in or out.
+void Team::work(int thread) {
+    unsigned ran = 0;
+    while (left_.load(std::memory_order_relaxed) > 0) {
+        const int left = left_.fetch_sub(1, std::memory_order_acquire);
+        if (left <= 0) break;
+        try {
+            (*body_)(tasks_ - left, thread);
+        } catch (...) {
+            if (!failed_.exchange(true, std::memory_order_relaxed)) thrown_ = std::current_exception();
+        }
+        ++ran;
+    }
+    if (ran == 0) return;
+    done_.add(ran);
+    done_.wake();
+}
+
 void Team::parallel_for(int tasks, const Body& body) {
-    if (workers_ == 0 || tasks <= 1) {
+    if (workers_.empty() || tasks <= 1) {
         for (int task = 0; task < tasks; ++task) body(task, 0);
         return;
     }
     body_ = &body;
     tasks_ = tasks;
-    next_.store(0, std::memory_order_relaxed);
-    working_.store(workers_, std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
-    round_.notify_all();
-    run_tasks(0);
-    for (int left = working_.load(std::memory_order_acquire); left > 0;
-         left = working_.load(std::memory_order_acquire)) {
-        wait_while(working_, left);
+    expected_ += static_cast<unsigned>(tasks);
+    left_.store(tasks, std::memory_order_release);
+    rouse();
+    work(0);
+    for (unsigned done = done_.value(); done != expected_; done = done_.value()) done_.wait_while(done);
+    if (failed_.load(std::memory_order_relaxed)) {
+        failed_.store(false, std::memory_order_relaxed);
+        std::rethrow_exception(std::exchange(thrown_, nullptr));
     }
 }
 
 void Team::serve(int thread) {
-    for (int seen = 0;;) {
-        wait_while(round_, seen);
-        seen = round_.load(std::memory_order_acquire);
-        if (seen < 0) return;
-        run_tasks(thread);
-        if (working_.fetch_sub(1, std::memory_order_release) == 1) working_.notify_one();
+    for (unsigned seen = rounds_.value(); !parting_.load(std::memory_order_relaxed); seen = rounds_.value()) {
+        work(thread);
+        rounds_.wait_while(seen);
     }
 }
 
-void Team::dismiss() {
-    round_.store(-1, std::memory_order_release);
-    round_.notify_all();
-}
+// Teams between two calls. A child process after fork() has a copy in which the workers do not exist and the mutex may
+// be locked for ever: it is left alone, and a new pool takes its place.
+struct Threads::Pool {
+    const ProcessId process = this_process();
+    std::mutex mutex;
+    std::vector<std::unique_ptr<Team>> idle;
+};
 
-Threads::Threads(int count) : count_(std::max(1, count)) {}
-
-void Threads::run(const std::function<void(Team&)>& lead) const {
-    Team team;
-#if defined(_OPENMP)
-    if (count_ > 1 && !team_was_lost()) {
-        std::exception_ptr thrown;  // must not leave the parallel region by itself
-#pragma omp parallel num_threads(count_)
+// A team taken from the pool for one call.
+class Threads::Lease {
+public:
+    Lease(Pool& pool, int count) : pool_(pool) {
         {
-            const int thread = omp_get_thread_num();
-            if (thread == 0) {
-                team.workers_ = omp_get_num_threads() - 1;
-                try {
-                    lead(team);
-                } catch (...) {
-                    thrown = std::current_exception();
-                }
-                team.dismiss();
-            } else {
-                team.serve(thread);
+            const std::lock_guard lock(pool_.mutex);
+            pool_.idle.reserve(kSpareTeams);  // so that giving back needs no memory
+            if (!pool_.idle.empty()) {
+                team_ = std::move(pool_.idle.back());
+                pool_.idle.pop_back();
             }
         }
-        if (thrown) std::rethrow_exception(thrown);
-        return;
+        if (team_ == nullptr) team_ = std::make_unique<Team>();
+        team_->hire(count - 1);
+        team_->rouse();
     }
-#endif
-    lead(team);
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    ~Lease() {
+        if (this_process() != pool_.process) {  // `lead` forked
+            static_cast<void>(team_.release());
+            return;
+        }
+        const std::lock_guard lock(pool_.mutex);
+        if (pool_.idle.size() < kSpareTeams) pool_.idle.push_back(std::move(team_));
+    }
+
+    Team& team() { return *team_; }
+
+private:
+    Pool& pool_;
+    std::unique_ptr<Team> team_;
+};
+
+Threads::Threads(int count) : count_(std::clamp(count, 1, kMost)), pool_(new Pool) {}
+
+Threads::~Threads() {
+    Pool* pool = pool_.load(std::memory_order_acquire);
+    if (pool->process == this_process()) delete pool;
 }
 
-bool has_openmp() {
-#if defined(_OPENMP)
-    return true;
-#else
-    return false;
-#endif
+Threads::Pool& Threads::pool() const {
+    Pool* pool = pool_.load(std::memory_order_acquire);
+    if (pool->process == this_process()) return *pool;
+    auto fresh = std::make_unique<Pool>();
+    if (pool_.compare_exchange_strong(pool, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
+    return *pool;  // another thread of the child was first
+}
+
+void Threads::run(const std::function<void(Team&)>& lead) const {
+    if (count_ == 1) {
+        Team alone;
+        lead(alone);
+        return;
+    }
+    Lease lease(pool(), count_);
+    lead(lease.team());
 }
 
 }  // namespace pygpt

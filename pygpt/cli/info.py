@@ -24,7 +24,6 @@ def info(
     cores, why = _core.usable_cores()
     _row("pygpt", pygpt.__version__)
     _row("compiler", build["compiler"])
-    _row("OpenMP", build["openmp"] if build["openmp"] == "yes" else "no: built without it, one thread only")
     _row("CPU features", " ".join(name for name, usable in _core.cpu_features().items() if usable) or "none asked for")
     _row("kernels", f"{_core.select_isa(isa)} (this machine runs {', '.join(_core.isa_names())})")
     _row("threads", f"{cores} ({why})" if threads is None else f"{threads} (as asked; usable: {cores}, {why})")

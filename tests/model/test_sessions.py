@@ -153,8 +153,29 @@ def test_one_model_from_many_threads(cores, threads: int) -> None:
         assert list(pool.map(work, range(4))) == [True] * 4
 
 
-FORK = """
-import os, signal, sys
+def test_the_callers_array_may_change_meanwhile(cores) -> None:
+    """Another thread writes while a long prompt is computed: its values count as they were when the call began."""
+    model, prompt = cores.engine("llama", isa="scalar", threads=1), cores.ids("llama", 700)
+    expected = model.forward([(model.session(), prompt)])[0]
+    done = threading.Event()
+
+    def scribble(ids: NDArray[np.int32]) -> None:
+        while not done.wait(0.001):
+            ids[:] = 2**30  # no token at all
+
+    for delay in (0.005, 0.02, 0.05):
+        ids = prompt.copy()
+        timer = threading.Timer(delay, scribble, [ids])
+        timer.start()
+        found = model.forward([(model.session(), ids)])[0]
+        done.set()
+        timer.join()
+        done.clear()
+        assert cores.same(found, expected)
+
+
+MODEL = """
+import os, signal, sys, threading, time
 import numpy as np
 from pygpt import _core
 from pygpt.config import ModelConfig
@@ -168,6 +189,8 @@ builder = _core.EngineBuilder(config, weights="float32", kv="float16", threads=3
 for name, shape in config.tensor_shapes().items():
     builder.add(name, rng.standard_normal(shape).astype(np.float32), "float32")
 model = builder.build()
+"""
+FORK = f"""{MODEL}
 prompt = rng.integers(0, 101, 150, dtype=np.int32)
 session = model.session()
 model.forward([(session, prompt[:100])])
@@ -180,12 +203,48 @@ if child == 0:
     os._exit(0 if same and again else 1)
 status = os.waitpid(child, 0)[1]
 same = np.array_equal(model.forward([(session, prompt[100:])])[0], expected)
-sys.exit(0 if status == 0 and same else f"status {status}, parent right: {same}")
+sys.exit(0 if status == 0 and same else f"status {{status}}, parent right: {{same}}")
+"""
+# Children that are born while other threads are somewhere in the middle of a call.
+MANY_FORKS = f"""{MODEL}
+prompt = rng.integers(0, 101, 20, dtype=np.int32)
+expected = model.forward([(model.session(), prompt)])[0]
+done = False
+
+def work():
+    while not done:
+        model.forward([(model.session(), prompt)])
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads:
+    thread.start()
+bad = 0
+for _ in range(30):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if np.array_equal(model.forward([(model.session(), prompt)])[0], expected) else 1)
+    bad += os.waitpid(child, 0)[1] != 0
+done = True
+for thread in threads:
+    thread.join()
+sys.exit(bad)
+"""
+# The interpreter ends while the model lives, and its threads sleep or even work.
+END = f"""{MODEL}
+ids = np.arange(100, dtype=np.int32)
+model.forward([(model.session(), ids)])
+"""
+END_OF_A_CYCLE = f"""{END}
+cycle = [model, model.session()]
+cycle.append(cycle)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
-def test_a_child_process_computes_the_same(elsewhere: dict[str, Any]) -> None:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+@pytest.mark.parametrize("script", [FORK, MANY_FORKS, END, END_OF_A_CYCLE])
+def test_processes_begin_and_end_well(script: str, elsewhere: dict[str, Any]) -> None:
+    if "fork" in script and sys.platform == "win32":
+        pytest.skip("no fork")
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **elsewhere)
     assert done.returncode == 0, done.stderr
