@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from peer_common import link
 
 import pygpt
 
 VERSION = f"pygpt {pygpt.__version__}"
+FORMATS = {"int8": 8.25, "bfloat16": 16.0, "float32": 32.0}
 
 
 class PygptEngine:
     """A model and a session for each sequence."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, weights: str) -> None:
         # The public API steps one session at a time; the engine behind it steps several together.
-        self.engine = pygpt.Model.load(folder, weights="float32", threads=threads)._engine
+        self.engine = pygpt.Model.load(folder, weights=weights, threads=threads)._engine
 
     def start(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """Forget everything and read (B, T) tokens; the logits (B, V) after the last."""
@@ -34,12 +35,9 @@ class PygptEngine:
         return np.stack(self.engine.forward(list(zip(self.sessions, rows, strict=True))))
 
 
-def load(cache: Path, threads: int) -> PygptEngine:
+load = PygptEngine
+
+
+def prepare(checkpoint: Path, cache: Path, weights: str) -> None:
     """The checkpoint without its tokenizer, which the peers do not load either."""
-    return PygptEngine(cache, threads)
-
-
-def prepare(checkpoint: Path, cache: Path) -> None:
-    """A folder of the same two files; nothing is converted."""
-    shutil.copyfile(checkpoint / "config.json", cache / "config.json")
-    (cache / "model.safetensors").symlink_to((checkpoint / "model.safetensors").resolve())
+    link(checkpoint, cache)

@@ -1,13 +1,15 @@
 """One engine in its own process, for peers.py: it loads, then answers commands, one JSON object a line.
 
-    python peer_worker.py ENGINE CHECKPOINT CACHE THREADS
+    python peer_worker.py ENGINE:FORMAT CHECKPOINT CACHE THREADS
 
-The module peer_ENGINE gives `VERSION`, `prepare(checkpoint, cache)`, which converts once, and
-`load(cache, threads)`, whose result has `start(tokens (B, T)) -> logits (B, V)`, which forgets everything
-before, and `step(tokens (B,)) -> logits (B, V)`, which reads one more token of each sequence.
+The module peer_ENGINE gives `VERSION`, `FORMATS` (name -> bits of memory a weight takes),
+`prepare(checkpoint, cache, format)`, which converts once, and `load(cache, threads, format)`, whose result has
+`start(tokens (B, T)) -> logits (B, V)`, which forgets everything before, and `step(tokens (B,)) -> logits (B, V)`,
+which reads one more token of each sequence; or, instead of `step`, its own `generate` in the form of `greedy`.
 
 Commands: {"batch", "context", "steps", "seed"} reads `context` random tokens and decodes `steps` greedily. The answer
-has the seconds of the steps, or of the reading if there are no steps, and the tokens.
+has the seconds of the steps, or of the reading if there are no steps, and the tokens. Without "steps", the answer has
+the logits after the reading.
 """
 
 from __future__ import annotations
@@ -20,36 +22,36 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-class Engine(Protocol):
-    """What each peer's module loads."""
-
-    def start(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]: ...
-    def step(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]: ...
-
-
-def measure(engine: Engine, n_vocab: int, batch: int, context: int, steps: int, seed: int) -> dict[str, Any]:
-    """One command. A short untimed call first wakes the threads and makes what the engine makes once a shape."""
-    prompt = np.random.default_rng(seed).integers(0, n_vocab, (batch, context))
-    engine.step(engine.start(prompt[:, :16]).argmax(1))
+def greedy(engine: Any, prompt: NDArray[np.int64], steps: int) -> tuple[float, float, NDArray[np.int64]]:
+    """Seconds of reading (B, T) tokens, seconds of `steps` steps after them, and the tokens chosen (B, steps + 1)."""
     begin = time.perf_counter()
     logits = engine.start(prompt)
-    seconds = time.perf_counter() - begin
+    reading = time.perf_counter() - begin
     tokens = [logits.argmax(1)]
     begin = time.perf_counter()
     for _ in range(steps):
         tokens.append(engine.step(tokens[-1]).argmax(1))
-    if steps:
-        seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "tokens": np.stack(tokens, 1).tolist()}
+    return reading, time.perf_counter() - begin, np.stack(tokens, 1)
 
 
-def prepare(module: Any, checkpoint: Path, cache: Path) -> None:
+def measure(engine: Any, n_vocab: int, batch: int, context: int, seed: int, steps: int | None = None) -> dict[str, Any]:
+    """One command. A short untimed call first wakes the threads and makes what the engine makes once a shape."""
+    prompt = np.random.default_rng(seed).integers(0, n_vocab, (batch, context))
+    if steps is None:
+        return {"logits": np.round(engine.start(prompt), 5).tolist()}
+    generate = engine.generate if hasattr(engine, "generate") else lambda *args: greedy(engine, *args)
+    generate(prompt[:, :16], 1)
+    reading, stepping, tokens = generate(prompt, steps)
+    return {"seconds": stepping if steps else reading, "tokens": tokens.tolist()}
+
+
+def prepare(module: Any, checkpoint: Path, cache: Path, weights: str) -> None:
     """Convert the checkpoint, unless the folder already holds this one's conversion by this version."""
     stat = (checkpoint / "model.safetensors").stat()
     stamp = json.dumps([str(checkpoint.resolve()), stat.st_size, stat.st_mtime_ns, module.VERSION])
@@ -58,12 +60,13 @@ def prepare(module: Any, checkpoint: Path, cache: Path) -> None:
         return
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
-    module.prepare(checkpoint, cache)
+    module.prepare(checkpoint, cache, weights)
     done.write_text(stamp)
 
 
 def main() -> None:
-    name, checkpoint, cache, threads = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]) / sys.argv[1], int(sys.argv[4])
+    (name, weights), checkpoint, threads = sys.argv[1].split(":"), Path(sys.argv[2]), int(sys.argv[4])
+    cache = Path(sys.argv[3]) / checkpoint.resolve().name / f"{name}-{weights}"
     answers = os.fdopen(os.dup(1), "w")  # whatever an engine prints goes to standard error
     os.dup2(2, 1)
 
@@ -73,13 +76,15 @@ def main() -> None:
 
     try:
         module = importlib.import_module(f"peer_{name}")
-    except ImportError as error:
+        if weights not in module.FORMATS:
+            return answer({"missing": f"its formats are {', '.join(module.FORMATS)}"})
+        if sys.argv[5:] == ["prepare"]:
+            prepare(module, checkpoint, cache, weights)
+            return answer({"version": module.VERSION, "bits": module.FORMATS[weights]})
+    except (ImportError, NotImplementedError) as error:
         return answer({"missing": str(error)})
-    if sys.argv[5:] == ["prepare"]:
-        prepare(module, checkpoint, cache)
-        return answer({"version": module.VERSION})
     begin = time.perf_counter()
-    engine = module.load(cache, threads)
+    engine = module.load(cache, threads, weights)
     n_vocab = engine.start(np.array([[0]])).shape[1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     answer({"load": time.perf_counter() - begin, "peak_mib": peak})

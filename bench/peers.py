@@ -1,25 +1,33 @@
-"""pygpt beside other engines: the same GPT-2 checkpoint, float32, in interleaved runs.
+"""pygpt beside other engines: the same checkpoint in interleaved runs.
 
-    python bench/make_gpt2.py gpt2-124M --size 124M
-    python bench/peers.py gpt2-124M --engine pygpt --engine ort=ort-venv/bin/python --engine openvino
+    python bench/make_random.py gpt2-124M --shape gpt2-124M
+    python bench/peers.py gpt2-124M --engine pygpt:int8 --engine ort:int8=ort-venv/bin/python --engine openvino:int8
 
-An engine is NAME or NAME=PYTHON, the interpreter that has it; without --engine all of them are tried with this one,
-and those that cannot be imported are left out. They need, beside numpy and safetensors:
+An engine is NAME:FORMAT or NAME:FORMAT=PYTHON, the interpreter that has it; without --engine all of ENGINES are tried
+with this one, and those that cannot be imported are left out. They need, beside numpy, safetensors and a C compiler:
 
-    pygpt      pip install .                          ort       pip install onnx onnxruntime
-    openvino   pip install openvino                   torch     pip install torch transformers
+    pygpt      pip install .                          ctranslate2  pip install ctranslate2
+    ort        pip install onnx onnxruntime           torch        pip install torch transformers
+    openvino   pip install openvino                   llamacpp     pip install llama-cpp-python gguf
 
-openvino_paged is OpenVINO again, in the form that reads prompts faster and decodes slower.
+llama-cpp-python's wheels use AVX2 at most. Built from source (`--no-binary llama-cpp-python`) it takes all that the
+machine has; with GCC 12 its AMX code needs a patch, see docs/performance.md.
 
 Each engine runs in its own process. A machine's speed drifts, so only ratios of neighbouring runs count: every round
 runs each task on each engine in turn, forwards and backwards by turns, on random tokens that no round has seen. The
-result is the median of the rounds and the median of the ratios within a round. Before anything is timed, all engines
-must continue the same prompts with the same tokens. `foreign` is the share of the machine's CPU time that went to
-other processes while an engine ran, `stolen` what a hypervisor kept for others. A task in which an engine met more than
-FOREIGN is run again on all engines, up to TRIES times; where the table shows more, the figures are worth little.
+result is the median of the rounds and the median of the ratios within a round. `foreign` is the share of the machine's
+CPU time that went to other processes while an engine ran, `stolen` what a hypervisor kept for others. A task in which
+an engine met more than FOREIGN is run again on all engines, up to TRIES times; where the table shows more, the figures
+are worth little.
+
+Before anything is timed, all float32 engines must continue the same prompts with the same tokens, and no engine's
+logits may be further than LIMIT from those of the first, in standard deviations; the table shows how far.
 
 Loading is timed in a fresh process with the files in the page cache, to the first token: `load` from after the imports,
-`process` from the start of the process. `peak` is the process's peak resident memory by then, in MiB.
+`process` from the start of the process. `peak` is the process's peak resident memory by then, in MiB. `of roof` is what
+"decode at 16" reads of weights a second, as a share of the machine's read bandwidth, measured in every round.
+
+A run is added to the file of --out, and the table is that of all its runs on this checkpoint, threads and --isa.
 """
 
 from __future__ import annotations
@@ -30,7 +38,6 @@ import itertools
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -38,16 +45,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from peer_report import show
+
 HERE = Path(__file__).resolve().parent
-ENGINES = ("pygpt", "ort", "openvino", "openvino_paged", "torch")
+ENGINES = ["pygpt:int8", "llamacpp:q8_0", "llamacpp:q4_0", "ctranslate2:int8", "ort:int8", "ort:int4"]
+ENGINES += ["openvino:int8", "openvino:int8-bf16-paged", "openvino:bf16-paged", "torch:bf16", "torch:int8"]
 TASKS = {  # tokens in one call; steps 0: the reading itself is timed
     "prefill 512": {"batch": 1, "context": 512, "steps": 0},
     "decode at 16": {"batch": 1, "context": 16, "steps": 128},
     "decode at 900": {"batch": 1, "context": 896, "steps": 48},
     "8 together": {"batch": 8, "context": 16, "steps": 64},
 }
-CHECK = {"batch": 2, "context": 100, "steps": 32, "seed": 0}
-FOREIGN, TRIES = 0.04, 5
+CHECK = {"batch": 2, "context": 100, "seed": 0}
+CHECK_STEPS, LIMIT = 32, 0.5
+FOREIGN, TRIES = 0.04, 3
 SETTLE = 0.3  # seconds between two engines, in which the threads of the one before stop spinning
 
 
@@ -59,6 +71,8 @@ class Worker:
         begin = time.perf_counter()
         command = [python, str(HERE / "peer_worker.py"), name, args.checkpoint, args.cache, str(args.threads), *more]
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
+        if args.isa:
+            environment["PYGPT_ISA"] = args.isa
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -104,49 +118,58 @@ def cpu_seconds(pid: int) -> tuple[float, float, float, float]:
     return busy, own, stolen, busy + stolen + idle + iowait
 
 
-def available(args: argparse.Namespace) -> dict[str, tuple[str, str]]:
-    """The engines that can be imported, converted for once: name -> (interpreter, version)."""
+def available(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The engines that can be imported, converted for once: name -> python, version, bits a weight."""
     found = {}
     for engine in args.engine or ENGINES:
         name, _, python = engine.partition("=")
-        if name not in ENGINES:
-            raise SystemExit(f"--engine {name}: must be one of {', '.join(ENGINES)}")
+        if name.count(":") != 1:
+            raise SystemExit(f"--engine {engine}: must be NAME:FORMAT, such as {', '.join(ENGINES)}")
         worker = Worker(name, python or sys.executable, args, "prepare")
         worker.close()
         if "missing" in worker.ready:
             print(f"{name} is left out: {worker.ready['missing']}")
         else:
-            found[name] = (python or sys.executable, worker.ready["version"])
+            found[name] = {"python": python or sys.executable, **worker.ready}
     if not found:
         raise SystemExit("no engine can be imported")
     return found
 
 
-def loads(engines: dict[str, tuple[str, str]], args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """What each fresh process says of its loading, `args.rounds` times; one more round warms the page cache."""
-    samples: dict[str, list[dict[str, float]]] = {name: [] for name in engines}
-    for number in range(args.rounds + 1):
-        for name, (python, _) in engines.items():
+def loads(
+    engines: dict[str, dict[str, Any]], args: argparse.Namespace
+) -> tuple[list[dict[str, Any]], dict[str, Worker]]:
+    """What each fresh process says of its loading, `args.rounds` times, and the processes of the last time."""
+    samples = []
+    workers: dict[str, Worker] = {}
+    for _ in range(args.rounds):
+        for name, engine in engines.items():
             time.sleep(SETTLE)
-            worker = Worker(name, python, args)
-            worker.close()
-            if number:
-                samples[name].append(worker.ready)
-    return samples
+            if name in workers:
+                workers[name].close()
+            workers[name] = Worker(name, engine["python"], args)
+            rounded = {key: round(workers[name].ready[key], 3) for key in ("load", "process", "peak_mib")}
+            samples.append({"engine": name, **rounded})
+    return samples, workers
 
 
-def check(workers: dict[str, Worker]) -> None:
-    """Stop unless all engines choose the same tokens."""
-    tokens = {name: worker.ask(**CHECK)["tokens"] for name, worker in workers.items()}
-    first = next(iter(tokens))
-    for name, rows in tokens.items():
-        for row, (ours, theirs) in enumerate(zip(tokens[first], rows, strict=True)):
-            differ = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
-            if differ:
-                raise SystemExit(f"{name} disagrees with {first} from token {differ[0]} of row {row}: same weights?")
+def check(workers: dict[str, Worker]) -> dict[str, float]:
+    """How far each engine's logits are from the first one's; stops if too far, or if float32 tokens differ."""
+    logits = {name: np.array(worker.ask(**CHECK)["logits"]) for name, worker in workers.items()}
+    first, reference = next(iter(logits.items()))
+    distance = {name: float((values - reference).std() / reference.std()) for name, values in logits.items()}
+    for name, value in distance.items():
+        if not value <= LIMIT:
+            raise SystemExit(f"{name}'s logits are {value:.2f} standard deviations from {first}'s: same weights?")
+    exact = {name: worker for name, worker in workers.items() if name.split(":")[1].startswith("float32")}
+    tokens = {name: worker.ask(**CHECK, steps=CHECK_STEPS)["tokens"] for name, worker in exact.items()}
+    for name in tokens:
+        if tokens[name] != tokens[next(iter(tokens))]:
+            raise SystemExit(f"{name} continues a prompt otherwise than {next(iter(tokens))}: same weights?")
+    return distance
 
 
-def rates(workers: dict[str, Worker], args: argparse.Namespace) -> list[dict[str, Any]]:
+def rates(workers: dict[str, Worker], args: argparse.Namespace, roof: ReadRoof) -> list[dict[str, Any]]:
     """Tokens per second of each task, engine and round."""
     samples = []
     seeds = itertools.count(args.seed)
@@ -154,6 +177,7 @@ def rates(workers: dict[str, Worker], args: argparse.Namespace) -> list[dict[str
         for worker in workers.values():  # warm up: some engines compile for a length they have not seen
             worker.ask(**{**shape, "steps": min(2, shape["steps"])}, seed=next(seeds))
     for number in range(args.rounds):
+        roof.measure()
         order = list(workers.items())[:: -1 if number % 2 else 1]
         for task, shape in TASKS.items():
             for _ in range(TRIES):
@@ -168,41 +192,28 @@ def rates(workers: dict[str, Worker], args: argparse.Namespace) -> list[dict[str
     return samples
 
 
-def summary(engines: dict[str, tuple[str, str]], loading: Any, samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians, and the ratios of the first engine to each other one: (lowest, median, highest) of the rounds."""
-    rate = {(s["engine"], s["task"], s["round"]): s["tokens_per_s"] for s in samples}
-    rounds = sorted({s["round"] for s in samples})
-    first = next(iter(engines))
-    result: dict[str, Any] = {}
-    for name, (_, version) in engines.items():
-        median = {key: statistics.median(x[key] for x in loading[name]) for key in ("load", "process", "peak_mib")}
-        result[name] = {"version": version, **{key: round(value, 3) for key, value in median.items()}}
-        for key in ("foreign", "stolen"):
-            result[name][key] = round(statistics.fmean(s[key] for s in samples if s["engine"] == name), 3)
-        for task in TASKS:
-            ratios = sorted(rate[first, task, r] / rate[name, task, r] for r in rounds)
-            spread = [round(x, 3) for x in (ratios[0], statistics.median(ratios), ratios[-1])]
-            value = statistics.median(rate[name, task, r] for r in rounds)
-            result[name][task] = {"tokens_per_s": value, "ratio": spread}
-    return result
+class ReadRoof:
+    """Read bandwidth in GB/s over a buffer of `size` bytes, by read_roof.c."""
+
+    def __init__(self, size: int, args: argparse.Namespace) -> None:
+        program = Path(args.cache) / "read_roof"
+        source = str(HERE / "read_roof.c")
+        subprocess.run(["cc", "-O3", "-march=native", "-pthread", "-o", str(program), source], check=True)
+        self.command = [str(program), str(size), str(args.threads)]
+        self.samples: list[float] = []
+
+    def measure(self) -> None:
+        """Add one sample."""
+        time.sleep(SETTLE)
+        self.samples.append(float(subprocess.run(self.command, check=True, capture_output=True, text=True).stdout))
 
 
-def show(result: dict[str, Any]) -> None:
-    """The two tables."""
-    first = next(iter(result))
-    print(
-        f"\n{'tokens/s':<24}" + "".join(f"{task:>16}" for task in TASKS),
-        "   load s  process s   peak MiB  foreign  stolen",
-    )
-    for row in result.values():
-        cells = "".join(f"{row[task]['tokens_per_s']:16.1f}" for task in TASKS)
-        tail = f"{row['load']:9.2f} {row['process']:10.2f} {row['peak_mib']:10.0f}"
-        print(f"{row['version']:<24}{cells} {tail} {row['foreign']:8.1%} {row['stolen']:7.1%}")
-    print(f"\n{first + ' / ...':<24}" + "".join(f"{task:>22}" for task in TASKS))
-    for name, row in result.items():
-        if name != first:
-            ratios = ("{1:.2f} ({0:.2f} to {2:.2f})".format(*row[task]["ratio"]) for task in TASKS)
-            print(f"{name:<24}" + "".join(f"{cell:>22}" for cell in ratios))
+def matrix_weights(checkpoint: Path) -> int:
+    """How many weights one token is multiplied with: all matrices but the learned positions. The head is tied."""
+    with (checkpoint / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    shapes = (t["shape"] for name, t in header.items() if name != "__metadata__" and not name.endswith("wpe.weight"))
+    return sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2)
 
 
 def machine() -> dict[str, Any]:
@@ -216,9 +227,10 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="pygpt beside other engines, in interleaved runs.")
-    parser.add_argument("checkpoint", help="a GPT-2 folder, as bench/make_gpt2.py writes it")
-    parser.add_argument("--engine", action="append", metavar="NAME[=PYTHON]", help=f"of {', '.join(ENGINES)}")
+    parser.add_argument("checkpoint", help="a folder, as bench/make_random.py writes it")
+    parser.add_argument("--engine", action="append", metavar="NAME:FORMAT[=PYTHON]", help=f"such as {ENGINES}")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--isa", default="", help="the instruction set that pygpt is held to, such as avx2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "pygpt-peers"), help="converted models")
@@ -226,21 +238,23 @@ def main() -> None:
     args = parser.parse_args()
 
     engines = available(args)
-    loading = loads(engines, args)
-    workers: dict[str, Worker] = {}
-    try:
-        for name, (python, _) in engines.items():
-            workers[name] = Worker(name, python, args)
-        check(workers)
-        samples = rates(workers, args)
-    finally:
-        for worker in workers.values():
-            worker.close()
-    result = summary(engines, loading, samples)
-    show(result)
-    about = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "threads": args.threads, "weights": "float32"}
+    weights = matrix_weights(Path(args.checkpoint))
+    roof = ReadRoof(int(weights * next(iter(engines.values()))["bits"] / 8), args)
+    loading, workers = loads(engines, args)
+    distance = check(workers)
+    samples = rates(workers, args, roof)
+    for worker in workers.values():
+        worker.close()
+    about = {name: {**engine, "distance": round(distance[name], 4)} for name, engine in engines.items()}
+    for engine in about.values():
+        del engine["python"], engine["process"]
+    run = {"date": time.strftime("%Y-%m-%d %H:%M"), "machine": machine(), "threads": args.threads, "isa": args.isa}
+    run |= {"checkpoint": Path(args.checkpoint).resolve().name, "matrix_weights": weights, "read_roof": roof.samples}
+    runs = json.loads(args.out.read_text()) if args.out.is_file() else []
+    runs.append({**run, "engines": about, "loading": loading, "samples": samples})
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({**about, "engines": result, "samples": samples}, indent=1) + "\n")
+    args.out.write_text(json.dumps(runs, indent=1) + "\n")
+    show(runs, runs[-1], TASKS)
 
 
 if __name__ == "__main__":
