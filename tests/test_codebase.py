@@ -81,7 +81,7 @@ def test_special_headers_stay_in_their_place(path: Path) -> None:
         if re.search(r"intrin\.h|arm_neon|arm_sve|arm_acle", include):
             assert here.startswith(("simd/", "kernels/isa/")), f"{include}: intrinsics belong to simd/"
         if include == "thread":
-            assert here.startswith(("threads/", "cpu/")), "threads belong to threads/"
+            assert here.startswith(("threads/", "cpu/", "bindings/")), "threads belong to threads/"
         if re.match(r"pybind11/|Python\.h", include):
             assert here.startswith("bindings/"), "Python belongs to bindings/"
         if include.startswith(("simd/", "kernels/body/")):

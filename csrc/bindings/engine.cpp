@@ -22,19 +22,19 @@ using Floats = py::array_t<float, py::array::c_style>;
 // done every few milliseconds only.
 class StopCheck {
 public:
-    explicit StopCheck(const CancelFlag* flag) : flag_(flag) {}
+    StopCheck(const CancelFlag* flag, GilReleased& released) : flag_(flag), released_(released) {}
 
     void operator()() {
         if (flag_ != nullptr && flag_->is_set()) throw Cancelled("the computation was cancelled");
         const auto now = std::chrono::steady_clock::now();
         if (now - last_ < std::chrono::milliseconds(5)) return;
         last_ = now;
-        const py::gil_scoped_acquire gil;
-        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        released_.check_signals();
     }
 
 private:
     const CancelFlag* flag_;
+    GilReleased& released_;
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
@@ -73,8 +73,8 @@ py::list forward(const Engine& engine, const py::sequence& batch, const std::str
     Floats result({rows, width});
     float* data = result.mutable_data();
     {
-        const py::gil_scoped_release release;
-        StopCheck check(cancel);
+        GilReleased released;
+        StopCheck check(cancel, released);
         engine.forward(inputs, output, std::ref(check), data);
     }
     py::list out;
@@ -99,7 +99,7 @@ Floats log_softmax(const Engine& engine, const Floats& logits) {
     const float* from = logits.data();
     float* to = result.mutable_data();
     const py::ssize_t size = logits.size();
-    const py::gil_scoped_release release;
+    const GilReleased released;
     for (py::ssize_t at = 0; at < size; at += width) engine.kernels().log_softmax(from + at, to + at, width);
     return result;
 }

@@ -5,6 +5,8 @@
 #include <pybind11/pybind11.h>
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 
 namespace pygpt {
 
@@ -18,6 +20,39 @@ public:
 
 private:
     std::atomic<bool> set_{false};
+};
+
+// Lets Python's other threads run while it lives. Where the interpreter has ended meanwhile, the thread stays here:
+// Python would end it by unwinding its stack, and the first destructor in the way would abort the process.
+class GilReleased {
+public:
+    GilReleased() : state_(PyEval_SaveThread()) {}
+    GilReleased(const GilReleased&) = delete;
+    GilReleased& operator=(const GilReleased&) = delete;
+    ~GilReleased() { take(); }
+
+    // Runs signal handlers that are due, and passes on what they raise.
+    void check_signals() {
+        take();
+        const Give give{*this};
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    }
+
+private:
+    struct Give {
+        GilReleased& to;
+        ~Give() { to.state_ = PyEval_SaveThread(); }
+    };
+
+    void take() noexcept {
+        try {
+            PyEval_RestoreThread(state_);
+        } catch (...) {
+            for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+        }
+    }
+
+    PyThreadState* state_;
 };
 
 void bind_builder(py::module_& m);

@@ -19,7 +19,7 @@ int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, con
     if (logits.ndim() != 1 || logits.size() == 0) throw InvalidArgument("logits must be one row of at least one value");
     const std::span<const float> row(logits.data(), static_cast<std::size_t>(logits.size()));
     const std::span<const std::int32_t> ids(history.data(), static_cast<std::size_t>(history.size()));
-    const py::gil_scoped_release release;
+    const GilReleased released;
     return sampler.draw(engine.kernels(), row, ids, sequence, position);
 }
 

@@ -235,13 +235,22 @@ END = f"""{MODEL}
 ids = np.arange(100, dtype=np.int32)
 model.forward([(model.session(), ids)])
 """
+END_AT_WORK = f"""{END}
+def work():
+    while True:
+        model.log_softmax(model.forward([(model.session(), ids)], output="all")[0])
+
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.2)
+"""
 END_OF_A_CYCLE = f"""{END}
 cycle = [model, model.session()]
 cycle.append(cycle)
 """
 
 
-@pytest.mark.parametrize("script", [FORK, MANY_FORKS, END, END_OF_A_CYCLE])
+@pytest.mark.parametrize("script", [FORK, MANY_FORKS, END, END_AT_WORK, END_OF_A_CYCLE])
 def test_processes_begin_and_end_well(script: str, elsewhere: dict[str, Any]) -> None:
     if "fork" in script and sys.platform == "win32":
         pytest.skip("no fork")
