@@ -54,9 +54,6 @@ public:
           row_scales_(args.x.scales + first_row * args.x.ldg) {}
 
     void run() {
-        for (auto& row : acc_) {
-            for (auto& channels : row) S::store(channels, S::zero());
-        }
         for (int g = 0; g < groups_; ++g) {
             const bool half = a_.k - g * kInt8Group <= kInt8Half;
             if (g == 0) {
@@ -68,8 +65,7 @@ public:
                 scales_[p] = S::load(a_.scales + (static_cast<std::ptrdiff_t>(panel_ + p) * groups_ + g) * 16);
             }
         }
-        add<0, kRows>(groups_ - 1);
-        store();
+        finish(groups_ - 1);
     }
 
 private:
@@ -84,7 +80,8 @@ private:
 #pragma GCC unroll 2
             for (int p = 0; p < panels; ++p) {
                 const S::I32 sum{_mm512_load_si512(sums[i / 16 * 2 + p] + i % 16 * 16)};
-                S::store(acc_[i][p], S::fma(S::mul(S::to_f32(sum), scales_[p]), x, S::load(acc_[i][p])));
+                S::store(acc_[i][p],
+                         S::fma(S::mul(S::to_f32(sum), scales_[p]), x, g == 0 ? S::zero() : S::load(acc_[i][p])));
             }
         }
     }
@@ -145,7 +142,8 @@ private:
         }
     }
 
-    void store() const {
+    void finish(int g) const {
+        const std::int32_t (*sums)[256] = sums_[g & 1];
         const int rows = a_.rows - first_ < kRows ? a_.rows - first_ : kRows;
         for (int p = 0; p < panels; ++p) {
             const int channel = (panel_ + p) * 16;
@@ -153,7 +151,9 @@ private:
             const auto bias = a_.bias != nullptr ? S::load(a_.bias + channel) : S::zero();
             float* y = a_.y + first_ * a_.ldy + (channel - a_.panel_begin * 16);
             for (int i = 0; i < rows; ++i) {
-                const auto sum = S::load(acc_[i][p]);
+                const S::I32 in{_mm512_load_si512(sums[i / 16 * 2 + p] + i % 16 * 16)};
+                const auto x = S::set1(row_scales_[i * a_.x.ldg + g]);
+                const auto sum = S::fma(S::mul(S::to_f32(in), scales_[p]), x, g == 0 ? S::zero() : S::load(acc_[i][p]));
                 S::store_n(y + i * a_.ldy, a_.bias != nullptr ? S::add(sum, bias) : sum, lanes);
             }
         }
