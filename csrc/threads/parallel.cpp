@@ -12,6 +12,9 @@
 #include <signal.h>
 #include <unistd.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace pygpt {
 
@@ -55,17 +58,36 @@ ProcessId this_process() { return 0; }
 struct SignalsBlocked {};
 #endif
 
+#if defined(__linux__)
+int current_cpu() { return sched_getcpu(); }
+
+// Moves the calling thread if it runs on this CPU. A worker that wakes there gets nothing to do but what the leader
+// leaves, sleeps again, and is never long enough awake for the system to move it. Where it may run stays as it was.
+void leave_cpu(int cpu) {
+    cpu_set_t allowed;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getcpu() != cpu) return;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    cpu_set_t others = allowed;
+    CPU_CLR(static_cast<std::size_t>(cpu), &others);
+    if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others) != 0) return;
+    sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+int current_cpu() { return -1; }
+void leave_cpu(int) {}
+#endif
+
 }  // namespace
 
 void Signal::wake() {
     if (sleepers_.load(std::memory_order_seq_cst) > 0) value_.notify_all();
 }
 
-void Signal::wait_while(unsigned old) {
+bool Signal::wait_while(unsigned old) {
     const auto end = std::chrono::steady_clock::now() + kLook;
     do {
         for (int i = 0; i < 32; ++i) {
-            if (value() != old) return;
+            if (value() != old) return false;
             pause();
         }
     } while (std::chrono::steady_clock::now() < end);
@@ -73,6 +95,7 @@ void Signal::wait_while(unsigned old) {
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
     value_.wait(old, std::memory_order_seq_cst);
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
+    return true;
 }
 
 Team::~Team() {
@@ -137,9 +160,10 @@ void Team::parallel_for(int tasks, const Body& body) {
 }
 
 void Team::serve(int thread) {
+    leave_cpu(leader_cpu_.load(std::memory_order_relaxed));
     for (unsigned seen = rounds_.value(); !parting_.load(std::memory_order_relaxed); seen = rounds_.value()) {
         work(thread);
-        rounds_.wait_while(seen);
+        if (rounds_.wait_while(seen)) leave_cpu(leader_cpu_.load(std::memory_order_relaxed));
     }
 }
 
@@ -164,6 +188,7 @@ public:
             }
         }
         if (team_ == nullptr) team_ = std::make_unique<Team>();
+        team_->leader_cpu_.store(current_cpu(), std::memory_order_relaxed);
         team_->hire(count - 1);
         team_->rouse();
     }

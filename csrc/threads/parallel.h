@@ -19,7 +19,8 @@ public:
     // What was written before is seen by whoever sees the new value. Returns the new value.
     unsigned add(unsigned n) { return value_.fetch_add(n, std::memory_order_seq_cst) + n; }
     void wake();                   // everyone who sleeps on an older value; after add()
-    void wait_while(unsigned old);  // returns once the value is no longer `old`
+    // Returns once the value is no longer `old`; whether the caller slept.
+    bool wait_while(unsigned old);
 
 private:
     std::atomic<unsigned> value_{0};
@@ -58,6 +59,7 @@ private:
     int tasks_ = 0;
     const Body* body_ = nullptr;
     std::atomic<bool> parting_{false};
+    std::atomic<int> leader_cpu_{-1};  // where the leader ran when it last roused sleepers
     // What the leader waits for.
     alignas(64) Signal done_;  // tasks finished, of all rounds
     unsigned expected_ = 0;  // what done_ will be at the end of this round
