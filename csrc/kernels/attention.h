@@ -10,6 +10,10 @@ constexpr int kSegmentPages = 4;                                    // pages tha
 constexpr int kSegmentPositions = kSegmentPages * kPagePositions;
 constexpr int kMaxAttentionQueries = 96;                            // queries a call can take
 
+// Between the weights of two queries: not a multiple of a large power of two, which would crowd a few sets of the
+// cache.
+constexpr int kWeightStride = kSegmentPositions + 16;
+
 // What is kept of a query's segment beside its value sums: the maximum and the sum of the weights.
 constexpr int kSegmentTail = 16;
 
@@ -47,7 +51,7 @@ struct AttentionMergeArgs {
 
 constexpr std::size_t attention_scratch(int head_dim) {
     const auto padded = static_cast<std::size_t>(padded_head(head_dim));
-    return kMaxAttentionQueries * (3 * padded + kSegmentPositions) + kPagePositions * padded;
+    return kMaxAttentionQueries * (3 * padded + kWeightStride) + kPagePositions * padded;
 }
 
 }  // namespace pygpt

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/kv_store.h"
 #include "ops/linear.h"
 #include "ops/rotary.h"
 #include "threads/parallel.h"
@@ -70,54 +71,40 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
     });
 }
 
-// One head's key and value of one position into its page.
-template <class T>
-void store_head(const PageLayout& layout, int slot, const T* key, const T* value, T* keys, T* values) {
-    for (int d = 0; d < layout.head_dim(); ++d) {
-        keys[PageLayout::key_at(slot, d)] = key[d];
-        values[layout.value_at(slot, d)] = value[d];
-    }
+// Turns a row's queries and keys by the angles of its position.
+void rotate(const Model& m, int row, Workspace& ws) {
+    const ModelConfig& c = m.config;
+    if (c.rope_inv_freq.empty()) return;
+    const int dim = static_cast<int>(c.rope_inv_freq.size()) * 2;
+    const float *cos = ws.cos.row(row), *sin = ws.sin.row(row);
+    float* q = ws.qkv.row(row);
+    m.kernels.rope({q, c.n_head, c.head_dim, dim, c.rope_interleaved, cos, sin});
+    m.kernels.rope({q + c.q_width(), c.n_kv_head, c.head_dim, dim, c.rope_interleaved, cos, sin});
 }
 
-// Rotates a row's queries and keys, and stores its keys and values.
-void rotate_and_store(const Model& m, const Step& step, const AttentionSequence& s, int row, int layer, Workspace& ws) {
-    const ModelConfig& c = m.config;
-    float* q = ws.qkv.row(row);
-    float* k = q + c.q_width();
-    float* v = k + c.kv_width();
-    if (!c.rope_inv_freq.empty()) {
-        const int dim = static_cast<int>(c.rope_inv_freq.size()) * 2;
-        const float *cos = ws.cos.row(row), *sin = ws.sin.row(row);
-        m.kernels.rope({q, c.n_head, c.head_dim, dim, c.rope_interleaved, cos, sin});
-        m.kernels.rope({k, c.n_kv_head, c.head_dim, dim, c.rope_interleaved, cos, sin});
-    }
-    const int position = step.positions[static_cast<std::size_t>(row)];
-    std::byte* page = s.pages[static_cast<std::size_t>(position / kPagePositions)];
-    const int slot = position % kPagePositions;
-    std::vector<Half> halves;
-    if (m.layout.dtype() == DType::f16) {
-        halves.resize(static_cast<std::size_t>(2 * c.kv_width()));
-        m.kernels.to_f16(k, halves.data(), 2 * c.kv_width());
-    }
-    for (int head = 0; head < c.n_kv_head; ++head) {
-        std::byte* keys = page + m.layout.keys(layer, head);
-        std::byte* values = page + m.layout.values(layer, head);
-        const int at = head * c.head_dim;
-        if (halves.empty()) {
-            store_head(m.layout, slot, k + at, v + at, reinterpret_cast<float*>(keys),
-                       reinterpret_cast<float*>(values));
-        } else {
-            store_head(m.layout, slot, halves.data() + at, halves.data() + c.kv_width() + at,
-                       reinterpret_cast<Half*>(keys), reinterpret_cast<Half*>(values));
+// Rotates the rows first ... end - 1 and stores their keys and values, those of one page together.
+void rotate_and_store(const Model& m, const Step& step, int first, int end, int layer, Workspace& ws) {
+    for (int row = first; row < end; ++row) rotate(m, row, ws);
+    for (const AttentionSequence& s : step.sequences) {
+        const int stop = std::min(end, s.first_row + s.n_rows);
+        for (int row = std::max(first, s.first_row); row < stop;) {
+            const int position = s.first_position + row - s.first_row, slot = position % kPagePositions;
+            const int rows = std::min(stop - row, kPagePositions - slot);
+            const float* k = ws.qkv.row(row) + m.config.q_width();
+            store_rows(m.kernels, m.layout, layer, s.pages[static_cast<std::size_t>(position / kPagePositions)], slot,
+                       {k, k + m.config.kv_width(), ws.qkv.stride, rows});
+            row += rows;
         }
     }
 }
 
 void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
-    for (const AttentionSequence& s : step.sequences) {
-        for_rows(m.team, s.n_rows, [&](int i) { rotate_and_store(m, step, s, s.first_row + i, layer, ws); });
-    }
+    const int rows = step.rows();
+    m.team.parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int task, int) {
+        const int first = task * kRowsPerTask;
+        rotate_and_store(m, step, first, std::min(rows, first + kRowsPerTask), layer, ws);
+    });
     attention(m.kernels, m.team,
               {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
                m.layout.values(layer, 0), m.layout.keys(0, 1),

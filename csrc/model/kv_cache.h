@@ -23,6 +23,7 @@ public:
     std::size_t values(int layer, int head) const { return keys(layer, head) + keys_bytes_; }
     std::size_t page_bytes() const { return page_bytes_; }
     DType dtype() const { return dtype_; }
+    int heads() const { return heads_; }  // of keys and values
     int head_dim() const { return head_dim_; }
 
     // Element offsets of position `slot` of a page, dimension d.

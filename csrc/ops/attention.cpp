@@ -35,9 +35,8 @@ public:
         // Later tokens see more keys: their tasks come first, so that the threads finish together.
         for (const AttentionSequence& s : call.sequences) {
             const int queries = s.n_rows * group_;
-            const int blocks = (queries + kMaxAttentionQueries - 1) / kMaxAttentionQueries;
-            for (int block = blocks - 1; block >= 0; --block) {
-                const int first = queries * block / blocks, end = queries * (block + 1) / blocks;
+            for (int end = queries; end > 0; end -= kMaxAttentionQueries) {
+                const int first = std::max(0, end - kMaxAttentionQueries);
                 for (int head = 0; head < call.n_kv_head; ++head) {
                     tasks.push_back({&s, head, first, end - first, -1, nullptr});
                 }

@@ -39,13 +39,19 @@ struct AttentionRun {
     float* const q = a.scratch;                                             // (queries, padded), scaled
     float* const sums = q + all_values;                                     // (queries, padded), all segments so far
     float* const segment_sums = sums + all_values;                          // (queries, padded), of this segment
-    float* const weights = segment_sums + all_values;                       // (queries, kSegmentPositions)
-    float* const wide = weights + kMaxAttentionQueries * kSegmentPositions;  // a page's keys or values as float32
+    float* const weights = segment_sums + all_values;                       // (queries, kWeightStride)
+    float* const wide = weights + kMaxAttentionQueries * kWeightStride;  // a page's keys or values as float32
     float maximum[kMaxAttentionQueries], total[kMaxAttentionQueries];
     float segment_maximum[kMaxAttentionQueries], segment_total[kMaxAttentionQueries];
 
+    // Queries and outputs lie far apart in memory: they are fetched ahead.
     void start() {
+        constexpr int kAhead = 12;
         for (int i = 0; i < a.n_queries; ++i) {
+            for (int d = 0; d < a.head_dim; d += 16) {
+                if (i + kAhead < a.n_queries) __builtin_prefetch(a.queries[i + kAhead] + d);
+                __builtin_prefetch(a.outputs[i] + d, 1);
+            }
             for (int d = 0; d < a.head_dim; ++d) q[i * padded + d] = a.queries[i][d] * a.scale;
         }
     }
@@ -91,20 +97,19 @@ struct AttentionRun {
 
     template <bool fetch, class B>
     int scores(int from, int to, int limit, int page, int n_pages, const B* const* b, const B* const* next) const {
-        float* const c = weights + from * kSegmentPositions + page % kSegmentPages * kPagePositions;
-        return attention_product<S, false, fetch>(
-            AttentionProduct<B>{q + from * padded, padded, 0, a.head_dim, b, kPagePositions, next, c, kSegmentPositions,
-                                false},
-            to - from, n_pages, (seen(limit, page) + 15) / 16);
+        float* const c = weights + from * kWeightStride + page % kSegmentPages * kPagePositions;
+        return attention_product<S, false, fetch>(AttentionProduct<B>{q + from * padded, padded, 0, a.head_dim, b,
+                                                                      kPagePositions, next, c, kWeightStride, false},
+                                                  to - from, n_pages, (seen(limit, page) + 15) / 16);
     }
 
     template <bool fetch, class B>
     int add_values(int from, int to, int limit, int page, int n_pages, const B* const* b, const B* const* next,
                    float* to_sums) const {
         const int first = page % kSegmentPages;
-        const float* const w = weights + from * kSegmentPositions + first * kPagePositions;
+        const float* const w = weights + from * kWeightStride + first * kPagePositions;
         return attention_product<S, true, fetch>(
-            AttentionProduct<B>{w, kSegmentPositions, kPagePositions, seen(limit, page), b, padded, next,
+            AttentionProduct<B>{w, kWeightStride, kPagePositions, seen(limit, page), b, padded, next,
                                 to_sums + from * padded, padded, first > 0},
             to - from, n_pages, padded / 16);
     }
@@ -113,7 +118,7 @@ struct AttentionRun {
     // reads.
     void weigh(int i, int visible, int read) {
         const V never = S::set1(-__builtin_inff());
-        float* const s = weights + i * kSegmentPositions;
+        float* const s = weights + i * kWeightStride;
         visible = visible < 0 ? 0 : visible < kSegmentPositions ? visible : kSegmentPositions;
         const int whole = visible / 16 * 16, lanes = visible % 16;
         V top = never;

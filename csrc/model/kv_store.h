@@ -1,0 +1,23 @@
+// Writes keys and values into pages, in the cache's format and layout.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/table.h"
+#include "model/kv_cache.h"
+
+namespace pygpt {
+
+// Keys and values of all heads of consecutive positions: (rows, n_kv_head * head_dim) each, row stride ld.
+struct NewKeysValues {
+    const float* keys;
+    const float* values;
+    std::ptrdiff_t ld;
+    int rows;
+};
+
+// Stores them as the slots slot ... slot + rows - 1 of a layer of a page.
+void store_rows(const Kernels& kernels, const PageLayout& layout, int layer, std::byte* page, int slot,
+                const NewKeysValues& from);
+
+}  // namespace pygpt
