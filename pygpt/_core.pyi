@@ -1,6 +1,6 @@
 """The C++ core as Python sees it. Private: use `pygpt.Model`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,16 +22,31 @@ class EngineBuilder:
         self,
         config: ModelConfig,
         *,
-        weights: Literal["float32", "bfloat16"],
+        weights: Literal["float32", "bfloat16", "int8"],
         kv: Literal["float32", "float16"],
         threads: int,
         isa: str | None,
     ) -> None:
         """Raises ValueError for an ISA that is unknown or that this machine cannot run."""
 
-    def add(self, name: str, array: NDArray[np.generic], dtype: Literal["float32", "float16", "bfloat16"]) -> None:
+    def add(
+        self,
+        name: str,
+        array: NDArray[np.generic],
+        dtype: Literal["float32", "float16", "bfloat16"],
+        consumed: Callable[[], object] | None = None,
+    ) -> None:
         """Pack one canonical tensor. `array` may have any strides (a transposed view is fine) and holds float32,
-        float16, or bfloat16 as uint16. ValueError: unknown name, wrong shape or dtype, or a tensor given twice."""
+        float16, or bfloat16 as uint16. `consumed` is called whenever what was read so far is
+        not needed again. ValueError: unknown name, wrong shape or dtype, or a tensor given twice."""
+
+    def packed(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16 or int8."""
+
+    def adopt(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+        """Take packed tensors as they are, instead of `add`; bfloat16 as uint16. Matrices stay where they are: the
+        engine keeps the arrays. ValueError: not just the tensors that `packed` lists, or a scale that is negative or
+        not finite."""
 
     def build(self) -> Engine:
         """The finished engine; the builder is empty afterwards. ValueError names tensors that were not given."""
@@ -47,6 +62,10 @@ class Engine:
     def weight_bytes(self) -> int: ...
     @property
     def kv_bytes_per_token(self) -> int: ...
+    def tensors(self) -> dict[str, tuple[str, NDArray[np.generic]]]:
+        """The packed weights, (dtype, array) by name, as `EngineBuilder.packed` describes them: read-only views, which
+        keep the engine alive."""
+
     def session(self) -> Session: ...
     def forward(
         self,

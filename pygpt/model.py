@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
 
 import numpy as np
@@ -13,15 +15,15 @@ from numpy.typing import NDArray
 from pygpt import _core, checkpoint
 from pygpt._decoding import CancelToken, Stream, decode, fresh_seed
 from pygpt._session import Session, as_ids
+from pygpt.checkpoint import Weights
 from pygpt.config import ModelConfig
-from pygpt.errors import ContextOverflowError, TokenizerError
+from pygpt.errors import CheckpointError, ContextOverflowError, TokenizerError
 from pygpt.generation import Completion, SamplingOptions, SamplingParams, collect, lists_options
 from pygpt.tokenizer import FILES, Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Weights = Literal["float32", "bfloat16", "int8"]
 KvFormat = Literal["float32", "float16"]
 Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer]
 
@@ -57,7 +59,7 @@ class Model:
         cls,
         source: str | os.PathLike[str],
         *,
-        weights: Weights = "float32",
+        weights: Weights | None = None,
         kv: KvFormat | None = None,
         threads: int | None = None,
         isa: str | None = None,
@@ -65,8 +67,10 @@ class Model:
     ) -> Model:
         """Load a checkpoint and pack its weights for this machine.
 
-        source: a folder of safetensors, a .safetensors or .gguf file, a hub id, or the built-in name "tiny".
-        weights: the format they are kept and multiplied in: "float32" or "bfloat16".
+        source: a folder of safetensors or one that `save` wrote, a .safetensors or .gguf file, a hub id, or the
+            built-in name "tiny".
+        weights: the format they are kept and multiplied in: "int8", "bfloat16" or "float32". None: int8, or what the
+            checkpoint was saved in, which is then the only one possible.
         kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
         threads: None: the usable physical cores, which affinity and cgroup quota may limit.
         isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
@@ -74,10 +78,10 @@ class Model:
 
         Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.
         """
-        _check_choice("weights", weights, get_args(Weights))
-        if kv is None:
-            kv = "float32" if weights == "float32" else "float16"
-        _check_choice("kv", kv, get_args(KvFormat))
+        if weights is not None:
+            _check_choice("weights", weights, get_args(Weights))
+        if kv is not None:
+            _check_choice("kv", kv, get_args(KvFormat))
         if threads is None:
             threads = _core.usable_cores()[0]
         elif isinstance(threads, bool) or not isinstance(threads, int):
@@ -86,15 +90,41 @@ class Model:
             raise ValueError(f"threads must be an integer >= 1 and <= {_MAX_THREADS}, or None, not {threads}")
         isa = _core.select_isa(isa)
 
-        config, tensors, tokenizer = checkpoint.read(checkpoint.locate(source))
+        path = checkpoint.locate(source)
+        saved = checkpoint.open_saved(path)
+        if saved is None:
+            config, tensors, tokenizer = checkpoint.read(path)
+            weights = weights or "int8"
+        else:
+            config, tokenizer = saved.config, saved.tokenizer
+            if weights not in (None, saved.weights):
+                raise ValueError(
+                    f"weights must be {saved.weights} for {path}, which was saved so, not {weights}: for that, convert "
+                    "the original checkpoint"
+                )
+            weights = saved.weights
+        kv = kv or ("float32" if weights == "float32" else "float16")
         builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa)
-        done, total = 0, config.n_params()
-        for name, tensor in tensors.items():
-            builder.add(name, tensor.raw(), tensor.dtype)
-            done += math.prod(tensor.shape)
+        if saved is None:
+            _pack(builder, tensors, config.n_params(), progress)
+        else:
+            arrays = saved.arrays(builder.packed())
+            try:
+                builder.adopt(arrays)
+            except ValueError as error:
+                raise CheckpointError(f"{path}: {error}") from None
             if progress is not None:
-                progress(done, total)
+                progress(config.n_params(), config.n_params())
         return cls(config, tokenizer, builder.build(), weights, kv, os.fspath(source))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the packed weights, the configuration and the tokenizer to a new or empty folder, which `load` maps
+        into memory; on any machine, with equal logits.
+
+        The folder appears when all of it is on the disk, or not at all. Raises `CheckpointError` where it cannot be
+        written. A tokenizer that pygpt cannot read is left out.
+        """
+        checkpoint.save(Path(path), self._config, self._weights, self._engine.tensors(), self._tokenizer)
 
     @property
     def config(self) -> ModelConfig:
@@ -261,6 +291,25 @@ class Model:
 
     def _no_tokenizer(self) -> str:
         return f"{self._source} has no tokenizer: looked for {FILES[0]}, or {FILES[1]} and {FILES[2]}"
+
+
+def _pack(
+    builder: _core.EngineBuilder,
+    tensors: Mapping[str, checkpoint.Tensor],
+    total: int,
+    progress: Callable[[int, int], object] | None,
+) -> None:
+    """Pack tensor after tensor; what was read leaves memory as soon as it can."""
+    done = 0
+    for name, tensor in tensors.items():
+        values = tensor.raw()
+        try:
+            builder.add(name, values, tensor.dtype, functools.partial(checkpoint.forget, values))
+        except ValueError as error:
+            raise CheckpointError(f"{tensor.source}: {error}") from None
+        done += math.prod(tensor.shape)
+        if progress is not None:
+            progress(done, total)
 
 
 def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:

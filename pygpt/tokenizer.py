@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 """The files that a checkpoint folder's tokenizer is read from: the first, or else the other two together."""
+EXTRA_FILES = ("added_tokens.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+"""Files that may stand beside them and belong to them."""
 
 
 class Tokenizer:
@@ -25,10 +28,11 @@ class Tokenizer:
     not byte-level BPE.
     """
 
-    def __init__(self, load: Callable[[], Vocabulary] | str) -> None:
+    def __init__(self, load: Callable[[], Vocabulary] | str, folder: Path | None = None) -> None:
         """From a function that reads a vocabulary, or from the name of one of tiktoken's own encodings ("gpt2",
-        "o200k_base"), which tiktoken downloads once and caches."""
+        "o200k_base"), which tiktoken downloads once and caches. `folder`: where the vocabulary's files are."""
         self._load = load
+        self._folder = folder
         self._lock = threading.Lock()
         self._ready: Encoding | None = None
 
@@ -45,7 +49,7 @@ class Tokenizer:
             return files.from_vocab_and_merges(folder, bos_id, eos_id)
 
         has = [(folder / name).is_file() for name in FILES]
-        return cls(load) if has[0] or (has[1] and has[2]) else None
+        return cls(load, folder) if has[0] or (has[1] and has[2]) else None
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, object], source: str) -> Tokenizer:
@@ -110,10 +114,16 @@ class Tokenizer:
         return StreamDecoder(self._bytes)
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, which `from_folder` reads back; the ids of bos and eos are the model configuration's.
+        """Write files that `from_folder` reads back: copies of those it was read from, or tokenizer.json. The ids of
+        bos and eos are the model configuration's.
 
-        TokenizerError for tiktoken's own encodings, which keep no merges.
+        TokenizerError for tiktoken's own encodings, which keep no merges, and for a damaged vocabulary.
         """
+        if self._folder is not None:
+            for name in (*FILES, *EXTRA_FILES):
+                if (self._folder / name).is_file():
+                    shutil.copyfile(self._folder / name, folder / name)
+            return
         if isinstance(self._load, str):
             raise TokenizerError(f"tiktoken's encoding {self._load!r} has no files to save: its name is all it takes")
         from pygpt._vocabulary_files import to_tokenizer_json

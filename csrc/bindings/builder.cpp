@@ -4,6 +4,8 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
+#include <vector>
 
 #include "base/error.h"
 #include "bindings/module.h"
@@ -64,7 +66,7 @@ ModelConfig read_config(const py::object& o) {
 Plain as_plain(const std::string& name, const py::array& a, const std::string& dtype) {
     const DType type =
         choose<DType>("dtype", dtype, {{"float32", DType::f32}, {"float16", DType::f16}, {"bfloat16", DType::bf16}});
-    const char* wanted = type == DType::f32 ? "float32" : type == DType::f16 ? "float16" : "uint16";
+    const char* wanted = numpy_name(type);
     const auto item = static_cast<py::ssize_t>(size_of(type));
     if (!a.dtype().equal(py::dtype(wanted))) {
         throw InvalidArgument("tensor '" + name + "' of dtype " + dtype + " must be an array of " + wanted + ", not " +
@@ -81,6 +83,20 @@ Plain as_plain(const std::string& name, const py::array& a, const std::string& d
         throw InvalidArgument("tensor '" + name + "' has strides that are not whole elements");
     }
     return {a.data(), type, static_cast<int>(a.shape(0)), static_cast<int>(cols), row_stride / item, col_stride / item};
+}
+
+// The values of an array that must be just what `wanted` says.
+const void* as_packed(const PackedTensor& wanted, const py::object& given) {
+    const auto fail = [&](const std::string& what) {
+        throw InvalidArgument("tensor '" + wanted.name + "' must be a contiguous array of " + what);
+    };
+    const char* dtype = numpy_name(wanted.dtype);
+    if (!py::isinstance<py::array>(given)) fail(dtype);
+    const auto array = py::reinterpret_borrow<py::array>(given);
+    if (!array.dtype().equal(py::dtype(dtype)) || (array.flags() & py::array::c_style) == 0) fail(dtype);
+    const std::vector<std::size_t> shape(array.shape(), array.shape() + array.ndim());
+    if (shape != wanted.shape) fail("shape " + py::str(py::tuple(py::cast(wanted.shape))).cast<std::string>());
+    return array.data();
 }
 
 class EngineBuilder {
@@ -102,11 +118,48 @@ public:
         }
     }
 
-    void add(const std::string& name, const py::array& array, const std::string& dtype) {
+    void add(const std::string& name, const py::array& array, const std::string& dtype,
+             const std::optional<py::function>& consumed) {
         const Plain plain = as_plain(name, array, dtype);
+        std::function<void()> tell;
+        if (consumed) {
+            tell = [&] {
+                const py::gil_scoped_acquire gil;
+                (*consumed)();
+            };
+        }
         const py::gil_scoped_release release;
         const std::lock_guard lock(mutex_);
-        threads_.run([&](Team& team) { builder().add(name, plain, team); });
+        threads_.run([&](Team& team) { builder().add(name, plain, team, tell); });
+    }
+
+    // What adopt() wants: {name: (dtype, shape)}.
+    py::dict packed() {
+        const auto lock = locked();
+        py::dict out;
+        for (const PackedTensor& t : packed_tensors(builder().weights())) {
+            out[py::str(t.name)] = py::make_tuple(name_of(t.dtype), py::tuple(py::cast(t.shape)));
+        }
+        return out;
+    }
+
+    void adopt(const py::dict& arrays) {
+        const auto lock = locked();
+        std::unordered_map<std::string, const void*> data;
+        py::list matrices;
+        for (const PackedTensor& t : packed_tensors(builder().weights())) {
+            if (!arrays.contains(t.name)) throw InvalidArgument("tensor '" + t.name + "' is missing");
+            const py::object array = arrays[py::str(t.name)];
+            data[t.name] = as_packed(t, array);
+            if (t.shape.size() > 1) matrices.append(array);
+        }
+        if (data.size() != arrays.size()) throw InvalidArgument("there are tensors that this configuration lacks");
+        // Matrices' arrays live as long as the weights, whose end may come on any thread.
+        const std::shared_ptr<const void> owner(new py::list(matrices), [](const py::list* kept) {
+            const py::gil_scoped_acquire gil;
+            delete kept;
+        });
+        builder().adopt(data, owner);
     }
 
     std::shared_ptr<Engine> build() {
@@ -118,6 +171,12 @@ public:
     }
 
 private:
+    // For what calls Python meanwhile: whoever holds the lock may be waiting for the interpreter.
+    std::unique_lock<std::mutex> locked() {
+        const py::gil_scoped_release release;
+        return std::unique_lock(mutex_);
+    }
+
     WeightsBuilder& builder() {
         if (weights_ == nullptr) throw InvalidArgument("the engine has been built already");
         return *weights_;
@@ -138,7 +197,10 @@ void bind_builder(py::module_& m) {
         .def(py::init<const py::object&, const std::string&, const std::string&, int,
                       const std::optional<std::string>&>(),
              py::arg("config"), py::kw_only(), py::arg("weights"), py::arg("kv"), py::arg("threads"), py::arg("isa"))
-        .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"))
+        .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"),
+             py::arg("consumed") = std::nullopt)
+        .def("packed", &EngineBuilder::packed)
+        .def("adopt", &EngineBuilder::adopt, py::arg("arrays"))
         .def("build", &EngineBuilder::build);
 }
 

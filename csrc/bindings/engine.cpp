@@ -91,6 +91,18 @@ py::list forward(const Engine& engine, const py::sequence& batch, const std::str
     return out;
 }
 
+// Views of the weights, which keep the engine alive: {name: (dtype, array)}.
+py::dict tensors(const std::shared_ptr<Engine>& engine) {
+    const py::object owner = py::cast(engine);
+    py::dict out;
+    for (const PackedTensor& t : engine->tensors()) {
+        py::array array(py::dtype(numpy_name(t.dtype)), t.shape, t.data, owner);
+        array.attr("flags").attr("writeable") = false;
+        out[py::str(t.name)] = py::make_tuple(name_of(t.dtype), array);
+    }
+    return out;
+}
+
 Floats log_softmax(const Engine& engine, const Floats& logits) {
     if (logits.ndim() != 1 && logits.ndim() != 2) throw InvalidArgument("logits must have 1 or 2 dimensions");
     const py::ssize_t width = logits.shape(logits.ndim() - 1);
@@ -112,6 +124,7 @@ void bind_engine(py::module_& m) {
         .def_property_readonly("threads", &Engine::threads)
         .def_property_readonly("weight_bytes", &Engine::weight_bytes)
         .def_property_readonly("kv_bytes_per_token", &Engine::kv_bytes_per_token)
+        .def("tensors", &tensors)
         .def("session", &Engine::session)
         .def("forward", &forward, py::arg("batch"), py::kw_only(), py::arg("output") = "last",
              py::arg("cancel") = static_cast<const CancelFlag*>(nullptr))

@@ -8,9 +8,17 @@
 #include <chrono>
 #include <thread>
 
+#include "base/dtype.h"
+
 namespace pygpt {
 
 namespace py = pybind11;
+
+// What NumPy calls a type; bfloat16, which it lacks, travels as uint16.
+inline const char* numpy_name(DType t) {
+    return t == DType::f32 ? "float32" : t == DType::f16 ? "float16" : t == DType::bf16 ? "uint16" : "int8";
+}
+inline const char* name_of(DType t) { return t == DType::bf16 ? "bfloat16" : numpy_name(t); }
 
 // Asked before every layer; set from any thread.
 class CancelFlag {

@@ -58,6 +58,8 @@ public:
     const Kernels& kernels() const { return kernels_; }
     int threads() const { return threads_.count(); }
     std::size_t weight_bytes() const { return weights_.bytes(); }
+    // They last as long as the engine.
+    std::vector<PackedTensor> tensors() const { return packed_tensors(weights_); }
     std::size_t kv_bytes_per_token() const { return layout_.page_bytes() / kPagePositions; }
 
     std::shared_ptr<Session> session() const { return std::make_shared<Session>(shared_from_this()); }

@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "base/error.h"
 
@@ -21,17 +22,45 @@ Linear make_linear(int n, int k, bool bias, DType dtype) {
 
 }  // namespace
 
-std::size_t Weights::bytes() const {
-    std::size_t floats = positions.size() + norm.weight.size() + norm.bias.size();
-    std::size_t packed = embed.bytes() + head.bytes();
-    for (const Block& b : blocks) {
-        for (const NormWeights* n : {&b.attn_norm, &b.mlp_norm}) floats += n->weight.size() + n->bias.size();
-        for (const Linear* l : {&b.qkv, &b.attn_out, &b.up, &b.down}) {
-            packed += l->weight.bytes();
-            floats += l->bias.size();
-        }
+namespace {
+
+std::size_t part_bytes(const PackedMatrix& m) { return m.bytes(); }
+std::size_t part_bytes(const std::vector<float>& v) { return v.size() * sizeof(float); }
+
+void list(std::vector<PackedTensor>& out, const std::string& name, const std::vector<float>& v) {
+    out.push_back({name, DType::f32, {v.size()}, v.data()});
+}
+
+void list(std::vector<PackedTensor>& out, const std::string& name, const PackedMatrix& m) {
+    const auto panels = static_cast<std::size_t>(m.panels()), k = static_cast<std::size_t>(m.k());
+    if (m.dtype() != DType::i8) {
+        out.push_back({name, m.dtype(), {panels, k, 16}, m.data()});
+        return;
     }
-    return packed + floats * sizeof(float);
+    out.push_back({name, DType::i8, {panels, static_cast<std::size_t>(padded_inputs(m.k())) / 4, 16, 4}, m.data()});
+    out.push_back(
+        {name + ".scales", DType::bf16, {panels, static_cast<std::size_t>(int8_groups(m.k())), 16}, m.scales()});
+}
+
+// No bit of the sign, and below infinity.
+bool usable(const std::uint16_t* scales, std::size_t n) {
+    bool ok = true;
+    for (std::size_t i = 0; i < n; ++i) ok &= scales[i] < 0x7f80u;
+    return ok;
+}
+
+}  // namespace
+
+std::size_t Weights::bytes() const {
+    std::size_t sum = 0;
+    for_each_part(*this, [&](const std::string&, const auto& part) { sum += part_bytes(part); });
+    return sum;
+}
+
+std::vector<PackedTensor> packed_tensors(const Weights& weights) {
+    std::vector<PackedTensor> tensors;
+    for_each_part(weights, [&](const std::string& name, const auto& part) { list(tensors, name, part); });
+    return tensors;
 }
 
 WeightsBuilder::WeightsBuilder(const ModelConfig& config, DType dtype, const Kernels& kernels)
@@ -101,7 +130,8 @@ void WeightsBuilder::add_vector(const std::string& name, float* data, int rows, 
     slots_[name] = {rows, cols, nullptr, {}, data, false};
 }
 
-void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& team) {
+void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& team,
+                         const std::function<void()>& consumed) {
     const auto found = slots_.find(name);
     if (found == slots_.end()) throw InvalidArgument("this configuration has no tensor '" + name + "'");
     Slot& slot = found->second;
@@ -111,7 +141,7 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
                               shape_text(tensor.rows, tensor.cols));
     }
     if (slot.matrix != nullptr) {
-        if (!slot.matrix->write(tensor, slot.channels, kernels_, team)) {
+        if (!slot.matrix->write(tensor, slot.channels, kernels_, team, consumed)) {
             throw InvalidArgument(
                 "tensor '" + name +
                 "' cannot be stored as int8: it holds infinities, NaNs or values near the largest float");
@@ -127,6 +157,32 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
         }
     }
     slot.filled = true;
+}
+
+void WeightsBuilder::adopt(const std::unordered_map<std::string, const void*>& data,
+                           const std::shared_ptr<const void>& owner) {
+    for (const auto& [name, slot] : slots_) {
+        if (slot.filled) throw InvalidArgument("tensor '" + name + "' was added before");
+    }
+    // int8 values need no check. Packing gives -127 at least, but -128 is harmless: AVX2's sums of two products in
+    // int16 are then at most 2 * 128 * 127 = 32512, and all others are in int32.
+    for_each_part(weights_, [&](const std::string& name, auto& part) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(part)>, PackedMatrix>) {
+            const int n = part.n(), k = part.k();
+            const void* scales = nullptr;
+            if (dtype_ == DType::i8) {
+                scales = data.at(name + ".scales");
+                if (!usable(static_cast<const std::uint16_t*>(scales),
+                            PackedMatrix::scale_bytes(n, k) / sizeof(BFloat16))) {
+                    throw InvalidArgument("tensor '" + name + ".scales' holds a scale that is negative or not finite");
+                }
+            }
+            part = PackedMatrix(n, k, dtype_, data.at(name), scales, owner);
+        } else {
+            std::copy_n(static_cast<const float*>(data.at(name)), part.size(), part.data());
+        }
+    });
+    slots_.clear();
 }
 
 Weights WeightsBuilder::finish() {

@@ -1,6 +1,8 @@
 // A model's packed weights, and how canonical tensors (pygpt/config.py, tensor_shapes) find their place in them.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -43,6 +45,45 @@ struct Weights {
     std::size_t bytes() const;
 };
 
+// Calls f(name, part) with every matrix (PackedMatrix) and every vector (std::vector<float>) that the weights have.
+template <class SomeWeights, class F>
+void for_each_part(SomeWeights& w, const F& f) {
+    const auto vector = [&](const std::string& name, auto& v) {
+        if (!v.empty()) f(name, v);
+    };
+    const auto norm = [&](const std::string& name, auto& n) {
+        vector(name + ".weight", n.weight);
+        vector(name + ".bias", n.bias);
+    };
+    const auto linear = [&](const std::string& name, auto& l) {
+        f(name + ".weight", l.weight);
+        vector(name + ".bias", l.bias);
+    };
+    f("embed.weight", w.embed);
+    vector("pos.weight", w.positions);
+    int i = 0;
+    for (auto& block : w.blocks) {
+        const std::string name = "blocks." + std::to_string(i++);
+        norm(name + ".attn_norm", block.attn_norm);
+        linear(name + ".attn.qkv", block.qkv);
+        linear(name + ".attn.out", block.attn_out);
+        norm(name + ".mlp_norm", block.mlp_norm);
+        linear(name + ".mlp.up", block.up);
+        linear(name + ".mlp.down", block.down);
+    }
+    norm("norm", w.norm);
+    if (w.head.n() > 0) f("head.weight", w.head);
+}
+
+// One plain array of the weights as the engine holds them; an int8 matrix has two of them. Files hold these.
+struct PackedTensor {
+    std::string name;
+    DType dtype;
+    std::vector<std::size_t> shape;
+    const void* data;  // null: a matrix that was not written yet
+};
+std::vector<PackedTensor> packed_tensors(const Weights& weights);
+
 class WeightsBuilder {
 public:
     WeightsBuilder(const ModelConfig& config, DType dtype, const Kernels& kernels);
@@ -51,8 +92,15 @@ public:
     WeightsBuilder& operator=(const WeightsBuilder&) = delete;
 
     // Packs one tensor; vectors are rows x 1. InvalidArgument: unknown name, wrong shape, given before, or values that
-    // int8 cannot hold.
-    void add(const std::string& name, const Plain& tensor, Team& team);
+    // int8 cannot hold. `consumed` as in PackedMatrix::write.
+    void add(const std::string& name, const Plain& tensor, Team& team, const std::function<void()>& consumed = {});
+
+    // Takes all packed_tensors() as they are: matrices in place, kept alive by `owner`, floats as a copy. `data` gives
+    // each one's values by name. InvalidArgument: a scale that is negative or not finite, or a tensor was added before.
+    void adopt(const std::unordered_map<std::string, const void*>& data, const std::shared_ptr<const void>& owner);
+
+    // What the parts look like; empty so far.
+    const Weights& weights() const { return weights_; }
 
     // InvalidArgument names the tensors that are missing.
     Weights finish();

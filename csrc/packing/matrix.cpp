@@ -79,10 +79,19 @@ void write_rows(const Plain& src, Channels to, To* data, Team& team) {
     }
 }
 
-// A panel's values of 16 channels from lane `lane` on, `count` of them, as far as they are alone in their bytes.
-void copy_lanes(const std::int8_t* from, std::int8_t* to, int steps, int lane, int count) {
-    for (int i = 0; i < steps; ++i) {
-        std::copy_n(from + i * 64 + lane * 4, count * 4, to + i * 64 + lane * 4);
+// One lane of an int8 panel.
+void copy_lane(const std::int8_t* from, std::int8_t* to, int steps, int lane) {
+    for (int i = 0; i < steps; ++i) std::copy_n(from + i * 64 + lane * 4, 4, to + i * 64 + lane * 4);
+}
+
+// `channels`, a multiple of 16, that lie side by side, as panels of k inputs, a group apart.
+template <class From>
+void write_side_by_side(const From* src, std::ptrdiff_t col_stride, int channels, int k, float* panels) {
+    for (int i = 0; i < k; ++i) {
+        for (int c = 0; c < channels; c += 16) {
+            float* const to = panels + (c * kInt8Group + i * 16);
+            for (int lane = 0; lane < 16; ++lane) convert(to[lane], src[i * col_stride + c + lane]);
+        }
     }
 }
 
@@ -110,14 +119,7 @@ std::size_t PackedMatrix::scale_bytes(int n, int k) {
     return static_cast<std::size_t>((n + 15) / 16) * 16 * static_cast<std::size_t>(int8_groups(k)) * sizeof(BFloat16);
 }
 
-PackedMatrix::PackedMatrix(int n, int k, DType dtype)
-    : n_(n),
-      k_(k),
-      dtype_(dtype),
-      own_data_(data_bytes(n, k, dtype)),
-      own_scales_(dtype == DType::i8 ? scale_bytes(n, k) : 0),
-      data_(own_data_.data()),
-      scales_(own_scales_.data()) {
+PackedMatrix::PackedMatrix(int n, int k, DType dtype) : n_(n), k_(k), dtype_(dtype) {
     assert(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::i8);
 }
 
@@ -129,47 +131,71 @@ std::size_t PackedMatrix::bytes() const {
     return data_bytes(n_, k_, dtype_) + (dtype_ == DType::i8 ? scale_bytes(n_, k_) : 0);
 }
 
+// Whole panels, a group of inputs after the other: what is converted and rotated stays in the nearest caches, and where
+// the channels lie side by side several panels' worth of them are read at once.
 template <class From>
-bool PackedMatrix::write_int8(const Plain& src, Channels to, const Kernels& kernels, Team& team) {
+bool PackedMatrix::write_int8_panels(const Plain& src, Channels to, const Kernels& kernels, Team& team) {
+    const int wide = src.row_stride == 1 ? 8 : 1;
+    const int panels = (src.rows + 15) / 16;
+    const std::size_t tile = std::size_t{kInt8Group} * 16;
+    std::vector<float> floats(static_cast<std::size_t>(team.size() * wide) * tile);
+    std::atomic<bool> finite{true};
+    team.parallel_for((panels + wide - 1) / wide, [&](int task, int thread) {
+        float* const plain = floats.data() + static_cast<std::size_t>(thread * wide) * tile;
+        const int first = task * wide, last = std::min(panels, first + wide);
+        if (src.rows < last * 16) std::fill_n(plain, static_cast<std::size_t>(wide) * tile, 0.0f);
+        for (int k0 = 0; k0 < k_; k0 += kInt8Group) {
+            const int k = std::min(kInt8Group, k_ - k0);
+            const From* from = static_cast<const From*>(src.data) + k0 * src.col_stride;
+            if (wide > 1 && src.rows >= last * 16) {
+                write_side_by_side(from + first * 16, src.col_stride, (last - first) * 16, k, plain);
+            } else {
+                for (int p = first; p < last; ++p) {
+                    write_panel(from + p * 16 * src.row_stride, src.row_stride, src.col_stride,
+                                std::min(16, src.rows - p * 16), k, plain + static_cast<std::size_t>(p - first) * tile,
+                                0);
+                }
+            }
+            for (int p = first; p < last; ++p) {
+                const auto at = static_cast<std::size_t>((to.first + p * to.step) / 16);
+                const auto k_at = static_cast<std::size_t>(k0);
+                const PackInt8Args args{
+                    plain + static_cast<std::size_t>(p - first) * tile, k,
+                    own_data_.as<std::int8_t>() + (at * static_cast<std::size_t>(padded_inputs(k_)) + k_at) * 16,
+                    own_scales_.as<BFloat16>() +
+                        (at * static_cast<std::size_t>(int8_groups(k_)) + k_at / kInt8Group) * 16};
+                if (!kernels.pack_int8(args)) finite = false;
+            }
+        }
+    });
+    return finite;
+}
+
+// Rows whose neighbours share their panels: one by one.
+template <class From>
+bool PackedMatrix::write_int8_rows(const Plain& src, Channels to, const Kernels& kernels) {
     const auto k = static_cast<std::size_t>(k_), padded = static_cast<std::size_t>(padded_inputs(k_));
     const auto groups = static_cast<std::size_t>(int8_groups(k_));
-    const bool whole = to.first % 16 == 0;  // 16 rows fill a panel; otherwise neighbours share panels
-    const int per_task = whole ? 16 : 1;
-    std::vector<float> floats(static_cast<std::size_t>(team.size()) * k * 16);
-    std::vector<std::int8_t> panel(whole ? 0 : padded * 16);
-    std::vector<BFloat16> scales(whole ? 0 : groups * 16);
-    std::atomic<bool> finite{true};
-    const auto pack = [&](int row, int thread) {
-        float* plain = floats.data() + static_cast<std::size_t>(thread) * k * 16;
+    std::vector<float> plain(k * 16);
+    std::vector<std::int8_t> panel(padded * 16);
+    std::vector<BFloat16> scales(groups * 16);
+    bool finite = true;
+    for (int row = 0; row < src.rows; ++row) {
         const int channel = to.first + row / 16 * to.step + row % 16;
-        const int count = std::min(per_task, src.rows - row);
-        if (count < 16) std::fill_n(plain, k * 16, 0.0f);
-        write_panel(static_cast<const From*>(src.data) + row * src.row_stride, src.row_stride, src.col_stride, count,
-                    k_, plain, channel % 16);
-        const auto at = static_cast<std::size_t>(channel / 16);
-        std::int8_t* const data = own_data_.as<std::int8_t>() + at * padded * 16;
+        const auto at = static_cast<std::size_t>(channel / 16), lane = static_cast<std::size_t>(channel % 16);
+        std::fill(plain.begin(), plain.end(), 0.0f);
+        write_panel(static_cast<const From*>(src.data) + row * src.row_stride, src.row_stride, src.col_stride, 1, k_,
+                    plain.data(), channel % 16);
+        if (!kernels.pack_int8({plain.data(), k_, panel.data(), scales.data()})) finite = false;
+        copy_lane(panel.data(), own_data_.as<std::int8_t>() + at * padded * 16, static_cast<int>(padded / 4),
+                  channel % 16);
         BFloat16* const data_scales = own_scales_.as<BFloat16>() + at * groups * 16;
-        if (whole) {
-            if (!kernels.pack_int8({plain, k_, data, data_scales})) finite = false;
-            return;
-        }
-        if (!kernels.pack_int8({plain, k_, panel.data(), scales.data()})) finite = false;
-        copy_lanes(panel.data(), data, static_cast<int>(padded / 4), channel % 16, 1);
-        for (std::size_t g = 0; g < groups; ++g) {
-            data_scales[g * 16 + static_cast<std::size_t>(channel % 16)] =
-                scales[g * 16 + static_cast<std::size_t>(channel % 16)];
-        }
-    };
-    if (whole) {
-        team.parallel_for((src.rows + 15) / 16, [&](int task, int thread) { pack(task * 16, thread); });
-    } else {
-        for (int row = 0; row < src.rows; ++row) pack(row, 0);
+        for (std::size_t g = 0; g < groups; ++g) data_scales[g * 16 + lane] = scales[g * 16 + lane];
     }
     return finite;
 }
 
-bool PackedMatrix::write(const Plain& src, Channels to, const Kernels& kernels, Team& team) {
-    assert(src.cols == k_ && owner_ == nullptr);
+bool PackedMatrix::write_part(const Plain& src, Channels to, const Kernels& kernels, Team& team) {
     bool ok = true;
     with_type(src.dtype, [&](auto* from) {
         using From = std::remove_pointer_t<decltype(from)>;
@@ -177,10 +203,37 @@ bool PackedMatrix::write(const Plain& src, Channels to, const Kernels& kernels, 
             write_rows<From>(src, to, own_data_.as<float>(), team);
         } else if (dtype_ == DType::bf16) {
             write_rows<From>(src, to, own_data_.as<BFloat16>(), team);
+        } else if (to.first % 16 == 0) {
+            ok = write_int8_panels<From>(src, to, kernels, team);
         } else {
-            ok = write_int8<From>(src, to, kernels, team);
+            ok = write_int8_rows<From>(src, to, kernels);
         }
     });
+    return ok;
+}
+
+bool PackedMatrix::write(const Plain& src, Channels to, const Kernels& kernels, Team& team,
+                         const std::function<void()>& consumed) {
+    assert(src.cols == k_ && owner_ == nullptr);
+    if (data_ == nullptr) {
+        own_data_ = Buffer(data_bytes(n_, k_, dtype_));
+        if (dtype_ == DType::i8) own_scales_ = Buffer(scale_bytes(n_, k_));
+        data_ = own_data_.data();
+        scales_ = own_scales_.data();
+    }
+    constexpr std::size_t kPartBytes = std::size_t{16} << 20;
+    const std::size_t row_bytes = size_of(src.dtype) * static_cast<std::size_t>(src.cols);
+    const bool by_rows = consumed != nullptr && src.row_stride >= src.cols;
+    const int part = by_rows ? static_cast<int>(std::min(kPartBytes / row_bytes, kPartBytes)) / 16 * 16 + 16 : src.rows;
+    bool ok = true;
+    for (int row = 0; row < src.rows; row += part) {
+        Plain rows = src;
+        rows.rows = std::min(part, src.rows - row);
+        rows.data = static_cast<const std::byte*>(src.data) +
+                    row * src.row_stride * static_cast<std::ptrdiff_t>(size_of(src.dtype));
+        ok &= write_part(rows, {to.first + row / 16 * to.step, to.step}, kernels, team);
+        if (consumed != nullptr) consumed();
+    }
     return ok;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 
 #include "base/buffer.h"
@@ -34,6 +35,7 @@ struct Channels {
 class PackedMatrix {
 public:
     PackedMatrix() = default;
+    // Its memory is taken by the first write().
     PackedMatrix(int n, int k, DType dtype);
     // Memory of somebody else, in this layout: data_bytes(n, k, dtype) and, for int8, scale_bytes(n, k) of it.
     PackedMatrix(int n, int k, DType dtype, const void* data, const void* scales, std::shared_ptr<const void> owner);
@@ -42,8 +44,10 @@ public:
     static std::size_t scale_bytes(int n, int k);
 
     // Converts and places all rows of `src`, whose columns must be k and whose channels must lie within n. False where
-    // int8 cannot hold them: an infinity, a NaN, or values too large to be rotated.
-    [[nodiscard]] bool write(const Plain& src, Channels to, const Kernels& kernels, Team& team);
+    // int8 cannot hold them: an infinity, a NaN, or values too large to be rotated. `consumed`, if there is one, is
+    // called now and then, when what was read so far is not needed again.
+    [[nodiscard]] bool write(const Plain& src, Channels to, const Kernels& kernels, Team& team,
+                             const std::function<void()>& consumed = {});
 
     // Channel `row` as k floats: how an embedding is looked up.
     void read_row(int row, float* out) const;
@@ -57,8 +61,11 @@ public:
     std::size_t bytes() const;
 
 private:
+    bool write_part(const Plain& src, Channels to, const Kernels& kernels, Team& team);
     template <class From>
-    bool write_int8(const Plain& src, Channels to, const Kernels& kernels, Team& team);
+    bool write_int8_panels(const Plain& src, Channels to, const Kernels& kernels, Team& team);
+    template <class From>
+    bool write_int8_rows(const Plain& src, Channels to, const Kernels& kernels);
 
     int n_ = 0;
     int k_ = 0;

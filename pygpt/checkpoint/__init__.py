@@ -9,13 +9,14 @@ from pathlib import Path
 from pygpt.checkpoint.canonical import canonical
 from pygpt.checkpoint.hub import locate
 from pygpt.checkpoint.safetensors import read_file, read_sharded
-from pygpt.checkpoint.tensor import Dtype, Stored, Tensor
+from pygpt.checkpoint.saved import MODEL_TYPE, Weights, check_free, open_saved, save
+from pygpt.checkpoint.tensor import Dtype, Stored, Tensor, forget
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, ConfigError
 from pygpt.families import Settings, by_model_type, model_config
 from pygpt.tokenizer import Tokenizer
 
-__all__ = ["Dtype", "Tensor", "locate", "read"]
+__all__ = ["Dtype", "Tensor", "Weights", "check_free", "forget", "locate", "open_saved", "read", "save"]
 
 WEIGHTS, INDEX, CONFIG, GENERATION = (
     "model.safetensors",
@@ -66,6 +67,10 @@ def _read_hugging_face(
     folder: Path, stored: Mapping[str, Stored], where: Path
 ) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
     values = _json_table(folder / CONFIG)
+    if values.get("model_type") == MODEL_TYPE:
+        raise CheckpointError(
+            f"{folder}: saved by pygpt, as packed weights: they can be loaded, but not read as single tensors"
+        )
     family = by_model_type(values, str(folder / CONFIG))
     if (folder / GENERATION).is_file():  # where a chat model lists all the tokens that end its turn
         generation = _json_table(folder / GENERATION)

@@ -97,7 +97,8 @@ def _tensor(stored: Stored, name: str, shape: tuple[int, ...], source: Source, h
         raise CheckpointError(
             f"{stored.file}: tensor {stored.name!r} has dtype {stored.dtype}, but weights must be F32, F16 or BF16"
         )
-    return Tensor(name, shape, stored.kind, functools.partial(_view, stored, source, shape[0], head_dim))
+    read = functools.partial(_view, stored, source, shape[0], head_dim)
+    return Tensor(name, shape, stored.kind, read, f"{stored.file}: tensor {stored.name!r}")
 
 
 def _view(stored: Stored, source: Source, rows: int, head_dim: int) -> NDArray[np.generic]:

@@ -1,7 +1,7 @@
-"""Reading safetensors files: 8 bytes of header length, a JSON header, and the tensors' bytes without holes.
+"""Safetensors files: 8 bytes of header length, a JSON header, and the tensors' bytes without holes.
 
-The format is parsed here and not by the package `safetensors`, because that copies every tensor and knows no bfloat16
-in NumPy. Format: https://github.com/huggingface/safetensors#format
+The format is read and written here and not by the package `safetensors`, because that copies every tensor, both ways,
+knows no bfloat16 in NumPy, and aligns data to 8 bytes. Format: https://github.com/huggingface/safetensors#format
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, MappedFile, Stored
 from pygpt.errors import CheckpointError
@@ -23,9 +27,17 @@ BITS = {  # of one value of each type that the format knows
     "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 KINDS: dict[str, Dtype] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+PACKED: dict[str, tuple[str, np.dtype[np.generic]]] = {  # the engine's name of a type -> the format's, and NumPy's
+    "float32": ("F32", np.dtype("<f4")),
+    "bfloat16": ("BF16", np.dtype("<u2")),
+    "int8": ("I8", np.dtype("i1")),
+}
+ALIGNMENT = 64  # of data in written files, in bytes: a cache line
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """A tensor as the header describes it."""
+
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -33,13 +45,60 @@ class _Entry(NamedTuple):
     end: int
 
 
-def read_file(path: Path) -> dict[str, Stored]:
-    """Every tensor of one file. Raises CheckpointError unless the header accounts for each byte of the file."""
+class Opened(NamedTuple):
+    """A file whose header was read."""
+
+    file: MappedFile
+    entries: dict[str, Entry]
+    data: int  # where the data begins
+
+    def arrays(self, dtypes: Mapping[str, np.dtype[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Read-only views; a copy where the file does not align the values. Matrices share one map of the whole file,
+        vectors have one each, which can be given back soon."""
+        whole = np.frombuffer(self.file.map(0, self.file.size, "the data"), np.uint8)
+        arrays = {}
+        for name, dtype in dtypes.items():
+            e = self.entries[name]
+            if len(e.shape) == 1:
+                arrays[name] = self.file.array(self.data + e.begin, e.shape, dtype, f"tensor {name!r}")
+                continue
+            flat = whole[self.data + e.begin : self.data + e.end].view(dtype)
+            arrays[name] = (flat if flat.flags.aligned else flat.copy()).reshape(e.shape)
+        return arrays
+
+
+def open_file(path: Path) -> Opened:
+    """Read one file's header. Raises CheckpointError unless it accounts for each byte of the file."""
     file = MappedFile(path)
     header, data = _header(file)
     entries = [_entry(path, name, value) for name, value in header.items() if name != "__metadata__"]
     _check_layout(path, entries, file.size - data)
-    return {e.name: _stored(file, e, data) for e in entries}
+    return Opened(file, {e.name: e for e in entries}, data)
+
+
+def read_file(path: Path) -> dict[str, Stored]:
+    """Every tensor of one file."""
+    file, entries, data = open_file(path)
+    return {name: _stored(file, e, data) for name, e in entries.items()}
+
+
+def write_file(path: Path, tensors: Mapping[str, tuple[str, NDArray[np.generic]]]) -> None:
+    """Write (type, array) by name, straight from the arrays' memory. The data begins at a multiple of `ALIGNMENT`, and
+    so does each tensor but those after the first of another length."""
+    order = sorted(tensors, key=lambda name: tensors[name][1].nbytes % ALIGNMENT != 0)
+    header: dict[str, object] = {"__metadata__": {"format": "pygpt"}}
+    at = 0
+    for name in order:
+        dtype, array = tensors[name]
+        offsets = [at, at + array.nbytes]
+        header[name] = {"dtype": PACKED[dtype][0], "shape": list(array.shape), "data_offsets": offsets}
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            file.write(np.ascontiguousarray(tensors[name][1]).data)
 
 
 def read_sharded(index: Path) -> dict[str, Stored]:
@@ -102,7 +161,7 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return table
 
 
-def _entry(path: Path, name: str, value: object) -> _Entry:
+def _entry(path: Path, name: str, value: object) -> Entry:
     """One header entry, its types checked."""
     where = f"{path}: tensor {name!r}"
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
@@ -114,7 +173,7 @@ def _entry(path: Path, name: str, value: object) -> _Entry:
         raise CheckpointError(f"{where}: shape {str(shape)[:80]} is not a list of at most {MAX_DIMS} sizes")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(f"{where}: data_offsets {str(offsets)[:80]} is not a pair [begin, end]")
-    return _Entry(name, dtype, tuple(shape), offsets[0], offsets[1])
+    return Entry(name, dtype, tuple(shape), offsets[0], offsets[1])
 
 
 def _naturals(value: object) -> bool:
@@ -123,7 +182,7 @@ def _naturals(value: object) -> bool:
     )
 
 
-def _check_layout(path: Path, entries: list[_Entry], data_bytes: int) -> None:
+def _check_layout(path: Path, entries: list[Entry], data_bytes: int) -> None:
     """The tensors must fill the data exactly: each as long as its shape says, none over another, no byte left."""
     for e in entries:
         expected = math.prod(e.shape) * BITS[e.dtype]
@@ -147,7 +206,7 @@ def _check_layout(path: Path, entries: list[_Entry], data_bytes: int) -> None:
         raise CheckpointError(f"{path}: the tensors end at byte {end} of the data, but the file holds {data_bytes}")
 
 
-def _stored(file: MappedFile, e: _Entry, data: int) -> Stored:
+def _stored(file: MappedFile, e: Entry, data: int) -> Stored:
     kind = KINDS.get(e.dtype)
     dtype = NUMPY_DTYPES[kind or "float32"]
     read = functools.partial(file.array, data + e.begin, e.shape, dtype, f"tensor {e.name!r}")

@@ -65,6 +65,15 @@ class MappedFile:
         return (flat if flat.flags.aligned else flat.copy()).reshape(shape)
 
 
+def forget(array: NDArray[np.generic]) -> None:
+    """Take the pages of a view of a file out of the process's memory; whatever is read again comes from the file."""
+    base: object = array
+    while isinstance(base, (np.ndarray, memoryview)):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
 class Stored(NamedTuple):
     """A tensor as a file holds it, under the file's own name and shape."""
 
@@ -79,12 +88,13 @@ class Stored(NamedTuple):
 class Tensor:
     """A canonical tensor of a checkpoint; nothing is read before `raw` or NumPy asks. Usable from several threads."""
 
-    __slots__ = ("_read", "dtype", "name", "shape")
+    __slots__ = ("_read", "dtype", "name", "shape", "source")
 
     def __init__(
-        self, name: str, shape: tuple[int, ...], dtype: Dtype, read: Callable[[], NDArray[np.generic]]
+        self, name: str, shape: tuple[int, ...], dtype: Dtype, read: Callable[[], NDArray[np.generic]], source: str
     ) -> None:
         self.name, self.shape, self.dtype, self._read = name, shape, dtype, read
+        self.source = source  # the file and its own name for the tensor, for messages
 
     def __repr__(self) -> str:
         return f"Tensor({self.name!r}, {list(self.shape)}, {self.dtype})"

@@ -1,4 +1,4 @@
-"""The command line: `pygpt generate`, `pygpt info`, `pygpt score`, over the public API."""
+"""The command line: `pygpt generate`, `info`, `score` and `convert`, over the public API."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 import typer.core
 
 import pygpt
+from pygpt.cli.convert import convert
 from pygpt.cli.generate import generate
 from pygpt.cli.info import info
 from pygpt.cli.score import score
@@ -52,6 +53,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(info)
 app.command()(score)
+app.command()(convert)
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,7 +13,10 @@ from pygpt import Model
 Source = Annotated[
     str, typer.Option("--model", "-m", help='A folder, .safetensors or .gguf file, hub id, or "tiny" (built in).')
 ]
-Weights = Annotated[Literal["float32", "bfloat16"], typer.Option(help="The format of the weights in memory.")]
+Weights = Annotated[
+    Literal["int8", "bfloat16", "float32"] | None,
+    typer.Option(help="The format of the weights in memory.", show_default="int8, or as the model was saved"),
+]
 Kv = Annotated[
     Literal["float32", "float16"] | None,
     typer.Option(help="The format of cached keys and values.", show_default="as float32 weights, else float16"),

@@ -49,7 +49,7 @@ def generate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a completion, when done.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print times and speed to standard error.")] = False,
-    weights: Weights = "float32",
+    weights: Weights = None,
     kv: Kv = None,
     threads: Threads = None,
     isa: Isa = None,

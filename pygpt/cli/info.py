@@ -14,7 +14,7 @@ from pygpt.cli._common import Isa, Kv, Threads, Weights, load_model
 
 def info(
     model: Annotated[str | None, typer.Option("--model", "-m", help="Describe this model as well.")] = None,
-    weights: Weights = "float32",
+    weights: Weights = None,
     kv: Kv = None,
     threads: Threads = None,
     isa: Isa = None,

@@ -24,7 +24,7 @@ def score(
         ),
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="List each token with its log-probability.")] = False,
-    weights: Weights = "float32",
+    weights: Weights = None,
     kv: Kv = None,
     threads: Threads = None,
     isa: Isa = None,

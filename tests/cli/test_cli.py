@@ -101,7 +101,7 @@ def test_stats_go_to_standard_error(gpt2_folder: Path) -> None:
     result = generate(gpt2_folder, PROMPT, "--stats", "--seed", 4, "--max-tokens", 12)
     plain = generate(gpt2_folder, PROMPT, "--seed", 4, "--max-tokens", 12)
     assert result.stdout == plain.stdout
-    for word in ("load ", "first token ", " tokens", "tokens/s", "float32", "1 thread"):
+    for word in ("load ", "first token ", " tokens", "tokens/s", "int8", "1 thread"):
         assert word in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -115,12 +115,32 @@ def test_info_tells_the_machine_and_the_model(gpt2_folder: Path, model: Model) -
         assert word in machine
     described = run("info", "--model", gpt2_folder).stdout
     assert described.startswith(machine.split("threads")[0])
-    for word in (f"{model.config.n_params():,}", "KiB", "float32", "n_embd", "64", "gelu_tanh"):
+    for word in (f"{model.config.n_params():,}", "KiB", "int8", "n_embd", "64", "gelu_tanh"):
         assert word in described
 
 
 def test_info_forces_an_instruction_set() -> None:
     assert "kernels       scalar (" in run("info", "--isa", "scalar").stdout
+
+
+def test_convert_saves_what_loads_alike(gpt2_folder: Path, model: Model, tmp_path: Path) -> None:
+    result = run("convert", gpt2_folder, tmp_path / "out", "--threads", 1)
+    assert (result.exit_code, result.stdout) == (0, "")
+    options = ("--seed", 4, "--max-tokens", 12)
+    assert generate(tmp_path / "out", PROMPT, *options).stdout == generate(gpt2_folder, PROMPT, *options).stdout
+    assert Model.load(tmp_path / "out", threads=1).weights == "int8"
+    run("convert", gpt2_folder, tmp_path / "plain", "--weights", "float32")
+    assert Model.load(tmp_path / "plain").weights == "float32"
+
+
+def test_convert_overwrites_nothing(gpt2_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("x")
+    result = run("convert", gpt2_folder, tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (
+        result.stderr == f"pygpt: error: {tmp_path}: not empty; a checkpoint is saved to a new or empty folder only\n"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 
 
 def test_score_prints_the_sum_and_the_perplexity(gpt2_folder: Path, model: Model) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -147,8 +148,9 @@ def test_sizes_that_overflow_are_refused(sizes: dict[str, int], message: str) ->
 
 def test_what_no_memory_holds_is_a_memory_error() -> None:
     config = dataclasses.replace(CONFIG, n_vocab=1 << 24, n_embd=1 << 24, n_ctx=1)  # 1 PiB for the embedding alone
+    builder = _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
     with pytest.raises(MemoryError):
-        _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
+        builder.add("embed.weight", np.broadcast_to(np.float32(0), (1 << 24, 1 << 24)), "float32")
 
 
 def test_a_builder_takes_one_call_at_a_time() -> None:
@@ -215,3 +217,43 @@ def test_the_machine_is_described() -> None:
     assert count >= 1
     assert reason
     assert set(_core.build_info()) == {"version", "compiler"}
+
+
+@pytest.mark.parametrize("weights", ["int8", "bfloat16", "float32"])
+def test_packing_does_not_depend_on_how_a_tensor_is_stored(weights: Literal["int8", "bfloat16", "float32"]) -> None:
+    """Rows or columns first, one panel or many, groups that are full or not, threads; and packed tensors are taken."""
+    config = dataclasses.replace(CONFIG, n_embd=200, n_head=20, n_kv_head=20, head_dim=10, n_inner=300, n_vocab=150)
+    rng = np.random.default_rng(5)
+    arrays = {name: rng.standard_normal(shape, np.float32) for name, shape in config.tensor_shapes().items()}
+    engines = []
+    for order, threads in (("C", 1), ("F", 3)):
+        builder = _core.EngineBuilder(config, weights=weights, kv="float32", threads=threads, isa=None)
+        for name, array in arrays.items():
+            builder.add(name, np.asarray(array, order=order), "float32")
+        engines.append(builder.build())
+    expected, found = (engine.tensors() for engine in engines)
+    assert list(expected) == list(found)
+    for name, (dtype, array) in expected.items():
+        assert found[name][0] == dtype
+        assert not array.flags.writeable
+        np.testing.assert_array_equal(found[name][1], array)
+    builder = _core.EngineBuilder(config, weights=weights, kv="float32", threads=1, isa=None)
+    wanted = builder.packed()
+    assert wanted == {name: (dtype, array.shape) for name, (dtype, array) in expected.items()}
+    plain = {name: array for name, (_, array) in expected.items()}
+    for spoilt in (
+        plain | {"embed.weight": plain["embed.weight"][:-1]},
+        plain | {"embed.weight": plain["embed.weight"].astype(np.float64)},
+        plain | {"embed.weight": [1]},
+        plain | {"more": plain["embed.weight"]},
+        {name: array for name, array in plain.items() if name != "embed.weight"},
+    ):
+        with pytest.raises(ValueError, match=r"embed\.weight|tensors"):
+            builder.adopt(spoilt)  # type: ignore[arg-type]
+    builder.adopt(plain)
+    with pytest.raises(ValueError, match="no tensor"):
+        builder.add("embed.weight", arrays["embed.weight"], "float32")
+    session, tokens = builder.build(), np.arange(7, dtype=np.int32)
+    logits = [e.forward([(e.session(), tokens)], output="all")[0] for e in (engines[0], engines[1], session)]
+    np.testing.assert_array_equal(logits[1], logits[0])
+    np.testing.assert_array_equal(logits[2], logits[0])

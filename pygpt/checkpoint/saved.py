@@ -1,0 +1,184 @@
+"""Checkpoints that pygpt saves: the packed weights as plain safetensors, config.json, the tokenizer's files.
+
+Loading one is a memory map. The layout is described in docs/formats.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt.checkpoint.safetensors import PACKED, Opened, open_file, write_file
+from pygpt.config import ModelConfig, Rope, RopeScaling
+from pygpt.errors import CheckpointError, ConfigError, TokenizerError
+from pygpt.tokenizer import Tokenizer
+
+Weights = Literal["int8", "bfloat16", "float32"]
+
+MODEL_TYPE = "pygpt"
+VERSION = 1
+INT8_GROUP = 128
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+_TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; bool is no int here
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (int, float),
+    "bool": (bool,),
+    "tuple[int, ...]": (list,),
+    **dict.fromkeys(("Norm", "Activation", "RopeScalingKind"), (str,)),
+}
+_NESTED = {"Rope | None": Rope, "RopeScaling | None": RopeScaling}
+
+
+class Saved(NamedTuple):
+    """A saved checkpoint, opened; its weights are not read yet."""
+
+    config: ModelConfig
+    weights: Weights
+    file: Opened
+    tokenizer: Tokenizer | None
+
+    def arrays(self, wanted: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, NDArray[np.generic]]:
+        """The packed tensors, as views of one memory map. `wanted` gives each one's (dtype, shape); CheckpointError
+        unless the file holds these and no others."""
+        path, entries = self.file.file.path, self.file.entries
+        for name, (dtype, shape) in wanted.items():
+            if name not in entries:
+                raise CheckpointError(f"{path}: lacks the tensor {name!r}, which its configuration asks for")
+            found = entries[name]
+            if (found.dtype, found.shape) != (PACKED[dtype][0], tuple(shape)):
+                raise CheckpointError(
+                    f"{path}: tensor {name!r} is {found.dtype} of shape {list(found.shape)}, but the configuration "
+                    f"asks for {PACKED[dtype][0]} of shape {list(shape)}"
+                )
+        for name in entries:
+            if name not in wanted:
+                raise CheckpointError(f"{path}: holds the tensor {name!r}, which its configuration does not have")
+        return self.file.arrays({name: PACKED[dtype][1] for name, (dtype, _) in wanted.items()})
+
+
+def open_saved(path: Path) -> Saved | None:
+    """A folder that `save` wrote, or its weights' file; None where `path` is something else.
+
+    Raises CheckpointError or ConfigError for a damaged one, before memory is taken by its numbers.
+    """
+    folder = path.parent if path.name == WEIGHTS else path
+    try:
+        text = (folder / CONFIG).read_text(encoding="utf-8")
+        values = json.loads(text) if MODEL_TYPE in text else None
+    except (OSError, ValueError, RecursionError):  # whoever reads other checkpoints says what is wrong
+        return None
+    if not isinstance(values, dict) or values.get("model_type") != MODEL_TYPE:
+        return None
+    where = folder / CONFIG
+    for key, allowed in (("version", (VERSION,)), ("weights", tuple(PACKED)), ("int8_group", (INT8_GROUP,))):
+        if values.get(key) not in allowed or isinstance(values.get(key), bool):
+            known = ", ".join(map(repr, allowed))
+            raise CheckpointError(f"{where}: {key} is {values.get(key)!r}; this version of pygpt reads {known}")
+    try:
+        config: ModelConfig = _from_table(ModelConfig, values.get("config"), "config")
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    file = open_file(folder / WEIGHTS)
+    if config.n_layer > len(file.entries) or config.n_params() > file.file.size:  # one byte each, at least
+        raise CheckpointError(f"{folder / WEIGHTS}: too small for the model that {CONFIG} describes")
+    eos_id = config.eos_ids[0] if config.eos_ids else None
+    return Saved(config, values["weights"], file, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id))
+
+
+def _from_table(cls: Callable[..., Any], values: object, name: str) -> Any:
+    """A dataclass of pygpt.config from its JSON table, which must hold each field and nothing else."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name} is {values!r}, but must be a table")
+    fields = {field.name: str(field.type) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if values.keys() != fields.keys():
+        odd = sorted(values.keys() ^ fields.keys())
+        raise ConfigError(f"{name} must have just the fields {', '.join(fields)}: check {', '.join(odd)}")
+    out: dict[str, object] = {}
+    for key, annotation in fields.items():
+        value = values[key]
+        if annotation in _NESTED:
+            value = None if value is None else _from_table(_NESTED[annotation], value, f"{name}.{key}")
+        elif type(value) not in _TYPES[annotation]:
+            raise ConfigError(f"{name}.{key} is {value!r}, but must be {annotation}")
+        elif annotation == "tuple[int, ...]":
+            if any(type(v) is not int for v in value):
+                raise ConfigError(f"{name}.{key} is {value!r}, but must be integers")
+            value = tuple(value)
+        out[key] = value
+    return cls(**out)
+
+
+def check_free(folder: Path) -> None:
+    """Raises CheckpointError unless a checkpoint can be saved there: nothing yet, or an empty folder."""
+    try:
+        if folder.is_dir():
+            if any(folder.iterdir()):
+                raise CheckpointError(f"{folder}: not empty; a checkpoint is saved to a new or empty folder only")
+        elif os.path.lexists(folder):
+            raise CheckpointError(f"{folder}: is there already, and no folder")
+        elif not folder.absolute().parent.is_dir():
+            raise CheckpointError(f"{folder}: the folder {folder.absolute().parent} does not exist")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: cannot be looked up: {error}") from error
+
+
+def save(
+    folder: Path,
+    config: ModelConfig,
+    weights: Weights,
+    tensors: Mapping[str, tuple[str, NDArray[np.generic]]],
+    tokenizer: Tokenizer | None,
+) -> None:
+    """Write a checkpoint as a whole or not at all: into a folder beside it, which is renamed when all is on the disk.
+
+    A tokenizer that pygpt cannot read is left out. Raises CheckpointError; see `check_free`.
+    """
+    check_free(folder)
+    folder = folder.absolute()
+    partial = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
+    table = {
+        "model_type": MODEL_TYPE,
+        "version": VERSION,
+        "weights": weights,
+        "int8_group": INT8_GROUP,
+        "config": dataclasses.asdict(config),
+    }
+    try:
+        partial.mkdir()
+        (partial / CONFIG).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        if tokenizer is not None:
+            with contextlib.suppress(TokenizerError):
+                tokenizer.save(partial)
+        write_file(partial / WEIGHTS, tensors)
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        partial.rename(folder)
+        _sync(folder.parent)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise CheckpointError(f"{folder}: cannot be saved: {error}") from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's or a folder's contents are on the disk."""
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
