@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -120,6 +119,8 @@ class Tokenizer:
         TokenizerError for tiktoken's own encodings, which keep no merges, and for a damaged vocabulary.
         """
         if self._folder is not None:
+            import shutil  # here, because loading a model need not wait for it
+
             for name in (*FILES, *EXTRA_FILES):
                 if (self._folder / name).is_file():
                     shutil.copyfile(self._folder / name, folder / name)

@@ -9,8 +9,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -145,9 +143,11 @@ def save(
 
     A tokenizer that pygpt cannot read is left out. Raises CheckpointError; see `check_free`.
     """
+    import shutil  # here, because loading a model need not wait for it
+
     check_free(folder)
     folder = folder.absolute()
-    partial = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
+    partial = folder.parent / f".{folder.name}.{os.urandom(4).hex()}.partial"
     table = {
         "model_type": MODEL_TYPE,
         "version": VERSION,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pygpt import checkpoint
+from pygpt import _core, checkpoint
 from pygpt.errors import CheckpointError, ConfigError, TokenizerError
 
 Array = NDArray[Any]
@@ -273,3 +274,33 @@ def test_a_path_that_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").touch()
     with pytest.raises(CheckpointError, match=r"x\.onnx: expected a \.safetensors or \.gguf file, or a folder"):
         checkpoint.read(tmp_path / "x.onnx")
+
+
+def test_what_is_forgotten_comes_back_from_the_file(tmp_path: Path, gpt2: Any) -> None:
+    """Views, transposed ones and copies; a file that pygpt only reads cannot lose a value."""
+    _, tensors, _ = checkpoint.read(gpt2.write(tmp_path))
+    for name in ("embed.weight", "blocks.1.attn.k.weight", "norm.bias"):
+        values = tensors[name].raw()
+        before = values.copy()
+        checkpoint.forget(values)
+        checkpoint.forget(before)  # ordinary memory is left alone
+        np.testing.assert_array_equal(values, before)
+
+
+def test_packing_says_what_it_has_consumed(tmp_path: Path, gpt2: Any) -> None:
+    """A large tensor that is stored by rows in parts, any other at its end; the packed values are the same."""
+    config, _, _ = checkpoint.read(gpt2.write(tmp_path))
+    config = dataclasses.replace(config, n_vocab=1 << 19, n_embd=24, n_head=2, head_dim=12)
+    array = np.random.default_rng(0).standard_normal((config.n_vocab, 24), np.float32)  # 48 MiB
+    packed = []
+    for order, wanted in (("C", 3), ("F", 1)):
+        builder = _core.EngineBuilder(config, weights="int8", kv="float16", threads=2, isa=None)
+        calls: list[int] = []
+        builder.add("embed.weight", np.asarray(array, order=order), "float32", lambda: calls.append(1))  # noqa: B023
+        assert len(calls) >= wanted
+        for name, shape in config.tensor_shapes().items():
+            if name != "embed.weight":
+                builder.add(name, np.zeros(shape, np.float32), "float32")
+        packed.append(builder.build().tensors()["embed.weight"][1])
+    assert len(calls) == 1
+    np.testing.assert_array_equal(packed[1], packed[0])
