@@ -1,4 +1,7 @@
-"""pygpt itself, as the other engines of peers.py: tokens in, logits out, no tokenizer."""
+"""pygpt itself, as the other engines of peers.py: tokens in, logits out, no tokenizer.
+
+`int8` quantises while it loads, `int8-saved` maps what `Model.save` wrote, with the same logits.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from peer_common import link
 import pygpt
 
 VERSION = f"pygpt {pygpt.__version__}"
-FORMATS = {"int8": 8.25, "bfloat16": 16.0, "float32": 32.0}
+FORMATS = {"int8": 8.25, "int8-saved": 8.25, "bfloat16": 16.0, "float32": 32.0}
 
 
 class PygptEngine:
@@ -19,7 +22,10 @@ class PygptEngine:
 
     def __init__(self, folder: Path, threads: int, weights: str) -> None:
         # The public API steps one session at a time; the engine behind it steps several together.
-        self.engine = pygpt.Model.load(folder, weights=weights, threads=threads)._engine
+        if weights == "int8-saved":
+            self.engine = pygpt.Model.load(folder / "saved", threads=threads)._engine
+        else:
+            self.engine = pygpt.Model.load(folder, weights=weights, threads=threads)._engine
 
     def start(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """Forget everything and read (B, T) tokens; the logits (B, V) after the last."""
@@ -41,3 +47,5 @@ load = PygptEngine
 def prepare(checkpoint: Path, cache: Path, weights: str) -> None:
     """The checkpoint without its tokenizer, which the peers do not load either."""
     link(checkpoint, cache)
+    if weights == "int8-saved":
+        pygpt.Model.load(cache, weights="int8").save(cache / "saved")

@@ -76,13 +76,16 @@ def main() -> None:
 
     try:
         module = importlib.import_module(f"peer_{name}")
-        if weights not in module.FORMATS:
-            return answer({"missing": f"its formats are {', '.join(module.FORMATS)}"})
-        if sys.argv[5:] == ["prepare"]:
-            prepare(module, checkpoint, cache, weights)
-            return answer({"version": module.VERSION, "bits": module.FORMATS[weights]})
-    except (ImportError, NotImplementedError) as error:
+    except (ImportError, OSError) as error:  # OSError: a library that the package needs is not there
         return answer({"missing": str(error)})
+    if weights not in module.FORMATS:
+        return answer({"missing": f"its formats are {', '.join(module.FORMATS)}"})
+    if sys.argv[5:] == ["prepare"]:
+        try:
+            prepare(module, checkpoint, cache, weights)
+        except NotImplementedError as error:
+            return answer({"missing": str(error)})
+        return answer({"version": module.VERSION, "bits": module.FORMATS[weights]})
     begin = time.perf_counter()
     engine = module.load(cache, threads, weights)
     n_vocab = engine.start(np.array([[0]])).shape[1]

@@ -11,7 +11,8 @@ with this one, and those that cannot be imported are left out. They need, beside
     openvino   pip install openvino                   llamacpp     pip install llama-cpp-python gguf
 
 llama-cpp-python's wheels use AVX2 at most. Built from source (`--no-binary llama-cpp-python`) it takes all that the
-machine has; with GCC 12 its AMX code needs a patch, see docs/performance.md.
+machine has, but 0.3.36 built by GCC 12 dies on AMX: `asm volatile("" : : "r"(&tc) : "memory");` must stand before
+`_tile_loadconfig(&tc)` in ggml-cpu/amx/mmq.cpp. `LLAMA_CPP_LIB_PATH` chooses between builds.
 
 Each engine runs in its own process. A machine's speed drifts, so only ratios of neighbouring runs count: every round
 runs each task on each engine in turn, forwards and backwards by turns, on random tokens that no round has seen. The
@@ -51,8 +52,9 @@ from numpy.typing import NDArray
 from peer_report import show
 
 HERE = Path(__file__).resolve().parent
-ENGINES = ["pygpt:int8", "llamacpp:q8_0", "llamacpp:q4_0", "ctranslate2:int8", "ort:int8", "ort:int4"]
-ENGINES += ["openvino:int8", "openvino:int8-paged", "openvino:int8-bf16", "openvino:bf16", "torch:bf16", "torch:int8"]
+ENGINES = ["pygpt:int8", "pygpt:int8-saved", "llamacpp:q8_0", "llamacpp:q4_0", "ctranslate2:int8", "ort:int8"]
+ENGINES += ["ort:int4", "openvino:int8", "openvino:int8-paged", "openvino:int8-bf16", "openvino:bf16"]
+ENGINES += ["torch:bf16", "torch:int8"]
 TASKS = {  # tokens in one call; steps 0: the reading itself is timed
     "prefill 512": {"batch": 1, "context": 512, "steps": 0},
     "decode at 16": {"batch": 1, "context": 16, "steps": 128},

@@ -66,7 +66,7 @@ static int ascending(const void* a, const void* b) {
 
 int main(int argc, char** argv) {
     if (argc != 3) return 1;
-    const size_t bytes = strtoull(argv[1], NULL, 10) >> 21 << 21;
+    const size_t bytes = ((strtoull(argv[1], NULL, 10) >> 21) + 1) << 21;  // whole huge pages
     const int threads = atoi(argv[2]);
     float* data = aligned_alloc((size_t)1 << 21, bytes);
     if (!data || threads < 1) return 1;
