@@ -71,7 +71,13 @@ TEST(Select, TheBestComesFirstAndScalarLast) {
     const CpuFeatures f = detect_cpu();
     const bool avx2 = f.avx2 && f.fma && f.f16c;
     const bool avx512 = avx2 && f.avx512f && f.avx512bw && f.avx512vl && f.avx512dq;
-    EXPECT_EQ(names, std::string(avx512 ? "avx512 " : "") + (avx2 ? "avx2 " : "") + "scalar ");
+    std::string expected;
+    if (avx512 && f.avx512_vnni && f.amx_int8 && request_amx().empty()) expected += "amx ";
+    if (avx512 && f.avx512_vnni) expected += "avx512vnni ";
+    if (avx512) expected += "avx512 ";
+    if (avx2 && f.avx_vnni) expected += "avxvnni ";
+    if (avx2) expected += "avx2 ";
+    EXPECT_EQ(names, expected + "scalar ");
 }
 
 TEST(Select, ANameForcesItsTable) {

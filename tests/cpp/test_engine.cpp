@@ -77,7 +77,7 @@ void add(WeightsBuilder& builder, const std::string& name, int rows, int cols, u
 
 std::shared_ptr<Engine> make_engine(const ModelConfig& config, DType dtype, DType kv, const Kernels& kernels,
                                     int threads) {
-    WeightsBuilder builder(config, dtype);
+    WeightsBuilder builder(config, dtype, kernels);
     unsigned seed = 80;
     for (const auto& [name, shape] : shapes(config)) add(builder, name, shape.first, shape.second, seed++);
     return std::make_shared<Engine>(config, builder.finish(), kernels, threads, kv);
@@ -243,8 +243,21 @@ TEST(Engine, SessionsOutliveTheirEngine) {
     EXPECT_EQ(session->fork()->length(), 2);
 }
 
+TEST(Weights, Int8NamesTheTensorThatItCannotHold) {
+    WeightsBuilder builder(gpt2_like(), DType::i8, best_kernels());
+    std::vector<float> values(101 * 30, 1.0f);
+    values[77] = std::numeric_limits<float>::infinity();
+    const auto give = [&](Team& team) {
+        builder.add("embed.weight", {values.data(), DType::f32, 101, 30, 30, 1}, team);
+    };
+    EXPECT_NE(message<InvalidArgument>([&] { with_team(2, give); }).find("'embed.weight' cannot be stored as int8"),
+              std::string::npos);
+    values[77] = 0.0f;
+    with_team(2, give);  // a tensor that was refused may be given again
+}
+
 TEST(Weights, RefuseWhatTheConfigurationDoesNotHave) {
-    WeightsBuilder builder(gpt2_like(), DType::f32);
+    WeightsBuilder builder(gpt2_like(), DType::f32, best_kernels());
     const auto refused = [&](const std::string& name, int rows, int cols) {
         return message<InvalidArgument>([&] { add(builder, name, rows, cols); });
     };

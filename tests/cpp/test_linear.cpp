@@ -137,7 +137,9 @@ TEST(Linear, SplitOverThreadsGivesTheSame) {
             const Problem p(c.rows, c.n, c.k, 8);
             const Kernels& kernels = best_kernels();
             PackedMatrix matrix(c.n, c.k, bf16 ? DType::bf16 : DType::f32);
-            with_team(1, [&](Team& t) { matrix.write({p.weights.data(), DType::f32, c.n, c.k, c.k, 1}, {}, t); });
+            with_team(1, [&](Team& t) {
+                EXPECT_TRUE(matrix.write({p.weights.data(), DType::f32, c.n, c.k, c.k, 1}, {}, kernels, t));
+            });
             const Guarded wanted = p.run(kernels, bf16, true, 0, p.panels);
             for (const int count : {1, 2, 3, 7}) {
                 Guarded y(c.rows, c.n, c.n + 7);
@@ -153,7 +155,7 @@ TEST(Linear, SplitOverThreadsGivesTheSame) {
                         if (!same(*at, wanted.all().data()[at - y.all().data()])) ++wrong;
                     }
                 };
-                const LinearCall call{matrix, p.bias.data(), p.x.data(), p.ldx, c.rows, y.row(0), y.ld()};
+                const LinearCall call{matrix, p.bias.data(), p.x.data(), p.ldx, {}, c.rows, y.row(0), y.ld()};
                 with_team(count, [&](Team& team) { linear(kernels, team, call, after); });
                 EXPECT_TRUE(same_bits(y.all(), wanted.all())) << c.rows << "x" << c.n << "x" << c.k << " on " << count;
                 EXPECT_EQ(wrong, 0);

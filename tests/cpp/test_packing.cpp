@@ -58,7 +58,7 @@ float packed_at(const PackedMatrix& m, int channel, int i) {
 }
 
 void write(PackedMatrix& m, const Plain& source, Channels to) {
-    with_team(2, [&](Team& team) { m.write(source, to, team); });
+    with_team(2, [&](Team& team) { EXPECT_TRUE(m.write(source, to, best_kernels(), team)); });
 }
 
 float rounded(float x, DType dtype) { return dtype == DType::f32 ? x : to_float(to_bfloat16(x)); }
@@ -150,6 +150,8 @@ TEST(PackedMatrix, GateAndUpAlternate) {
 TEST(PackedMatrix, CountsItsBytes) {
     EXPECT_EQ(PackedMatrix(17, 10, DType::f32).bytes(), 2u * 16 * 10 * 4);
     EXPECT_EQ(PackedMatrix(17, 10, DType::bf16).bytes(), 2u * 16 * 10 * 2);
+    EXPECT_EQ(PackedMatrix(17, 10, DType::i8).bytes(), 2u * 16 * (64 + 2));  // a half group and its scale
+    EXPECT_EQ(PackedMatrix(17, 200, DType::i8).bytes(), 2u * 16 * (256 + 4));
     EXPECT_EQ(PackedMatrix().bytes(), 0u);
 }
 
