@@ -11,14 +11,16 @@ namespace pygpt {
 
 namespace {
 
-// Rows a task takes where every row costs little.
-constexpr int kRowsPerTask = 16;
+// Rows a task takes, where every row costs little: few enough that all threads have some, and no more than share the
+// cache lines of a page's keys.
+int rows_per_task(const Team& team, int rows) { return std::clamp(rows / (2 * team.size()), 1, 16); }
 
-// body(row) for each row, on several threads if there are many.
+// body(row) for each row, on several threads if there are several.
 template <class F>
 void for_rows(Team& team, int rows, F body) {
-    team.parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int task, int) {
-        for (int row = task * kRowsPerTask; row < std::min(rows, (task + 1) * kRowsPerTask); ++row) body(row);
+    const int step = rows_per_task(team, rows);
+    team.parallel_for((rows + step - 1) / step, [&](int task, int) {
+        for (int row = task * step; row < std::min(rows, (task + 1) * step); ++row) body(row);
     });
 }
 
@@ -101,9 +103,9 @@ void rotate_and_store(const Model& m, const Step& step, int first, int end, int 
 void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
     const int rows = step.rows();
-    m.team.parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int task, int) {
-        const int first = task * kRowsPerTask;
-        rotate_and_store(m, step, first, std::min(rows, first + kRowsPerTask), layer, ws);
+    const int some = rows_per_task(m.team, rows);
+    m.team.parallel_for((rows + some - 1) / some, [&](int task, int) {
+        rotate_and_store(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
     });
     attention(m.kernels, m.team,
               {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),

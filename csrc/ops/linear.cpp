@@ -11,7 +11,7 @@ namespace pygpt {
 namespace {
 
 // Tasks a thread gets on average, so that a slow core can leave some to the others.
-constexpr int kTasksPerThread = 4;
+constexpr int kTasksPerThread = 8;
 // Up to this many rows are one tile, or nearly: the weights are read once, and a task is a stretch of them, at least as
 // wide as the widest tile.
 constexpr int kFewRows = 9;
@@ -30,33 +30,34 @@ constexpr int kScratch = kInt8Rows * kPartPanels * 16;
 
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// How a product is cut: parts of `width` panels, and rows in row_tasks nearly equal parts.
+// How a product is cut: into panel_parts x row_parts parts, which begin at multiples of panel_step panels and row_step
+// rows and are nearly equal.
 struct Cut {
-    int width;
-    int row_tasks;
+    int panel_parts, panel_step;
+    int row_parts, row_step;
 };
 
-// `step`: what parts' panels are a multiple of; `most`: the results that a part may have.
+// `step`: what parts' panels have to be a multiple of; `most`: the results that a part may have.
 Cut cut(const LinearCall& call, int threads, int step, int most) {
     const int panels = call.weight.panels();
     const int wanted = threads * kTasksPerThread;
     if (call.rows <= kFewRows) {
-        const int steps = std::min(ceil_div(panels, wanted), most / (call.rows * 16)) / step;
-        return {std::max(1, steps) * step, 1};
+        const int steps = ceil_div(panels, step), fits = most / (call.rows * 16 * step);
+        return {std::max(std::min(steps, wanted), ceil_div(steps, fits)), step, 1, call.rows};
     }
     if (call.weight.dtype() == DType::i8) {
-        const int tiles = ceil_div(call.rows, kRowTile);
-        const int balanced = std::min(ceil_div(wanted, ceil_div(panels, kPartPanels)), tiles);
-        return {kPartPanels, std::max(ceil_div(call.rows, kInt8Rows), balanced)};
+        const int tiles = ceil_div(call.rows, kRowTile), panel_parts = ceil_div(panels, kPartPanels);
+        const int balanced = std::min(ceil_div(wanted, panel_parts), tiles);
+        return {panel_parts, kPartPanels, std::max(ceil_div(call.rows, kInt8Rows), balanced), kRowTile};
     }
-    const int panel_tasks = ceil_div(panels, kCachedPanels);
-    return {kCachedPanels, std::clamp(ceil_div(wanted, panel_tasks), 1, std::max(1, call.rows / kRowGrain))};
+    const int panel_parts = ceil_div(panels, kCachedPanels);
+    const int row_parts = std::clamp(ceil_div(wanted, panel_parts), 1, std::max(1, call.rows / kRowGrain));
+    return {panel_parts, kCachedPanels, row_parts, 1};
 }
 
-// Where part i of the rows begins: int8 in whole tiles.
-int first_row(const LinearCall& call, int i, int row_tasks) {
-    if (call.weight.dtype() != DType::i8) return call.rows * i / row_tasks;
-    return std::min(call.rows, ceil_div(call.rows, kRowTile) * i / row_tasks * kRowTile);
+// Where part i of `parts` begins among n things, at a multiple of `step`.
+int part_begin(int i, int parts, int step, int n) {
+    return std::min(n, static_cast<int>(static_cast<long long>(ceil_div(n, step)) * i / parts) * step);
 }
 
 void compute(const Kernels& kernels, const LinearCall& c, const LinearPart& part) {
@@ -76,22 +77,21 @@ void run(const Kernels& kernels, Team& team, const LinearCall& call, float* scra
          const std::function<void(const LinearPart&)>& after) {
     if (call.rows == 0) return;
     const int panels = call.weight.panels();
-    const Cut parts = scratch == nullptr ? cut(call, team.size(), kStreamPanels, std::numeric_limits<int>::max())
-                                         : cut(call, team.size(), kPartPanels, kScratch);
-    team.parallel_for(ceil_div(panels, parts.width) * parts.row_tasks, [&](int task, int thread) {
-        const int i = task % parts.row_tasks, p = task / parts.row_tasks * parts.width;
-        LinearPart part{first_row(call, i, parts.row_tasks),
-                        first_row(call, i + 1, parts.row_tasks),
-                        p,
-                        std::min(panels, p + parts.width),
-                        nullptr,
-                        0};
+    const Cut c = scratch == nullptr ? cut(call, team.size(), kStreamPanels, std::numeric_limits<int>::max())
+                                     : cut(call, team.size(), kPartPanels, kScratch);
+    team.parallel_for(c.panel_parts * c.row_parts, [&](int task, int thread) {
+        const int i = task % c.row_parts, p = task / c.row_parts;
+        LinearPart part{};
+        part.row_begin = part_begin(i, c.row_parts, c.row_step, call.rows);
+        part.row_end = part_begin(i + 1, c.row_parts, c.row_step, call.rows);
+        part.panel_begin = part_begin(p, c.panel_parts, c.panel_step, panels);
+        part.panel_end = part_begin(p + 1, c.panel_parts, c.panel_step, panels);
         if (scratch == nullptr) {
-            part.y = call.y + part.row_begin * call.ldy + p * 16;
+            part.y = call.y + part.row_begin * call.ldy + part.panel_begin * 16;
             part.ldy = call.ldy;
         } else {
             part.y = scratch + static_cast<std::ptrdiff_t>(thread) * kScratch;
-            part.ldy = parts.width * 16;
+            part.ldy = (part.panel_end - part.panel_begin) * 16;
         }
         compute(kernels, call, part);
         if (after) after(part);

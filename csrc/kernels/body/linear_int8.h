@@ -19,69 +19,85 @@ constexpr int int8_rows() {
     return S::kInt8Registers >= 32 ? 8 : 4;
 }
 
+// What a tile reads of one group: its weights at w, panels `stride` bytes apart, of which the cache fetches what lies
+// `ahead`; its rows at q, ld bytes apart; its scales, those of the panels a group of k apart.
+struct Int8Group {
+    int size;
+    const std::int8_t* w;
+    std::ptrdiff_t stride, ahead;
+    const BFloat16* scales;
+    std::ptrdiff_t scale_stride;
+    QuantizedRows x;
+};
+
+// acc[r][p] += the products of the group. A function of its own, not inlined: only so does GCC 12 keep the sums in
+// registers.
+template <class S, int rows, int panels>
+__attribute__((noinline)) void int8_group(const Int8Group& g, float (*acc)[panels][16]) {
+    const std::int8_t* w = g.w;
+    const std::int8_t* q = g.x.q;
+    const std::ptrdiff_t stride = g.stride, ahead = g.ahead, ld = g.x.ld;
+    typename S::I32 sum[rows][panels];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) sum[r][p] = S::dot_start(g.x.sums[r * g.x.ldg]);
+    }
+    for (int i = 0; i < g.size; i += 4) {
+        typename S::Weights v[panels];
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) {
+            const std::int8_t* at = w + p * stride + i * 16;
+            __builtin_prefetch(at + ahead);
+            v[p] = S::load_weights(at);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+            const auto x = S::broadcast_i8x4(q + r * ld + i);
+#pragma GCC unroll 16
+            for (int p = 0; p < panels; ++p) sum[r][p] = S::dot(sum[r][p], v[p], x);
+        }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < panels; ++p) {
+        const BFloat16* at = g.scales + p * g.scale_stride;
+        __builtin_prefetch(at + panels * g.scale_stride);
+        const auto scale = S::load(at);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+            const auto x = S::set1(g.x.scales[r * g.x.ldg]);
+            S::store(acc[r][p], S::fma(S::mul(S::to_f32(sum[r][p]), scale), x, S::load(acc[r][p])));
+        }
+    }
+}
+
 // Rows first ... first + rows - 1, panels panel ... panel + panels - 1. Meanwhile the weights of a group ahead are
 // fetched into the cache; after the last group come the panels that follow.
 template <class S, int rows, int panels>
-inline __attribute__((always_inline)) void int8_tile(const LinearInt8Args& a, int first, int panel) {
-    using V = typename S::F32;
+inline void int8_tile(const LinearInt8Args& a, int first, int panel) {
     const int groups = int8_groups(a.k);
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(padded_inputs(a.k)) * 16;
     const std::int8_t* w = a.panels + panel * stride;
     const BFloat16* scales = a.scales + static_cast<std::ptrdiff_t>(panel) * groups * 16;
-    const std::int8_t* q = a.x.q + first * a.x.ld;
-    V acc[rows][panels];
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) acc[r][p] = S::zero();
+    alignas(64) float acc[rows][panels][16];
+    for (auto& row : acc) {
+        for (auto& channels : row) S::store(channels, S::zero());
     }
     for (int g = 0; g < groups; ++g) {
         const int from = g * kInt8Group;
         const int size = a.k - from > kInt8Half ? kInt8Group : kInt8Half;
         const std::ptrdiff_t ahead = g + 1 < groups ? size * 16 : panels * stride - from * 16;
-        typename S::I32 sum[rows][panels];
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) {
-            const auto start = S::dot_start(a.x.sums[(first + r) * a.x.ldg + g]);
-#pragma GCC unroll 16
-            for (int p = 0; p < panels; ++p) sum[r][p] = start;
-        }
-        for (int i = from; i < from + size; i += 4) {
-            typename S::Weights v[panels];
-#pragma GCC unroll 16
-            for (int p = 0; p < panels; ++p) {
-                const std::int8_t* at = w + p * stride + i * 16;
-                __builtin_prefetch(at + ahead);
-                v[p] = S::load_weights(at);
-            }
-#pragma GCC unroll 16
-            for (int r = 0; r < rows; ++r) {
-                const auto x = S::broadcast_i8x4(q + r * a.x.ld + i);
-#pragma GCC unroll 16
-                for (int p = 0; p < panels; ++p) sum[r][p] = S::dot(sum[r][p], v[p], x);
-            }
-        }
-#pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) {
-            const BFloat16* at = scales + (p * groups + g) * 16;
-            __builtin_prefetch(at + panels * groups * 16);
-            const V s = S::load(at);
-#pragma GCC unroll 16
-            for (int r = 0; r < rows; ++r) {
-                const V x = S::set1(a.x.scales[(first + r) * a.x.ldg + g]);
-                acc[r][p] = S::fma(S::mul(S::to_f32(sum[r][p]), s), x, acc[r][p]);
-            }
-        }
+        int8_group<S, rows, panels>(
+            {size, w + from * 16, stride, ahead, scales + g * 16, groups * std::ptrdiff_t{16}, a.x.at(first, g)}, acc);
     }
-#pragma GCC unroll 16
     for (int p = 0; p < panels; ++p) {
         const int channel = (panel + p) * 16;
         const int lanes = a.n - channel < 16 ? a.n - channel : 16;
         float* y = a.y + first * a.ldy + (channel - a.panel_begin * 16);
-#pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
-            if (a.bias != nullptr) acc[r][p] = S::add(acc[r][p], S::load(a.bias + channel));
-            S::store_n(y + r * a.ldy, acc[r][p], lanes);
+            auto sum = S::load(acc[r][p]);
+            if (a.bias != nullptr) sum = S::add(sum, S::load(a.bias + channel));
+            S::store_n(y + r * a.ldy, sum, lanes);
         }
     }
 }
