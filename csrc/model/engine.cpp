@@ -12,7 +12,7 @@ namespace pygpt {
 namespace {
 
 // Rows a step computes together at most: bounds the memory of activations; longer input is cut into several steps.
-constexpr int kMaxRows = 512;
+constexpr int kMaxRows = 256;
 
 }  // namespace
 
