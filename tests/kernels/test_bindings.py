@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -201,6 +203,35 @@ def test_the_instruction_set_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
         _core.select_isa(None)
     with pytest.raises(ValueError, match=r"isa='AVX2'.*scalar"):
         _core.select_isa("AVX2")
+
+
+SMALL_SIGNAL_STACK = """
+import ctypes
+class stack_t(ctypes.Structure):
+    _fields_ = [("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t)]
+memory = ctypes.create_string_buffer(8192)  # too small for the tiles' 8 KiB: the kernel then refuses AMX
+stack = stack_t(ctypes.cast(memory, ctypes.c_void_p), 0, len(memory))
+assert ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None) == 0
+from pygpt import _core
+print(*_core.isa_names())
+print(_core.select_isa(None))
+try:
+    _core.select_isa("amx")
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif("amx" not in _core.isa_names(), reason="this machine has no AMX")
+def test_a_refused_amx_is_explained_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYGPT_ISA", raising=False)
+    done = subprocess.run([sys.executable, "-c", SMALL_SIGNAL_STACK], capture_output=True, text=True, check=True)
+    names, chosen, error = done.stdout.splitlines()
+    assert names.split() == [name for name in _core.isa_names() if name != "amx"]
+    assert chosen == names.split()[0]
+    assert error.startswith("isa='amx': the kernel refuses AMX to this process (")
+    assert f"usable here: {', '.join(names.split())}" in error
+    assert "without a name the best of them is taken" in error
 
 
 def new_builder_isa() -> str:

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 
-FORMATS = [("float32", "float32"), ("float32", "float16"), ("bfloat16", "float32"), ("bfloat16", "float16")]
+FORMATS = [
+    ("float32", "float32"),
+    ("float32", "float16"),
+    ("bfloat16", "float32"),
+    ("bfloat16", "float16"),
+    ("int8", "float16"),
+    ("int8", "float32"),
+]
 
 every_config = pytest.mark.parametrize("name", ["gpt2", "llama", "interleaved", "multi-query"])
 every_format = pytest.mark.parametrize(("weights", "kv"), FORMATS)

@@ -16,7 +16,14 @@ from pygpt import _core
 from pygpt.errors import Cancelled, ContextOverflowError
 
 Ids = NDArray[np.int32]
-FORMATS = [("float32", "float32"), ("float32", "float16"), ("bfloat16", "float32"), ("bfloat16", "float16")]
+FORMATS = [
+    ("float32", "float32"),
+    ("float32", "float16"),
+    ("bfloat16", "float32"),
+    ("bfloat16", "float16"),
+    ("int8", "float16"),
+    ("int8", "float32"),
+]
 
 every_format = pytest.mark.parametrize(("weights", "kv"), FORMATS)
 
