@@ -52,7 +52,9 @@ void expect(double got, double want, double tolerance, const std::string& what) 
     throw std::runtime_error(what + " is wrong: " + std::to_string(got) + " instead of " + std::to_string(want));
 }
 
-const char* name_of(DType t) { return t == DType::f32 ? "float32" : t == DType::f16 ? "float16" : "bfloat16"; }
+const char* name_of(DType t) {
+    return t == DType::f32 ? "float32" : t == DType::f16 ? "float16" : t == DType::i8 ? "int8" : "bfloat16";
+}
 
 // --- products
 // ---------------------------------------------------------------------------------------------------------
@@ -62,7 +64,7 @@ struct Shape {
     int n, k;
 };
 
-double stored(float x, DType t) { return t == DType::f32 ? x : to_float(to_bfloat16(x)); }
+double stored(float x, DType t) { return t == DType::bf16 ? to_float(to_bfloat16(x)) : x; }
 
 void check_linear(const LinearCall& call, const std::vector<float>& weights, int rows) {
     const int n = call.weight.n(), k = call.weight.k();
@@ -76,33 +78,57 @@ void check_linear(const LinearCall& call, const std::vector<float>& weights, int
                 sum += product;
                 size += std::abs(product);
             }
-            expect(call.y[row * call.ldy + channel], sum + call.bias[channel], 1e-5 * size, "linear");
+            // int8: each factor is off by up to 1/127 of the largest of its group, and the signs of these errors vary
+            const double tolerance = call.weight.dtype() == DType::i8 ? 0.5 / std::sqrt(k) : 1e-5;
+            expect(call.y[row * call.ldy + channel], sum + call.bias[channel], tolerance * size, "linear");
         }
     }
 }
+
+// Rows of x as the product of int8 wants them.
+struct Quantized {
+    Buffer q, scales, sums;
+    QuantizedRows rows;
+
+    Quantized(const Kernels& kernels, const std::vector<float>& x, int n_rows, int k) {
+        const std::ptrdiff_t padded = (n_rows + kInt8RowBlock - 1) / kInt8RowBlock * kInt8RowBlock;
+        const std::ptrdiff_t ld = (padded_inputs(k) / 64 | 1) * 64, groups = int8_groups(k);
+        q = Buffer(static_cast<std::size_t>(padded * ld));
+        scales = Buffer(static_cast<std::size_t>(padded * groups) * 4);
+        sums = Buffer(static_cast<std::size_t>(padded * groups) * 4);
+        rows = {q.as<std::int8_t>(), ld, scales.as<float>(), sums.as<std::int32_t>(), padded};
+        for (int row = 0; row < n_rows; ++row) {
+            kernels.quantize(x.data() + static_cast<std::ptrdiff_t>(row) * k, k, rows.at(row, 0));
+        }
+    }
+};
 
 // As many copies of the matrix as fill a model are read by turns, so that none stays in a cache.
 void bench_linear(Meter& meter, const Shape& shape, DType dtype) {
     if (!meter.wants("linear", name_of(dtype))) return;
     const auto n = static_cast<std::size_t>(shape.n), k = static_cast<std::size_t>(shape.k);
     const std::vector<float> weights = noise(n * k, 1), bias = noise(n + 16, 2);
-    const std::size_t copies = kModelBytes / (n * k * size_of(dtype)) + 1;
+    const std::size_t copies = kModelBytes / (dtype == DType::i8 ? 4 : 1) / (n * k * size_of(dtype)) + 1;
     std::vector<PackedMatrix> packed;
     for (std::size_t i = 0; i < copies; ++i) {
         packed.emplace_back(shape.n, shape.k, dtype);
-        packed.back().write({weights.data(), DType::f32, shape.n, shape.k, shape.k, 1}, {}, meter.team);
+        if (!packed.back().write({weights.data(), DType::f32, shape.n, shape.k, shape.k, 1}, {}, meter.kernels,
+                                 meter.team)) {
+            throw std::runtime_error("int8 cannot hold the weights");
+        }
     }
     for (const int rows : {1, 8, 512}) {
         const auto r = static_cast<std::size_t>(rows);
         const std::vector<float> x = noise(r * k, 3);
         Buffer y(r * n * 4);
-        std::size_t next = 0;
-        const auto run = [&] {
-            const PackedMatrix& w = packed[next++ % copies];
-            linear(meter.kernels, meter.team, {w, bias.data(), x.data(), shape.k, rows, y.as<float>(), shape.n});
+        const Quantized quantized(meter.kernels, x, rows, shape.k);
+        const auto call = [&](const PackedMatrix& w) -> LinearCall {
+            return {w, bias.data(), x.data(), shape.k, quantized.rows, rows, y.as<float>(), shape.n};
         };
+        std::size_t next = 0;
+        const auto run = [&] { linear(meter.kernels, meter.team, call(packed[next++ % copies])); };
         run();
-        check_linear({packed[0], bias.data(), x.data(), shape.k, rows, y.as<float>(), shape.n}, weights, rows);
+        check_linear(call(packed[0]), weights, rows);
         const std::string label =
             std::string(shape.name) + " " + std::to_string(shape.k) + " -> " + std::to_string(shape.n);
         const double bytes = static_cast<double>(packed[0].bytes() + r * (n + k) * 4);
@@ -244,7 +270,7 @@ void bench_rows(Meter& meter, const std::string& kernel, int rows, int in, int o
     };
     restore();
     run();
-    for (int i = 0; i < out; ++i)
+    for (int i = 0; want != nullptr && i < out; ++i)
         expect(y[static_cast<std::size_t>(5 * out + i)], want(x.data() + 5 * in, i), 1e-5, kernel);
     const double bytes = 4.0 * rows * (in + out);
     meter.measure({kernel, "float32", std::to_string(rows) + " x " + std::to_string(out), bytes, 0.0, run, restore});
@@ -266,6 +292,14 @@ void bench_norms(Meter& meter) {
         meter, "layer_norm", kRows, kHidden, kHidden, false,
         [&](const float* x, float* y) { meter.kernels.layer_norm(args(x, y)); },
         [&](const float* x, int i) { return normed(x, i, true) + bias[static_cast<std::size_t>(i)]; });
+    bench_rows(
+        meter, "quantize", kRows, kHidden, kHidden / 4 + 2 * int8_groups(kHidden), false,
+        [&](const float* x, float* y) {  // q, the scales and the sums, one after the other
+            float* scales = y + kHidden / 4;
+            auto* sums = reinterpret_cast<std::int32_t*>(scales + int8_groups(kHidden));
+            meter.kernels.quantize(x, kHidden, {reinterpret_cast<std::int8_t*>(y), 0, scales, sums, 1});
+        },
+        nullptr);
     bench_rows(
         meter, "rms_norm", kRows, kHidden, kHidden, false,
         [&](const float* x, float* y) { meter.kernels.rms_norm(args(x, y)); },
@@ -310,7 +344,7 @@ void bench_all(Meter& meter) {
                             {"mlp up", 4 * kHidden, kHidden},
                             {"mlp down", kHidden, 4 * kHidden},
                             {"head", kVocabulary, kHidden}};
-    for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const DType dtype : {DType::i8, DType::f32, DType::bf16}) {
         for (const Shape& shape : shapes) bench_linear(meter, shape, dtype);
     }
     for (const DType dtype : {DType::f32, DType::f16}) {

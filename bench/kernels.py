@@ -2,10 +2,10 @@
 
     python bench/kernels.py --threads 2 --json bench/results/kernels.json
 
-Builds bench/kernels.cpp with CMake into build/bench and runs it. `of read` and `of fma` are shares of the read
-bandwidth over a buffer of GPT-2's size and of the multiply-add peak, both measured before and after every sample with
-the same threads. Weights, keys and values are never in a cache; what works row by row is, so it may exceed the read
-bandwidth.
+Builds bench/kernels.cpp with CMake into build/bench and runs it. `of read` and `of peak` are shares of the read
+bandwidth over a buffer of GPT-2's size and of the multiply-add peak (for int8, where the instruction set is amx or
+avx512vnni, that of its products), both measured before and after every sample with the same threads. Weights, keys and
+values are never in a cache; what works row by row is, so it may exceed the read bandwidth.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def main() -> None:
 
     command = [str(build(ROOT / "build" / "bench")), str(args.threads), args.isa, str(args.runs), args.only]
     print(
-        f"{'kernel':<12} {'dtype':<9} {'shape':<36} {'GB/s':>8} {'of read':>8} {'GFLOP/s':>9} {'of fma':>7} "
-        f"{'read roof':>10} {'fma roof':>9}"
+        f"{'kernel':<12} {'dtype':<9} {'shape':<36} {'GB/s':>8} {'of read':>8} {'GFLOP/s':>9} {'of peak':>7} "
+        f"{'read roof':>10} {'peak':>9}"
     )
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -115,6 +115,67 @@ FmaResult fma() {
     return fma_portable();
 }
 
+// Products of int8 as kernels can have them: 2 x 2 AMX tiles, each loaded from the first-level cache, or VNNI from
+// registers. 0 operations where there is neither.
+constexpr int kInt8Rounds = 1 << 13;
+
+#if defined(__x86_64__)
+__attribute__((target("amx-tile,amx-int8"))) FmaResult int8_amx() {
+    struct alignas(64) {
+        std::uint8_t palette = 1, start = 0, reserved[14] = {};
+        std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } config;
+    __asm__ volatile("" : : "r"(&config) : "memory");
+    _tile_loadconfig(&config);
+    alignas(64) std::int8_t tiles[8][4][1024];
+    for (auto& four : tiles) {
+        for (auto& tile : four) std::iota(std::begin(tile), std::end(tile), std::int8_t{0});
+    }
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int round = 0; round < kInt8Rounds; ++round) {
+        const auto& four = tiles[round % 8];
+        _tile_loadd(4, four[0], 64);
+        _tile_loadd(6, four[1], 64);
+        _tile_dpbssd(0, 4, 6);
+        _tile_loadd(7, four[2], 64);
+        _tile_dpbssd(1, 4, 7);
+        _tile_loadd(5, four[3], 64);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+    }
+    alignas(64) std::int32_t sum[256];
+    _tile_stored(0, sum, 64);
+    _tile_release();
+    return {2.0 * 4 * 16 * 16 * 64 * kInt8Rounds, static_cast<float>(sum[0])};
+}
+
+__attribute__((target("avx512f,avx512vnni"))) FmaResult int8_vnni() {
+    constexpr int kChains = 24;
+    __m512i a[kChains];
+    for (int i = 0; i < kChains; ++i) a[i] = _mm512_set1_epi32(i);
+    const __m512i x = _mm512_set1_epi8(3);
+    for (int round = 0; round < kInt8Rounds; ++round) {
+#pragma GCC unroll 24
+        for (int i = 0; i < kChains; ++i) __asm__("vpdpbusd %1, %1, %0" : "+v"(a[i]) : "v"(x));
+    }
+    __m512i sum = a[0];
+    for (int i = 1; i < kChains; ++i) sum = _mm512_add_epi32(sum, a[i]);
+    return {2.0 * 64 * kChains * kInt8Rounds, static_cast<float>(_mm512_reduce_add_epi32(sum))};
+}
+#endif
+
+FmaResult int8_products(const std::string& isa) {
+#if defined(__x86_64__)
+    if (isa == "amx") return int8_amx();
+    if (isa == "avx512vnni") return int8_vnni();
+#endif
+    return {0.0, 0.0f};
+}
+
 // --- measuring
 // --------------------------------------------------------------------------------------------------------
 
@@ -131,7 +192,7 @@ double median(std::vector<double> v) {
 
 struct Case {
     std::string kernel, dtype, shape;
-    double bytes, flops;  // of one run; read and written
+    double bytes, flops;  // of one run; read and written; flops are integer operations where dtype is int8
     std::function<void()> run;
     std::function<void()> restore = nullptr;  // called before each run and not timed
 };
@@ -150,17 +211,19 @@ public:
     // Prints one line: the medians of the rates, of the roofs around them, and of each sample's share of these.
     void measure(const Case& c) {
         once(c);  // warms up
-        std::vector<double> bytes, flops, reads{read_roof()}, fmas{fma_roof()}, read_share, fma_share;
+        const bool int8 = c.dtype == "int8";
+        std::vector<double> bytes, flops, reads{read_roof(int8)}, fmas{compute_roof(int8)}, read_share, fma_share;
         for (int i = 0; i < samples_; ++i) {
             double seconds = 0.0;
             int runs = 0;
             for (; seconds < kSampleSeconds; ++runs) seconds += once(c);
-            reads.push_back(read_roof());
-            fmas.push_back(fma_roof());
+            reads.push_back(read_roof(int8));
+            fmas.push_back(compute_roof(int8));
             bytes.push_back(c.bytes * runs / seconds / 1e9);
             flops.push_back(c.flops * runs / seconds / 1e9);
             read_share.push_back(bytes.back() * 2.0 / (reads[reads.size() - 2] + reads.back()));
-            fma_share.push_back(flops.back() * 2.0 / (fmas[fmas.size() - 2] + fmas.back()));
+            const double roofs = fmas[fmas.size() - 2] + fmas.back();
+            fma_share.push_back(roofs > 0.0 ? flops.back() * 2.0 / roofs : 0.0);
         }
         std::printf(
             "{\"kernel\": \"%s\", \"dtype\": \"%s\", \"shape\": \"%s\", \"gbytes_per_s\": %.2f, \"gflops\": %.2f, "
@@ -179,9 +242,10 @@ private:
         return seconds_of(c.run);
     }
 
-    double read_roof() {
+    // Over as much memory as the model has weights in float32, or in int8.
+    double read_roof(bool int8) {
         const int tasks = team.size() * 4;
-        const auto part = static_cast<std::ptrdiff_t>(kModelBytes / 4) / tasks;
+        const auto part = static_cast<std::ptrdiff_t>(kModelBytes / (int8 ? 16 : 4)) / tasks;
         const double seconds = seconds_of([&] {
             team.parallel_for(tasks,
                               [&](int task, int) { keep(read_streams(memory_.as<float>() + task * part, part)); });
@@ -189,12 +253,12 @@ private:
         return static_cast<double>(part * 4) * tasks / seconds / 1e9;
     }
 
-    double fma_roof() {
+    double compute_roof(bool int8) {
         const int tasks = team.size() * 4;
         double flops = 0.0;
         const double seconds = seconds_of([&] {
             team.parallel_for(tasks, [&](int task, int) {
-                const FmaResult result = fma();
+                const FmaResult result = int8 ? int8_products(kernels.name) : fma();
                 keep(result.sum);
                 if (task == 0) flops = result.flops;
             });

@@ -29,16 +29,16 @@ constexpr int int8_groups(int k) { return (k + kInt8Group - 1) / kInt8Group; }
 struct QuantizedRows {
     std::int8_t* q = nullptr;  // (rows, padded_inputs(k)), 64-byte aligned, row stride ld, a multiple of 64
     std::ptrdiff_t ld = 0;
-    float* scales = nullptr;  // (rows, int8_groups(k)), row stride ldg
-    std::int32_t* sums = nullptr;  // (rows, int8_groups(k)), row stride ldg: of each group's q
+    float* scales = nullptr;  // (int8_groups(k), rows), group stride ldg
+    std::int32_t* sums = nullptr;  // (int8_groups(k), rows), group stride ldg: of each group's q
     std::ptrdiff_t ldg = 0;
 
     QuantizedRows at(std::ptrdiff_t row, std::ptrdiff_t group) const {
-        return {q + row * ld + group * kInt8Group, ld, scales + row * ldg + group, sums + row * ldg + group, ldg};
+        return {q + row * ld + group * kInt8Group, ld, scales + group * ldg + row, sums + group * ldg + row, ldg};
     }
 };
 
-// Rows that a product may read together: q must be readable (not written) up to a multiple of it.
+// Rows that a product may read together: q and scales must be readable up to a multiple of it.
 constexpr int kInt8RowBlock = 16;
 
 // y = x W^T + bias, for some of W's output channels. The products of a group are added exactly, in int32; groups in

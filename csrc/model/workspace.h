@@ -70,7 +70,7 @@ private:
             q.ld = ld;
             q.scales = reinterpret_cast<float*>(take(rows * groups * 4));
             q.sums = reinterpret_cast<std::int32_t*>(take(rows * groups * 4));
-            q.ldg = groups;
+            q.ldg = rows;
             return q;
         };
         const bool int8 = weights == DType::i8;

@@ -33,19 +33,23 @@ private:
 
 // Rows of quantised activations in memory of their own.
 struct Rows {
-    std::ptrdiff_t ld, groups;
+    std::ptrdiff_t ld, ldg;
+    int groups;
     Aligned<std::int8_t> q;
     Aligned<float> scales;
     Aligned<std::int32_t> sums;
 
     Rows(int rows, int k)
         : ld((padded_inputs(k) / 64 | 1) * 64),
+          ldg(blocks(rows)),
           groups(int8_groups(k)),
           q(blocks(rows) * ld),
-          scales(blocks(rows) * groups),
-          sums(blocks(rows) * groups) {}
+          scales(ldg * groups),
+          sums(ldg * groups) {}
 
-    QuantizedRows view() { return {q.data(), ld, scales.data(), sums.data(), groups}; }
+    QuantizedRows view() { return {q.data(), ld, scales.data(), sums.data(), ldg}; }
+    float& scale(int row, int group) { return scales.data()[group * ldg + row]; }
+    std::int32_t& sum(int row, int group) { return sums.data()[group * ldg + row]; }
 
 private:
     static std::ptrdiff_t blocks(int rows) { return (rows + kInt8RowBlock - 1) / kInt8RowBlock * kInt8RowBlock; }

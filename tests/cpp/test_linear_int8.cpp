@@ -40,8 +40,8 @@ struct Problem {
                 for (int i = g * kInt8Group; i < g * kInt8Group + group_size(k, g * kInt8Group); ++i) {
                     sum += x.q.data()[row * x.ld + i] = value();
                 }
-                x.sums.data()[row * x.groups + g] = sum;
-                x.scales.data()[row * x.groups + g] = random.below(20) == 0 ? 0.0f : random.uniform(1e-3f, 1.0f);
+                x.sum(row, g) = sum;
+                x.scale(row, g) = random.below(20) == 0 ? 0.0f : random.uniform(1e-3f, 1.0f);
             }
         }
     }
@@ -60,7 +60,7 @@ struct Problem {
                     }
                     const float scale =
                         to_float(scales[static_cast<std::size_t>((c / 16 * x.groups + g) * 16 + c % 16)]);
-                    sum = std::fma(static_cast<float>(dot) * scale, x.scales.data()[row * x.groups + g], sum);
+                    sum = std::fma(static_cast<float>(dot) * scale, x.scale(row, g), sum);
                 }
                 y.row(row)[c] = with_bias ? sum + bias[static_cast<std::size_t>(c)] : sum;
             }
@@ -108,7 +108,7 @@ TEST(LinearInt8, PanelRangesWriteTheirChannelsOnly) {
 TEST(LinearInt8, AnUnusableGroupMakesItsRowNaNOnly) {
     for (const int rows : {1, 4, 20}) {
         Problem p(rows, 40, 200, 15);
-        p.x.scales.data()[(rows - 1) * p.x.groups] = std::numeric_limits<float>::quiet_NaN();
+        p.x.scale(rows - 1, 0) = std::numeric_limits<float>::quiet_NaN();
         p.check();
         EXPECT_TRUE(std::isnan(p.expected(false, 0, 3).row(rows - 1)[0]));
     }

@@ -41,7 +41,7 @@ __attribute__((noinline)) void int8_group(const Int8Group& g, float (*acc)[panel
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) sum[r][p] = S::dot_start(g.x.sums[r * g.x.ldg]);
+        for (int p = 0; p < panels; ++p) sum[r][p] = S::dot_start(g.x.sums[r]);
     }
     for (int i = 0; i < g.size; i += 4) {
         typename S::Weights v[panels];
@@ -65,7 +65,7 @@ __attribute__((noinline)) void int8_group(const Int8Group& g, float (*acc)[panel
         const auto scale = S::load(at);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
-            const auto x = S::set1(g.x.scales[r * g.x.ldg]);
+            const auto x = S::set1(g.x.scales[r]);
             S::store(acc[r][p], S::fma(S::mul(S::to_f32(sum[r][p]), scale), x, S::load(acc[r][p])));
         }
     }

@@ -66,14 +66,14 @@ inline void quantize_group(const float* x, int n, std::int8_t* q, float* scale, 
 }
 
 template <class S>
-void quantize(const float* x, int k, const QuantizedRows& to) {
-    int group = 0;
-    for (int from = 0; from < k; from += kInt8Group, ++group) {
+void quantize(const float* x, int k, const QuantizedRows& row) {
+    QuantizedRows to = row;
+    for (int from = 0; from < k; from += kInt8Group, to = to.at(0, 1)) {
         const int n = k - from;
         if (n > kInt8Half) {
-            quantize_group<S, 8>(x + from, n, to.q + from, to.scales + group, to.sums + group);
+            quantize_group<S, 8>(x + from, n, to.q, to.scales, to.sums);
         } else {
-            quantize_group<S, 4>(x + from, n, to.q + from, to.scales + group, to.sums + group);
+            quantize_group<S, 4>(x + from, n, to.q, to.scales, to.sums);
         }
     }
 }

@@ -51,37 +51,56 @@ public:
           stride_(static_cast<std::ptrdiff_t>(padded_inputs(args.k)) * 16),
           weights_(args.panels + panel * stride_),
           rows_(args.x.q + first_row * args.x.ld),
-          row_scales_(args.x.scales + first_row * args.x.ldg) {}
+          row_scales_(args.x.scales + first_row) {}
 
     void run() {
+        Sums sums{};
         for (int g = 0; g < groups_; ++g) {
             const bool half = a_.k - g * kInt8Group <= kInt8Half;
             if (g == 0) {
-                half ? group<1, false>(g) : group<2, false>(g);
+                half ? group<1, Before::nothing>(g, sums) : group<2, Before::nothing>(g, sums);
+            } else if (g == 1) {
+                half ? group<1, Before::first>(g, sums) : group<2, Before::first>(g, sums);
             } else {
-                half ? group<1, true>(g) : group<2, true>(g);
+                half ? group<1, Before::later>(g, sums) : group<2, Before::later>(g, sums);
             }
+            sums.of = sums_[g & 1];
+            sums.row_scales = row_scales_ + g * a_.x.ldg;
             for (int p = 0; p < panels; ++p) {
-                scales_[p] = S::load(a_.scales + (static_cast<std::ptrdiff_t>(panel_ + p) * groups_ + g) * 16);
+                sums.scales[p] = S::load(a_.scales + (static_cast<std::ptrdiff_t>(panel_ + p) * groups_ + g) * 16);
             }
         }
-        finish(groups_ - 1);
+        finish(sums);
     }
 
 private:
     static constexpr int kRows = 16 * row_tiles;
 
-    template <int from, int to>
-    inline __attribute__((always_inline)) void add(int g) {
-        const std::int32_t (*sums)[256] = sums_[g & 1];
+    // The group before the one that the tiles are at.
+    enum class Before { nothing, first, later };
+
+    // A group's sums of products, and their scales.
+    struct Sums {
+        const std::int32_t (*of)[256];
+        const float* row_scales;
+        S::F32 scales[panels];
+
+        // Row i of panel p, scaled and added to `so_far`.
+        S::F32 added(int i, int p, S::F32 so_far) const {
+            const S::I32 sum{_mm512_load_si512(of[i / 16 * 2 + p] + i % 16 * 16)};
+            return S::fma(S::mul(S::to_f32(sum), scales[p]), S::set1(row_scales[i]), so_far);
+        }
+    };
+
+    template <Before before, int from, int to>
+    inline __attribute__((always_inline)) void add(const Sums& sums) {
+        if constexpr (before != Before::nothing) {
 #pragma GCC unroll 8
-        for (int i = from; i < to; ++i) {
-            const auto x = S::set1(row_scales_[i * a_.x.ldg + g]);
+            for (int i = from; i < to; ++i) {
 #pragma GCC unroll 2
-            for (int p = 0; p < panels; ++p) {
-                const S::I32 sum{_mm512_load_si512(sums[i / 16 * 2 + p] + i % 16 * 16)};
-                S::store(acc_[i][p],
-                         S::fma(S::mul(S::to_f32(sum), scales_[p]), x, g == 0 ? S::zero() : S::load(acc_[i][p])));
+                for (int p = 0; p < panels; ++p) {
+                    S::store(acc_[i][p], sums.added(i, p, before == Before::first ? S::zero() : S::load(acc_[i][p])));
+                }
             }
         }
     }
@@ -101,49 +120,50 @@ private:
     }
 
     // 64 inputs of group g; `add_rows` rows of the group before, from row `from` on, after each of the tile products.
-    template <bool last, int from, int add_rows>
-    inline __attribute__((always_inline)) void step(int g, int input) {
+    template <Before before, bool last, int from, int add_rows>
+    inline __attribute__((always_inline)) void step(int g, int input, const Sums& sums) {
         const std::ptrdiff_t ld = a_.x.ld;
         const std::int8_t* w = weights_ + input * 16;
         const std::int8_t* x = rows_ + input;
         _tile_loadd(4, x, ld);
         _tile_loadd(6, w, 64);
         multiply<0, last>(g);
-        add<from, from + add_rows>(g - 1);
+        add<before, from, from + add_rows>(sums);
         if constexpr (panels == 2) {
             _tile_loadd(7, w + stride_, 64);
             multiply<1, last>(g);
-            add<from + add_rows, from + 2 * add_rows>(g - 1);
+            add<before, from + add_rows, from + 2 * add_rows>(sums);
         }
         if constexpr (row_tiles == 2) {
             _tile_loadd(5, x + 16 * ld, ld);
             multiply<2, last>(g);
-            add<from + panels * add_rows, from + (panels + 1) * add_rows>(g - 1);
+            add<before, from + panels * add_rows, from + (panels + 1) * add_rows>(sums);
         }
         if constexpr (row_tiles == 2 && panels == 2) {
             multiply<3, last>(g);
-            add<from + 3 * add_rows, from + 4 * add_rows>(g - 1);
+            add<before, from + 3 * add_rows, from + 4 * add_rows>(sums);
         }
     }
 
-    template <int steps, bool add_previous>
-    inline __attribute__((always_inline)) void group(int g) {
-        constexpr int rows = add_previous ? kRows / (steps * row_tiles * panels) : 0;
+    template <int steps, Before before>
+    inline __attribute__((always_inline)) void group(int g, const Sums& before_sums) {
+        constexpr int rows = kRows / (steps * row_tiles * panels);
+        const Sums sums = before_sums;  // a copy that nothing else can change stays in registers
         _tile_zero(0);
         if constexpr (panels == 2) _tile_zero(1);
         if constexpr (row_tiles == 2) _tile_zero(2);
         if constexpr (row_tiles == 2 && panels == 2) _tile_zero(3);
         const int input = g * kInt8Group;
         if constexpr (steps == 2) {
-            step<false, 0, rows>(g, input);
-            step<true, rows * row_tiles * panels, rows>(g, input + 64);
+            step<before, false, 0, rows>(g, input, sums);
+            step<before, true, rows * row_tiles * panels, rows>(g, input + 64, sums);
         } else {
-            step<true, 0, rows>(g, input);
+            step<before, true, 0, rows>(g, input, sums);
         }
     }
 
-    void finish(int g) const {
-        const std::int32_t (*sums)[256] = sums_[g & 1];
+    // Adds the last group and writes y.
+    void finish(const Sums& sums) const {
         const int rows = a_.rows - first_ < kRows ? a_.rows - first_ : kRows;
         for (int p = 0; p < panels; ++p) {
             const int channel = (panel_ + p) * 16;
@@ -151,9 +171,7 @@ private:
             const auto bias = a_.bias != nullptr ? S::load(a_.bias + channel) : S::zero();
             float* y = a_.y + first_ * a_.ldy + (channel - a_.panel_begin * 16);
             for (int i = 0; i < rows; ++i) {
-                const S::I32 in{_mm512_load_si512(sums[i / 16 * 2 + p] + i % 16 * 16)};
-                const auto x = S::set1(row_scales_[i * a_.x.ldg + g]);
-                const auto sum = S::fma(S::mul(S::to_f32(in), scales_[p]), x, g == 0 ? S::zero() : S::load(acc_[i][p]));
+                const auto sum = sums.added(i, p, groups_ == 1 ? S::zero() : S::load(acc_[i][p]));
                 S::store_n(y + i * a_.ldy, a_.bias != nullptr ? S::add(sum, bias) : sum, lanes);
             }
         }
@@ -165,7 +183,6 @@ private:
     const std::int8_t* const weights_;
     const std::int8_t* const rows_;
     const float* const row_scales_;
-    S::F32 scales_[panels];
     alignas(64) std::int32_t sums_[2][4][256];
     alignas(64) float acc_[kRows][panels][16];
 };
