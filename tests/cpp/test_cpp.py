@@ -80,7 +80,10 @@ def test_no_suite_is_left_out(build: Path) -> None:
 @pytest.mark.skipif(SANITIZE != "", reason="sanitizers add symbols of their own")
 @pytest.mark.parametrize("isa", sorted(f.stem for f in (ROOT / "csrc" / "kernels" / "isa").glob("*.cpp")))
 def test_an_instruction_set_offers_one_symbol_only(build: Path, isa: str) -> None:
-    """Its table, or the one product by which it differs from another's table. Any other global symbol, weak ones above all, could be chosen by the linker for machines that cannot run it."""
+    """Its table, or the one product by which it differs from another's table.
+
+    Any other global symbol, weak ones above all, could be chosen by the linker for machines that cannot run it.
+    """
     objects = [f for f in build.rglob(f"{isa}.cpp.o") if f.parent.name == "isa"]
     if not objects:
         pytest.skip(f"{isa} is not built for this machine")
