@@ -128,7 +128,7 @@ public:
                 (*consumed)();
             };
         }
-        const py::gil_scoped_release release;
+        const GilReleased released;
         const std::lock_guard lock(mutex_);
         threads_.run([&](Team& team) { builder().add(name, plain, team, tell); });
     }
@@ -163,7 +163,7 @@ public:
     }
 
     std::shared_ptr<Engine> build() {
-        const py::gil_scoped_release release;  // whoever holds the lock may take long
+        const GilReleased released;  // whoever holds the lock may take long
         const std::lock_guard lock(mutex_);
         auto weights = builder().finish();
         weights_.reset();
@@ -173,7 +173,7 @@ public:
 private:
     // For what calls Python meanwhile: whoever holds the lock may be waiting for the interpreter.
     std::unique_lock<std::mutex> locked() {
-        const py::gil_scoped_release release;
+        const GilReleased released;
         return std::unique_lock(mutex_);
     }
 
