@@ -14,6 +14,10 @@ N_CTX = 1024  # tokens that every engine makes room for
 Weights = dict[str, NDArray[np.float32]]
 
 
+class UnsuitableError(Exception):
+    """A checkpoint that a peer cannot run."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """GPT-2's and Llama's sizes under one name each; `theta` 0: learned positions."""
@@ -51,7 +55,7 @@ def read_gpt2(checkpoint: Path) -> tuple[Shape, Weights]:
     """The same, for the engines whose graph is built here for GPT-2 only."""
     shape, weights = read(checkpoint)
     if shape.theta:
-        raise NotImplementedError("this peer runs GPT-2's shapes only")
+        raise UnsuitableError("this peer runs GPT-2's shapes only")
     return shape, weights
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from peer_common import UnsuitableError
 
 
 def greedy(engine: Any, prompt: NDArray[np.int64], steps: int) -> tuple[float, float, NDArray[np.int64]]:
@@ -83,7 +84,7 @@ def main() -> None:
     if sys.argv[5:] == ["prepare"]:
         try:
             prepare(module, checkpoint, cache, weights)
-        except NotImplementedError as error:
+        except UnsuitableError as error:
             return answer({"missing": str(error)})
         return answer({"version": module.VERSION, "bits": module.FORMATS[weights]})
     begin = time.perf_counter()

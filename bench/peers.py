@@ -211,7 +211,7 @@ class ReadRoof:
     def __init__(self, size: int, args: argparse.Namespace) -> None:
         program = Path(args.cache) / "read_roof"
         source = str(HERE / "read_roof.c")
-        subprocess.run(["cc", "-O3", "-march=native", "-pthread", "-o", str(program), source], check=True)
+        subprocess.run(["cc", "-O3", "-pthread", "-o", str(program), source], check=True)
         self.command = [str(program), str(size), str(args.threads)]
         self.samples: list[float] = []
 

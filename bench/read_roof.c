@@ -14,6 +14,13 @@ enum { kRounds = 11, kWays = 3, kLine = 16 };
 
 typedef float Line __attribute__((vector_size(64)));  // a cache line, whatever the registers' width
 
+// One copy for each width of register; the machine's is chosen when the program starts.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define EACH_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define EACH_WIDTH
+#endif
+
 typedef struct {
     const float* data;
     size_t length;  // floats
@@ -22,7 +29,7 @@ typedef struct {
 } Part;
 
 #define READ(name, streams, ahead, level)                                 \
-    static float name(const float* p, size_t n) {                         \
+    EACH_WIDTH static float name(const float* p, size_t n) {              \
         const size_t length = n / streams / kLine * kLine;                \
         Line sums[streams] = {0};                                         \
         for (size_t i = 0; i < length; i += kLine) {                      \

@@ -153,7 +153,7 @@ private:
             _mm256_or_si256(_mm256_slli_epi32(low(c), 16), _mm256_slli_epi32(_mm256_cvtps_epi32(d), 24)));
     }
     // maddubs adds two products of an unsigned and a signed byte in int16: with |w| and x under the sign of w these are
-    // at most 2 * 127 * 127, which int16 holds.
+    // at most 2 * 127 * 128, which int16 holds.
     static __m256i dot(__m256i sum, __m256i w, __m256i x) {
         const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));

@@ -169,7 +169,7 @@ struct Scalar {
         }
     }
 
-    // int8 products: 16 sums in int32, of 16 channels' 4 weights each times the same 4 activations, all in [-127, 127].
+    // int8 products: 16 sums in int32, of 16 channels' 4 weights each times the same 4 activations in [-127, 127].
     struct I32 {
         std::int32_t v[16];
     };

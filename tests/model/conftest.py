@@ -74,3 +74,20 @@ class Cores:
 @pytest.fixture(scope="session")
 def cores() -> type[Cores]:
     return Cores
+
+
+@pytest.fixture(
+    params=[
+        ("float32", "float32"),
+        ("float32", "float16"),
+        ("bfloat16", "float32"),
+        ("bfloat16", "float16"),
+        ("int8", "float16"),
+        ("int8", "float32"),
+    ],
+    ids="-".join,
+)
+def formats(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Every pair of formats of weights and of cached keys and values."""
+    pair: tuple[str, str] = request.param
+    return pair

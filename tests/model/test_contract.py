@@ -10,25 +10,15 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 
-FORMATS = [
-    ("float32", "float32"),
-    ("float32", "float16"),
-    ("bfloat16", "float32"),
-    ("bfloat16", "float16"),
-    ("int8", "float16"),
-    ("int8", "float32"),
-]
-
 every_config = pytest.mark.parametrize("name", ["gpt2", "llama", "interleaved", "multi-query"])
-every_format = pytest.mark.parametrize(("weights", "kv"), FORMATS)
 
 
 # --- what logits must not depend on -----------------------------------------------------------------------------------
 
 
-@every_format
 @every_config
-def test_threads_and_instruction_sets(cores, name: str, weights: str, kv: str) -> None:
+def test_threads_and_instruction_sets(cores, name: str, formats: tuple[str, str]) -> None:
+    weights, kv = formats
     tokens = cores.ids(name, 150)
     expected = cores.logits(cores.engine(name, weights, kv, 1, "scalar"), tokens)
     for isa in _core.isa_names():
@@ -37,9 +27,9 @@ def test_threads_and_instruction_sets(cores, name: str, weights: str, kv: str) -
             assert cores.same(found, expected), (isa, threads)
 
 
-@every_format
 @every_config
-def test_chunks(cores, name: str, weights: str, kv: str) -> None:
+def test_chunks(cores, name: str, formats: tuple[str, str]) -> None:
+    weights, kv = formats
     model, tokens = cores.engine(name, weights, kv), cores.ids(name, 150)
     whole = cores.logits(model, tokens)
     for size in (1, 7, 64):
@@ -69,10 +59,10 @@ def test_the_cache_and_recomputing(cores, name: str) -> None:
             assert cores.same(cached, model.forward([(model.session(), tokens[:n])])[0]), n
 
 
-@every_format
 @every_config
-def test_batches(cores, name: str, weights: str, kv: str) -> None:
-    """Sequences of other lengths, with and without a past, over the boundary of pages and of steps (512 rows)."""
+def test_batches(cores, name: str, formats: tuple[str, str]) -> None:
+    """Sequences of other lengths, with and without a past, over the boundary of pages and of steps (256 rows)."""
+    weights, kv = formats
     model = cores.engine(name, weights, kv)
     lengths = [(0, 1), (0, 130), (63, 2), (100, 1), (0, 64), (5, 400), (128, 65), (0, 7)]
     prompts = [cores.ids(name, past + new, seed) for seed, (past, new) in enumerate(lengths)]

@@ -16,23 +16,13 @@ from pygpt import _core
 from pygpt.errors import Cancelled, ContextOverflowError
 
 Ids = NDArray[np.int32]
-FORMATS = [
-    ("float32", "float32"),
-    ("float32", "float16"),
-    ("bfloat16", "float32"),
-    ("bfloat16", "float16"),
-    ("int8", "float16"),
-    ("int8", "float32"),
-]
-
-every_format = pytest.mark.parametrize(("weights", "kv"), FORMATS)
 
 
 # --- forks and truncation ---------------------------------------------------------------------------------------------
 
 
-@every_format
-def test_forks_go_their_own_way(cores, weights: str, kv: str) -> None:
+def test_forks_go_their_own_way(cores, formats: tuple[str, str]) -> None:
+    weights, kv = formats
     model = cores.engine("llama", weights, kv)
     start, a, b = cores.ids("llama", 100), cores.ids("llama", 90, 2), cores.ids("llama", 30, 3)
     session = model.session()

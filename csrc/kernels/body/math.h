@@ -6,34 +6,15 @@
 namespace pygpt {
 namespace {
 
-// e^x within 1.01 ulp; 0 below -86.5, infinity above 88.73. x = n ln 2 + r with n rounded to nearest by adding 1.5 *
-// 2^23, so that n stands in the low bits of the sum; e^r by a minimax polynomial (own fit); 2^n through the exponent
-// field.
+// x = n ln 2 + r with n rounded to nearest by adding 1.5 * 2^23, so that n stands in the low bits of the sum.
 template <class S>
-inline typename S::F32 exp_v(typename S::F32 x) {
-    using V = typename S::F32;
-    const V magic = S::set1(12582912.0f);
-    const V clamped = S::min(S::set1(89.0f), x);  // this order keeps a NaN
-    const V shifted = S::fma(clamped, S::set1(0x1.715476p+0f), magic);
-    const V n = S::sub(shifted, magic);
-    V r = S::fma(n, S::set1(-0x1.62e400p-1f), clamped);
-    r = S::fma(n, S::set1(-0x1.7f7d1cp-20f), r);
-    V p = S::set1(0x1.6a2430p-10f);
-    p = S::fma(p, r, S::set1(0x1.1239e4p-7f));
-    p = S::fma(p, r, S::set1(0x1.5558f2p-5f));
-    p = S::fma(p, r, S::set1(0x1.555492p-3f));
-    p = S::fma(p, r, S::set1(0x1.fffffcp-2f));
-    p = S::fma(S::mul(r, r), p, r);
-    p = S::add(p, S::set1(1.0f));
-    // 2^(n - 1) * 2, since 2^128 has no exponent field of its own. A product, so that p passes on a NaN of any payload.
-    const V power = S::add_exponent(S::set1(1.0f), S::sub(shifted, S::set1(1.0f)));
-    const V y = S::mul(S::mul(p, power), S::set1(2.0f));
-    return S::select_less(x, S::set1(-86.5f), S::zero(), y);
-}
+struct ExpParts {
+    typename S::F32 shifted;   // n + 1.5 * 2^23
+    typename S::F32 fraction;  // e^r - 1, by a minimax polynomial (own fit)
+};
 
-// exp_v for x <= 0, without the steps that only a large result needs.
 template <class S>
-inline typename S::F32 exp_not_positive_v(typename S::F32 x) {
+inline ExpParts<S> exp_parts(typename S::F32 x) {
     using V = typename S::F32;
     const V magic = S::set1(12582912.0f);
     const V shifted = S::fma(x, S::set1(0x1.715476p+0f), magic);
@@ -45,9 +26,27 @@ inline typename S::F32 exp_not_positive_v(typename S::F32 x) {
     p = S::fma(p, r, S::set1(0x1.5558f2p-5f));
     p = S::fma(p, r, S::set1(0x1.555492p-3f));
     p = S::fma(p, r, S::set1(0x1.fffffcp-2f));
-    p = S::fma(S::mul(r, r), p, r);
-    const V power = S::add_exponent(S::set1(1.0f), shifted);
-    return S::select_less(x, S::set1(-86.5f), S::zero(), S::fma(p, power, power));
+    return {shifted, S::fma(S::mul(r, r), p, r)};
+}
+
+// e^x within 1.01 ulp; 0 below -86.5, infinity above 88.73. 2^n is made through the exponent field.
+template <class S>
+inline typename S::F32 exp_v(typename S::F32 x) {
+    using V = typename S::F32;
+    const auto e = exp_parts<S>(S::min(S::set1(89.0f), x));  // this order keeps a NaN
+    const V p = S::add(e.fraction, S::set1(1.0f));
+    // 2^(n - 1) * 2, since 2^128 has no exponent field of its own. A product, so that p passes on a NaN of any payload.
+    const V power = S::add_exponent(S::set1(1.0f), S::sub(e.shifted, S::set1(1.0f)));
+    const V y = S::mul(S::mul(p, power), S::set1(2.0f));
+    return S::select_less(x, S::set1(-86.5f), S::zero(), y);
+}
+
+// exp_v for x <= 0, without the steps that only a large result needs.
+template <class S>
+inline typename S::F32 exp_not_positive_v(typename S::F32 x) {
+    const auto e = exp_parts<S>(x);
+    const auto power = S::add_exponent(S::set1(1.0f), e.shifted);
+    return S::select_less(x, S::set1(-86.5f), S::zero(), S::fma(e.fraction, power, power));
 }
 
 // erf(x) within 2.8 ulp: x P(x^2) up to 1, beyond it 1 - exp(Q(|x|)) with Q near log(erfc) (own minimax fits).
