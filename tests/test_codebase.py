@@ -113,6 +113,7 @@ PYTHON_RANKS = {
     "_decoding": 4,
     "_session": 4,
     "model": 5,
+    "training": 6,
     "__init__": 6,
     "cli": 7,
 }

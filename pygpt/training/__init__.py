@@ -1,0 +1,1 @@
+"""Training and fine-tuning: backward passes in NumPy, the papers' recipes, data, and the loop."""
