@@ -29,3 +29,7 @@ class ContextOverflowError(PygptError):
 
 class Cancelled(PygptError):  # noqa: N818 - the word users know from asyncio and concurrent.futures
     """The computation was cancelled before it finished; the session is as it was before the call."""
+
+
+class TrainingError(PygptError):
+    """Training cannot start or go on: text, settings or a run folder that do not fit, or a loss that is not finite."""
