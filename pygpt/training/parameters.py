@@ -1,0 +1,78 @@
+"""All values of a model that training changes, in one array, with a view for each tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pygpt.config import ModelConfig
+from pygpt.training.primitives import Array
+
+
+class Parameters:
+    """One flat array, so that the optimiser, clipping and checkpoints each take one pass over it, and a view of it for
+    each tensor. Gradients and moments are kept in the same form.
+
+    Matrices come first, embeddings among them: weight decay is for these. Behind `n_decayed` values stand the norms'
+    gains and all biases.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: type[np.floating[Any]] = np.float32) -> None:
+        """All zero."""
+        self.config = config
+        shapes = config.tensor_shapes()
+        matrices = [name for name, shape in shapes.items() if len(shape) == 2]
+        vectors = [name for name, shape in shapes.items() if len(shape) == 1]
+        self.flat: Array = np.zeros(config.n_params(), dtype)
+        """(n_params,)"""
+        self.n_decayed = sum(math.prod(shapes[name]) for name in matrices)
+        """How many values at the beginning of `flat` are matrices'."""
+        self.tensors: dict[str, Array] = {}
+        """A view for each name of ``config.tensor_shapes()``."""
+        self._starts: dict[str, int] = {}
+        at = 0
+        for name in (*matrices, *vectors):
+            self._starts[name] = at
+            size = math.prod(shapes[name])
+            self.tensors[name] = self.flat[at : at + size].reshape(shapes[name])
+            at += size
+
+    def stacked(self, names: Iterable[str]) -> Array | None:
+        """Neighbours, such as a layer's q, k and v, as one tensor: a view of their rows one after the other. None where
+        the model does not have them."""
+        parts = [self.tensors.get(name) for name in names]
+        if any(part is None for part in parts):
+            return None
+        present = [part for part in parts if part is not None]
+        first, size = next(iter(names)), sum(part.size for part in present)
+        start = self._starts[first]
+        return self.flat[start : start + size].reshape(-1, *present[0].shape[1:])
+
+    def fill(self, tensors: Mapping[str, ArrayLike]) -> None:
+        """Copy a checkpoint's tensors. ValueError: one is missing, unknown, or of another shape."""
+        if odd := sorted(tensors.keys() ^ self.tensors.keys()):
+            raise ValueError(f"tensor {odd[0]} is {'missing' if odd[0] in self.tensors else 'not part of this model'}")
+        for name, tensor in tensors.items():
+            values = np.asarray(tensor, self.flat.dtype)
+            if values.shape != self.tensors[name].shape:
+                raise ValueError(f"tensor {name} must have the shape {self.tensors[name].shape}, not {values.shape}")
+            self.tensors[name][...] = values
+
+    def initialise(self, seed: int) -> None:
+        """The start of training: N(0, 0.02) for matrices, 1 for norms' gains and 0 for biases (Radford et al. 2018).
+
+        The matrices whose results are added to the residual stream are divided by sqrt(2 n_layer), so that the stream
+        does not grow with depth (Radford et al. 2019, section 2.3).
+        """
+        generator = np.random.Generator(np.random.Philox(seed))
+        residual = 1.0 / math.sqrt(2.0 * self.config.n_layer)
+        for name, tensor in self.tensors.items():
+            if tensor.ndim == 2:
+                tensor[...] = generator.standard_normal(tensor.shape, np.float32)
+                tensor *= 0.02 * (residual if name.endswith(("attn.out.weight", "mlp.down.weight")) else 1.0)
+            else:
+                tensor[...] = 1.0 if name.endswith("norm.weight") else 0.0

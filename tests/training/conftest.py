@@ -1,0 +1,61 @@
+"""Configurations that between them ask for everything the trainer can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pygpt.config import ModelConfig, Rope
+
+
+def make_config(**changes: Any) -> ModelConfig:
+    """A tiny GPT-2, with changes."""
+    values: dict[str, Any] = {
+        "n_vocab": 11,
+        "n_ctx": 6,
+        "n_layer": 2,
+        "n_embd": 8,
+        "n_head": 2,
+        "n_kv_head": 2,
+        "head_dim": 4,
+        "n_inner": 12,
+        "norm": "layer_norm",
+        "norm_eps": 1e-5,
+        "activation": "gelu_tanh",
+        "gated_mlp": False,
+        "qkv_bias": True,
+        "attn_out_bias": True,
+        "mlp_bias": True,
+        "learned_positions": True,
+        "rope": None,
+        "attn_scale": 0.5,
+        "tied_head": True,
+    }
+    return ModelConfig(**(values | changes))
+
+
+LLAMA = {
+    "norm": "rms_norm",
+    "activation": "silu",
+    "gated_mlp": True,
+    "qkv_bias": False,
+    "attn_out_bias": False,
+    "mlp_bias": False,
+    "learned_positions": False,
+    "n_kv_head": 1,
+}
+CONFIGS = {
+    "gpt2": make_config(),
+    "gpt2-untied": make_config(tied_head=False, activation="gelu", attn_scale_by_inverse_layer=True),
+    "llama": make_config(**LLAMA, rope=Rope(theta=100.0, dim=4), tied_head=False),
+    "llama-biases": make_config(
+        **{**LLAMA, "qkv_bias": True, "mlp_bias": True}, rope=Rope(theta=100.0, dim=2, interleaved=True)
+    ),
+    "four-heads": make_config(n_head=4, n_kv_head=2, head_dim=3, activation="relu"),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def config(request: pytest.FixtureRequest) -> ModelConfig:
+    return CONFIGS[request.param]
