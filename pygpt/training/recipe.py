@@ -135,9 +135,10 @@ def check(name: str, value: object) -> Any:
         allowed = f"an integer >= {_INTEGERS[name]} and < 2**31"
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise TypeError(f"{name} must be {allowed}, not {value!r}")
-        if not _INTEGERS[name] <= value < 2**31:
+        integer = int(value)
+        if not _INTEGERS[name] <= integer < 2**31:
             raise ValueError(f"{name} must be {allowed}, not {value}")
-        return int(value)
+        return integer
     allowed, is_allowed = _NUMBERS[name]
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a finite number {allowed}, not {value!r}")
