@@ -13,26 +13,24 @@ from pygpt.config import ModelConfig
 from pygpt.training.primitives import Array
 
 
-class Parameters:
+class FlatTensors:
     """One flat array, so that the optimiser, clipping and checkpoints each take one pass over it, and a view of it for
     each tensor. Gradients and moments are kept in the same form.
 
-    Matrices come first, embeddings among them: weight decay is for these. Behind `n_decayed` values stand the norms'
-    gains and all biases.
+    Matrices come first, embeddings among them: weight decay is for these. Behind `n_decayed` values stand the vectors:
+    the norms' gains and all biases.
     """
 
-    def __init__(self, config: ModelConfig, dtype: type[np.floating[Any]] = np.float32) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: type[np.floating[Any]] = np.float32) -> None:
         """All zero."""
-        self.config = config
-        shapes = config.tensor_shapes()
         matrices = [name for name, shape in shapes.items() if len(shape) == 2]
         vectors = [name for name, shape in shapes.items() if len(shape) == 1]
-        self.flat: Array = np.zeros(config.n_params(), dtype)
-        """(n_params,)"""
+        self.flat: Array = np.zeros(sum(map(math.prod, shapes.values())), dtype)
+        """All values."""
         self.n_decayed = sum(math.prod(shapes[name]) for name in matrices)
         """How many values at the beginning of `flat` are matrices'."""
         self.tensors: dict[str, Array] = {}
-        """A view for each name of ``config.tensor_shapes()``."""
+        """A view for each name."""
         self._starts: dict[str, int] = {}
         at = 0
         for name in (*matrices, *vectors):
@@ -61,6 +59,20 @@ class Parameters:
             if values.shape != self.tensors[name].shape:
                 raise ValueError(f"tensor {name} must have the shape {self.tensors[name].shape}, not {values.shape}")
             self.tensors[name][...] = values
+
+
+class Parameters(FlatTensors):
+    """The tensors of ``config.tensor_shapes()``."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        dtype: type[np.floating[Any]] = np.float32,
+        extra: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        """All zero. `extra`: tensors that are trained with the model but are no part of it, such as a classifier's."""
+        self.config = config
+        super().__init__({**config.tensor_shapes(), **(extra or {})}, dtype)
 
     def initialise(self, seed: int) -> None:
         """The start of training: N(0, 0.02) for matrices, 1 for norms' gains and 0 for biases (Radford et al. 2018).
