@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pygpt import _core, checkpoint
 from pygpt._decoding import CancelToken, Stream, decode, fresh_seed
+from pygpt._engine import KvFormat, check_options, default_kv, pack
 from pygpt._session import Session, as_ids
 from pygpt.checkpoint import Weights
 from pygpt.config import ModelConfig
@@ -24,10 +24,7 @@ from pygpt.tokenizer import FILES, Tokenizer
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-KvFormat = Literal["float32", "float16"]
 Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer]
-
-_MAX_THREADS = 1024  # as csrc/threads/parallel.h
 
 
 class Model:
@@ -44,9 +41,9 @@ class Model:
         engine: _core.Engine,
         weights: Weights,
         kv: KvFormat,
-        source: str,
+        source: str | None,
     ) -> None:
-        """Private: use `Model.load`."""
+        """Private: use `Model.load` or `Model.from_tensors`."""
         self._config = config
         self._tokenizer = tokenizer
         self._engine = engine
@@ -78,18 +75,7 @@ class Model:
 
         Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.
         """
-        if weights is not None:
-            _check_choice("weights", weights, get_args(Weights))
-        if kv is not None:
-            _check_choice("kv", kv, get_args(KvFormat))
-        if threads is None:
-            threads = _core.usable_cores()[0]
-        elif isinstance(threads, bool) or not isinstance(threads, int):
-            raise TypeError(f"threads must be an integer >= 1, or None, not {threads!r}")
-        elif not 1 <= threads <= _MAX_THREADS:
-            raise ValueError(f"threads must be an integer >= 1 and <= {_MAX_THREADS}, or None, not {threads}")
-        isa = _core.select_isa(isa)
-
+        threads, isa = check_options(weights, kv, threads, isa)
         path = checkpoint.locate(source)
         saved = checkpoint.open_saved(path)
         if saved is None:
@@ -103,10 +89,10 @@ class Model:
                     "the original checkpoint"
                 )
             weights = saved.weights
-        kv = kv or ("float32" if weights == "float32" else "float16")
+        kv = kv or default_kv(weights)
         builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa)
         if saved is None:
-            _pack(builder, tensors, config.n_params(), progress)
+            pack(builder, tensors, config.n_params(), progress)
         else:
             arrays = saved.arrays(builder.packed())
             try:
@@ -116,6 +102,33 @@ class Model:
             if progress is not None:
                 progress(config.n_params(), config.n_params())
         return cls(config, tokenizer, builder.build(), weights, kv, os.fspath(source))
+
+    @classmethod
+    def from_tensors(
+        cls,
+        config: ModelConfig,
+        tensors: Mapping[str, ArrayLike],
+        tokenizer: Tokenizer | None = None,
+        *,
+        weights: Weights | None = None,
+        kv: KvFormat | None = None,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> Model:
+        """A model of arrays in memory, which it packs as `load` does and keeps no reference to.
+
+        tensors: float32 arrays by the names and with the shapes of ``config.tensor_shapes()``.
+        The options are those of `load`; weights=None is int8.
+
+        Raises ValueError for a tensor that is missing, unknown, of another shape, or beyond what int8 can hold.
+        """
+        threads, isa = check_options(weights, kv, threads, isa)
+        weights = weights or "int8"
+        kv = kv or default_kv(weights)
+        builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa)
+        for name, values in tensors.items():
+            builder.add(name, np.asarray(values, np.float32), "float32")
+        return cls(config, tokenizer, builder.build(), weights, kv, None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the packed weights, the configuration and the tokenizer to a new or empty folder, which `load` maps
@@ -167,7 +180,8 @@ class Model:
         return self._engine.kv_bytes_per_token
 
     def __repr__(self) -> str:
-        return f"<pygpt.Model {self._source!r}: {self._config.n_params()} parameters, {self._weights}, {self.isa}>"
+        name = "from tensors" if self._source is None else repr(self._source)
+        return f"<pygpt.Model {name}: {self._config.n_params()} parameters, {self._weights}, {self.isa}>"
 
     @overload
     def generate(
@@ -290,28 +304,6 @@ class Model:
         return np.concatenate(parts)
 
     def _no_tokenizer(self) -> str:
+        if self._source is None:
+            return "this model was made from tensors and no tokenizer"
         return f"{self._source} has no tokenizer: looked for {FILES[0]}, or {FILES[1]} and {FILES[2]}"
-
-
-def _pack(
-    builder: _core.EngineBuilder,
-    tensors: Mapping[str, checkpoint.Tensor],
-    total: int,
-    progress: Callable[[int, int], object] | None,
-) -> None:
-    """Pack tensor after tensor; what was read leaves memory as soon as it can."""
-    done = 0
-    for name, tensor in tensors.items():
-        values = tensor.raw()
-        try:
-            builder.add(name, values, tensor.dtype, functools.partial(checkpoint.forget, values))
-        except ValueError as error:
-            raise CheckpointError(f"{tensor.source}: {error}") from None
-        done += math.prod(tensor.shape)
-        if progress is not None:
-            progress(done, total)
-
-
-def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")

@@ -111,6 +111,7 @@ PYTHON_RANKS = {
     "checkpoint": 3,
     "generation": 4,
     "_decoding": 4,
+    "_engine": 4,
     "_session": 4,
     "model": 5,
     "training": 6,

@@ -7,23 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pygpt.checkpoint.canonical import canonical
+from pygpt.checkpoint.folder import CONFIG, WEIGHTS, check_free
 from pygpt.checkpoint.hub import locate
+from pygpt.checkpoint.hugging_face import write
 from pygpt.checkpoint.safetensors import read_file, read_sharded
-from pygpt.checkpoint.saved import MODEL_TYPE, Weights, check_free, open_saved, save
+from pygpt.checkpoint.saved import MODEL_TYPE, Weights, open_saved, save
 from pygpt.checkpoint.tensor import Dtype, Stored, Tensor, forget
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, ConfigError
 from pygpt.families import Settings, by_model_type, model_config
 from pygpt.tokenizer import Tokenizer
 
-__all__ = ["Dtype", "Tensor", "Weights", "check_free", "forget", "locate", "open_saved", "read", "save"]
+__all__ = ["Dtype", "Tensor", "Weights", "check_free", "forget", "locate", "open_saved", "read", "save", "write"]
 
-WEIGHTS, INDEX, CONFIG, GENERATION = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-)
+INDEX, GENERATION = "model.safetensors.index.json", "generation_config.json"
 
 
 def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pygpt.checkpoint.tensor import Stored, Tensor
 from pygpt.config import ModelConfig
@@ -55,6 +55,33 @@ def canonical(
             "configuration that of another model?"
         )
     return tensors
+
+
+def stored(
+    config: ModelConfig, tensors: Mapping[str, ArrayLike], sources: Mapping[str, Source], prefix: str = ""
+) -> dict[str, NDArray[np.float32]]:
+    """The inverse of `canonical`: float32 arrays by stored name, as views where nothing has to be joined or converted.
+
+    The head stands outside of the model that `prefix` names. Raises ValueError for a tensor that is missing, unknown,
+    or of a shape other than `config` gives.
+    """
+    shapes = config.tensor_shapes()
+    if unlike := sorted(shapes.keys() ^ tensors.keys()):
+        raise ValueError(f"tensor {unlike[0]} is {'missing' if unlike[0] in shapes else 'not part of this model'}")
+    parts: dict[str, list[NDArray[np.float32]]] = {}
+    transposed: set[str] = set()
+    for name, shape in sorted(shapes.items(), key=lambda item: _source(item[0], sources)[0].part):
+        values = np.asarray(tensors[name], np.float32)
+        if values.shape != shape:
+            raise ValueError(f"tensor {name} must have the shape {shape}, not {values.shape}")
+        source, stored_name = _source(name, sources)
+        if name != "head.weight":
+            stored_name = prefix + stored_name
+        parts.setdefault(stored_name, []).append(values)
+        if source.transposed:
+            transposed.add(stored_name)
+    joined = {name: pieces[0] if len(pieces) == 1 else np.concatenate(pieces) for name, pieces in parts.items()}
+    return {name: values.T if name in transposed else values for name, values in joined.items()}
 
 
 def _listed(names: list[str]) -> str:

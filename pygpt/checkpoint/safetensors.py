@@ -82,11 +82,12 @@ def read_file(path: Path) -> dict[str, Stored]:
     return {name: _stored(file, e, data) for name, e in entries.items()}
 
 
-def write_file(path: Path, tensors: Mapping[str, tuple[str, NDArray[np.generic]]]) -> None:
+def write_file(path: Path, tensors: Mapping[str, tuple[str, NDArray[np.generic]]], layout: str = "pygpt") -> None:
     """Write (type, array) by name, straight from the arrays' memory. The data begins at a multiple of `ALIGNMENT`, and
-    so does each tensor but those after the first of another length."""
+    so does each tensor but those after the first of another length. `layout` is the metadata's word for whose tensors
+    they are: "pt" for those of PyTorch."""
     order = sorted(tensors, key=lambda name: tensors[name][1].nbytes % ALIGNMENT != 0)
-    header: dict[str, object] = {"__metadata__": {"format": "pygpt"}}
+    header: dict[str, object] = {"__metadata__": {"format": layout}}
     at = 0
     for name in order:
         dtype, array = tensors[name]

@@ -5,7 +5,6 @@ Loading one is a memory map. The layout is described in docs/formats.md.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -16,9 +15,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt.checkpoint.folder import CONFIG, WEIGHTS, check_free, partial_folder, sync, sync_all, write_settings
 from pygpt.checkpoint.safetensors import PACKED, Opened, open_file, write_file
 from pygpt.config import ModelConfig, Rope, RopeScaling
-from pygpt.errors import CheckpointError, ConfigError, TokenizerError
+from pygpt.errors import CheckpointError, ConfigError
 from pygpt.tokenizer import Tokenizer
 
 Weights = Literal["int8", "bfloat16", "float32"]
@@ -26,7 +26,6 @@ Weights = Literal["int8", "bfloat16", "float32"]
 MODEL_TYPE = "pygpt"
 VERSION = 1
 INT8_GROUP = 128
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; bool is no int here
     "int": (int,),
@@ -118,20 +117,6 @@ def _from_table(cls: Callable[..., Any], values: object, name: str) -> Any:
     return cls(**out)
 
 
-def check_free(folder: Path) -> None:
-    """Raises CheckpointError unless a checkpoint can be saved there: nothing yet, or an empty folder."""
-    try:
-        if folder.is_dir():
-            if any(folder.iterdir()):
-                raise CheckpointError(f"{folder}: not empty; a checkpoint is saved to a new or empty folder only")
-        elif os.path.lexists(folder):
-            raise CheckpointError(f"{folder}: is there already, and no folder")
-        elif not folder.absolute().parent.is_dir():
-            raise CheckpointError(f"{folder}: the folder {folder.absolute().parent} does not exist")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: cannot be looked up: {error}") from error
-
-
 def save(
     folder: Path,
     config: ModelConfig,
@@ -143,11 +128,8 @@ def save(
 
     A tokenizer that pygpt cannot read is left out. Raises CheckpointError; see `check_free`.
     """
-    import shutil  # here, because loading a model need not wait for it
-
     check_free(folder)
     folder = folder.absolute()
-    partial = folder.parent / f".{folder.name}.{os.urandom(4).hex()}.partial"
     table = {
         "model_type": MODEL_TYPE,
         "version": VERSION,
@@ -155,30 +137,9 @@ def save(
         "int8_group": INT8_GROUP,
         "config": dataclasses.asdict(config),
     }
-    try:
-        partial.mkdir()
-        (partial / CONFIG).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-        if tokenizer is not None:
-            with contextlib.suppress(TokenizerError):
-                tokenizer.save(partial)
+    with partial_folder(folder, f".{os.urandom(4).hex()}") as partial:
+        write_settings(partial, table, tokenizer)
         write_file(partial / WEIGHTS, tensors)
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
+        sync_all(partial)
         partial.rename(folder)
-        _sync(folder.parent)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise CheckpointError(f"{folder}: cannot be saved: {error}") from error
-        raise
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's or a folder's contents are on the disk."""
-    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
-        return
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync(folder.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from pygpt.config import ModelConfig
@@ -9,7 +10,16 @@ from pygpt.errors import ConfigError
 from pygpt.families import gpt2, llama
 from pygpt.families.base import Family, Settings, Source
 
-__all__ = ["FAMILIES", "Family", "Settings", "Source", "by_architecture", "by_model_type", "model_config"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Settings",
+    "Source",
+    "by_architecture",
+    "by_model_type",
+    "model_config",
+    "settings_for",
+]
 
 FAMILIES: tuple[Family, ...] = (gpt2.FAMILY, llama.FAMILY)
 
@@ -42,3 +52,24 @@ def model_config(family: Family, settings: Settings) -> ModelConfig:
         if settings.file in str(error):
             raise
         raise ConfigError(f"{settings.file}: {error}") from None
+
+
+def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
+    """The family whose config.json can say what `config` says, and that config.json.
+
+    Raises ConfigError where there is none, with what each family cannot say.
+    """
+    reasons = []
+    for family in FAMILIES:
+        values = family.settings(config)
+        try:
+            found = family.config(Settings(values=values, file="config.json"))
+        except ConfigError as error:
+            reasons.append(f"{family.model_types[0]}: {error}")
+            continue
+        if found == config:
+            return family, values
+        fields = (f.name for f in dataclasses.fields(config))
+        odd = (f"{f} {getattr(config, f)!r}" for f in fields if getattr(found, f) != getattr(config, f))
+        reasons.append(f"{family.model_types[0]} has no {', no '.join(odd)}")
+    raise ConfigError(f"no family can express this configuration: {'; '.join(reasons)}")

@@ -21,6 +21,13 @@ ACTIVATIONS: dict[str, Activation] = {  # the names that config.json uses
     "swish": "silu",
     "relu": "relu",
 }
+ACTIVATION_NAMES: dict[Activation, str] = {"gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu", "relu": "relu"}
+
+
+def token_settings(config: ModelConfig) -> dict[str, object]:
+    """The special tokens as every config.json has them."""
+    eos = config.eos_ids[0] if len(config.eos_ids) == 1 else list(config.eos_ids) or None
+    return {"bos_token_id": config.bos_id, "eos_token_id": eos}
 
 
 class Settings:
@@ -118,13 +125,15 @@ class Source(NamedTuple):
 class Family(NamedTuple):
     """One family of models, as data.
 
-    Keys of `sources` are canonical modules, with ``{i}`` for the layer. `ignored` are regular expressions for stored
-    names (without the prefix) that carry no parameters. `gguf_keys` gives, for a config.json key, the metadata key
-    after "<architecture>.", and `gguf_sources` the GGUF names.
+    `settings` is the inverse of `config`: the config.json of a configuration, as far as the family's keys can say it;
+    reading it back shows whether they can. Keys of `sources` are canonical modules, with ``{i}`` for the layer.
+    `ignored` are regular expressions for stored names (without the prefix) that carry no parameters. `gguf_keys`
+    gives, for a config.json key, the metadata key after "<architecture>.", and `gguf_sources` the GGUF names.
     """
 
     model_types: tuple[str, ...]
     config: Callable[[Settings], ModelConfig]
+    settings: Callable[[ModelConfig], dict[str, object]]
     prefix: str  # of the stored names, where the checkpoint is of the model with its head
     sources: Mapping[str, Source]
     ignored: tuple[str, ...]

@@ -6,7 +6,7 @@ Names and keys are those of Hugging Face transformers' GPT2LMHeadModel and of ll
 from __future__ import annotations
 
 from pygpt.config import ModelConfig
-from pygpt.families.base import Family, Settings, Source
+from pygpt.families.base import ACTIVATION_NAMES, Family, Settings, Source, token_settings
 
 
 def config(s: Settings) -> ModelConfig:
@@ -45,9 +45,30 @@ def config(s: Settings) -> ModelConfig:
     )
 
 
+def settings(c: ModelConfig) -> dict[str, object]:
+    """The inverse of `config`."""
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": c.n_vocab,
+        "n_positions": c.n_ctx,
+        "n_embd": c.n_embd,
+        "n_layer": c.n_layer,
+        "n_head": c.n_head,
+        "n_inner": c.n_inner,
+        "activation_function": ACTIVATION_NAMES[c.activation],
+        "layer_norm_epsilon": c.norm_eps,
+        "scale_attn_weights": c.attn_scale == c.head_dim**-0.5,
+        "scale_attn_by_inverse_layer_idx": c.attn_scale_by_inverse_layer,
+        "tie_word_embeddings": c.tied_head,
+        **token_settings(c),
+    }
+
+
 FAMILY = Family(
     model_types=("gpt2",),
     config=config,
+    settings=settings,
     prefix="transformer.",
     sources={
         "embed": Source("wte"),

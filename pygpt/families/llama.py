@@ -7,7 +7,7 @@ Names and keys are those of Hugging Face transformers' LlamaForCausalLM and of l
 from __future__ import annotations
 
 from pygpt.config import ModelConfig, Rope, RopeScaling
-from pygpt.families.base import Family, Settings, Source
+from pygpt.families.base import ACTIVATION_NAMES, Family, Settings, Source, token_settings
 
 
 def rope_scaling(s: Settings | None) -> RopeScaling | None:
@@ -67,9 +67,43 @@ def config(s: Settings) -> ModelConfig:
     )
 
 
+def settings(c: ModelConfig) -> dict[str, object]:
+    """The inverse of `config`, with the rotary settings as transformers v4 spells them, which v5 reads too."""
+    table: dict[str, object] = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": c.n_vocab,
+        "max_position_embeddings": c.n_ctx,
+        "hidden_size": c.n_embd,
+        "num_hidden_layers": c.n_layer,
+        "num_attention_heads": c.n_head,
+        "num_key_value_heads": c.n_kv_head,
+        "head_dim": c.head_dim,
+        "intermediate_size": c.n_inner,
+        "hidden_act": ACTIVATION_NAMES[c.activation],
+        "rms_norm_eps": c.norm_eps,
+        "attention_bias": c.qkv_bias,
+        "mlp_bias": c.mlp_bias,
+        "tie_word_embeddings": c.tied_head,
+        **token_settings(c),
+    }
+    if c.rope is not None:
+        table["rope_theta"] = c.rope.theta
+        if (scaling := c.rope.scaling) is not None:
+            schedule = {
+                "low_freq_factor": scaling.low_freq_factor,
+                "high_freq_factor": scaling.high_freq_factor,
+                "original_max_position_embeddings": scaling.original_n_ctx,
+            }
+            kind = {"rope_type": scaling.kind, "factor": scaling.factor}
+            table["rope_scaling"] = kind | (schedule if scaling.kind == "llama3" else {})
+    return table
+
+
 FAMILY = Family(
     model_types=("llama",),
     config=config,
+    settings=settings,
     prefix="model.",
     sources={
         "embed": Source("embed_tokens"),

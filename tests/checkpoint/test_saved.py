@@ -176,7 +176,7 @@ def test_an_empty_folder_is_filled_and_another_is_left_alone(model: Model, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("step", "raised"), [("write_file", OSError(28, "No space left")), ("_sync", KeyboardInterrupt)]
+    ("step", "raised"), [("write_file", OSError(28, "No space left")), ("sync_all", KeyboardInterrupt)]
 )
 def test_a_save_that_fails_leaves_nothing(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, raised: Any
@@ -193,7 +193,7 @@ def test_a_save_that_fails_leaves_nothing(
 def test_a_killed_save_leaves_no_checkpoint(model: Model, tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:  # dies when the files are written, before they get their name
-        saved_module._sync = lambda _: os._exit(9)  # type: ignore[assignment]
+        saved_module.sync_all = lambda _: os._exit(9)  # type: ignore[assignment]
         model.save(tmp_path / "out")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
     assert not (tmp_path / "out").exists()

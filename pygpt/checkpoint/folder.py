@@ -1,0 +1,72 @@
+"""Checkpoint folders that appear on the disk as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pygpt.errors import CheckpointError, TokenizerError
+from pygpt.tokenizer import Tokenizer
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def check_free(folder: Path) -> None:
+    """Raises CheckpointError unless a checkpoint can be saved there: nothing yet, or an empty folder."""
+    try:
+        if folder.is_dir():
+            if any(folder.iterdir()):
+                raise CheckpointError(f"{folder}: not empty; a checkpoint is saved to a new or empty folder only")
+        elif os.path.lexists(folder):
+            raise CheckpointError(f"{folder}: is there already, and no folder")
+        elif not folder.absolute().parent.is_dir():
+            raise CheckpointError(f"{folder}: the folder {folder.absolute().parent} does not exist")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: cannot be looked up: {error}") from error
+
+
+@contextlib.contextmanager
+def partial_folder(folder: Path, label: str = "") -> Iterator[Path]:
+    """A new, hidden folder beside `folder`, to be filled and renamed; it is gone at the end, whatever happened.
+
+    An OSError meanwhile becomes a CheckpointError.
+    """
+    import shutil  # here, because loading a model need not wait for it
+
+    partial = folder.parent / f".{folder.name}{label}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        partial.mkdir()
+        yield partial
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be saved: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_settings(folder: Path, values: Mapping[str, object], tokenizer: Tokenizer | None) -> None:
+    """config.json and the tokenizer's files; a tokenizer that pygpt cannot read is left out."""
+    (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    if tokenizer is not None:
+        with contextlib.suppress(TokenizerError):
+            tokenizer.save(folder)
+
+
+def sync_all(folder: Path) -> None:
+    """Wait until a folder and its files are on the disk."""
+    for path in (*folder.iterdir(), folder):
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's or a folder's contents are on the disk."""
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
