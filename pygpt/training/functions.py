@@ -129,10 +129,13 @@ def _derivative(name: Activation, x: Array) -> Array:
     if name == "gelu_tanh":
         slope = math.sqrt(2.0 / math.pi)
         square = np.square(x)
-        t = np.tanh(slope * x * (1.0 + 0.044715 * square))
-        outer: Array = 0.5 * (1.0 + t)
-        outer += 0.5 * x * (1.0 - np.square(t)) * (slope * (1.0 + 3.0 * 0.044715 * square))
-        return outer
+        t: Array = np.tanh(slope * x * (1.0 + 0.044715 * square))
+        inner: Array = x * (1.0 + 3.0 * 0.044715 * square)
+        inner *= slope * (1.0 - np.square(t))
+        t += 1.0
+        t += inner
+        t *= 0.5
+        return t
     if name == "gelu":  # x cdf(x): its derivative is the cdf + x times the density
         cdf: Array = 0.5 * (1.0 + reference.erf(x / math.sqrt(2.0)))
         return cdf + x * np.exp(-0.5 * np.square(x)) / math.sqrt(2.0 * math.pi)
