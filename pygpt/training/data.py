@@ -1,0 +1,282 @@
+"""Data for training: text, tokenised once into memory-mapped files, and the batches drawn from them.
+
+`prepare` makes a folder with the tokenizer's files, ``train.tokens`` and ``validation.tokens`` (the ids one after
+another, little-endian, 16 bits wide where the vocabulary has at most 65,536 tokens, else 32) and ``data.json`` (the
+settings and counts). The folder appears when it is complete. See `pygpt.training.text` for what a text is.
+
+The end-of-text token follows each document, so that a model learns where texts end. A character vocabulary has that
+token only where the text has more than one document: a single file gives its characters and no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt.errors import TrainingError
+from pygpt.tokenizer import Tokenizer
+from pygpt.training import vocabulary
+from pygpt.training.text import TRAIN, VALIDATION, Division, Piece, Split, divide
+
+Tokens = NDArray[np.unsignedinteger[Any]]
+Progress = Callable[[int, int], None]
+
+_TABLE = "data.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A text as tokens."""
+
+    train: Tokens  # (n,) uint16 or uint32, memory-mapped
+    validation: Tokens
+    n_bytes: int  # of the validation text in UTF-8: bits per byte = nats of all its tokens / (ln 2 * n_bytes)
+    tokenizer: Tokenizer
+    n_vocab: int
+    fingerprint: str  # SHA-256 of the settings and the text
+
+    def check(self, n_ctx: int) -> None:
+        """TrainingError unless both parts hold a window of n_ctx tokens and the one that follows it."""
+        for name, tokens in (("training", self.train), ("validation", self.validation)):
+            if len(tokens) <= n_ctx:
+                raise TrainingError(
+                    f"the {name} text has {len(tokens)} tokens, but a context of {n_ctx} needs at least {n_ctx + 1}: "
+                    "give more text or a shorter context"
+                )
+
+
+def prepare(
+    data: Path,
+    folder: Path,
+    *,
+    tokenizer: Literal["bpe", "char"] | Path | Tokenizer,
+    n_vocab: int | None = None,
+    validation: float | Path = 0.1,
+    split: Split = "tail",
+    progress: Progress | None = None,
+) -> Dataset:
+    """Tokenise a text into a folder, or open the folder where that has been done with the same text and settings.
+
+    Parameters
+    ----------
+    data
+        A file, or a folder with .txt files.
+    folder
+        New, empty, or made by this function.
+    tokenizer
+        "bpe" learns byte pairs from the training text alone; "char" has a token for each character of the text; a path
+        takes the tokenizer of a checkpoint or a folder with a tokenizer's files, and a `Tokenizer` is taken as it is.
+    n_vocab
+        The size of the vocabulary that "bpe" learns, at least 257; None with the others.
+    validation
+        The share of the text, between 0 and 1, that is for validation; or a text of its own.
+    split
+        How the share is taken: "tail", the end of each file, or "document", whole documents.
+    progress
+        Called with (bytes of text done, bytes of text in all); a text that gives the vocabulary is read twice.
+
+    Raises ValueError for a setting out of range, and TrainingError for text that is missing, empty, not UTF-8 or too
+    small for the vocabulary, for a folder with other contents, and where it cannot be written.
+    """
+    if tokenizer not in ("bpe", "char") and not isinstance(tokenizer, (Path, Tokenizer)):
+        raise ValueError(f'tokenizer must be "bpe", "char", a Path or a Tokenizer, not {tokenizer!r}')
+    if (n_vocab is None) == (tokenizer == "bpe"):
+        raise ValueError(f'n_vocab must be given for "bpe", and for no other tokenizer, but is {n_vocab!r}')
+    if split not in ("tail", "document"):
+        raise ValueError(f'split must be "tail" or "document", not {split!r}')
+    if not isinstance(validation, Path) and not 0 < validation < 1:
+        raise ValueError(f"validation must be a Path or a share between 0 and 1, not {validation!r}")
+    division = divide(data, validation, split)
+    known = vocabulary.existing(tokenizer) if isinstance(tokenizer, Path) else tokenizer
+    settings = {
+        "version": _VERSION,
+        "text": division.text.digest,
+        "tokenizer": known if isinstance(known, str) else _digest(known),
+        "n_vocab": n_vocab,
+        "validation": division.held_out.digest if division.held_out else validation,
+        "split": None if division.held_out else split,
+    }
+    if (folder / _TABLE).is_file():
+        return _open(folder, settings)
+    try:
+        _write(folder.absolute(), settings, division, known, n_vocab or 0, progress or (lambda done, total: None))
+    except OSError as error:
+        raise TrainingError(f"{folder}: the data cannot be written: {error.strerror or error}") from error
+    return _open(folder, settings)
+
+
+def draw(tokens: Tokens, n_batch: int, n_ctx: int, seed: int, step: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """A batch of random windows, each start as likely as any other: ids and targets, both (n_batch, n_ctx).
+
+    It depends on its arguments alone: whoever resumes at a step sees the batches that would have followed. (The raw
+    numbers of Philox are the same in all versions of NumPy; those of `Generator.integers` need not be.) ValueError for
+    a negative seed or step, and for too few tokens.
+    """
+    _check_window(tokens, n_ctx)
+    numbers = np.random.Philox(np.random.SeedSequence((seed, step))).random_raw(n_batch)
+    return _windows(tokens, n_ctx, (numbers % np.uint64(len(tokens) - n_ctx)).astype(np.int64))
+
+
+def windows(tokens: Tokens, n_ctx: int, n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Windows for evaluation, evenly spread from the first token to the last: ids and targets, both (n, n_ctx).
+
+    No two overlap: fewer than n come back where the tokens hold fewer. ValueError for n below 1 and for too few tokens.
+    """
+    _check_window(tokens, n_ctx)
+    if n < 1:
+        raise ValueError(f"n must be at least 1, not {n}")
+    n = min(n, (len(tokens) - 1) // n_ctx)
+    return _windows(tokens, n_ctx, np.arange(n) * (len(tokens) - n_ctx - 1) // max(n - 1, 1))
+
+
+def _check_window(tokens: Tokens, n_ctx: int) -> None:
+    if not 1 <= n_ctx < len(tokens):
+        raise ValueError(f"n_ctx must be from 1 to {len(tokens) - 1}, one less than there are tokens, not {n_ctx}")
+
+
+def _windows(tokens: Tokens, n_ctx: int, starts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    both = tokens[starts[:, None] + np.arange(n_ctx + 1)].astype(np.int32)
+    return np.ascontiguousarray(both[:, :-1]), np.ascontiguousarray(both[:, 1:])
+
+
+def _write(
+    folder: Path,
+    settings: dict[str, object],
+    division: Division,
+    tokenizer: Literal["bpe", "char"] | Tokenizer,
+    n_vocab: int,
+    progress: Progress,
+) -> None:
+    """Write all files into a folder beside it, which is renamed when they are on the disk."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise TrainingError(f"{folder}: holds something else: data is prepared in a new or an empty folder")
+    total = division.n_bytes * (2 if isinstance(tokenizer, str) else 1)
+    done = 0
+
+    def pieces() -> Iterator[tuple[int, Piece]]:
+        nonlocal done
+        for part, piece in division.pieces():
+            yield part, piece
+            done += len(piece[0].encode())
+            progress(done, total)
+
+    if tokenizer == "bpe":
+        tokenizer = vocabulary.byte_pairs((piece for part, (piece, _) in pieces() if part == TRAIN), n_vocab)
+    elif tokenizer == "char":
+        tokenizer = vocabulary.characters((piece for _, (piece, _) in pieces()), division.n_documents > 1)
+    if tokenizer.eos_id is None and division.n_documents > 1:
+        raise TrainingError(
+            f"the text has {division.n_documents} documents, but the tokenizer names no token to end each of them"
+        )
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    try:
+        partial.mkdir(parents=True)
+        tokenizer.save(partial)
+        ids = {"n_vocab": tokenizer.n_vocab, "bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
+        counts = _encode(pieces(), tokenizer, partial)
+        table = {"fingerprint": _fingerprint(settings), "settings": settings} | ids | counts
+        (partial / _TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        partial.rename(folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    progress(total, total)  # end-of-text marks in the files count as bytes, but are in no piece
+
+
+def _encode(pieces: Iterator[tuple[int, Piece]], tokenizer: Tokenizer, folder: Path) -> dict[str, int]:
+    """Write the token files; how many tokens each got, and the bytes of the validation text."""
+    dtype, end = _dtype(tokenizer.n_vocab), tokenizer.eos_id
+    n_tokens = [0, 0]
+    n_bytes = 0
+    with _tokens_file(folder, TRAIN).open("wb") as train, _tokens_file(folder, VALIDATION).open("wb") as held_out:
+        for part, (piece, ends) in pieces:
+            ids = tokenizer.encode(piece)
+            if ends and end is not None:
+                ids.append(end)
+            (held_out if part == VALIDATION else train).write(np.array(ids, dtype).tobytes())
+            n_tokens[part] += len(ids)
+            n_bytes += len(piece.encode()) if part == VALIDATION else 0
+    if not all(n_tokens):
+        raise TrainingError(
+            f"the split leaves {n_tokens[TRAIN]} tokens for training and {n_tokens[VALIDATION]} for validation: "
+            "give more text or another share"
+        )
+    return {"n_train": n_tokens[TRAIN], "n_validation": n_tokens[VALIDATION], "n_validation_bytes": n_bytes}
+
+
+def _open(folder: Path, settings: dict[str, object]) -> Dataset:
+    """The data that a folder holds, if these are its text and settings."""
+    where = folder / _TABLE
+    try:
+        table = json.loads(where.read_text(encoding="utf-8"))
+        known = table["settings"]
+        differing = [name for name in settings if name not in known or known[name] != settings[name]]
+        if differing:
+            changes = ", ".join(f"{name} ({known.get(name)!r} there, now {settings[name]!r})" for name in differing)
+            raise TrainingError(f"{folder}: holds data that was prepared from something else: {changes}")
+        dtype = _dtype(table["n_vocab"])
+        tokens = [
+            np.memmap(_tokens_file(folder, part), dtype, "r", shape=table[count]).view(np.ndarray)
+            for part, count in ((TRAIN, "n_train"), (VALIDATION, "n_validation"))
+        ]
+        tokenizer = Tokenizer.from_folder(folder, bos_id=table["bos_id"], eos_id=table["eos_id"])
+        if tokenizer is None:
+            raise FileNotFoundError("the tokenizer's files are missing")
+        return Dataset(
+            train=tokens[TRAIN],
+            validation=tokens[VALIDATION],
+            n_bytes=table["n_validation_bytes"],
+            tokenizer=tokenizer,
+            n_vocab=table["n_vocab"],
+            fingerprint=_fingerprint(settings),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(
+            f"{folder}: the data here is damaged, delete the folder to make it anew: {error}"
+        ) from error
+
+
+def _dtype(n_vocab: int) -> np.dtype[np.unsignedinteger[Any]]:
+    return np.dtype("<u2" if n_vocab <= 1 << 16 else "<u4")
+
+
+def _tokens_file(folder: Path, part: int) -> Path:
+    return folder / ("train.tokens", "validation.tokens")[part]
+
+
+def _fingerprint(settings: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(tokenizer: Tokenizer) -> str:
+    """SHA-256 of the files that a tokenizer saves, and of the tokens that begin and end a text."""
+    digest = hashlib.sha256(f"{tokenizer.bos_id} {tokenizer.eos_id}".encode())
+    with TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        for file in sorted(Path(folder).iterdir()):
+            digest.update(f"{file.name} {file.stat().st_size}".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's or a folder's contents are on the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
