@@ -17,6 +17,7 @@ Names of sizes in the shape comments:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -24,7 +25,8 @@ from pygpt import reference
 from pygpt.config import Activation
 from pygpt.training.primitives import Array, Ids, Mask
 
-_CHUNK = 1 << 20  # logits that exist at once, and values that the optimiser takes at a time, fit a cache or nearly
+_CHUNK = 1 << 20  # logits that exist at once
+_PIECE = 1 << 14  # values that a formula of many steps takes at a time: what is between the steps stays in a cache
 
 
 # Matrix products.
@@ -105,12 +107,12 @@ def rms_norm_backward(dy: Array, x: Array, weight: Array, stats: Array, dweight:
 
 def activation(name: Activation, x: Array) -> Array:
     """f(x), of x's shape."""
-    return reference.ACTIVATIONS[name](x)
+    return _by_pieces(reference.ACTIVATIONS[name], x)
 
 
 def activation_backward(name: Activation, dy: Array, x: Array) -> Array:
     """dy times the derivative of f at x."""
-    return dy * _derivative(name, x)
+    return _by_pieces(lambda dy, x: dy * _derivative(name, x), dy, x)
 
 
 def gated_activation(name: Activation, gate_up: Array) -> Array:
@@ -123,6 +125,15 @@ def gated_activation_backward(name: Activation, dy: Array, gate_up: Array) -> Ar
     """dy (N, I) gives the gradient of gate_up (N, 2 I)."""
     gate, up = np.split(gate_up, 2, axis=1)
     return np.concatenate((dy * up * _derivative(name, gate), dy * activation(name, gate)), axis=1)
+
+
+def _by_pieces(f: Callable[..., Array], *arrays: Array) -> Array:
+    """f of contiguous arrays of one shape, element by element."""
+    out = np.empty_like(arrays[0])
+    flat, flat_out = [a.reshape(-1) for a in arrays], out.reshape(-1)
+    for at in range(0, out.size, _PIECE):
+        flat_out[at : at + _PIECE] = f(*(a[at : at + _PIECE] for a in flat))
+    return out
 
 
 def _derivative(name: Activation, x: Array) -> Array:
@@ -237,7 +248,7 @@ def _causal_scores(q: Array, k: Array, scale: float) -> Array:
     """(B, K, H / K, T, T): each query against each key; -inf where the key comes later."""
     scores: Array = q @ k[:, :, None].swapaxes(-1, -2)
     scores *= scale
-    scores[..., np.triu(np.ones(scores.shape[-2:], dtype=bool), 1)] = -np.inf
+    scores += np.triu(np.full(scores.shape[-2:], -np.inf, scores.dtype), 1)
     return scores
 
 
@@ -291,7 +302,7 @@ def cross_entropy(
 
 def sum_of_squares(x: Array) -> float:
     """The sum of x^2 over a flat array, in float64."""
-    parts = (x[at : at + _CHUNK].astype(np.float64) for at in range(0, len(x), _CHUNK))
+    parts = (x[at : at + _PIECE].astype(np.float64) for at in range(0, len(x), _PIECE))
     return math.fsum(float(part @ part) for part in parts)
 
 
@@ -316,8 +327,8 @@ def adamw(
     """
     size = lr / (1.0 - beta1**step)
     unbias = 1.0 / math.sqrt(1.0 - beta2**step)
-    for at in range(0, len(params), _CHUNK // 16):
-        part = slice(at, at + _CHUNK // 16)
+    for at in range(0, len(params), _PIECE):
+        part = slice(at, at + _PIECE)
         g = grads[part] * grad_scale
         m[part] *= beta1
         m[part] += (1.0 - beta1) * g

@@ -95,7 +95,8 @@ def test_rms_norm(draw: Callable[..., Array]) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations(draw: Callable[..., Array], name: Activation) -> None:
+def test_activations(draw: Callable[..., Array], monkeypatch: pytest.MonkeyPatch, name: Activation) -> None:
+    monkeypatch.setattr(functions, "_PIECE", 5)
     x, along = 3.0 * draw(4, 6), draw(4, 6)
     check(
         lambda: float((functions.activation(name, x) * along).sum()), x, functions.activation_backward(name, along, x)
@@ -189,14 +190,14 @@ def test_cross_entropy_of_huge_logits_is_finite() -> None:
 
 
 def test_sum_of_squares(draw: Callable[..., Array], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "_CHUNK", 16)
+    monkeypatch.setattr(functions, "_PIECE", 16)
     x = draw(50).astype(np.float32)
     assert functions.sum_of_squares(x) == pytest.approx(float(np.sum(x.astype(np.float64) ** 2)), rel=1e-14)
     assert functions.sum_of_squares(x[:0]) == 0.0
 
 
 def test_adamw_is_the_papers_algorithm(draw: Callable[..., Array], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "_CHUNK", 16 * 3)
+    monkeypatch.setattr(functions, "_PIECE", 3)
     lr, beta1, beta2, eps, decay = 0.1, 0.9, 0.95, 1e-3, 0.2
     params, m, v = draw(8), np.zeros(8), np.zeros(8)
     expected, m_, v_ = params.copy(), np.zeros(8), np.zeros(8)
