@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt.checkpoint.folder import sync, sync_all
 from pygpt.errors import TrainingError
 from pygpt.tokenizer import Tokenizer
 from pygpt.training import vocabulary
@@ -108,12 +108,41 @@ def prepare(
         "split": None if division.held_out else split,
     }
     if (folder / _TABLE).is_file():
-        return _open(folder, settings)
+        return reopen(folder, settings)
     try:
         _write(folder.absolute(), settings, division, known, n_vocab or 0, progress or (lambda done, total: None))
     except OSError as error:
         raise TrainingError(f"{folder}: the data cannot be written: {error.strerror or error}") from error
-    return _open(folder, settings)
+    return reopen(folder)
+
+
+def reopen(folder: Path, settings: dict[str, object] | None = None) -> Dataset:
+    """Open a folder that `prepare` made; the text need not be there any more.
+
+    TrainingError for a damaged one, and where its settings are not the ones asked for.
+    """
+    try:
+        table = json.loads((folder / _TABLE).read_text(encoding="utf-8"))
+        if settings is not None:
+            _check_same(table["settings"], settings, folder)
+        dtype = _dtype(table["n_vocab"])
+        tokens = [
+            np.memmap(_tokens_file(folder, part), dtype, "r", shape=table[count]).view(np.ndarray)
+            for part, count in ((TRAIN, "n_train"), (VALIDATION, "n_validation"))
+        ]
+        tokenizer = Tokenizer.from_folder(folder, bos_id=table["bos_id"], eos_id=table["eos_id"])
+        if tokenizer is None:
+            raise FileNotFoundError("the tokenizer's files are missing")
+        return Dataset(
+            train=tokens[TRAIN],
+            validation=tokens[VALIDATION],
+            n_bytes=table["n_validation_bytes"],
+            tokenizer=tokenizer,
+            n_vocab=table["n_vocab"],
+            fingerprint=_fingerprint(table["settings"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(f"{folder}: the data here is missing or damaged, and must be made anew: {error}") from error
 
 
 def draw(tokens: Tokens, n_batch: int, n_ctx: int, seed: int, step: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -186,12 +215,11 @@ def _write(
         tokenizer.save(partial)
         ids = {"n_vocab": tokenizer.n_vocab, "bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
         counts = _encode(pieces(), tokenizer, partial)
-        table = {"fingerprint": _fingerprint(settings), "settings": settings} | ids | counts
+        table = {"settings": settings} | ids | counts
         (partial / _TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
+        sync_all(partial)
         partial.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -219,36 +247,14 @@ def _encode(pieces: Iterator[tuple[int, Piece]], tokenizer: Tokenizer, folder: P
     return {"n_train": n_tokens[TRAIN], "n_validation": n_tokens[VALIDATION], "n_validation_bytes": n_bytes}
 
 
-def _open(folder: Path, settings: dict[str, object]) -> Dataset:
-    """The data that a folder holds, if these are its text and settings."""
-    where = folder / _TABLE
-    try:
-        table = json.loads(where.read_text(encoding="utf-8"))
-        known = table["settings"]
-        differing = [name for name in settings if name not in known or known[name] != settings[name]]
-        if differing:
-            changes = ", ".join(f"{name} ({known.get(name)!r} there, now {settings[name]!r})" for name in differing)
-            raise TrainingError(f"{folder}: holds data that was prepared from something else: {changes}")
-        dtype = _dtype(table["n_vocab"])
-        tokens = [
-            np.memmap(_tokens_file(folder, part), dtype, "r", shape=table[count]).view(np.ndarray)
-            for part, count in ((TRAIN, "n_train"), (VALIDATION, "n_validation"))
-        ]
-        tokenizer = Tokenizer.from_folder(folder, bos_id=table["bos_id"], eos_id=table["eos_id"])
-        if tokenizer is None:
-            raise FileNotFoundError("the tokenizer's files are missing")
-        return Dataset(
-            train=tokens[TRAIN],
-            validation=tokens[VALIDATION],
-            n_bytes=table["n_validation_bytes"],
-            tokenizer=tokenizer,
-            n_vocab=table["n_vocab"],
-            fingerprint=_fingerprint(settings),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrainingError(
-            f"{folder}: the data here is damaged, delete the folder to make it anew: {error}"
-        ) from error
+def _check_same(known: dict[str, object], settings: dict[str, object], folder: Path) -> None:
+    changes = [
+        f"{name} ({known.get(name)!s:.16} there, now {settings[name]!s:.16})"
+        for name in settings
+        if name not in known or known[name] != settings[name]
+    ]
+    if changes:
+        raise TrainingError(f"{folder}: holds data that was prepared from something else: {', '.join(changes)}")
 
 
 def _dtype(n_vocab: int) -> np.dtype[np.unsignedinteger[Any]]:
@@ -271,12 +277,3 @@ def _digest(tokenizer: Tokenizer) -> str:
         for file in sorted(Path(folder).iterdir()):
             digest.update(f"{file.name} {file.stat().st_size}".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's or a folder's contents are on the disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

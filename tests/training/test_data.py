@@ -15,7 +15,7 @@ from pygpt import Tokenizer
 from pygpt._vocabulary import BYTE_LETTERS, GPT2, Vocabulary
 from pygpt.errors import TokenizerError, TrainingError
 from pygpt.training import text
-from pygpt.training.data import Dataset, draw, prepare, windows
+from pygpt.training.data import Dataset, draw, prepare, reopen, windows
 
 WORDS = "to be or not to be that is the question\n"
 END = "<|endoftext|>"
@@ -166,6 +166,7 @@ def test_the_same_text_and_settings_are_not_tokenised_again(write: Callable[...,
     assert calls[-1] == (total, total)
     assert calls == sorted(calls)
     calls.clear()
+    assert reopen(out).fingerprint == first.fingerprint
     before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
     assert before.keys() == {"data.json", "tokenizer.json", "train.tokens", "validation.tokens"}
     second = prepared()
@@ -177,8 +178,8 @@ def test_the_same_text_and_settings_are_not_tokenised_again(write: Callable[...,
     assert second.tokenizer.eos_id == 269
     for changes, named in (
         ({"n_vocab": 271}, r"n_vocab \(270 there, now 271\)$"),
-        ({"validation": 0.2, "split": "document"}, r"validation \(0.1 .*split \('tail'"),
-        ({"tokenizer": "char", "n_vocab": None}, r"tokenizer \('bpe' there, now 'char'\), n_vocab"),
+        ({"validation": 0.2, "split": "document"}, r"validation \(0.1 .*split \(tail"),
+        ({"tokenizer": "char", "n_vocab": None}, r"tokenizer \(bpe there, now char\), n_vocab"),
     ):
         with pytest.raises(TrainingError, match=f"out: holds data that was prepared from something else: {named}"):
             prepared(**changes)
@@ -198,6 +199,8 @@ def test_damaged_data_is_an_error(write: Callable[..., Path], tmp_path: Path) ->
         (out / "data.json").write_text(content, encoding="utf-8")
         with pytest.raises(TrainingError, match="damaged"):
             prepare(folder, out, tokenizer="char")
+    with pytest.raises(TrainingError, match="nowhere: the data here is missing"):
+        reopen(tmp_path / "nowhere")
 
 
 def test_a_folder_of_something_else_is_left_alone(write: Callable[..., Path], tmp_path: Path) -> None:
