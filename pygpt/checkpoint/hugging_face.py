@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from pygpt.checkpoint.canonical import stored
 from pygpt.checkpoint.folder import CONFIG, WEIGHTS, check_free, partial_folder, sync, sync_all, write_settings
-from pygpt.checkpoint.safetensors import write_file
+from pygpt.checkpoint.safetensors import PYTORCH, write_file
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
 from pygpt.families import settings_for
@@ -38,7 +38,7 @@ def write(
         write_settings(partial, values, tokenizer)
         if replaces:
             _check_same_settings(folder, partial)
-        write_file(partial / WEIGHTS, named, layout="pt")
+        write_file(partial / WEIGHTS, named, PYTORCH)
         sync_all(partial)
         if replaces:
             (partial / WEIGHTS).replace(folder / WEIGHTS)

@@ -32,6 +32,8 @@ PACKED: dict[str, tuple[str, np.dtype[np.generic]]] = {  # the engine's name of 
     "bfloat16": ("BF16", np.dtype("<u2")),
     "int8": ("I8", np.dtype("i1")),
 }
+PYGPT = {"format": "pygpt"}  # whose tensors they are, as the metadata says: pygpt's ...
+PYTORCH = {"format": "pt"}  # ... or PyTorch's
 ALIGNMENT = 64  # of data in written files, in bytes: a cache line
 
 
@@ -51,6 +53,7 @@ class Opened(NamedTuple):
     file: MappedFile
     entries: dict[str, Entry]
     data: int  # where the data begins
+    metadata: dict[str, str]
 
     def arrays(self, dtypes: Mapping[str, np.dtype[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Read-only views; a copy where the file does not align the values. Matrices share one map of the whole file,
@@ -73,21 +76,25 @@ def open_file(path: Path) -> Opened:
     header, data = _header(file)
     entries = [_entry(path, name, value) for name, value in header.items() if name != "__metadata__"]
     _check_layout(path, entries, file.size - data)
-    return Opened(file, {e.name: e for e in entries}, data)
+    metadata = header.get("__metadata__")
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        metadata = {}
+    return Opened(file, {e.name: e for e in entries}, data, metadata)
 
 
 def read_file(path: Path) -> dict[str, Stored]:
     """Every tensor of one file."""
-    file, entries, data = open_file(path)
+    file, entries, data, _ = open_file(path)
     return {name: _stored(file, e, data) for name, e in entries.items()}
 
 
-def write_file(path: Path, tensors: Mapping[str, tuple[str, NDArray[np.generic]]], layout: str = "pygpt") -> None:
+def write_file(
+    path: Path, tensors: Mapping[str, tuple[str, NDArray[np.generic]]], metadata: Mapping[str, str] = PYGPT
+) -> None:
     """Write (type, array) by name, straight from the arrays' memory. The data begins at a multiple of `ALIGNMENT`, and
-    so does each tensor but those after the first of another length. `layout` is the metadata's word for whose tensors
-    they are: "pt" for those of PyTorch."""
+    so does each tensor but those after the first of another length."""
     order = sorted(tensors, key=lambda name: tensors[name][1].nbytes % ALIGNMENT != 0)
-    header: dict[str, object] = {"__metadata__": {"format": layout}}
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
     at = 0
     for name in order:
         dtype, array = tensors[name]

@@ -1,4 +1,4 @@
-"""The command line: `pygpt generate`, `info`, `score` and `convert`, over the public API."""
+"""The command line: `pygpt generate`, `info`, `score`, `convert` and `train`, over the public API."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pygpt.cli.convert import convert
 from pygpt.cli.generate import generate
 from pygpt.cli.info import info
 from pygpt.cli.score import score
+from pygpt.cli.train import train
 from pygpt.errors import PygptError
 
 _EXIT_INTERRUPTED = 130  # as a shell reports a program ended by SIGINT ...
@@ -54,6 +55,7 @@ app.command()(generate)
 app.command()(info)
 app.command()(score)
 app.command()(convert)
+app.command()(train)
 
 
 def _print_version(wanted: bool) -> None:

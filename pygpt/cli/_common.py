@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Annotated, Literal
@@ -34,18 +35,21 @@ class ProgressBar:
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._enabled = sys.stderr.isatty()
+        self.enabled = sys.stderr.isatty()
         self._next = time.monotonic() + self._DELAY
         self._shown = 0  # characters on the line now
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show that `done` of `total` is finished."""
-        if not self._enabled or time.monotonic() < self._next:
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` is finished, and the note as far as the terminal is wide."""
+        if not self.enabled or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._INTERVAL
         filled = self._WIDTH * done // total
-        line = f"{self._label} [{'#' * filled}{'.' * (self._WIDTH - filled)}] {100 * done // total:3d}%"
-        self._write(line)
+        line = (
+            f"{self._label} [{'#' * filled}{'.' * (self._WIDTH - filled)}] {100 * done // total:3d}%  {note}".rstrip()
+        )
+        line = line[: shutil.get_terminal_size().columns - 1]
+        self._write(line.ljust(self._shown))
         self._shown = len(line)
 
     def clear(self) -> None:

@@ -1,0 +1,108 @@
+"""What a run needs to go on bit for bit: one safetensors file, replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt.checkpoint.folder import sync
+from pygpt.checkpoint.safetensors import open_file, write_file
+from pygpt.errors import CheckpointError, TrainingError
+from pygpt.training.primitives import Array
+
+ARRAYS = ("params", "m", "v")
+_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    step: int = 0
+    best_loss: float | None = None  # of the validation text; None before the first evaluation
+    best_step: int = 0
+    since_best: int = 0  # evaluations without a better one
+    tokens: int = 0  # seen in training
+    seconds: float = 0.0  # of work, over all processes of the run
+    finished: bool = False
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside `path`, and put it in its place once it is on the disk.
+
+    Whoever is killed meanwhile leaves the old file or the new one. TrainingError where it cannot be written; then the
+    old one stays.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_state(path: Path, fingerprint: str, progress: Progress, arrays: Mapping[str, Array]) -> None:
+    """`ARRAYS` by name, all (n,) float32; `fingerprint` says which run they belong to. Errors are `replace_file`'s."""
+    metadata = {
+        "version": _VERSION,
+        "run": fingerprint,
+        "progress": json.dumps(asdict(progress)),
+        "crc32": str(_checksum(arrays)),
+    }
+    tensors = {name: ("float32", arrays[name]) for name in ARRAYS}
+    replace_file(path, lambda partial: write_file(partial, tensors, metadata))
+
+
+def read_state(path: Path, fingerprint: str, arrays: Mapping[str, Array]) -> Progress:
+    """Fill `arrays` from the file. TrainingError for one that is damaged or belongs to another run, and then the arrays
+    are as they were."""
+    try:
+        file = open_file(path)
+    except CheckpointError as error:
+        raise TrainingError(f"{error}: the run cannot go on from it") from error
+    metadata = file.metadata
+    if metadata.get("version") != _VERSION:
+        raise TrainingError(
+            f"{path}: has version {metadata.get('version')!r}, and this version of pygpt goes on from {_VERSION!r}"
+        )
+    if metadata.get("run") != fingerprint:
+        raise TrainingError(
+            f"{path}: belongs to another run, or to other settings than those that are in run.json now: a run goes on "
+            "only as it began"
+        )
+    shapes = {name: list(entry.shape) for name, entry in file.entries.items()}
+    wanted = {name: list(array.shape) for name, array in arrays.items()}
+    if shapes != wanted:
+        raise TrainingError(f"{path}: holds arrays of shapes {shapes}, but the run has {wanted}")
+    stored = file.arrays(dict.fromkeys(ARRAYS, np.dtype("<f4")))
+    if str(_checksum(stored)) != metadata.get("crc32"):
+        raise TrainingError(f"{path}: is damaged: its values do not fit their checksum")
+    progress = _progress(path, metadata.get("progress", ""))
+    for name, array in arrays.items():
+        array[...] = stored[name]
+    return progress
+
+
+def _progress(path: Path, text: str) -> Progress:
+    try:
+        values = json.loads(text)
+        return Progress(**{field.name: values[field.name] for field in fields(Progress)})
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path}: is damaged: {error}") from error
+
+
+def _checksum(arrays: Mapping[str, NDArray[np.generic]]) -> int:
+    checksum = 0
+    for name in ARRAYS:
+        checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).data.cast("B"), checksum)
+    return checksum
