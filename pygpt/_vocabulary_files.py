@@ -41,6 +41,8 @@ def from_vocab_and_merges(folder: Path, bos_id: int | None, eos_id: int | None) 
             f"{config_file}: tokenizer_class {name!r} with add_prefix_space "
             f"{config.get('add_prefix_space', False)!r}: pygpt reads {', '.join(CLASS_PATTERNS)} without it"
         )
+    if "Ġ" not in tokens and any(token.endswith("</w>") for token in tokens):
+        raise TokenizerError(f"{source}: words end in </w>, as GPT-1's do: not a byte-level vocabulary")
     special: dict[str, object] = {END_OF_TEXT: tokens[END_OF_TEXT]} if END_OF_TEXT in tokens else {}
     if (folder / "added_tokens.json").is_file():
         special |= json_table(folder / "added_tokens.json")

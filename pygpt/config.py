@@ -78,7 +78,8 @@ class Rope:
 class ModelConfig:
     """The architecture of a decoder-only transformer, in tokens and values (no units of bytes).
 
-    The block is pre-norm: ``x += attn(norm(x)); x += mlp(norm(x))``, followed by a final norm and the head.
+    The block is pre-norm, ``x += attn(norm(x)); x += mlp(norm(x))``, and the last one is followed by a final norm and
+    the head; or post-norm, ``x = norm(x + attn(x)); x = norm(x + mlp(x))``, followed by the head.
     """
 
     n_vocab: int
@@ -101,6 +102,7 @@ class ModelConfig:
     attn_scale: float  # scores are multiplied by this; usually 1 / sqrt(head_dim)
     attn_scale_by_inverse_layer: bool = False  # layer i divides its scores by i + 1 as well
     tied_head: bool = True
+    post_norm: bool = False
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
 
@@ -160,7 +162,8 @@ class ModelConfig:
                 linear(f"{block}.mlp.gate", inner, embd, self.mlp_bias)
             linear(f"{block}.mlp.up", inner, embd, self.mlp_bias)
             linear(f"{block}.mlp.down", embd, inner, self.mlp_bias)
-        norm("norm")
+        if not self.post_norm:
+            norm("norm")
         if not self.tied_head:
             linear("head", self.n_vocab, embd, False)
         return shapes

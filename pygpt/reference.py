@@ -181,20 +181,26 @@ def norm(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
 
 
 def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
-    """One layer: each half reads the normed stream x (T, C) and adds what it found to it (pre-norm, as in GPT-2)."""
+    """One layer: each half reads the normed stream x (T, C) and adds what it found to it (pre-norm, as in GPT-2).
+
+    Or it reads the stream itself, and the sum is normed (post-norm, as in GPT-1).
+    """
+    if config.post_norm:
+        x = norm(config, tensors, x + attention(config, tensors, x, layer), f"blocks.{layer}.attn_norm")
+        return norm(config, tensors, x + mlp(config, tensors, x, layer), f"blocks.{layer}.mlp_norm")
     x = x + attention(config, tensors, norm(config, tensors, x, f"blocks.{layer}.attn_norm"), layer)
     return x + mlp(config, tensors, norm(config, tensors, x, f"blocks.{layer}.mlp_norm"), layer)
 
 
 def hidden(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:
-    """The states after the final norm, (T, C) of `dtype`, which the head turns into logits. Arguments as `forward`."""
+    """The states after the last norm, (T, C) of `dtype`, which the head turns into logits. Arguments as `forward`."""
     tokens = check(config, tensors, ids, dtype)  # (T,)
     x: Array = np.asarray(tensors["embed.weight"], dtype)[tokens]  # (T, C)
     if config.learned_positions:
         x = x + np.asarray(tensors["pos.weight"], dtype)[: len(tokens)]
     for layer in range(config.n_layer):
         x = block(config, tensors, x, layer)
-    return norm(config, tensors, x, "norm")
+    return x if config.post_norm else norm(config, tensors, x, "norm")
 
 
 def forward(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:

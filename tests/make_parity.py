@@ -23,7 +23,14 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    OpenAIGPTConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 FOLDER = Path(__file__).parent / "data" / "parity"
 
@@ -36,7 +43,9 @@ class Golden:
     config: PretrainedConfig
     dtype: torch.dtype
     max_shard_size: str = "1GB"
-    bare_names: bool = False  # GPT-2 as first published: no "transformer." prefix, and the causal mask as a tensor
+    bare_names: bool = (
+        False  # GPT-1 and GPT-2 as first published: no "transformer." prefix, and the causal mask as a tensor
+    )
     old_keys: bool = False  # config.json as transformers 4 wrote it
 
 
@@ -44,6 +53,12 @@ def gpt2(**changes: Any) -> GPT2Config:
     """A small GPT-2 of 2 layers; special tokens lie inside the small vocabulary."""
     base = {"vocab_size": 112, "n_positions": 24, "n_embd": 40, "n_layer": 2, "n_head": 5, "n_inner": 64}
     return GPT2Config(**{**base, "bos_token_id": 0, "eos_token_id": 1, **changes})
+
+
+def gpt1(**changes: Any) -> OpenAIGPTConfig:
+    """A small GPT-1 of 2 layers."""
+    base = {"vocab_size": 107, "n_positions": 24, "n_embd": 28, "n_layer": 2, "n_head": 4}
+    return OpenAIGPTConfig(**{**base, **changes})
 
 
 def llama(theta: float, scaling: dict[str, Any] | None = None, **changes: Any) -> LlamaConfig:
@@ -107,6 +122,8 @@ GOLDENS = [
         torch.bfloat16,
         old_keys=True,
     ),
+    Golden("gpt1", gpt1(), torch.float16),
+    Golden("gpt1-bare-relu-untied", gpt1(afn="relu", tie_word_embeddings=False), torch.bfloat16, bare_names=True),
 ]
 
 
@@ -132,7 +149,8 @@ def write(golden: Golden, model: PreTrainedModel, folder: Path) -> None:
         n_ctx = golden.config.n_positions
         for layer in range(golden.config.n_layer):
             bare[f"h.{layer}.attn.bias"] = torch.ones(n_ctx, n_ctx).tril().view(1, 1, n_ctx, n_ctx)
-            bare[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+            if golden.config.model_type == "gpt2":
+                bare[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
         save_file(bare, folder / "model.safetensors", metadata={"format": "pt"})
     if golden.old_keys:
         path = folder / "config.json"

@@ -40,6 +40,7 @@ ModelConfig read_config(const py::object& o) {
     get("head_dim", c.head_dim);
     get("n_inner", c.n_inner);
     get("norm_eps", c.norm_eps);
+    get("post_norm", c.post_norm);
     get("gated_mlp", c.gated_mlp);
     get("qkv_bias", c.qkv_bias);
     get("attn_out_bias", c.attn_out_bias);

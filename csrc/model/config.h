@@ -21,6 +21,7 @@ struct ModelConfig {
     Norm norm = Norm::layer_norm;
     float norm_eps = 0.0f;
     Activation activation = Activation::gelu;
+    bool post_norm = false;  // norm after each half's sum; no final norm
     bool gated_mlp = false;
     bool qkv_bias = false;
     bool attn_out_bias = false;

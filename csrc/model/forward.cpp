@@ -33,11 +33,13 @@ void prepare(const Model& m, const float* x, int k, int row, const QuantizedRows
     if (is_int8(m)) m.kernels.quantize(x, k, to.at(row, 0));
 }
 
-// The norm of one row of the residual stream into `y`, after adding what the last branch left there, if it did.
+// The norm of one row of the residual stream into `y`, after adding what the last branch left there, if it did. In a
+// post-norm block the result is the stream from then on.
 void norm_row(const Model& m, const NormWeights& w, bool add, float* x, float* y) {
     if (add) m.kernels.add(x, y, m.config.n_embd);
     const NormArgs args{x, 0, y, 0, 1, m.config.n_embd, w.weight.data(), data_or_null(w.bias), m.config.norm_eps};
     (m.config.norm == Norm::layer_norm ? m.kernels.layer_norm : m.kernels.rms_norm)(args);
+    if (m.config.post_norm) std::copy_n(y, m.config.n_embd, x);
 }
 
 void norm(const Model& m, const NormWeights& w, bool add, int rows, Workspace& ws) {
@@ -69,6 +71,10 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
         }
         if (!c.rope_inv_freq.empty()) {
             rotary_table(step.positions[at], c.rope_inv_freq, ws.cos.row(row), ws.sin.row(row));
+        }
+        if (c.post_norm) {  // the first block reads the embedding as it is
+            std::copy_n(x, c.n_embd, ws.normed.row(row));
+            prepare(m, x, c.n_embd, row, ws.input);
         }
     });
 }
@@ -153,23 +159,25 @@ void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
 
 void run_blocks(const Model& m, const Step& step, Workspace& ws, const std::function<void()>& stop) {
     const int rows = step.rows();
+    const bool post = m.config.post_norm;
     embed(m, step, ws);
     for (int layer = 0; layer < m.config.n_layer; ++layer) {
         stop();
         const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
-        norm(m, b.attn_norm, layer > 0, rows, ws);
+        if (!post) norm(m, b.attn_norm, layer > 0, rows, ws);
         project(m, b.qkv, rows, ws.normed, ws.input, ws.qkv);
         attend(m, step, layer, ws);
         for_rows(m.team, is_int8(m) ? rows : 0,
                  [&](int row) { prepare(m, ws.attended.row(row), m.config.q_width(), row, ws.input); });
         project(m, b.attn_out, rows, ws.attended, ws.input, ws.normed);
-        norm(m, b.mlp_norm, true, rows, ws);
+        norm(m, post ? b.attn_norm : b.mlp_norm, true, rows, ws);
         mlp(m, b, rows, ws);
+        if (post) norm(m, b.mlp_norm, true, rows, ws);
     }
 }
 
 void final_norm(const Model& m, std::span<const int> rows, Workspace& ws) {
-    for_rows(m.team, static_cast<int>(rows.size()), [&](int i) {
+    for_rows(m.team, m.config.post_norm ? 0 : static_cast<int>(rows.size()), [&](int i) {
         const int row = rows[static_cast<std::size_t>(i)];
         norm_row(m, m.weights.norm, true, ws.x.row(row), ws.normed.row(row));
     });

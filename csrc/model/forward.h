@@ -34,10 +34,11 @@ struct Step {
 };
 
 // Runs all blocks, writes the tokens' keys and values into their pages and leaves the residual stream in ws.x.
-// `stop` is called before each layer and may throw. What the last branch adds to ws.x is left in ws.normed.
+// `stop` is called before each layer and may throw. What the last branch adds to ws.x is left in ws.normed; after
+// post-norm blocks, which have added it, ws.normed equals ws.x.
 void run_blocks(const Model& model, const Step& step, Workspace& ws, const std::function<void()>& stop);
 
-// ws.normed[i] = final norm of row rows[i]; rows rise.
+// ws.normed[i] = final norm of row rows[i], or after post-norm blocks that row itself; rows rise.
 void final_norm(const Model& model, std::span<const int> rows, Workspace& ws);
 
 // logits (rows, n_vocab) of the first `rows` rows of ws.normed.

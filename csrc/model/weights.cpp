@@ -74,7 +74,7 @@ WeightsBuilder::WeightsBuilder(const ModelConfig& config, DType dtype, const Ker
     }
     weights_.blocks.resize(size(config_.n_layer));
     for (int i = 0; i < config_.n_layer; ++i) add_block("blocks." + std::to_string(i), weights_.blocks[size(i)]);
-    add_norm("norm", weights_.norm);
+    if (!config_.post_norm) add_norm("norm", weights_.norm);
     if (!config_.tied_head) {
         weights_.head = PackedMatrix(config_.n_vocab, config_.n_embd, dtype_);
         add_matrix("head.weight", weights_.head, config_.n_vocab, {});

@@ -37,7 +37,7 @@ struct Weights {
     PackedMatrix embed;  // (n_vocab, n_embd); also the head's where it is tied
     std::vector<float> positions;  // (n_ctx, n_embd) or empty
     std::vector<Block> blocks;
-    NormWeights norm;
+    NormWeights norm;  // empty for post-norm blocks
     PackedMatrix head;  // empty: tied
 
     const PackedMatrix& head_matrix() const { return head.n() == 0 ? embed : head; }

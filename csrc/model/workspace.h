@@ -34,7 +34,7 @@ public:
     int rows() const { return rows_; }
 
     Activations x;         // the residual stream
-    Activations normed;    // after a norm; then what the branch that read it adds to x
+    Activations normed;    // what a branch reads; then what it adds to x
     Activations qkv;
     Activations attended;  // heads' outputs, side by side
     Activations cos, sin;  // of each row's position

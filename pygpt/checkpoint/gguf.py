@@ -16,7 +16,7 @@ from pygpt.checkpoint.gguf_quants import dequantizer
 from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, MappedFile, Stored, Tensor
 from pygpt.config import ModelConfig, RopeScaling
 from pygpt.errors import CheckpointError, ConfigError
-from pygpt.families import Family, Settings, by_architecture, model_config
+from pygpt.families import Gguf, Settings, by_architecture, model_config
 from pygpt.tokenizer import Tokenizer
 
 PLAIN: dict[str, Dtype] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -26,13 +26,13 @@ ROPE_FREQS = "rope_freqs.weight"
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | None]:
     """One GGUF file of the architectures that the families name. The tokenizer is None where the file has none."""
     file = parse(path)
-    family = by_architecture(file.metadata.get("general.architecture"), str(path))
-    _refuse_unsupported(path, file, family.gguf_architecture)
-    config = model_config(family, _settings(path, file, family))
+    family, gguf = by_architecture(file.metadata.get("general.architecture"), str(path))
+    _refuse_unsupported(path, file, gguf.architecture)
+    config = model_config(family, _settings(path, file, gguf))
     stored = {name: _stored(file.file, info) for name, info in file.tensors.items()}
     if ROPE_FREQS in stored:
         config = _with_rope_freqs(path, config, stored.pop(ROPE_FREQS))
-    tensors = canonical(path, config, stored, family.gguf_sources)
+    tensors = canonical(path, config, stored, gguf.sources)
     tokenizer = Tokenizer.from_gguf(file.metadata, str(path)) if "tokenizer.ggml.tokens" in file.metadata else None
     return config, tensors, tokenizer
 
@@ -47,10 +47,10 @@ def _refuse_unsupported(path: Path, file: GgufFile, architecture: str) -> None:
             raise ConfigError(f"{path}: {architecture}.{key} is {metadata[f'{architecture}.{key}']!r}, but must be 0")
 
 
-def _settings(path: Path, file: GgufFile, family: Family) -> Settings:
+def _settings(path: Path, file: GgufFile, gguf: Gguf) -> Settings:
     """The metadata under the keys of the family's config.json."""
-    metadata, arch = file.metadata, family.gguf_architecture
-    names = {key: f"{arch}.{name}" for key, name in family.gguf_keys.items()}
+    metadata, arch = file.metadata, gguf.architecture
+    names = {key: f"{arch}.{name}" for key, name in gguf.keys.items()}
     values = {key: metadata[name] for key, name in names.items() if name in metadata}
     # What the metadata leaves out, the tensors show.
     if "vocab_size" not in values and (embed := file.tensors.get("token_embd.weight")) is not None:
@@ -67,9 +67,9 @@ def _settings(path: Path, file: GgufFile, family: Family) -> Settings:
         values["rope_scaling"] = {"type": kind, "factor": metadata.get(f"{arch}.rope.scaling.factor")}
         names["rope_scaling"] = f"{arch}.rope.scaling"
     rope_dim, head_dim = metadata.get(f"{arch}.rope.dimension_count"), values.get("head_dim")
-    if head_dim is None and family.gguf_keys.get("head_dim") and rope_dim is not None:
+    if head_dim is None and "head_dim" in gguf.keys and rope_dim is not None:
         values["head_dim"], names["head_dim"] = rope_dim, f"{arch}.rope.dimension_count"
-    elif rope_dim not in (None, head_dim) and "head_dim" in family.gguf_keys:
+    elif rope_dim not in (None, head_dim) and "head_dim" in gguf.keys:
         raise ConfigError(f"{path}: {arch}.rope.dimension_count is {rope_dim!r}, but must be {head_dim!r}")
     return Settings(values=values, file=str(path), names=names)
 

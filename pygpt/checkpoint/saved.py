@@ -24,7 +24,10 @@ from pygpt.tokenizer import Tokenizer
 Weights = Literal["int8", "bfloat16", "float32"]
 
 MODEL_TYPE = "pygpt"
-VERSION = 1
+VERSION = 2
+_NEW_FIELDS = {
+    1: {"post_norm": False}
+}  # of ModelConfig, by the last version that had not got them: what it means there
 INT8_GROUP = 128
 
 _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; bool is no int here
@@ -79,12 +82,20 @@ def open_saved(path: Path) -> Saved | None:
     if not isinstance(values, dict) or values.get("model_type") != MODEL_TYPE:
         return None
     where = folder / CONFIG
-    for key, allowed in (("version", (VERSION,)), ("weights", tuple(PACKED)), ("int8_group", (INT8_GROUP,))):
+    for key, allowed in (
+        ("version", (*_NEW_FIELDS, VERSION)),
+        ("weights", tuple(PACKED)),
+        ("int8_group", (INT8_GROUP,)),
+    ):
         if values.get(key) not in allowed or isinstance(values.get(key), bool):
             known = ", ".join(map(repr, allowed))
             raise CheckpointError(f"{where}: {key} is {values.get(key)!r}; this version of pygpt reads {known}")
     try:
-        config: ModelConfig = _from_table(ModelConfig, values.get("config"), "config")
+        table = values.get("config")
+        if isinstance(table, dict):
+            for version, fields in _NEW_FIELDS.items():
+                table = fields | table if values["version"] <= version else table
+        config: ModelConfig = _from_table(ModelConfig, table, "config")
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     file = open_file(folder / WEIGHTS)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 from pygpt.config import ModelConfig
 from pygpt.errors import ConfigError
-from pygpt.families import gpt2, llama
-from pygpt.families.base import Family, Settings, Source
+from pygpt.families import gpt1, gpt2, llama
+from pygpt.families.base import Family, Gguf, Settings, Source
 
 __all__ = [
     "FAMILIES",
     "Family",
+    "Gguf",
     "Settings",
     "Source",
     "by_architecture",
@@ -21,7 +22,7 @@ __all__ = [
     "settings_for",
 ]
 
-FAMILIES: tuple[Family, ...] = (gpt2.FAMILY, llama.FAMILY)
+FAMILIES: tuple[Family, ...] = (gpt1.FAMILY, gpt2.FAMILY, llama.FAMILY)
 
 
 def by_model_type(values: Mapping[str, object], file: str) -> Family:
@@ -35,13 +36,12 @@ def by_model_type(values: Mapping[str, object], file: str) -> Family:
     raise s.error("model_type", f"one of {', '.join(t for family in FAMILIES for t in family.model_types)}")
 
 
-def by_architecture(architecture: object, file: str) -> Family:
+def by_architecture(architecture: object, file: str) -> tuple[Family, Gguf]:
     """The family that a GGUF file names in its key general.architecture."""
-    for family in FAMILIES:
-        if architecture == family.gguf_architecture:
-            return family
-    allowed = ", ".join(family.gguf_architecture for family in FAMILIES)
-    raise ConfigError(f"{file}: general.architecture is {architecture!r}, but must be one of {allowed}")
+    families = {family.gguf.architecture: (family, family.gguf) for family in FAMILIES if family.gguf is not None}
+    if isinstance(architecture, str) and architecture in families:
+        return families[architecture]
+    raise ConfigError(f"{file}: general.architecture is {architecture!r}, but must be one of {', '.join(families)}")
 
 
 def model_config(family: Family, settings: Settings) -> ModelConfig:

@@ -82,12 +82,12 @@ class Settings:
             raise self.error(key, "true or false")
         return value
 
-    def activation(self, key: str, default: str) -> Activation:
-        """One of `ACTIVATIONS`."""
+    def activation(self, key: str, default: str, names: Mapping[str, Activation] = ACTIVATIONS) -> Activation:
+        """One of `names`."""
         value = self._get(key, default)
-        if not isinstance(value, str) or value not in ACTIVATIONS:
-            raise self.error(key, f"one of {', '.join(ACTIVATIONS)}")
-        return ACTIVATIONS[value]
+        if not isinstance(value, str) or value not in names:
+            raise self.error(key, f"one of {', '.join(names)}")
+        return names[value]
 
     def table(self, key: str) -> Settings | None:
         """A nested table, or None where there is none."""
@@ -122,13 +122,23 @@ class Source(NamedTuple):
     interleaved: bool = False  # each head's rows are in the order of interleaved rotary (GGUF's llama)
 
 
+class Gguf(NamedTuple):
+    """The same family in GGUF files.
+
+    `keys` gives, for a config.json key, the metadata key after "<architecture>.".
+    """
+
+    architecture: str  # general.architecture
+    keys: Mapping[str, str]
+    sources: Mapping[str, Source]
+
+
 class Family(NamedTuple):
     """One family of models, as data.
 
     `settings` is the inverse of `config`: the config.json of a configuration, as far as the family's keys can say it;
     reading it back shows whether they can. Keys of `sources` are canonical modules, with ``{i}`` for the layer.
-    `ignored` are regular expressions for stored names (without the prefix) that carry no parameters. `gguf_keys`
-    gives, for a config.json key, the metadata key after "<architecture>.", and `gguf_sources` the GGUF names.
+    `ignored` are regular expressions for stored names (without the prefix) that carry no parameters.
     """
 
     model_types: tuple[str, ...]
@@ -137,6 +147,4 @@ class Family(NamedTuple):
     prefix: str  # of the stored names, where the checkpoint is of the model with its head
     sources: Mapping[str, Source]
     ignored: tuple[str, ...]
-    gguf_architecture: str
-    gguf_keys: Mapping[str, str]
-    gguf_sources: Mapping[str, Source]
+    gguf: Gguf | None  # None: GGUF has no such architecture

@@ -6,7 +6,7 @@ Names and keys are those of Hugging Face transformers' GPT2LMHeadModel and of ll
 from __future__ import annotations
 
 from pygpt.config import ModelConfig
-from pygpt.families.base import ACTIVATION_NAMES, Family, Settings, Source, token_settings
+from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, token_settings
 
 
 def config(s: Settings) -> ModelConfig:
@@ -85,28 +85,30 @@ FAMILY = Family(
         "head": Source("lm_head"),
     },
     ignored=(r"h\.\d+\.attn\.(bias|masked_bias)",),
-    gguf_architecture="gpt2",
-    gguf_keys={
-        "vocab_size": "vocab_size",
-        "n_positions": "context_length",
-        "n_embd": "embedding_length",
-        "n_inner": "feed_forward_length",
-        "n_layer": "block_count",
-        "n_head": "attention.head_count",
-        "layer_norm_epsilon": "attention.layer_norm_epsilon",
-    },
-    gguf_sources={
-        "embed": Source("token_embd"),
-        "pos": Source("position_embd"),
-        "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),
-        "blocks.{i}.attn.q": Source("blk.{i}.attn_qkv", part=0, parts=3),
-        "blocks.{i}.attn.k": Source("blk.{i}.attn_qkv", part=1, parts=3),
-        "blocks.{i}.attn.v": Source("blk.{i}.attn_qkv", part=2, parts=3),
-        "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
-        "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm"),
-        "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
-        "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
-        "norm": Source("output_norm"),
-        "head": Source("output"),
-    },
+    gguf=Gguf(
+        architecture="gpt2",
+        keys={
+            "vocab_size": "vocab_size",
+            "n_positions": "context_length",
+            "n_embd": "embedding_length",
+            "n_inner": "feed_forward_length",
+            "n_layer": "block_count",
+            "n_head": "attention.head_count",
+            "layer_norm_epsilon": "attention.layer_norm_epsilon",
+        },
+        sources={
+            "embed": Source("token_embd"),
+            "pos": Source("position_embd"),
+            "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),
+            "blocks.{i}.attn.q": Source("blk.{i}.attn_qkv", part=0, parts=3),
+            "blocks.{i}.attn.k": Source("blk.{i}.attn_qkv", part=1, parts=3),
+            "blocks.{i}.attn.v": Source("blk.{i}.attn_qkv", part=2, parts=3),
+            "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
+            "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm"),
+            "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
+            "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
+            "norm": Source("output_norm"),
+            "head": Source("output"),
+        },
+    ),
 )

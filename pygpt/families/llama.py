@@ -7,7 +7,7 @@ Names and keys are those of Hugging Face transformers' LlamaForCausalLM and of l
 from __future__ import annotations
 
 from pygpt.config import ModelConfig, Rope, RopeScaling
-from pygpt.families.base import ACTIVATION_NAMES, Family, Settings, Source, token_settings
+from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, token_settings
 
 
 def rope_scaling(s: Settings | None) -> RopeScaling | None:
@@ -120,31 +120,33 @@ FAMILY = Family(
         "head": Source("lm_head"),
     },
     ignored=(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",),
-    gguf_architecture="llama",
-    gguf_keys={
-        "vocab_size": "vocab_size",
-        "max_position_embeddings": "context_length",
-        "hidden_size": "embedding_length",
-        "intermediate_size": "feed_forward_length",
-        "num_hidden_layers": "block_count",
-        "num_attention_heads": "attention.head_count",
-        "num_key_value_heads": "attention.head_count_kv",
-        "head_dim": "attention.key_length",
-        "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-        "rope_theta": "rope.freq_base",
-    },
-    gguf_sources={
-        "embed": Source("token_embd"),
-        "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),
-        "blocks.{i}.attn.q": Source("blk.{i}.attn_q", interleaved=True),
-        "blocks.{i}.attn.k": Source("blk.{i}.attn_k", interleaved=True),
-        "blocks.{i}.attn.v": Source("blk.{i}.attn_v"),
-        "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
-        "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm"),
-        "blocks.{i}.mlp.gate": Source("blk.{i}.ffn_gate"),
-        "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
-        "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
-        "norm": Source("output_norm"),
-        "head": Source("output"),
-    },
+    gguf=Gguf(
+        architecture="llama",
+        keys={
+            "vocab_size": "vocab_size",
+            "max_position_embeddings": "context_length",
+            "hidden_size": "embedding_length",
+            "intermediate_size": "feed_forward_length",
+            "num_hidden_layers": "block_count",
+            "num_attention_heads": "attention.head_count",
+            "num_key_value_heads": "attention.head_count_kv",
+            "head_dim": "attention.key_length",
+            "rms_norm_eps": "attention.layer_norm_rms_epsilon",
+            "rope_theta": "rope.freq_base",
+        },
+        sources={
+            "embed": Source("token_embd"),
+            "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),
+            "blocks.{i}.attn.q": Source("blk.{i}.attn_q", interleaved=True),
+            "blocks.{i}.attn.k": Source("blk.{i}.attn_k", interleaved=True),
+            "blocks.{i}.attn.v": Source("blk.{i}.attn_v"),
+            "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
+            "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm"),
+            "blocks.{i}.mlp.gate": Source("blk.{i}.ffn_gate"),
+            "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
+            "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
+            "norm": Source("output_norm"),
+            "head": Source("output"),
+        },
+    ),
 )

@@ -66,7 +66,6 @@ class Network:
         self.config = config
         self.primitives = primitives
         self.dropout = dropout
-        self._post_norm: bool = getattr(config, "post_norm", False)
         self._angles: tuple[Array, Array] | None = None  # cos and sin, (n_ctx, dim / 2)
 
     def loss(self, params: Parameters, ids: Ids, targets: Ids) -> tuple[float, int]:
@@ -124,7 +123,7 @@ class Network:
             if record:
                 blocks.append(block)
         norm = None
-        if not self._post_norm:
+        if not self.config.post_norm:
             x, norm = self._norm(params, x, "norm")
         return x, Tape(ids, keep, blocks, norm)
 
@@ -145,7 +144,7 @@ class Network:
     # A block: each half reads the stream and adds to it, with the norm before the half or, as in GPT-1, after the sum.
 
     def _block(self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng) -> tuple[Array, _Block]:
-        name, post = f"blocks.{layer}", self._post_norm
+        name, post = f"blocks.{layer}", self.config.post_norm
         read, norm1 = (x, None) if post else self._norm(params, x, f"{name}.attn_norm")
         y, attn = self._attention(params, read, n_batch, layer, rng)
         keep1 = self._dropout(y, rng)
@@ -161,7 +160,7 @@ class Network:
     def _block_backward(
         self, params: Parameters, grads: Parameters, dx: Array, tape: _Block, n_batch: int, layer: int
     ) -> Array:
-        name, post = f"blocks.{layer}", self._post_norm
+        name, post = f"blocks.{layer}", self.config.post_norm
 
         def half(dx: Array, norm: _Norm, norm_name: str, keep: Mask | None, attention: bool) -> Array:
             if post:

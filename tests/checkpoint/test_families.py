@@ -22,6 +22,10 @@ SMOLLM2: dict[str, Any] = {  # as the hub's config.json of SmolLM2-135M-Instruct
     "num_attention_heads": 9, "num_hidden_layers": 30, "num_key_value_heads": 3, "rms_norm_eps": 1e-05,
     "rope_scaling": None, "rope_theta": 100000, "tie_word_embeddings": True, "vocab_size": 49152,
 }  # fmt: skip
+GPT1: dict[str, Any] = {  # as the hub's config.json of GPT-1
+    "model_type": "openai-gpt", "afn": "gelu", "layer_norm_epsilon": 1e-05, "n_ctx": 512, "n_embd": 768, "n_head": 12,
+    "n_layer": 12, "n_positions": 512, "vocab_size": 40478, "predict_special_tokens": True, "n_special": 0,
+}  # fmt: skip
 LLAMA3 = {
     "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
@@ -32,6 +36,15 @@ def read(values: dict[str, Any], **changes: Any) -> ModelConfig:
     """The configuration with some keys changed; a key set to ... is taken out."""
     values = {k: v for k, v in (values | changes).items() if v is not ...}
     return model_config(by_model_type(values, "config.json"), Settings(values, "config.json"))
+
+
+def test_gpt1() -> None:
+    assert read(GPT1) == ModelConfig(
+        n_vocab=40478, n_ctx=512, n_layer=12, n_embd=768, n_head=12, n_kv_head=12, head_dim=64, n_inner=3072,
+        norm="layer_norm", norm_eps=1e-5, activation="gelu_tanh", gated_mlp=False, qkv_bias=True, attn_out_bias=True,
+        mlp_bias=True, learned_positions=True, rope=None, attn_scale=0.125, tied_head=True, post_norm=True,
+    )  # fmt: skip
+    assert read(GPT1).n_params() == 116_534_784
 
 
 def test_gpt2() -> None:
@@ -52,6 +65,22 @@ def test_smollm2() -> None:
         bos_id=1, eos_ids=(2,),
     )  # fmt: skip
     assert read(SMOLLM2).n_params() == 134_515_008
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "value"),
+    [
+        ({"afn": ...}, "activation", "gelu_tanh"),
+        ({"afn": "relu"}, "activation", "relu"),
+        ({"afn": "silu"}, "activation", "silu"),
+        ({"afn": "swish"}, "activation", "silu"),
+        ({"n_embd": 24}, "n_inner", 96),
+        ({"tie_word_embeddings": False}, "tied_head", False),
+        ({"eos_token_id": 7}, "eos_ids", (7,)),
+    ],
+)
+def test_gpt1_keys(changes: dict[str, Any], field: str, value: object) -> None:
+    assert getattr(read(GPT1, **changes), field) == value
 
 
 @pytest.mark.parametrize(
@@ -126,6 +155,12 @@ def test_gpt2_missing_key(key: str) -> None:
         read(GPT2, n_ctx=..., **{key: ...})
 
 
+@pytest.mark.parametrize("key", ["vocab_size", "n_positions", "n_embd", "n_head", "n_layer"])
+def test_gpt1_missing_key(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"config.json lacks the key '{key}'"):
+        read(GPT1, **{key: ...})
+
+
 @pytest.mark.parametrize(
     "key",
     ["vocab_size", "max_position_embeddings", "hidden_size", "num_attention_heads", "num_hidden_layers",
@@ -144,6 +179,8 @@ def test_llama_missing_key(key: str) -> None:
             {"activation_function": "quick_gelu"},
             "activation_function is 'quick_gelu', but must be one of gelu, gelu_new",
         ),
+        (GPT1, {"afn": "gelu_new"}, "afn is 'gelu_new', but must be one of gelu, relu, silu, swish"),
+        (GPT1, {"n_head": 5}, r"n_embd is 768, but must be a multiple of n_head \(5\)"),
         (GPT2, {"activation_function": 3}, "activation_function is 3"),
         (GPT2, {"n_head": 5}, r"n_embd is 768, but must be a multiple of n_head \(5\)"),
         (GPT2, {"n_layer": 0}, "n_layer is 0, but must be a positive integer"),
@@ -157,7 +194,7 @@ def test_llama_missing_key(key: str) -> None:
         (GPT2, {"layer_norm_epsilon": 10**400}, "layer_norm_epsilon is 1"),
         (GPT2, {"scale_attn_weights": "yes"}, "scale_attn_weights is 'yes', but must be true or false"),
         (GPT2, {"eos_token_id": "x"}, "eos_token_id is 'x', but must be a token id"),
-        (GPT2, {"model_type": "bert"}, "model_type is 'bert', but must be one of gpt2, llama"),
+        (GPT2, {"model_type": "bert"}, "model_type is 'bert', but must be one of openai-gpt, gpt2, llama"),
         (GPT2, {"model_type": ["gpt2"]}, "model_type is"),
         (GPT2, {"model_type": ...}, "lacks the key 'model_type'"),
         (SMOLLM2, {"num_key_value_heads": 2}, r"config\.json: n_head \(9\) must be a multiple of n_kv_head \(2\)"),

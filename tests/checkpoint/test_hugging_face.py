@@ -28,8 +28,11 @@ LLAMA = ModelConfig(
     norm_eps=1e-6, activation="silu", gated_mlp=True, qkv_bias=False, attn_out_bias=False, mlp_bias=False,
     learned_positions=False, rope=Rope(theta=5000.0, dim=4), attn_scale=0.5, tied_head=False, eos_ids=(2, 3),
 )  # fmt: skip
+GPT1 = replace(GPT2, post_norm=True, n_inner=24)
 LLAMA3 = RopeScaling(kind="llama3", factor=8.0, low_freq_factor=1.5, high_freq_factor=3.5, original_n_ctx=33)
 CONFIGS = {
+    "gpt1": GPT1,
+    "gpt1 untied, silu": replace(GPT1, tied_head=False, activation="silu"),
     "gpt2": GPT2,
     "gpt2 untied, unscaled": replace(GPT2, tied_head=False, attn_scale=1.0, activation="gelu", bos_id=None, eos_ids=()),
     "gpt2 inverse layer": replace(GPT2, attn_scale_by_inverse_layer=True, activation="relu"),
@@ -64,6 +67,10 @@ def test_what_is_written_is_what_is_read(config: ModelConfig, tmp_path: Path) ->
 
 def test_names_and_shapes_are_those_of_transformers(tmp_path: Path) -> None:
     for name, config, expected in (
+        ("gpt1", GPT1, {
+            "transformer.tokens_embed.weight": [13, 6], "transformer.positions_embed.weight": [9, 6],
+            "transformer.h.1.attn.c_attn.weight": [6, 18], "transformer.h.1.ln_2.bias": [6],
+        }),
         ("gpt2", replace(GPT2, tied_head=False), {
             "transformer.wte.weight": [13, 6], "transformer.h.1.attn.c_attn.weight": [6, 18],
             "transformer.h.1.attn.c_attn.bias": [18], "transformer.h.0.mlp.c_fc.weight": [6, 7],
@@ -102,6 +109,8 @@ def test_the_tokenizer_goes_with_it(gpt2_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "changes", "message"),
     [
+        (GPT1, {"n_inner": 23}, "no n_inner 23; gpt2 has no post_norm True; llama has .*post_norm True"),
+        (GPT1, {"activation": "gelu"}, "openai-gpt has no activation 'gelu'"),
         (GPT2, {"norm": "rms_norm"}, r"gpt2 has no norm 'rms_norm'; llama"),
         (GPT2, {"gated_mlp": True}, "gpt2 has no gated_mlp True"),
         (LLAMA, {"attn_out_bias": True}, r"llama has no (qkv_bias False|attn_out_bias True)"),

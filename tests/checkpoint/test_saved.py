@@ -135,6 +135,20 @@ def test_data_that_is_not_aligned_is_read_all_the_same(folder: Path) -> None:
     same_logits(expected, Model.load(folder, threads=1), [1, 2, 3])
 
 
+def test_version_1_had_no_post_norm(folder: Path) -> None:
+    expected, path = Model.load(folder, threads=1), folder / "config.json"
+    values = json.loads(path.read_text())
+    assert values["version"] == 2
+    assert values["config"].pop("post_norm") is False
+    path.write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match="check post_norm"):
+        Model.load(folder)
+    path.write_text(json.dumps(values | {"version": 1}))
+    again = Model.load(folder, threads=1)
+    assert again.config == expected.config
+    same_logits(expected, again, [1, 2, 3])
+
+
 def test_the_model_outlives_its_files(folder: Path) -> None:
     model = Model.load(folder, threads=1)
     expected = Model.load(folder, threads=1).logits([1, 2, 3])
@@ -271,7 +285,7 @@ def test_spoilt_tensors_are_named(folder: Path, name: str, change: Any, dtype: s
     ("key", "value", "message"),
     [
         ("int8_group", 64, "int8_group is 64"),
-        ("version", 2, "version is 2"),
+        ("version", 3, "version is 3"),
         ("version", True, "version is True"),
         ("weights", "int4", "weights is 'int4'"),
         ("weights", "float32", "I8.*F32"),

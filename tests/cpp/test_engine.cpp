@@ -40,6 +40,12 @@ ModelConfig llama_like() {
     return c;
 }
 
+ModelConfig gpt1_like() {
+    ModelConfig c = gpt2_like();
+    c.post_norm = true;
+    return c;
+}
+
 // Canonical names and shapes, as pygpt/config.py lists them.
 std::map<std::string, std::pair<int, int>> shapes(const ModelConfig& c) {
     std::map<std::string, std::pair<int, int>> out;
@@ -65,7 +71,7 @@ std::map<std::string, std::pair<int, int>> shapes(const ModelConfig& c) {
         linear(block + ".mlp.up", c.n_inner, c.n_embd, c.mlp_bias);
         linear(block + ".mlp.down", c.n_embd, c.n_inner, c.mlp_bias);
     }
-    norm("norm");
+    if (!c.post_norm) norm("norm");
     if (!c.tied_head) linear("head", c.n_vocab, c.n_embd, false);
     return out;
 }
@@ -125,7 +131,7 @@ std::string message(F f) {
 }
 
 TEST(Engine, ChunksThreadsAndInstructionSetsDoNotMatter) {
-    for (const ModelConfig& config : {gpt2_like(), llama_like()}) {
+    for (const ModelConfig& config : {gpt2_like(), gpt1_like(), llama_like()}) {
         for (const auto& [dtype, kv] : {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::f16}}) {
             const std::vector<int> tokens = some_tokens(80, 2);
             const std::vector<float> whole = recomputed(*make_engine(config, dtype, kv, scalar_kernels(), 1), tokens);
@@ -149,7 +155,7 @@ TEST(Engine, ChunksThreadsAndInstructionSetsDoNotMatter) {
 }
 
 TEST(Engine, LongBatchesAreCutIntoSteps) {
-    for (const ModelConfig& config : {gpt2_like(), llama_like()}) {
+    for (const ModelConfig& config : {gpt2_like(), gpt1_like(), llama_like()}) {
         const auto engine = make_engine(config);
         std::vector<std::shared_ptr<Session>> sessions;
         Batch batch;

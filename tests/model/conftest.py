@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,11 +35,14 @@ MULTI_QUERY = ModelConfig(
     norm="layer_norm", norm_eps=1e-5, activation="relu", gated_mlp=False, qkv_bias=False, attn_out_bias=True,
     mlp_bias=False, learned_positions=True, rope=Rope(theta=100.0, dim=32), attn_scale=0.2,
 )  # fmt: skip
-CONFIGS = {"gpt2": GPT2, "llama": LLAMA, "interleaved": INTERLEAVED, "multi-query": MULTI_QUERY}
+POST_NORM = replace(GPT2, post_norm=True, n_layer=3)
+CONFIGS = {
+    "gpt2": GPT2, "llama": LLAMA, "interleaved": INTERLEAVED, "multi-query": MULTI_QUERY, "post-norm": POST_NORM,
+}  # fmt: skip
 
 
 class Cores:
-    """Engines by name: "gpt2", "llama", "interleaved", "multi-query"; all sizes are odd ones."""
+    """Engines by name: "gpt2", "llama", "interleaved", "multi-query", "post-norm"; all sizes are odd ones."""
 
     configs = CONFIGS
 

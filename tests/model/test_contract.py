@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 
-every_config = pytest.mark.parametrize("name", ["gpt2", "llama", "interleaved", "multi-query"])
+every_config = pytest.mark.parametrize("name", ["gpt2", "llama", "interleaved", "multi-query", "post-norm"])
 
 
 # --- what logits must not depend on -----------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def expected(golden: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 def test_every_golden_is_there() -> None:
-    assert len(GOLDENS) == 8
+    assert len(GOLDENS) == 10
 
 
 def test_reference_equals_original(golden: Path) -> None:
@@ -137,6 +137,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gated relu": {"gated_mlp": True, "activation": "relu"},
     "plain silu": {"activation": "silu"},
     "rms norm": {"norm": "rms_norm"},
+    "post-norm": {"post_norm": True},
+    "post-norm of rms, gated, untied": {"post_norm": True, "norm": "rms_norm", "gated_mlp": True, "tied_head": False},
     "output bias": {"attn_out_bias": True, "qkv_bias": False},
     "inverse layer": {"attn_scale_by_inverse_layer": True, "n_layer": 3},
     "one of everything": {"n_vocab": 1, "n_embd": 1, "n_head": 1, "n_kv_head": 1, "n_inner": 1, "norm": "rms_norm"},

@@ -57,6 +57,7 @@ CONFIGS = {
     "relu, some biases, inverse layer": replace(
         GPT2, activation="relu", qkv_bias=False, attn_scale_by_inverse_layer=True
     ),
+    "post-norm": replace(GPT2, post_norm=True),
     "gated layer norm, learned and rotary": replace(
         GPT2, gated_mlp=True, rope=Rope(theta=50.0, dim=4, interleaved=True)
     ),

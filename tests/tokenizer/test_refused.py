@@ -102,6 +102,16 @@ def test_vocab_and_merges_of_another_class(tmp_path: Path, config: dict[str, Any
         tokenizer.encode("a")
 
 
+def test_the_vocabulary_of_gpt1(tmp_path: Path) -> None:
+    """Its letters are all spelled like bytes, so only the ends of words tell."""
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": 1, "a</w>": 2, "b</w>": 3, "ab</w>": 4}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b</w>\n")
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    assert tokenizer is not None
+    with pytest.raises(TokenizerError, match=r"vocab\.json: words end in </w>"):
+        tokenizer.encode("ab")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

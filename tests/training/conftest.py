@@ -48,10 +48,12 @@ LLAMA = {
 CONFIGS = {
     "gpt2": make_config(),
     "gpt2-untied": make_config(tied_head=False, activation="gelu", attn_scale_by_inverse_layer=True),
+    "gpt1": make_config(post_norm=True),
     "llama": make_config(**LLAMA, rope=Rope(theta=100.0, dim=4), tied_head=False),
     "llama-biases": make_config(
         **{**LLAMA, "qkv_bias": True, "mlp_bias": True}, rope=Rope(theta=100.0, dim=2, interleaved=True)
     ),
+    "llama-post-norm": make_config(**LLAMA, rope=Rope(theta=100.0, dim=4), post_norm=True),
     "four-heads": make_config(n_head=4, n_kv_head=2, head_dim=3, activation="relu"),
 }
 

@@ -1,0 +1,86 @@
+"""GPT-1 (Radford et al. 2018): LayerNorm after each half of the block, and none at the end.
+
+Names and keys are those of Hugging Face transformers' OpenAIGPTLMHeadModel. GGUF has no such architecture. The
+vocabulary of the original, lower-cased words that end in </w>, is not byte-level: pygpt takes ids only.
+"""
+
+from __future__ import annotations
+
+from pygpt.config import Activation, ModelConfig
+from pygpt.families.base import Family, Settings, Source, token_settings
+
+AFN: dict[str, Activation] = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
+"""What the names in config.json mean here: "gelu" is the tanh form."""
+
+
+def config(s: Settings) -> ModelConfig:
+    """config.json of OpenAIGPTLMHeadModel; the MLP is always 4 n_embd wide."""
+    n_embd, n_head, n_vocab = s.integer("n_embd"), s.integer("n_head"), s.integer("vocab_size")
+    if n_embd % n_head:
+        raise s.error("n_embd", f"a multiple of {s.name('n_head')} ({n_head})")
+    bos = s.token_ids("bos_token_id", n_vocab)
+    return ModelConfig(
+        n_vocab=n_vocab,
+        n_ctx=s.integer("n_positions"),
+        n_layer=s.integer("n_layer"),
+        n_embd=n_embd,
+        n_head=n_head,
+        n_kv_head=n_head,
+        head_dim=n_embd // n_head,
+        n_inner=4 * n_embd,
+        norm="layer_norm",
+        norm_eps=s.number("layer_norm_epsilon", 1e-5),
+        activation=s.activation("afn", "gelu", AFN),
+        gated_mlp=False,
+        qkv_bias=True,
+        attn_out_bias=True,
+        mlp_bias=True,
+        learned_positions=True,
+        rope=None,
+        attn_scale=(n_embd // n_head) ** -0.5,
+        tied_head=s.flag("tie_word_embeddings", True),
+        post_norm=True,
+        bos_id=bos[0] if bos else None,
+        eos_ids=s.token_ids("eos_token_id", n_vocab),
+    )
+
+
+def settings(c: ModelConfig) -> dict[str, object]:
+    """The inverse of `config`."""
+    names = {activation: name for name, activation in reversed(AFN.items())}
+    return {
+        "model_type": "openai-gpt",
+        "architectures": ["OpenAIGPTLMHeadModel"],
+        "vocab_size": c.n_vocab,
+        "n_positions": c.n_ctx,
+        "n_embd": c.n_embd,
+        "n_layer": c.n_layer,
+        "n_head": c.n_head,
+        "afn": names.get(c.activation),
+        "layer_norm_epsilon": c.norm_eps,
+        "tie_word_embeddings": c.tied_head,
+        **token_settings(c),
+    }
+
+
+FAMILY = Family(
+    model_types=("openai-gpt",),
+    config=config,
+    settings=settings,
+    prefix="transformer.",
+    sources={
+        "embed": Source("tokens_embed"),
+        "pos": Source("positions_embed"),
+        "blocks.{i}.attn.q": Source("h.{i}.attn.c_attn", transposed=True, part=0, parts=3),
+        "blocks.{i}.attn.k": Source("h.{i}.attn.c_attn", transposed=True, part=1, parts=3),
+        "blocks.{i}.attn.v": Source("h.{i}.attn.c_attn", transposed=True, part=2, parts=3),
+        "blocks.{i}.attn.out": Source("h.{i}.attn.c_proj", transposed=True),
+        "blocks.{i}.attn_norm": Source("h.{i}.ln_1"),
+        "blocks.{i}.mlp.up": Source("h.{i}.mlp.c_fc", transposed=True),
+        "blocks.{i}.mlp.down": Source("h.{i}.mlp.c_proj", transposed=True),
+        "blocks.{i}.mlp_norm": Source("h.{i}.ln_2"),
+        "head": Source("lm_head"),
+    },
+    ignored=(r"h\.\d+\.attn\.bias", "position_ids"),
+    gguf=None,
+)
