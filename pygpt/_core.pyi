@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from pygpt.config import ModelConfig
 
+_Floats = NDArray[np.float32]
+
 class CancelFlag:
     """Set from any thread; a forward pass that was given it raises `pygpt.errors.Cancelled` within one layer."""
 
@@ -115,6 +117,58 @@ class Sampler:
     ) -> int:
         """One token id. `history` holds the ids that repetition_penalty applies to (prompt and generated).
         Logits of +infinity share all of the probability. ValueError: a logit that is NaN."""
+
+class TrainingKernels:
+    """The primitives of `pygpt.training.functions` in float32. Results go to arrays that the caller brings, all
+    C-contiguous; results are the same bits for any number of threads and on every ISA. ValueError: an array that is not
+    as the call needs it, an ISA that is unknown or that this machine cannot run."""
+
+    def __init__(self, *, threads: int, isa: str | None) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    def norm(self, x: _Floats, weight: _Floats, bias: _Floats | None, eps: float, y: _Floats, stats: _Floats) -> None:
+        """Layer norm, or RMS norm where bias is None."""
+
+    def norm_backward(
+        self,
+        dy: _Floats,
+        x: _Floats,
+        weight: _Floats,
+        stats: _Floats,
+        dweight: _Floats,
+        dbias: _Floats | None,
+        dx: _Floats,
+    ) -> None:
+        """Adds to dweight and dbias."""
+
+    def activation(self, name: str, x: _Floats, y: _Floats) -> None: ...
+    def activation_backward(self, name: str, dy: _Floats, x: _Floats, dx: _Floats) -> None: ...
+    def gated_activation(self, name: str, gate_up: _Floats, y: _Floats) -> None: ...
+    def gated_activation_backward(self, name: str, dy: _Floats, gate_up: _Floats, dgate_up: _Floats) -> None: ...
+    def rope(
+        self, qkv: _Floats, n_heads: int, head_dim: int, cos: _Floats, sin: _Floats, interleaved: bool, inverse: bool
+    ) -> None: ...
+    def embedding_backward(self, dx: _Floats, ids: NDArray[np.int32], dweight: _Floats) -> None: ...
+    def cross_entropy_rows(self, logits: _Floats, targets: NDArray[np.int32], scale: float, gradient: bool) -> float:
+        """The nats of the targets >= 0. With `gradient`, the logits become the gradient of scale times that sum."""
+
+    def sum_of_squares(self, x: _Floats) -> float: ...
+    def adamw(
+        self,
+        params: _Floats,
+        grads: _Floats,
+        m: _Floats,
+        v: _Floats,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+        grad_scale: float,
+    ) -> None: ...
 
 def cpu_features() -> dict[str, bool]:
     """Each feature that the core asks about, and whether both the CPU and the operating system support it."""

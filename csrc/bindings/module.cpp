@@ -38,6 +38,7 @@ PYBIND11_MODULE(_core, m) {
     bind_builder(m);
     bind_sampler(m);
     bind_machine(m);
+    bind_training(m);
 }
 
 }  // namespace pygpt

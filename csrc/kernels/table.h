@@ -10,10 +10,9 @@
 #include "kernels/attention.h"
 #include "kernels/int8.h"
 #include "kernels/linear.h"
+#include "kernels/training.h"
 
 namespace pygpt {
-
-enum class Activation : std::uint8_t { gelu, gelu_tanh, silu, relu };
 
 struct NormArgs {
     const float* x;       // (rows, n), row stride ldx
@@ -25,6 +24,8 @@ struct NormArgs {
     const float* weight;  // (n,)
     const float* bias;    // (n,); layer_norm only
     float eps;
+    // (rows, 2): mean, 1 / deviation; rms_norm (rows, 1): 1 / root mean square. What a backward pass needs; or null.
+    float* stats = nullptr;
 };
 
 struct RopeArgs {
@@ -77,6 +78,8 @@ struct Kernels {
     void (*erf)(const float* x, float* y, std::ptrdiff_t n);
     // Round to nearest even; values beyond the largest float16 become it, so that a cache never holds an infinity.
     void (*to_f16)(const float* x, Half* y, std::ptrdiff_t n);
+
+    TrainingKernels training;
 };
 
 }  // namespace pygpt

@@ -41,6 +41,7 @@ struct Avx512 {
     static F32 sub(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
     static F32 mul(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
     static F32 div(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
+    static F32 sqrt(F32 a) { return {_mm512_sqrt_ps(a.v)}; }
     static F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
     static F32 min(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
     static F32 max(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }

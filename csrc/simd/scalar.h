@@ -73,6 +73,10 @@ struct Scalar {
         for (int i = 0; i < 16; ++i) a.v[i] /= b.v[i];
         return a;
     }
+    static F32 sqrt(F32 a) {
+        for (float& v : a.v) v = __builtin_sqrtf(v);
+        return a;
+    }
     // a * b + c with one rounding.
     static F32 fma(F32 a, F32 b, F32 c) {
         for (int i = 0; i < 16; ++i) c.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);

@@ -6,9 +6,26 @@
 #include "kernels/body/linear_int8.h"
 #include "kernels/body/quantize.h"
 #include "kernels/body/rows.h"
+#include "kernels/body/training_rows.h"
+#include "kernels/body/training_step.h"
 
 namespace pygpt {
 namespace {
+
+template <class S>
+constexpr TrainingKernels fill_training() {
+    TrainingKernels k{};
+    k.layer_norm_backward = norm_backward<S, true>;
+    k.rms_norm_backward = norm_backward<S, false>;
+    k.activation = activation<S>;
+    k.activation_backward = activation_backward<S>;
+    k.gated_activation = gated_activation<S>;
+    k.gated_activation_backward = gated_activation_backward<S>;
+    k.cross_entropy = cross_entropy<S>;
+    k.adamw = adamw<S>;
+    k.sum_of_squares = sum_of_squares<S>;
+    return k;
+}
 
 template <class S>
 constexpr Kernels fill_table() {
@@ -32,6 +49,7 @@ constexpr Kernels fill_table() {
     k.exp = exp_row<S>;
     k.erf = erf_row<S>;
     k.to_f16 = to_f16<S>;
+    k.training = fill_training<S>();
     return k;
 }
 

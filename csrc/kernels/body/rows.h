@@ -50,7 +50,12 @@ void layer_norm(const NormArgs& a) {
             const auto d = S::first_n(S::sub(S::load_n(x + i, lanes), m), lanes, S::zero());
             squares = S::fma(d, d, squares);
         });
-        const auto scale = S::set1(1.0f / __builtin_sqrtf(S::reduce_add(squares) / n + a.eps));
+        const float factor = 1.0f / __builtin_sqrtf(S::reduce_add(squares) / n + a.eps);
+        if (a.stats != nullptr) {
+            a.stats[2 * row] = mean;
+            a.stats[2 * row + 1] = factor;
+        }
+        const auto scale = S::set1(factor);
         for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
             const auto d = S::mul(S::sub(S::load_n(x + i, lanes), m), scale);
             S::store_n(y + i, S::fma(d, S::load_n(a.weight + i, lanes), S::load_n(a.bias + i, lanes)), lanes);
@@ -64,7 +69,9 @@ void rms_norm(const NormArgs& a) {
         const float* x = a.x + row * a.ldx;
         float* y = a.y + row * a.ldy;
         const float squares = sum_of<S>(x, a.n, [](auto v) { return S::mul(v, v); });
-        const auto scale = S::set1(1.0f / __builtin_sqrtf(squares / static_cast<float>(a.n) + a.eps));
+        const float factor = 1.0f / __builtin_sqrtf(squares / static_cast<float>(a.n) + a.eps);
+        if (a.stats != nullptr) a.stats[row] = factor;
+        const auto scale = S::set1(factor);
         for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
             S::store_n(y + i, S::mul(S::mul(S::load_n(x + i, lanes), scale), S::load_n(a.weight + i, lanes)), lanes);
         });

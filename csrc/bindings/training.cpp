@@ -1,0 +1,215 @@
+// TrainingKernels: the primitives of pygpt.training.functions in float32, written to arrays that the caller brings.
+#include <pybind11/stl.h>
+
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "bindings/arrays.h"
+#include "bindings/module.h"
+#include "kernels/select.h"
+#include "ops/training_loss.h"
+#include "ops/training_rows.h"
+#include "threads/parallel.h"
+
+namespace pygpt {
+
+namespace {
+
+using In = const py::array&;
+using Out = const py::array&;
+using OptionalArray = const std::optional<py::array>&;
+
+Activation activation_named(const std::string& name) {
+    if (name == "gelu") return Activation::gelu;
+    if (name == "gelu_tanh") return Activation::gelu_tanh;
+    if (name == "silu") return Activation::silu;
+    if (name == "relu") return Activation::relu;
+    throw InvalidArgument("name='" + name + "' is not one of 'gelu', 'gelu_tanh', 'silu', 'relu'");
+}
+
+const std::int32_t* checked_ids(const char* name, In a, int rows, int n_vocab, std::int32_t least) {
+    const auto* ids = elements<const std::int32_t>(name, a, {rows});
+    for (int i = 0; i < rows; ++i) {
+        if (ids[i] < least || ids[i] >= n_vocab) {
+            throw InvalidArgument(std::string(name) + " holds " + std::to_string(ids[i]) +
+                                  ", outside the vocabulary of " + std::to_string(n_vocab));
+        }
+    }
+    return ids;
+}
+
+class TrainingPrimitives {
+public:
+    TrainingPrimitives(int threads, const std::optional<std::string>& isa)
+        : kernels_(select_kernels(isa.value_or(""))), threads_(threads) {
+        if (threads < 1 || threads > Threads::kMost) {
+            throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
+                                  ", not " + std::to_string(threads));
+        }
+    }
+
+    const char* isa() const { return kernels_.name; }
+    int threads() const { return threads_.count(); }
+
+    void norm(In x, In weight, OptionalArray bias, float eps, Out y, Out stats) {
+        NormArgs a{};
+        a.x = elements<const float>("x", x, {&a.rows, &a.n});
+        a.ldx = a.ldy = a.n;
+        a.weight = elements<const float>("weight", weight, {a.n});
+        a.bias = bias ? elements<const float>("bias", *bias, {a.n}) : nullptr;
+        a.eps = eps;
+        a.y = elements<float>("y", y, {a.rows, a.n});
+        a.stats = elements<float>("stats", stats, {a.rows, bias ? 2 : 1});
+        run([&](Team& team) { training::norm(team, bias ? kernels_.layer_norm : kernels_.rms_norm, a); });
+    }
+
+    void norm_backward(In dy, In x, In weight, In stats, Out dweight, const std::optional<py::array>& dbias, Out dx) {
+        NormBackwardArgs a{};
+        a.dy = elements<const float>("dy", dy, {&a.rows, &a.n});
+        a.x = elements<const float>("x", x, {a.rows, a.n});
+        a.weight = elements<const float>("weight", weight, {a.n});
+        a.stats = elements<const float>("stats", stats, {a.rows, dbias ? 2 : 1});
+        a.dweight = elements<float>("dweight", dweight, {a.n});
+        a.dbias = dbias ? elements<float>("dbias", *dbias, {a.n}) : nullptr;
+        a.dx = elements<float>("dx", dx, {a.rows, a.n});
+        const auto kernel = dbias ? kernels_.training.layer_norm_backward : kernels_.training.rms_norm_backward;
+        run([&](Team& team) { training::norm_backward(team, scratch_, kernel, a); });
+    }
+
+    void activation(const std::string& name, In x, Out y) {
+        const Activation f = activation_named(name);
+        int rows, n;
+        const float* from = elements<const float>("x", x, {&rows, &n});
+        float* to = elements<float>("y", y, {rows, n});
+        run([&](Team& team) { training::activation(kernels_, team, f, from, to, x.size()); });
+    }
+
+    void activation_backward(const std::string& name, In dy, In x, Out dx) {
+        const Activation f = activation_named(name);
+        int rows, n;
+        const float* from = elements<const float>("x", x, {&rows, &n});
+        const float* d = elements<const float>("dy", dy, {rows, n});
+        float* to = elements<float>("dx", dx, {rows, n});
+        run([&](Team& team) { training::activation_backward(kernels_, team, f, d, from, to, x.size()); });
+    }
+
+    void gated_activation(const std::string& name, In gate_up, Out y) {
+        const Activation f = activation_named(name);
+        int rows, n;
+        float* to = elements<float>("y", y, {&rows, &n});
+        const float* from = elements<const float>("gate_up", gate_up, {rows, 2 * py::ssize_t{n}});
+        run([&](Team& team) { training::gated_activation(kernels_, team, f, from, to, rows, n); });
+    }
+
+    void gated_activation_backward(const std::string& name, In dy, In gate_up, Out dgate_up) {
+        const Activation f = activation_named(name);
+        int rows, n;
+        const float* d = elements<const float>("dy", dy, {&rows, &n});
+        const float* from = elements<const float>("gate_up", gate_up, {rows, 2 * py::ssize_t{n}});
+        float* to = elements<float>("dgate_up", dgate_up, {rows, 2 * py::ssize_t{n}});
+        run([&](Team& team) { training::gated_activation_backward(kernels_, team, f, d, from, to, rows, n); });
+    }
+
+    void rope(Out qkv, int n_heads, int head_dim, In cos, In sin, bool interleaved, bool inverse) {
+        training::RopeCall c{};
+        int half;
+        c.x = elements<float>("qkv", qkv, {&c.rows, &c.ld});
+        c.cos = elements<const float>("cos", cos, {&c.n_ctx, &half});
+        c.sin = elements<const float>("sin", sin, {c.n_ctx, half});
+        if (n_heads < 0 || head_dim < 1 || std::int64_t{n_heads} * head_dim > c.ld) {
+            throw InvalidArgument("n_heads=" + std::to_string(n_heads) + " heads of head_dim=" +
+                                  std::to_string(head_dim) + " do not fit into rows of " + std::to_string(c.ld));
+        }
+        if (half > head_dim / 2) throw InvalidArgument("cos and sin have more columns than half of head_dim");
+        if (c.n_ctx < 1 || c.rows % c.n_ctx != 0) throw InvalidArgument("qkv's rows are not a multiple of cos's");
+        c.n_heads = n_heads;
+        c.head_dim = head_dim;
+        c.dim = 2 * half;
+        c.interleaved = interleaved;
+        c.inverse = inverse;
+        run([&](Team& team) { training::rope(kernels_, team, scratch_, c); });
+    }
+
+    void embedding_backward(In dx, In ids, Out dweight) {
+        int rows, n, n_vocab;
+        const float* d = elements<const float>("dx", dx, {&rows, &n});
+        float* to = elements<float>("dweight", dweight, {&n_vocab, n});
+        const std::int32_t* at = checked_ids("ids", ids, rows, n_vocab, 0);
+        run([&](Team& team) { training::embedding_backward(kernels_, team, d, at, rows, n, to); });
+    }
+
+    double cross_entropy_rows(Out logits, In targets, float scale, bool gradient) {
+        int rows, n_vocab;
+        float* x = elements<float>("logits", logits, {&rows, &n_vocab});
+        const std::int32_t* at = checked_ids("targets", targets, rows, n_vocab, std::numeric_limits<int>::min());
+        double nats = 0.0;
+        run([&](Team& team) {
+            nats = training::cross_entropy_rows(kernels_, team, scratch_, x, at, rows, n_vocab, scale, gradient);
+        });
+        return nats;
+    }
+
+    double sum_of_squares(In x) {
+        int n;
+        const float* from = elements<const float>("x", x, {&n});
+        double sum = 0.0;
+        run([&](Team& team) { sum = training::sum_of_squares(kernels_, team, scratch_, from, n); });
+        return sum;
+    }
+
+    void adamw(Out params, In grads, Out m, Out v, double lr, double beta1, double beta2, double eps,
+               double weight_decay, std::int64_t step, double grad_scale) {
+        if (step < 1) throw InvalidArgument("step must be at least 1, not " + std::to_string(step));
+        int n;
+        float* p = elements<float>("params", params, {&n});
+        const float* g = elements<const float>("grads", grads, {n});
+        float *mean = elements<float>("m", m, {n}), *square = elements<float>("v", v, {n});
+        const training::AdamwStep options{lr, beta1, beta2, eps, weight_decay, step, grad_scale};
+        run([&](Team& team) { training::adamw(kernels_, team, p, g, mean, square, n, options); });
+    }
+
+private:
+    template <class F>
+    void run(F f) {
+        const GilReleased released;
+        const std::lock_guard lock(mutex_);
+        threads_.run(f);
+    }
+
+    const Kernels& kernels_;
+    Threads threads_;
+    std::mutex mutex_;  // of scratch_: Python's threads may call at once
+    training::Scratch scratch_;
+};
+
+}  // namespace
+
+void bind_training(py::module_& m) {
+    using P = TrainingPrimitives;
+    py::class_<P>(m, "TrainingKernels")
+        .def(py::init<int, const std::optional<std::string>&>(), py::kw_only(), py::arg("threads"), py::arg("isa"))
+        .def_property_readonly("isa", &P::isa)
+        .def_property_readonly("threads", &P::threads)
+        .def("norm", &P::norm, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("eps"), py::arg("y"),
+             py::arg("stats"))
+        .def("norm_backward", &P::norm_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("stats"),
+             py::arg("dweight"), py::arg("dbias"), py::arg("dx"))
+        .def("activation", &P::activation, py::arg("name"), py::arg("x"), py::arg("y"))
+        .def("activation_backward", &P::activation_backward, py::arg("name"), py::arg("dy"), py::arg("x"),
+             py::arg("dx"))
+        .def("gated_activation", &P::gated_activation, py::arg("name"), py::arg("gate_up"), py::arg("y"))
+        .def("gated_activation_backward", &P::gated_activation_backward, py::arg("name"), py::arg("dy"),
+             py::arg("gate_up"), py::arg("dgate_up"))
+        .def("rope", &P::rope, py::arg("qkv"), py::arg("n_heads"), py::arg("head_dim"), py::arg("cos"), py::arg("sin"),
+             py::arg("interleaved"), py::arg("inverse"))
+        .def("embedding_backward", &P::embedding_backward, py::arg("dx"), py::arg("ids"), py::arg("dweight"))
+        .def("cross_entropy_rows", &P::cross_entropy_rows, py::arg("logits"), py::arg("targets"), py::arg("scale"),
+             py::arg("gradient"))
+        .def("sum_of_squares", &P::sum_of_squares, py::arg("x"))
+        .def("adamw", &P::adamw, py::arg("params"), py::arg("grads"), py::arg("m"), py::arg("v"), py::arg("lr"),
+             py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"), py::arg("step"),
+             py::arg("grad_scale"));
+}
+
+}  // namespace pygpt

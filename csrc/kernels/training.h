@@ -1,0 +1,63 @@
+// Contracts of the kernels that only training uses: backward passes, the loss and the optimizer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pygpt {
+
+enum class Activation : std::uint8_t { gelu, gelu_tanh, silu, relu };
+
+// The backward pass of a norm over `rows` rows of n values, C-contiguous.
+struct NormBackwardArgs {
+    const float* dy;      // (rows, n)
+    const float* x;       // (rows, n)
+    const float* weight;  // (n,)
+    const float* stats;   // (rows, 2): mean, 1 / deviation; rms_norm: (rows, 1): 1 / root mean square
+    float* dx;            // (rows, n)
+    float* dweight;       // (n,): set to these rows' part
+    float* dbias;         // the same; layer_norm only
+    int rows;
+    int n;
+};
+
+// One step of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on n values:
+//   g = grads * grad_scale;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = p - decay p;
+//   p = p - step_size * m / (sqrt(v) * v_scale + eps)
+struct AdamwArgs {
+    float* params;
+    const float* grads;
+    float* m;
+    float* v;
+    std::ptrdiff_t n;
+    float grad_scale;
+    float beta1, one_minus_beta1;
+    float beta2, one_minus_beta2;
+    float decay;      // learning rate * weight decay
+    float step_size;  // learning rate / (1 - beta1^step)
+    float v_scale;    // 1 / sqrt(1 - beta2^step)
+    float eps;
+};
+
+struct TrainingKernels {
+    // Of the norms in kernels/table.h.
+    void (*layer_norm_backward)(const NormBackwardArgs&);
+    void (*rms_norm_backward)(const NormBackwardArgs&);
+
+    // y = f(x) and dx = dy f'(x), n values.
+    void (*activation)(Activation f, const float* x, float* y, std::ptrdiff_t n);
+    void (*activation_backward)(Activation f, const float* dy, const float* x, float* dx, std::ptrdiff_t n);
+    // y = f(gate) * up; dgate = dy up f'(gate), dup = dy f(gate); n values.
+    void (*gated_activation)(Activation f, const float* gate, const float* up, float* y, std::ptrdiff_t n);
+    void (*gated_activation_backward)(Activation f, const float* dy, const float* gate, const float* up, float* dgate,
+                                      float* dup, std::ptrdiff_t n);
+
+    // Returns -log softmax(x)[target]; then, with `gradient`, x holds that value's gradient times `scale`.
+    double (*cross_entropy)(float* x, std::ptrdiff_t n, std::ptrdiff_t target, float scale, bool gradient);
+
+    void (*adamw)(const AdamwArgs&);
+    // In double precision: 16 sums over every 16th value, then the tree of all lane sums.
+    double (*sum_of_squares)(const float* x, std::ptrdiff_t n);
+};
+
+}  // namespace pygpt

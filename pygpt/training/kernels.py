@@ -1,0 +1,155 @@
+"""The functions of `pygpt.training.functions` on the compiled core: float32, on several threads.
+
+Results do not depend on the number of threads, nor on the machine's instruction set.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.config import Activation
+from pygpt.training import functions
+from pygpt.training.primitives import Array, Ids, Mask
+
+Floats = NDArray[np.float32]
+
+_LOGITS = 1 << 20  # that exist at once
+
+
+class Kernels:
+    """The primitives as methods; arguments, results and formulas are described in `pygpt.training.functions`.
+
+    All arrays are C-contiguous float32 (ids int32, masks uint8). ValueError names the array that is not as it must be.
+    """
+
+    def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
+        """`threads` None: one for each usable core. `isa` None: the machine's best. ValueError: either is unusable."""
+        self._core = _core.TrainingKernels(threads=_core.usable_cores()[0] if threads is None else threads, isa=isa)
+
+    @property
+    def threads(self) -> int:
+        """On which the work is split."""
+        return self._core.threads
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return self._core.isa
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        return functions.linear(x, weight, bias)
+
+    def linear_backward(self, dy: Array, x: Array, weight: Array, dweight: Array, dbias: Array | None) -> Array:
+        return functions.linear_backward(dy, x, weight, dweight, dbias)
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array]:
+        y, stats = _like(x), np.empty((len(x), 2), np.float32)
+        self._core.norm(x, weight, bias, eps, y, stats)
+        return y, stats
+
+    def layer_norm_backward(
+        self, dy: Array, x: Array, weight: Array, stats: Array, dweight: Array, dbias: Array
+    ) -> Array:
+        dx = _like(x)
+        self._core.norm_backward(dy, x, weight, stats, dweight, dbias, dx)
+        return dx
+
+    def rms_norm(self, x: Array, weight: Array, eps: float) -> tuple[Array, Array]:
+        y, stats = _like(x), np.empty((len(x), 1), np.float32)
+        self._core.norm(x, weight, None, eps, y, stats)
+        return y, stats
+
+    def rms_norm_backward(self, dy: Array, x: Array, weight: Array, stats: Array, dweight: Array) -> Array:
+        dx = _like(x)
+        self._core.norm_backward(dy, x, weight, stats, dweight, None, dx)
+        return dx
+
+    def activation(self, name: Activation, x: Array) -> Array:
+        y = _like(x)
+        self._core.activation(name, x, y)
+        return y
+
+    def activation_backward(self, name: Activation, dy: Array, x: Array) -> Array:
+        dx = _like(x)
+        self._core.activation_backward(name, dy, x, dx)
+        return dx
+
+    def gated_activation(self, name: Activation, gate_up: Array) -> Array:
+        y = np.empty((len(gate_up), gate_up.shape[-1] // 2), np.float32)
+        self._core.gated_activation(name, gate_up, y)
+        return y
+
+    def gated_activation_backward(self, name: Activation, dy: Array, gate_up: Array) -> Array:
+        dgate_up = _like(gate_up)
+        self._core.gated_activation_backward(name, dy, gate_up, dgate_up)
+        return dgate_up
+
+    def rope(
+        self, qkv: Array, n_heads: int, head_dim: int, cos: Array, sin: Array, interleaved: bool, inverse: bool
+    ) -> None:
+        self._core.rope(qkv, n_heads, head_dim, cos, sin, interleaved, inverse)
+
+    def attention(
+        self, qkv: Array, n_batch: int, n_head: int, n_kv_head: int, scale: float, keep: Mask | None, keep_scale: float
+    ) -> tuple[Array, Array]:
+        return functions.attention(qkv, n_batch, n_head, n_kv_head, scale, keep, keep_scale)
+
+    def attention_backward(
+        self,
+        dout: Array,
+        qkv: Array,
+        out: Array,
+        lse: Array,
+        n_batch: int,
+        n_head: int,
+        n_kv_head: int,
+        scale: float,
+        keep: Mask | None,
+        keep_scale: float,
+    ) -> Array:
+        return functions.attention_backward(dout, qkv, out, lse, n_batch, n_head, n_kv_head, scale, keep, keep_scale)
+
+    def embedding_backward(self, dx: Array, ids: Ids, dweight: Array) -> None:
+        self._core.embedding_backward(dx, ids, dweight)
+
+    def cross_entropy(
+        self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None
+    ) -> tuple[float, Array | None]:
+        n_rows = max(1, _LOGITS // len(weight))
+        nats, dhidden = 0.0, None if dweight is None else _like(hidden)
+        for at in range(0, len(hidden), n_rows):
+            rows = slice(at, at + n_rows)
+            logits = hidden[rows] @ weight.T
+            nats += self._core.cross_entropy_rows(logits, targets[rows], scale, dweight is not None)
+            if dweight is not None and dhidden is not None:
+                np.matmul(logits, weight, out=dhidden[rows])
+                dweight += logits.T @ hidden[rows]
+        return nats, dhidden
+
+    def sum_of_squares(self, x: Array) -> float:
+        return self._core.sum_of_squares(x)
+
+    def adamw(
+        self,
+        params: Array,
+        grads: Array,
+        m: Array,
+        v: Array,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        step: int,
+        grad_scale: float,
+    ) -> None:
+        self._core.adamw(params, grads, m, v, lr, beta1, beta2, eps, weight_decay, step, grad_scale)
+
+
+def _like(x: NDArray[Any]) -> Floats:
+    """Not np.empty_like: that keeps the memory order of an array that the core is about to refuse."""
+    return np.empty(x.shape, np.float32)

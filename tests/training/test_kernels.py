@@ -1,0 +1,262 @@
+"""Each primitive of the compiled core against pygpt.training.functions in float64, and against itself on every
+instruction set and number of threads, where equal means ==.
+
+Bounds: a sum of n terms is off by n EPS of the sum of their sizes, EPS being half of the last place of 1 in float32;
+what comes after it adds a few roundings. They are twice what a worst case needs, not what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.config import Activation
+from pygpt.training import functions
+from pygpt.training.kernels import Kernels
+
+EPS = 2.0**-24
+Floats = NDArray[np.float32]
+Exact = NDArray[np.float64]
+ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "silu", "relu")
+SHAPES = [(1, 1), (3, 5), (70, 16), (130, 33), (65, 256)]
+MACHINES = [(isa, threads) for isa in _core.isa_names() for threads in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Kernels:
+    return Kernels(threads=2)
+
+
+def normal(seed: int, *shape: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def exact(*arrays: Floats) -> list[Exact]:
+    return [a.astype(np.float64) for a in arrays]
+
+
+def check(found: Floats, expected: Exact, bound: Any) -> None:
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape
+    assert (np.abs(found - expected) <= bound).all(), np.max(np.abs(found - expected) / bound)
+
+
+def same_everywhere(run: Callable[[Kernels], tuple[Any, ...]]) -> None:
+    expected = run(Kernels(threads=1, isa="scalar"))
+    for isa, threads in MACHINES:
+        for found, wanted in zip(run(Kernels(threads=threads, isa=isa)), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted, err_msg=f"{isa} {threads}")
+
+
+# Norms: the statistics are off by (C + 8) EPS of the largest value, and dx multiplies that by the normed values.
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_norms(kernels: Kernels, shape: tuple[int, int], centred: bool) -> None:
+    x, weight, bias, dy = normal(1, *shape), normal(2, shape[1]), normal(3, shape[1]), normal(4, *shape)
+    x64, weight64, bias64, dy64 = exact(x, weight, bias, dy)
+    start = normal(5, shape[1]), normal(6, shape[1])
+    sums, sums64 = [a.copy() for a in start], exact(*start)
+    if centred:
+        y, stats = kernels.layer_norm(x, weight, bias, 1e-3)
+        y64, stats64 = functions.layer_norm(x64, weight64, bias64, 1e-3)
+        dx = kernels.layer_norm_backward(dy, x, weight, stats, *sums)
+        dx64 = functions.layer_norm_backward(dy64, x64, weight64, stats64, *sums64)
+    else:
+        y, stats = kernels.rms_norm(x, weight, 1e-3)
+        y64, stats64 = functions.rms_norm(x64, weight64, 1e-3)
+        dx = kernels.rms_norm_backward(dy, x, weight, stats, sums[0])
+        dx64 = functions.rms_norm_backward(dy64, x64, weight64, stats64, sums64[0])
+    scale = stats64[:, -1:]
+    largest = np.abs(x64).max(axis=1, keepdims=True) * scale  # a normed value is at most this, or twice with a mean
+    rounding = 2 * (shape[1] + 10) * EPS
+    check(stats, stats64, rounding * (np.abs(stats64) + np.abs(x64).max() * (1.0 + scale**3)))
+    check(y, y64, rounding * (1.0 + largest) ** 2 * (np.abs(weight64) * (1.0 + largest) + np.abs(bias64)))
+    g = np.abs(dy64 * weight64).max(axis=1, keepdims=True)
+    check(dx, dx64, 4 * rounding * scale * g * (1.0 + 2.0 * largest) ** 4)
+    terms = np.abs(dy64).sum(axis=0) * (1.0 + 2.0 * largest.max()) ** 3 + np.abs(start[0]) + np.abs(start[1])
+    for found, expected in zip(sums, sums64, strict=True):
+        check(found, expected, (rounding + 2 * shape[0] * EPS) * terms)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_norms_are_the_same_everywhere(shape: tuple[int, int]) -> None:
+    x, weight, bias, dy = normal(1, *shape), normal(2, shape[1]), normal(3, shape[1]), normal(4, *shape)
+
+    def run(k: Kernels) -> tuple[Any, ...]:
+        dweight, dbias, dscale = bias.copy(), weight.copy(), weight.copy()
+        y, stats = k.layer_norm(x, weight, bias, 1e-5)
+        dx = k.layer_norm_backward(dy, x, weight, stats, dweight, dbias)
+        z, factors = k.rms_norm(x, weight, 1e-5)
+        dz = k.rms_norm_backward(dy, x, weight, factors, dscale)
+        return y, stats, dx, dweight, dbias, z, factors, dz, dscale
+
+    same_everywhere(run)
+
+
+# Activations: within some 8 EPS of x's size, or of x^2's where a derivative has such a term.
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(kernels: Kernels, name: Activation) -> None:
+    special = np.array([0.0, 1e-30, -1e-30, 12.0, -12.0, 100.0, -100.0, 1e15, -1e15], np.float32)
+    x = np.concatenate((np.linspace(-15.0, 15.0, 20011, dtype=np.float32), special))[None]
+    dy, up = normal(1, *x.shape), normal(2, *x.shape)
+    x64, dy64, up64 = exact(x, dy, up)
+    bound = 16 * EPS * np.abs(x64) + 1e-30
+    y64 = functions.activation(name, x64)
+    check(kernels.activation(name, x), y64, bound)
+    # Where |x| > 15 all derivatives are 0 or 1 to within e^-15 x^2, and the terms that say so vanish.
+    slope = functions.activation_backward(name, np.ones_like(x64), np.clip(x64, -50.0, 50.0))
+    steep = 16 * EPS * (1.0 + np.clip(x64, -50.0, 50.0) ** 2)
+    check(kernels.activation_backward(name, dy, x), dy64 * slope, np.abs(dy64) * steep + 1e-30)
+    gate_up = np.concatenate((x, up), axis=1)
+    check(kernels.gated_activation(name, gate_up), y64 * up64, np.abs(up64) * bound + 1e-30)
+    found = kernels.gated_activation_backward(name, dy, gate_up)
+    check(found[:, : x.size], dy64 * up64 * slope, np.abs(dy64 * up64) * steep + 1e-30)
+    check(found[:, x.size :], dy64 * y64, np.abs(dy64) * bound + 1e-30)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [*SHAPES, (40, 1000)])
+def test_activations_are_the_same_everywhere(name: Activation, shape: tuple[int, int]) -> None:
+    x, dy, gate_up = normal(1, *shape) * 4, normal(2, *shape), normal(3, shape[0], 2 * shape[1]) * 4
+    same_everywhere(
+        lambda k: (
+            k.activation(name, x),
+            k.activation_backward(name, dy, x),
+            k.gated_activation(name, gate_up),
+            k.gated_activation_backward(name, dy, gate_up),
+        )
+    )
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+@pytest.mark.parametrize(("n_batch", "n_token", "n_heads", "head_dim", "dim"), [(2, 5, 3, 6, 4), (3, 70, 2, 32, 32)])
+def test_rope(n_batch: int, n_token: int, n_heads: int, head_dim: int, dim: int, interleaved: bool) -> None:
+    qkv = normal(1, n_batch * n_token, (n_heads + 1) * head_dim)
+    cos, sin = normal(2, n_token, dim // 2), normal(3, n_token, dim // 2)
+    for inverse in (False, True):
+        expected, cos64, sin64 = exact(qkv, cos, sin)
+        functions.rope(expected, n_heads, head_dim, cos64, sin64, interleaved, inverse)
+
+        def run(k: Kernels, inverse: bool = inverse) -> tuple[Any, ...]:
+            turned = qkv.copy()
+            k.rope(turned, n_heads, head_dim, cos, sin, interleaved, inverse)
+            return (turned,)
+
+        same_everywhere(run)
+        check(run(Kernels(threads=2))[0], expected, 4 * EPS * np.abs(qkv).max() * np.abs((cos, sin)).max())
+
+
+# The ends of the model.
+
+
+@pytest.mark.parametrize(("n", "width", "n_vocab"), [(1, 1, 1), (50, 7, 3), (100, 130, 40)])
+def test_embedding_backward(n: int, width: int, n_vocab: int) -> None:
+    dx, start = normal(1, n, width), normal(2, n_vocab, width)
+    ids = np.random.default_rng(3).integers(0, n_vocab, n, np.int32)
+
+    def run(k: Kernels) -> tuple[Any, ...]:
+        dweight = start.copy()
+        k.embedding_backward(dx, ids, dweight)
+        return (dweight,)
+
+    same_everywhere(run)
+    expected, sizes = start.astype(np.float64), np.abs(start).astype(np.float64)
+    functions.embedding_backward(dx.astype(np.float64), ids, expected)
+    functions.embedding_backward(np.abs(dx).astype(np.float64), ids, sizes)
+    check(run(Kernels(threads=2))[0], expected, n * EPS * sizes)
+
+
+@pytest.mark.parametrize(("n", "width", "n_vocab"), [(1, 1, 1), (9, 5, 7), (70, 33, 130), (40, 16, 30000)])
+def test_cross_entropy(n: int, width: int, n_vocab: int) -> None:
+    hidden, weight, start = normal(1, n, width), normal(2, n_vocab, width), normal(3, n_vocab, width)
+    targets = np.random.default_rng(4).integers(-2, n_vocab, n, np.int32)
+    targets[0] = 0
+    dweight, dweight64 = start.copy(), start.astype(np.float64)
+    kernels = Kernels(threads=2)
+    nats, dhidden = kernels.cross_entropy(hidden, weight, targets, 0.7, dweight)
+    hidden64, weight64 = exact(hidden, weight)
+    nats64, dhidden64 = functions.cross_entropy(hidden64, weight64, targets, 0.7, dweight64)
+    assert dhidden is not None
+    assert dhidden64 is not None
+    # A logit is off by width EPS of its terms; a probability by that, and by its sum's n_vocab EPS, relatively.
+    logit = 2 * width * EPS * (np.abs(hidden64) @ np.abs(weight64).T).max()
+    relative = 2 * logit + (n_vocab / 8 + 16) * EPS
+    assert abs(nats - nats64) <= n * (relative + EPS * nats64)
+    check(dhidden, dhidden64, 0.7 * 2 * (relative + n_vocab * EPS) * np.abs(weight64).max())
+    check(dweight, dweight64, 0.7 * (relative + n * EPS) * n * np.abs(hidden64).max() + n * EPS * np.abs(start))
+    assert kernels.cross_entropy(hidden, weight, targets, 0.7, None) == (nats, None)
+
+
+def test_cross_entropy_of_a_certain_and_of_an_impossible_token() -> None:
+    hidden, weight = np.array([[300.0], [-300.0]], np.float32), np.array([[1.0], [-1.0], [0.0]], np.float32)
+    dweight = np.zeros_like(weight)
+    nats, dhidden = Kernels(threads=1).cross_entropy(hidden, weight, np.array([0, 0], np.int32), 1.0, dweight)
+    assert nats == 600.0
+    np.testing.assert_array_equal(dhidden, [[0.0], [-2.0]])
+    np.testing.assert_array_equal(dweight, [[300.0], [-300.0], [0.0]])
+
+
+@pytest.mark.parametrize("n", [0, 1, 17, 200_001])
+def test_sum_of_squares(n: int) -> None:
+    x = normal(1, n)
+    same_everywhere(lambda k: (k.sum_of_squares(x),))
+    assert Kernels(threads=2).sum_of_squares(x) == pytest.approx(functions.sum_of_squares(x), rel=1e-13)
+
+
+@pytest.mark.parametrize("n", [1, 33, 50_000])
+def test_adamw(n: int) -> None:
+    start = normal(1, n), normal(2, n), normal(3, n), np.square(normal(4, n))
+    options = (1e-2, 0.9, 0.95, 1e-8, 0.1, 7, 0.3)
+
+    def run(k: Kernels) -> tuple[Any, ...]:
+        p, g, m, v = (a.copy() for a in start)
+        k.adamw(p, g, m, v, *options)
+        return p, m, v
+
+    same_everywhere(run)
+    p64, g64, m64, v64 = exact(*start)
+    functions.adamw(p64, g64, m64, v64, *options)
+    p, m, v = run(Kernels(threads=2))
+    sizes = 0.9 * np.abs(start[2]) + 0.1 * np.abs(start[1])
+    check(m, m64, 8 * EPS * sizes)
+    check(v, v64, 8 * EPS * v64)
+    step = 1e-2 / (1 - 0.9**7) / (np.sqrt(v64 / (1 - 0.95**7)) + 1e-8)
+    check(p, p64, 4 * EPS * (np.abs(start[0]) + step * 8 * sizes))
+
+
+# Bad input.
+
+
+def test_arrays_that_do_not_fit_are_named(kernels: Kernels) -> None:
+    x, weight = normal(1, 4, 8), normal(2, 8)
+    with pytest.raises(ValueError, match=r"weight must be a C-contiguous array of float32 of shape \(8, \)"):
+        kernels.rms_norm(x, normal(2, 9), 1e-5)
+    with pytest.raises(ValueError, match=r"x must be .* not of float64"):
+        kernels.rms_norm(x.astype(np.float64), weight, 1e-5)
+    with pytest.raises(ValueError, match="x must be a C-contiguous"):
+        kernels.activation("relu", x.T)
+    frozen = np.zeros(8, np.float32)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="dweight must be a C-contiguous, writeable"):
+        kernels.rms_norm_backward(x, x, weight, normal(3, 4, 1), frozen)
+    with pytest.raises(ValueError, match="name='tanh' is not one of 'gelu'"):
+        kernels.activation("tanh", x)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="ids holds 8, outside the vocabulary of 8"):
+        kernels.embedding_backward(x, np.array([0, 1, 8, 2], np.int32), normal(4, 8, 8))
+    with pytest.raises(ValueError, match="targets holds 8, outside the vocabulary of 8"):
+        kernels.cross_entropy(x, normal(4, 8, 8), np.array([0, 1, 8, 2], np.int32), 1.0, None)
+    with pytest.raises(ValueError, match="do not fit into rows of 8"):
+        kernels.rope(x, 3, 4, normal(1, 4, 2), normal(1, 4, 2), False, False)
+    with pytest.raises(ValueError, match="step must be at least 1"):
+        kernels.adamw(weight, weight, weight, weight, 0.1, 0.9, 0.9, 1e-8, 0.0, 0, 1.0)
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        Kernels(threads=0)
