@@ -13,6 +13,7 @@ except ModuleNotFoundError as error:
 from pygpt import errors
 from pygpt._decoding import CancelToken, Stream
 from pygpt._session import Session
+from pygpt.classification import Classification
 from pygpt.config import ModelConfig
 from pygpt.generation import Completion, Piece, SamplingParams, TokenLogprob
 from pygpt.model import Model
@@ -22,6 +23,7 @@ __version__ = build_info()["version"]
 
 __all__ = [
     "CancelToken",
+    "Classification",
     "Completion",
     "Model",
     "ModelConfig",

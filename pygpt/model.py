@@ -15,7 +15,8 @@ from pygpt import _core, checkpoint
 from pygpt._decoding import CancelToken, Stream, decode, fresh_seed
 from pygpt._engine import KvFormat, check_options, default_kv, pack
 from pygpt._session import Session, as_ids
-from pygpt.checkpoint import Weights
+from pygpt.checkpoint import Classifier, Weights
+from pygpt.classification import Classification, Input, classify
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, ContextOverflowError, TokenizerError
 from pygpt.generation import Completion, SamplingOptions, SamplingParams, collect, lists_options
@@ -42,6 +43,7 @@ class Model:
         weights: Weights,
         kv: KvFormat,
         source: str | None,
+        classifier: Classifier | None = None,
     ) -> None:
         """Private: use `Model.load` or `Model.from_tensors`."""
         self._config = config
@@ -50,6 +52,7 @@ class Model:
         self._weights = weights
         self._kv = kv
         self._source = source
+        self._classifier = classifier
 
     @classmethod
     def load(
@@ -101,7 +104,8 @@ class Model:
                 raise CheckpointError(f"{path}: {error}") from None
             if progress is not None:
                 progress(config.n_params(), config.n_params())
-        return cls(config, tokenizer, builder.build(), weights, kv, os.fspath(source))
+        classifier = checkpoint.read_classifier(path, config)
+        return cls(config, tokenizer, builder.build(), weights, kv, os.fspath(source), classifier)
 
     @classmethod
     def from_tensors(
@@ -131,13 +135,15 @@ class Model:
         return cls(config, tokenizer, builder.build(), weights, kv, None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the packed weights, the configuration and the tokenizer to a new or empty folder, which `load` maps
-        into memory; on any machine, with equal logits.
+        """Write the packed weights, the configuration, the tokenizer and the classifier to a new or empty folder, which
+        `load` maps into memory; on any machine, with equal logits.
 
         The folder appears when all of it is on the disk, or not at all. Raises `CheckpointError` where it cannot be
         written. A tokenizer that pygpt cannot read is left out.
         """
-        checkpoint.save(Path(path), self._config, self._weights, self._engine.tensors(), self._tokenizer)
+        checkpoint.save(
+            Path(path), self._config, self._weights, self._engine.tensors(), self._tokenizer, self._classifier
+        )
 
     @property
     def config(self) -> ModelConfig:
@@ -148,6 +154,11 @@ class Model:
     def tokenizer(self) -> Tokenizer | None:
         """Text to ids and back; None if the checkpoint has no tokenizer files."""
         return self._tokenizer
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """What `classify` tells apart; empty for a choice, whose examples bring their own; None: no classifier."""
+        return None if self._classifier is None else self._classifier.labels
 
     @property
     def weights(self) -> Weights:
@@ -241,6 +252,29 @@ class Model:
         """(T,) tokens -> (T, n_embd): the hidden states after the final norm, which the head multiplies."""
         tokens = self._fitting_ids(prompt)
         return self._engine.forward([(self._engine.session(), tokens)], output="hidden")[0]
+
+    @overload
+    def classify(self, item: Input) -> Classification: ...
+
+    @overload
+    def classify(self, item: list[Input]) -> list[Classification]: ...
+
+    def classify(self, item: Input | list[Input]) -> Classification | list[Classification]:
+        """The label of an example and the probability of each, from a model that `pygpt finetune --task` made; a list
+        of examples is computed together and gives a list.
+
+        An example is a text for classification; a tuple of two texts for entailment (premise, hypothesis) and for
+        similarity; a tuple (prompt, answers) for a choice. What is too long for the context is cut at its end.
+
+        ValueError: the model has no classifier, or a text is empty; TypeError: an example of another task.
+        """
+        if self._classifier is None:
+            raise ValueError(f"{self._source or 'this model'} has no classifier: `pygpt finetune --task` trains one")
+        if self._tokenizer is None:
+            raise TokenizerError(self._no_tokenizer())
+        items = item if isinstance(item, list) else [item]
+        results = classify(self._engine, self._config.n_ctx, self._tokenizer, self._classifier, items)
+        return results if isinstance(item, list) else results[0]
 
     def score(self, prompt: Prompt) -> NDArray[np.float32]:
         """(T,) tokens -> (T - 1,): the natural log-probability of each token after the first, given those before."""

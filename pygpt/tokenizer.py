@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,21 @@ class Tokenizer:
             return from_gguf(metadata, source)
 
         return cls(load)
+
+    def with_special(self, tokens: Mapping[str, int]) -> Tokenizer:
+        """The same with more control tokens: ids by their text. TokenizerError, at the first use, where a text or an id
+        is another token's already."""
+        load = self._load
+        if isinstance(load, str):
+            raise TokenizerError(f"tiktoken's encoding {load!r} cannot be given more tokens")
+
+        def extended() -> Vocabulary:
+            v = load()
+            if taken := tokens.keys() & {*v.tokens, *v.special, *v.added}:
+                raise TokenizerError(f"{v.source}: has a token {min(taken)!r} already")
+            return dataclasses.replace(v, special={**v.special, **tokens})
+
+        return Tokenizer(extended)
 
     @property
     def _state(self) -> Encoding:

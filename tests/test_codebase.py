@@ -109,6 +109,8 @@ PYTHON_RANKS = {
     "_vocabulary_files": 2,
     "reference": 2,
     "checkpoint": 3,
+    "classification": 4,
+    "evaluation": 4,
     "generation": 4,
     "_decoding": 4,
     "_engine": 4,

@@ -11,7 +11,7 @@ from pathlib import Path
 from pygpt.errors import CheckpointError, TokenizerError
 from pygpt.tokenizer import Tokenizer
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, CLASSIFIER = "model.safetensors", "config.json", "classifier.json"
 
 
 def check_free(folder: Path) -> None:
@@ -47,12 +47,16 @@ def partial_folder(folder: Path, label: str = "") -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_settings(folder: Path, values: Mapping[str, object], tokenizer: Tokenizer | None) -> None:
-    """config.json and the tokenizer's files; a tokenizer that pygpt cannot read is left out."""
+def write_settings(
+    folder: Path, values: Mapping[str, object], tokenizer: Tokenizer | None, classifier: str | None
+) -> None:
+    """config.json, the tokenizer's files and classifier.json's text; a tokenizer that pygpt cannot read is left out."""
     (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:
         with contextlib.suppress(TokenizerError):
             tokenizer.save(folder)
+    if classifier is not None:
+        (folder / CLASSIFIER).write_text(classifier, encoding="utf-8")
 
 
 def sync_all(folder: Path) -> None:

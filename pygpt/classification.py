@@ -1,0 +1,149 @@
+"""Classifying text with a language model: the forms of the inputs, and the linear layer that gives the answer.
+
+A fine-tuned model reads each example as one or more sequences that begin with a start token and end with an extract
+token; a linear layer on the hidden state of the extract token gives the answer (Radford et al. 2018, "Improving
+Language Understanding by Generative Pre-Training", sections 3.2 and 3.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.checkpoint import Classifier, SpecialIds, Task
+from pygpt.tokenizer import Tokenizer
+
+Input: TypeAlias = str | tuple[str, str] | tuple[str, Sequence[str]]
+"""One example: a text; (premise, hypothesis) or two texts to compare; (prompt, answers to choose from)."""
+
+SPECIAL_TOKENS = ("_start_", "_delimiter_", "_classify_")  # in the order of `SpecialIds`, named as GPT-1's code does
+_GROUP_TOKENS = 4096  # that are computed together
+_MIN_CTX = 5  # start, a token, delimiter, a token, extract
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What a classifier makes of one example."""
+
+    label: str
+    """The likeliest label; of a multiple choice, the likeliest answer."""
+    probabilities: Mapping[str, float]
+    """By label, or by answer, in the classifier's order; they sum to 1."""
+
+
+class Form(NamedTuple):
+    """One example as a model reads it."""
+
+    sequences: list[list[int]]
+    """One, two for similarity (both orders), or one for each answer of a choice; each ends with the extract token."""
+    truncated: bool
+    """Whether a text lost its end to fit the context."""
+
+
+def check_input(task: Task, item: object) -> Input:
+    """The same item, if it has the shape that the task wants, with texts that are not empty. TypeError, ValueError."""
+    if task == "classification":
+        if not isinstance(item, str):
+            raise TypeError(f"{task} takes a text, not {type(item).__name__}")
+        texts: tuple[object, ...] = (item,)
+    else:
+        second = "answers" if task == "choice" else "a second text"
+        if not isinstance(item, tuple) or len(item) != 2:
+            raise TypeError(f"{task} takes a tuple of a text and {second}, not {item!r:.80}")
+        texts = item
+        if task == "choice":
+            if isinstance(item[1], str) or not isinstance(item[1], Sequence):
+                raise TypeError(f"the answers of a choice must be a list or tuple of texts, not {item[1]!r:.80}")
+            if len(set(item[1])) != len(item[1]) or len(item[1]) < 2:
+                raise ValueError("a choice needs at least 2 answers, all different")
+            texts = (item[0], *item[1])
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"a text of {task} must be a str, not {type(text).__name__}")
+        if not text.strip():
+            raise ValueError(f"a text of {task} must not be empty")
+    return item
+
+
+def form(task: Task, item: Input, encode: Callable[[str], list[int]], ids: SpecialIds, n_ctx: int) -> Form:
+    """The token sequences of an example that `check_input` took, none longer than `n_ctx` tokens.
+
+    classification  start text extract
+    entailment      start premise delimiter hypothesis extract
+    similarity      start a delimiter b extract, start b delimiter a extract
+    choice          start prompt delimiter answer extract, for each answer
+
+    Where texts are too long they lose their ends, never the tokens between them: of two texts the longer one, and if
+    both are longer than half of the room, each keeps half. ValueError for a context of fewer than 5 tokens.
+    """
+    if n_ctx < _MIN_CTX:
+        raise ValueError(f"a context of {n_ctx} tokens is too short to classify in: at least {_MIN_CTX}")
+    if isinstance(item, str):
+        text = encode(item)
+        return Form([[ids.start, *text[: n_ctx - 2], ids.extract]], len(text) > n_ctx - 2)
+    first, second = item
+    prompt = encode(first)
+    others = [encode(second)] if isinstance(second, str) else [encode(answer) for answer in second]
+    pairs = [(prompt, other) for other in others]
+    if task == "similarity":
+        pairs.append((others[0], prompt))
+    room = n_ctx - 3
+    sequences = []
+    for a, b in pairs:
+        keep_a = max(room - len(b), room // 2)
+        a_kept = a[:keep_a]
+        sequences.append([ids.start, *a_kept, ids.delimiter, *b[: room - len(a_kept)], ids.extract])
+    return Form(sequences, any(len(a) + len(b) > room for a, b in pairs))
+
+
+def classify(
+    engine: _core.Engine, n_ctx: int, tokenizer: Tokenizer, classifier: Classifier, items: Sequence[object]
+) -> list[Classification]:
+    """What a classifier makes of each item, some at a time. TypeError, ValueError: see `check_input`."""
+    task = classifier.task
+    inputs = [check_input(task, item) for item in items]
+    results: list[Classification] = []
+    for group in _groups([form(task, item, tokenizer.encode, classifier.ids, n_ctx).sequences for item in inputs]):
+        tokens = [np.array(sequence, np.int32) for sequences in group for sequence in sequences]
+        states = iter(engine.forward([(engine.session(), t) for t in tokens], output="hidden"))
+        for sequences in group:
+            scores = _scores(classifier, [next(states)[-1] for _ in sequences])
+            item = inputs[len(results)]
+            names = tuple(item[1]) if task == "choice" else classifier.labels
+            chances = map(math.exp, engine.log_softmax(scores).tolist())
+            results.append(Classification(names[int(scores.argmax())], dict(zip(names, chances, strict=True))))
+    return results
+
+
+def _groups(examples: list[list[list[int]]]) -> Iterator[list[list[list[int]]]]:
+    """Examples in their order, as many together as have `_GROUP_TOKENS` tokens, or one."""
+    group: list[list[list[int]]] = []
+    n_tokens = 0
+    for sequences in examples:
+        n = sum(map(len, sequences))
+        if group and n_tokens + n > _GROUP_TOKENS:
+            yield group
+            group, n_tokens = [], 0
+        group.append(sequences)
+        n_tokens += n
+    if group:
+        yield group
+
+
+def _scores(classifier: Classifier, states: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The score of each label, or of each answer of a choice, from the states (C,) of one example's extract tokens.
+
+    Products are exact in float64 and sums are rounded once (fsum): the same bits on every machine.
+    """
+    if classifier.task == "choice":
+        products = np.stack(states).astype(np.float64) * classifier.weight[0]
+    else:  # similarity adds the states of both orders
+        products = classifier.weight * np.sum(states, axis=0, dtype=np.float64)
+    sums = np.array([math.fsum(row) for row in products.tolist()])
+    return (sums + classifier.bias).astype(np.float32)

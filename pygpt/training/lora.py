@@ -1,0 +1,219 @@
+"""Low-rank adaptation: training a small change of some matrices instead of the whole model.
+
+Hu et al. 2021, arXiv:2106.09685, section 4.1: W_adapted = W + (alpha / rank) B A, with W (O, I) frozen, A (rank, I)
+drawn from a normal distribution and B (O, rank) zero at first, so that training begins with the model as it was.
+
+The network never hears of it: before each step the adapted matrices are written into its parameters, and afterwards
+the gradient of each, dW (O, I), becomes dA = s B^T dW and dB = s dW A^T with s = alpha / rank. The optimiser's moments
+are those of the adapters alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pygpt.checkpoint.safetensors import open_file, write_file
+from pygpt.config import ModelConfig
+from pygpt.errors import CheckpointError
+from pygpt.training.parameters import FlatTensors, Parameters
+from pygpt.training.primitives import Array
+
+TABLE, WEIGHTS = "adapters.json", "adapters.safetensors"
+DEFAULT_TARGETS = ("q", "v")  # as in the paper's section 4.2
+_A, _B, _ROWS = ".lora_a", ".lora_b", ".rows"
+
+
+def adapted_names(config: ModelConfig, targets: Sequence[str]) -> list[str]:
+    """The matrices to adapt: those of each block whose last name is in `targets` ("q", "k", "v", "out", "gate", "up",
+    "down"). ValueError for a name that the model does not have."""
+    names = [name for name in config.tensor_shapes() if name.startswith("blocks.") and name.endswith(".weight")]
+    by_target: dict[str, list[str]] = {}
+    for name in names:
+        if "norm" not in name:
+            by_target.setdefault(name.split(".")[-2], []).append(name)
+    if not targets or len(set(targets)) != len(targets) or not set(targets) <= by_target.keys():
+        raise ValueError(f"lora targets must be some of {', '.join(by_target)}, each once, not {', '.join(targets)!r}")
+    return [name for target in targets for name in by_target[target]]
+
+
+def check_rank(config: ModelConfig, names: Sequence[str], rank: int, alpha: float) -> None:
+    """ValueError unless the rank suits every matrix and alpha is a positive number."""
+    shapes = config.tensor_shapes()
+    most = min(min(shapes[name]) for name in names)
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= most:
+        raise ValueError(f"lora rank must be an integer from 1 to {most}, the least size of the matrices, not {rank!r}")
+    if not math.isfinite(alpha) or alpha <= 0:
+        raise ValueError(f"lora alpha must be a number above 0, not {alpha!r}")
+
+
+class Lora:
+    """Adapters of some matrices of `params`, and what is trained beside them.
+
+    `trained` is what the optimiser changes: A and B of each adapted matrix, the tensors of `params` that are no part of
+    the model (a classifier's), and the embedding's rows from `first_row` on, which are new as well.
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        names: Sequence[str],
+        rank: int,
+        alpha: float,
+        *,
+        first_row: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Takes `params` as the frozen model. A's values have the variance 1 / inputs, so that A x is about as large as
+        x. ValueError: see `check_rank`."""
+        config = params.config
+        check_rank(config, names, rank, alpha)
+        self.params, self.names, self.rank, self.alpha = params, tuple(names), rank, alpha
+        self._frozen = {name: params.tensors[name].copy() for name in names}
+        model = config.tensor_shapes()
+        self._whole = [name for name in params.tensors if name not in model]
+        self._first_row = config.n_vocab if first_row is None else first_row
+        rows = ["embed.weight"] if config.tied_head else ["embed.weight", "head.weight"]
+        self._rows = rows if self._first_row < config.n_vocab else []
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name in names:
+            n_out, n_in = model[name]
+            shapes |= {name + _A: (rank, n_in), name + _B: (n_out, rank)}
+        shapes |= {name: params.tensors[name].shape for name in self._whole}
+        shapes |= {name + _ROWS: (config.n_vocab - self._first_row, config.n_embd) for name in self._rows}
+        dtype: type[np.floating[Any]] = params.flat.dtype.type
+        self.trained = FlatTensors(shapes, dtype)
+        generator = np.random.Generator(np.random.Philox(seed))
+        for name in names:
+            a = self.trained.tensors[name + _A]
+            a[...] = generator.standard_normal(a.shape, np.float32) / math.sqrt(a.shape[1])
+        for name in self._whole:
+            self.trained.tensors[name][...] = params.tensors[name]
+        for name in self._rows:
+            self.trained.tensors[name + _ROWS][...] = params.tensors[name][self._first_row :]
+
+    def gradients(self) -> FlatTensors:
+        """Zeros in the form of `trained`."""
+        return FlatTensors({n: t.shape for n, t in self.trained.tensors.items()}, self.trained.flat.dtype.type)
+
+    def materialise(self) -> None:
+        """Write the adapted matrices and the other trained values into `params`."""
+        tensors = self.trained.tensors
+        for name in self.names:
+            self.params.tensors[name][...] = merged(
+                self._frozen[name], tensors[name + _A], tensors[name + _B], self.alpha
+            )
+        for name in self._whole:
+            self.params.tensors[name][...] = tensors[name]
+        for name in self._rows:
+            self.params.tensors[name][self._first_row :] = tensors[name + _ROWS]
+
+    def project(self, full: Parameters, grads: FlatTensors) -> None:
+        """Add the gradients with respect to `trained` to grads, given those with respect to all parameters."""
+        scale = self.alpha / self.rank
+        for name in self.names:
+            dw, a, b = full.tensors[name], self.trained.tensors[name + _A], self.trained.tensors[name + _B]
+            grads.tensors[name + _A] += scale * (b.T @ dw)
+            grads.tensors[name + _B] += scale * (dw @ a.T)
+        for name in self._whole:
+            grads.tensors[name] += full.tensors[name]
+        for name in self._rows:
+            grads.tensors[name + _ROWS] += full.tensors[name][self._first_row :]
+
+    def write(self, folder: Path) -> None:
+        """adapters.json and adapters.safetensors: A, B and the new rows; a classifier has files of its own."""
+        table = {
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "matrices": self.names,
+            "first_row": self._first_row,
+            "base": fingerprint(self._frozen),
+        }
+        (folder / TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        tensors = {n: ("float32", t) for n, t in self.trained.tensors.items() if n not in self._whole}
+        write_file(folder / WEIGHTS, tensors)
+
+
+def merged(weight: Array, a: Array, b: Array, alpha: float) -> Array:
+    """W + (alpha / rank) B A: weight (O, I), a (rank, I), b (O, rank)."""
+    change: Array = b @ a
+    change *= weight.dtype.type(alpha / len(a))
+    change += weight
+    return change
+
+
+def fingerprint(matrices: Mapping[str, ArrayLike]) -> str:
+    """A hash of the frozen matrices in float32, by which adapters know the model they were trained for."""
+    digest = hashlib.sha256()
+    for name in sorted(matrices):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(matrices[name], "<f4").data)
+    return digest.hexdigest()
+
+
+def merge(
+    config: ModelConfig, tensors: Mapping[str, ArrayLike], folder: Path
+) -> tuple[int, dict[str, NDArray[np.float32]]]:
+    """A model's tensors with the adapters of a folder added, and how many tokens its vocabulary then has.
+
+    CheckpointError: files that are damaged, or were made for another model.
+    """
+    table, adapters = _read(folder)
+    names, first_row = table["matrices"], table["first_row"]
+    out = {name: np.array(tensor, np.float32) for name, tensor in tensors.items()}
+    shapes = config.tensor_shapes()
+    where = f"{folder}: these adapters are for another model"
+    if unknown := [name for name in names if len(shapes.get(name, ())) != 2]:
+        raise CheckpointError(f"{where}: this one has no matrix {unknown[0]}")
+    if fingerprint({name: out[name] for name in names}) != table["base"]:
+        raise CheckpointError(f"{where}: its matrices differ from those they were trained for")
+    for name in names:
+        a, b = adapters.pop(name + _A, None), adapters.pop(name + _B, None)
+        n_out, n_in = shapes[name]
+        rank = table["rank"]
+        if a is None or b is None or a.shape != (rank, n_in) or b.shape != (n_out, rank):
+            raise CheckpointError(f"{folder / WEIGHTS}: {name} needs {_A} and {_B} of rank {rank}")
+        out[name] = merged(out[name], a, b, table["alpha"])
+    n_vocab = config.n_vocab
+    for key, rows in adapters.items():
+        name = key.removesuffix(_ROWS)
+        if key == name or name not in ("embed.weight", "head.weight") or name not in out:
+            raise CheckpointError(f"{folder / WEIGHTS}: holds the tensor {key!r}, which is no adapter's")
+        if rows.ndim != 2 or rows.shape[1] != config.n_embd or first_row > config.n_vocab:
+            raise CheckpointError(f"{where}: its embedding is {config.n_vocab} x {config.n_embd}")
+        out[name] = np.concatenate((out[name][:first_row], rows))
+        n_vocab = len(out[name])
+    if any(len(out[name]) != n_vocab for name in ("embed.weight", "head.weight") if name in out):
+        raise CheckpointError(f"{folder / WEIGHTS}: new rows for one of embedding and head only")
+    return n_vocab, out
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+    path = folder / TABLE
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    kinds = {"rank": int, "alpha": (int, float), "matrices": list, "first_row": int, "base": str}
+    if not isinstance(table, dict) or table.keys() != kinds.keys():
+        raise CheckpointError(f"{path}: must be a table of {', '.join(kinds)}")
+    for key, kind in kinds.items():
+        if not isinstance(table[key], kind) or isinstance(table[key], bool):  # type: ignore[arg-type]
+            raise CheckpointError(f"{path}: {key} is {table[key]!r:.80}")
+    names = table["matrices"]
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        raise CheckpointError(f"{path}: matrices must be different names")
+    if table["rank"] < 1 or table["first_row"] < 1 or not 0 < table["alpha"] < math.inf:
+        raise CheckpointError(f"{path}: rank, alpha and first_row must be above 0")
+    file = open_file(folder / WEIGHTS)
+    for name, entry in file.entries.items():
+        if entry.dtype != "F32":
+            raise CheckpointError(f"{folder / WEIGHTS}: tensor {name!r} is {entry.dtype}, but must be F32")
+    return table, {n: np.array(t) for n, t in file.arrays(dict.fromkeys(file.entries, np.dtype("<f4"))).items()}

@@ -1,0 +1,44 @@
+"""A vocabulary with more control tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pygpt import Tokenizer
+from pygpt.errors import TokenizerError
+
+NEW = {"_start_": 300, "_end_": 301}
+
+
+def test_more_control_tokens_change_nothing_else(gpt2_folder: Path, tmp_path: Path) -> None:
+    plain = Tokenizer.from_folder(gpt2_folder)
+    assert plain is not None
+    extended = plain.with_special(NEW)
+    text = "in the _start_ of it<|endoftext|>"
+    assert extended.encode(text) == plain.encode(text)
+    assert extended.special_tokens == {**plain.special_tokens, **NEW}
+    assert extended.encode("_start_ of", allow_special=True) == [300, *plain.encode(" of")]
+    assert extended.decode([301]) == "_end_"
+    assert (extended.n_vocab, extended.eos_id) == (302, plain.eos_id)
+    extended.save(tmp_path)
+    again = Tokenizer.from_folder(tmp_path)
+    assert again is not None
+    assert again.special_tokens == extended.special_tokens
+    assert again.encode(text, allow_special=True) == extended.encode(text, allow_special=True)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"), [({"Ġthe": 300}, "has a token 'Ġthe' already"), ({"_start_": 5}, "have the same id")]
+)
+def test_a_token_that_is_there_is_refused(gpt2_folder: Path, tokens: dict[str, int], message: str) -> None:
+    plain = Tokenizer.from_folder(gpt2_folder)
+    assert plain is not None
+    with pytest.raises(TokenizerError, match=message):
+        plain.with_special(tokens).encode("x")
+
+
+def test_tiktokens_own_encodings_are_left_alone() -> None:
+    with pytest.raises(TokenizerError, match="'gpt2' cannot be given more tokens"):
+        Tokenizer("gpt2").with_special(NEW)
