@@ -34,25 +34,9 @@ Batch = NDArray[np.int32]
 
 def config(sizes: Mapping[str, int]) -> ModelConfig:
     """A GPT-2 of these sizes."""
-    from pygpt import ModelConfig
+    from pygpt.training.architecture import architecture
 
-    head_dim = sizes["n_embd"] // sizes["n_head"]
-    return ModelConfig(
-        **sizes,
-        n_kv_head=sizes["n_head"],
-        head_dim=head_dim,
-        n_inner=4 * sizes["n_embd"],
-        norm="layer_norm",
-        norm_eps=1e-5,
-        activation="gelu_tanh",
-        gated_mlp=False,
-        qkv_bias=True,
-        attn_out_bias=True,
-        mlp_bias=True,
-        learned_positions=True,
-        rope=None,
-        attn_scale=head_dim**-0.5,
-    )
+    return architecture("gpt2", **sizes)
 
 
 class Engine(Protocol):

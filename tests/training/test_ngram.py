@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "ngram.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "ngram.py"
 N_VOCAB = 400
 
 
 @pytest.fixture(scope="module")
 def ngram() -> ModuleType:
     if not SCRIPT.is_file():
-        pytest.skip("bench/ is not here: the tests run outside the repository")
+        pytest.skip("examples/ is not here: the tests run outside the repository")
     spec = importlib.util.spec_from_file_location("ngram", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

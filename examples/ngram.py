@@ -1,6 +1,6 @@
 """What counting reaches: an n-gram model of order 5 on the token files of a training run, to compare a network with.
 
-    python bench/ngram.py RUN/data --order 5 --json bench/results/ngram.json
+    python examples/ngram.py RUN/data --order 5 --json ngram.json
 
 Interpolated modified Kneser-Ney smoothing (Chen and Goodman 1998, TR-10-98, section 3), the strongest of the models
 that count, over the network's own vocabulary and its own split. Where the training text holds documents several times,
