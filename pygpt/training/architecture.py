@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, get_args
 
 from pygpt.config import ModelConfig, Rope
@@ -52,7 +51,7 @@ def architecture(
         "norm_eps": 1e-5,
         "activation": "silu" if llama else "gelu_tanh",
         "gated_mlp": llama,
-        "attn_scale": 1.0 / math.sqrt(head_dim),
+        "attn_scale": head_dim**-0.5,
         "learned_positions": not llama,
         "rope": Rope(theta=10000.0, dim=head_dim) if llama else None,
         "bos_id": bos_id,
