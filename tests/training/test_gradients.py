@@ -16,6 +16,7 @@ from pygpt.checkpoint.canonical import canonical
 from pygpt.checkpoint.tensor import Stored
 from pygpt.config import ModelConfig
 from pygpt.training import functions
+from pygpt.training.kernels import Kernels
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
 from pygpt.training.primitives import Primitives
@@ -89,8 +90,12 @@ def test_every_golden_is_there() -> None:
 
 @pytest.mark.parametrize(
     ("primitives", "dtype", "unit", "most"),
-    [(functions, np.float64, 2.0**-53, 1e-12), (functions, np.float32, 2.0**-24, 1e-3)],
-    ids=["float64", "float32"],
+    [
+        (functions, np.float64, 2.0**-53, 1e-12),
+        (functions, np.float32, 2.0**-24, 1e-3),
+        (Kernels(threads=2), np.float32, 2.0**-24, 1e-3),
+    ],
+    ids=["float64", "float32", "kernels"],
 )
 def test_loss_and_gradients_are_pytorchs(
     golden: Golden, primitives: Primitives, dtype: type[np.floating[Any]], unit: float, most: float
