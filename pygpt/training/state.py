@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +53,12 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_state(path: Path, fingerprint: str, progress: Progress, arrays: Mapping[str, Array]) -> None:
     """`ARRAYS` by name, all (n,) float32; `fingerprint` says which run they belong to. Errors are `replace_file`'s."""
+    text = json.dumps(asdict(progress))
     metadata = {
         "version": _VERSION,
         "run": fingerprint,
-        "progress": json.dumps(asdict(progress)),
-        "crc32": str(_checksum(arrays)),
+        "progress": text,
+        "crc32": str(_checksum(text, arrays)),
     }
     tensors = {name: ("float32", arrays[name]) for name in ARRAYS}
     replace_file(path, lambda partial: write_file(partial, tensors, metadata))
@@ -85,24 +86,17 @@ def read_state(path: Path, fingerprint: str, arrays: Mapping[str, Array]) -> Pro
     if shapes != wanted:
         raise TrainingError(f"{path}: holds arrays of shapes {shapes}, but the run has {wanted}")
     stored = file.arrays(dict.fromkeys(ARRAYS, np.dtype("<f4")))
-    if str(_checksum(stored)) != metadata.get("crc32"):
+    text = metadata.get("progress", "")
+    if str(_checksum(text, stored)) != metadata.get("crc32"):
         raise TrainingError(f"{path}: is damaged: its values do not fit their checksum")
-    progress = _progress(path, metadata.get("progress", ""))
+    values = json.loads(text)
     for name, array in arrays.items():
         array[...] = stored[name]
-    return progress
+    return Progress(**values)
 
 
-def _progress(path: Path, text: str) -> Progress:
-    try:
-        values = json.loads(text)
-        return Progress(**{field.name: values[field.name] for field in fields(Progress)})
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path}: is damaged: {error}") from error
-
-
-def _checksum(arrays: Mapping[str, NDArray[np.generic]]) -> int:
-    checksum = 0
+def _checksum(text: str, arrays: Mapping[str, NDArray[np.generic]]) -> int:
+    checksum = zlib.crc32(text.encode())
     for name in ARRAYS:
         checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).data.cast("B"), checksum)
     return checksum
