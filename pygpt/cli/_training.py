@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import signal
 import time
@@ -88,8 +87,9 @@ def primitives(backend: str, threads: int | None) -> Primitives:
         from pygpt.training import functions
 
         return functions
-    kernels: Primitives = importlib.import_module("pygpt.training.kernels").Kernels(threads)
-    return kernels
+    from pygpt.training.kernels import Kernels
+
+    return Kernels(threads)
 
 
 def refuse_with_resume(context: typer.Context, allowed: set[str]) -> None:

@@ -51,7 +51,7 @@ def train(
     width: Annotated[int, typer.Option(min=1, help="Values in each token's vector.")] = 128,
     context_length: Annotated[int, typer.Option("--context", min=1, help="Tokens that the model sees at once.")] = 128,
     preset: Annotated[Preset, typer.Option(help="The paper whose recipe is scaled to this model and text.")] = "gpt3",
-    backend: _training.Backend = "numpy",
+    backend: _training.Backend = "kernels",
     threads: Threads = None,
     save_every: _training.SaveEvery = 60.0,
     *,
