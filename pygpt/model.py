@@ -69,8 +69,8 @@ class Model:
 
         source: a folder of safetensors or one that `save` wrote, a .safetensors or .gguf file, a hub id, or the
             built-in name "tiny".
-        weights: the format they are kept and multiplied in: "int8", "bfloat16" or "float32". None: int8, or what the
-            checkpoint was saved in, which is then the only one possible.
+        weights: the format they are kept and multiplied in: "int8", "bfloat16" or "float32". None: int8, or what
+            `save` wrote; another format cannot bring back what rounding took then.
         kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
         threads: None: the usable physical cores, which affinity and cgroup quota may limit.
         isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
@@ -81,16 +81,13 @@ class Model:
         threads, isa = check_options(weights, kv, threads, isa)
         path = checkpoint.locate(source)
         saved = checkpoint.open_saved(path)
+        if saved is not None and weights not in (None, saved.weights):
+            saved = None  # its tensors are read one by one, and packed anew
         if saved is None:
             config, tensors, tokenizer = checkpoint.read(path)
             weights = weights or "int8"
         else:
             config, tokenizer = saved.config, saved.tokenizer
-            if weights not in (None, saved.weights):
-                raise ValueError(
-                    f"weights must be {saved.weights} for {path}, which was saved so, not {weights}: for that, convert "
-                    "the original checkpoint"
-                )
             weights = saved.weights
         kv = kv or default_kv(weights)
         builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa)

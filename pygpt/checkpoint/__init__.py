@@ -12,7 +12,7 @@ from pygpt.checkpoint.folder import CONFIG, WEIGHTS, check_free
 from pygpt.checkpoint.hub import locate
 from pygpt.checkpoint.hugging_face import write
 from pygpt.checkpoint.safetensors import read_file, read_sharded
-from pygpt.checkpoint.saved import MODEL_TYPE, Weights, open_saved, save
+from pygpt.checkpoint.saved import Weights, open_saved, save
 from pygpt.checkpoint.tensor import Dtype, Stored, Tensor, forget
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, ConfigError
@@ -42,7 +42,7 @@ INDEX, GENERATION = "model.safetensors.index.json", "generation_config.json"
 
 def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
     """Open a checkpoint: a folder in Hugging Face's layout, a .safetensors file with config.json beside it, a .gguf
-    file, or a folder that holds one.
+    file, a folder that holds one, or what `save` wrote.
 
     The tensors are those of ``config.tensor_shapes()``, in its order and with its shapes, and stay in their files until
     they are asked for. The tokenizer is None where the checkpoint has none that pygpt knows to look for.
@@ -54,6 +54,10 @@ def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer
         path.stat()
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: no such file or folder, or not to be looked up: {error}") from error
+    if (saved := open_saved(path)) is not None:
+        from pygpt.checkpoint.packed import unpacked
+
+        return saved.config, unpacked(saved), saved.tokenizer
     if path.is_file() and path.suffix == ".gguf":
         from pygpt.checkpoint.gguf import read_gguf
 
@@ -81,10 +85,6 @@ def _read_hugging_face(
     folder: Path, stored: Mapping[str, Stored], where: Path
 ) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
     values = _json_table(folder / CONFIG)
-    if values.get("model_type") == MODEL_TYPE:
-        raise CheckpointError(
-            f"{folder}: saved by pygpt, as packed weights: they can be loaded, but not read as single tensors"
-        )
     family = by_model_type(values, str(folder / CONFIG))
     if (folder / GENERATION).is_file():  # where a chat model lists all the tokens that end its turn
         generation = _json_table(folder / GENERATION)

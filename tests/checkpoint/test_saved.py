@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 import pygpt
-from pygpt import Model, _core, checkpoint
+from pygpt import Model, _core
 from pygpt.checkpoint import saved as saved_module
-from pygpt.errors import CheckpointError, ConfigError, PygptError
+from pygpt.errors import CheckpointError, ConfigError
 
 FORMATS = ("int8", "bfloat16", "float32")
 Array = NDArray[Any]
@@ -326,13 +326,6 @@ def test_every_truncation_is_refused(folder: Path) -> None:
     path.unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         Model.load(folder)
-
-
-def test_another_format_than_the_saved_one_is_not_to_be_had(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"weights must be int8 for .*saved so, not float32"):
-        Model.load(folder, weights="float32")
-    with pytest.raises(PygptError, match="saved by pygpt"):
-        checkpoint.read(folder)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])

@@ -1,0 +1,112 @@
+"""The packed weights of a saved checkpoint as single tensors again: for training, and for another format of weights.
+
+docs/formats.md describes the layout. float32 and bfloat16 come back as they were packed. Of int8 comes back what the
+engine computes with, scale * (q H), without rounding: a sum of 128 int8 values times a bfloat16 scale fits a float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.checkpoint.saved import INT8_GROUP, Saved
+from pygpt.checkpoint.tensor import Dtype, Tensor
+from pygpt.config import ModelConfig
+from pygpt.errors import CheckpointError
+
+_PANEL = 16  # channels
+
+
+class _Place(NamedTuple):
+    """Where a tensor's rows lie among the channels of a packed matrix or vector."""
+
+    name: str
+    first: int
+    step: int  # from a panel of rows to the next
+
+    def channels(self, rows: int) -> NDArray[np.intp]:
+        row = np.arange(rows)
+        return self.first + row // _PANEL * self.step + row % _PANEL
+
+
+def unpacked(saved: Saved) -> dict[str, Tensor]:
+    """The tensors of ``config.tensor_shapes()``, unpacked anew each time they are asked for.
+
+    Raises CheckpointError where the file does not hold what its configuration asks for, and for a damaged scale when a
+    tensor is asked for.
+    """
+    config = saved.config
+    isa = _core.select_isa(None)
+    wanted = _core.EngineBuilder(config, weights=saved.weights, kv="float32", threads=1, isa=isa).packed()
+    arrays = saved.arrays(wanted)
+    path = saved.file.file.path
+    tensors: dict[str, Tensor] = {}
+    for name, shape in config.tensor_shapes().items():
+        place = _place(name, config)
+        packed = arrays[place.name]
+        read: Callable[[], NDArray[np.generic]]
+        if packed.ndim == 1:
+            read = functools.partial(_vector, packed, place, shape)
+        elif saved.weights == "int8":
+            scales = arrays[f"{place.name}.scales"]
+            read = functools.partial(_int8, packed, scales, place, shape, f"{path}: tensor {place.name!r}")
+        else:
+            read = functools.partial(_plain, packed, place, shape)
+        dtype: Dtype = "bfloat16" if wanted[place.name][0] == "bfloat16" else "float32"
+        tensors[name] = Tensor(name, shape, dtype, read, f"{path}: tensor {place.name!r}")
+    return tensors
+
+
+def _place(name: str, config: ModelConfig) -> _Place:
+    """q, k and v follow each other; of a gate and what it gates, panels alternate."""
+    q, kv = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
+    if (part := re.fullmatch(r"(.*\.attn\.)([qkv])(\..*)", name)) is not None:
+        return _Place(f"{part[1]}qkv{part[3]}", {"q": 0, "k": q, "v": q + kv}[part[2]], _PANEL)
+    if config.gated_mlp and ".mlp.gate." in name:
+        return _Place(name.replace(".mlp.gate.", ".mlp.up."), 0, 2 * _PANEL)
+    if config.gated_mlp and ".mlp.up." in name:
+        return _Place(name, _PANEL, 2 * _PANEL)
+    return _Place(name, 0, _PANEL)
+
+
+def _vector(packed: NDArray[np.generic], place: _Place, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """A bias or a norm's gain (n,), or the positions (n_ctx, n_embd), which are not packed."""
+    return packed.reshape(shape) if len(shape) == 2 else packed[place.channels(shape[0])]
+
+
+def _plain(packed: NDArray[np.generic], place: _Place, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """[panels][k][16] -> (n, k)."""
+    rows: NDArray[np.generic] = packed.transpose(0, 2, 1).reshape(-1, shape[1])
+    return rows[place.channels(shape[0])]
+
+
+def _int8(
+    packed: NDArray[np.generic], scales: NDArray[np.generic], place: _Place, shape: tuple[int, ...], where: str
+) -> NDArray[np.float32]:
+    """[panels][K / 4][16][4] and scales [panels][groups][16] -> (n, k)."""
+    channels = place.channels(shape[0])
+    q = packed.transpose(0, 2, 1, 3).reshape(len(packed) * _PANEL, -1)[channels].astype(np.float32)
+    upper = scales.transpose(0, 2, 1).reshape(len(packed) * _PANEL, -1)[channels].astype(np.uint32)
+    factors = (upper << 16).view(np.float32)
+    if not (np.isfinite(factors).all() and (factors >= 0).all()):
+        raise CheckpointError(f"{where}: a scale is negative, infinite or NaN")
+    for group, at in enumerate(range(0, q.shape[1], INT8_GROUP)):
+        part = q[:, at : at + INT8_GROUP]
+        part[...] = part @ _hadamard(part.shape[1])
+        part *= factors[:, group : group + 1]
+    return np.ascontiguousarray(q[:, : shape[1]])
+
+
+@functools.cache
+def _hadamard(size: int) -> NDArray[np.float32]:
+    """Sylvester's matrix of +1 and -1; the size is a power of 2."""
+    h = np.ones((1, 1), np.float32)
+    while len(h) < size:
+        h = np.block([[h, h], [h, -h]])
+    return h
