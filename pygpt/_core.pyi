@@ -128,6 +128,12 @@ class TrainingKernels:
     def isa(self) -> str: ...
     @property
     def threads(self) -> int: ...
+    def linear(self, x: _Floats, weight: _Floats, bias: _Floats | None, y: _Floats) -> None: ...
+    def linear_backward(
+        self, dy: _Floats, x: _Floats, weight: _Floats, dweight: _Floats, dbias: _Floats | None, dx: _Floats
+    ) -> None:
+        """Adds to dweight and dbias."""
+
     def norm(self, x: _Floats, weight: _Floats, bias: _Floats | None, eps: float, y: _Floats, stats: _Floats) -> None:
         """Layer norm, or RMS norm where bias is None."""
 

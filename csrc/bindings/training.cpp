@@ -8,6 +8,7 @@
 #include "bindings/arrays.h"
 #include "bindings/module.h"
 #include "kernels/select.h"
+#include "ops/training_linear.h"
 #include "ops/training_loss.h"
 #include "ops/training_rows.h"
 #include "threads/parallel.h"
@@ -42,7 +43,7 @@ const std::int32_t* checked_ids(const char* name, In a, int rows, int n_vocab, s
 class TrainingPrimitives {
 public:
     TrainingPrimitives(int threads, const std::optional<std::string>& isa)
-        : kernels_(select_kernels(isa.value_or(""))), threads_(threads) {
+        : kernels_(select_kernels(isa.value_or(""))), threads_(threads), matmul_(kernels_, threads_.count()) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));
@@ -51,6 +52,27 @@ public:
 
     const char* isa() const { return kernels_.name; }
     int threads() const { return threads_.count(); }
+
+    void linear(In x, In weight, OptionalArray bias, Out y) {
+        training::LinearSizes s{};
+        const float* from = elements<const float>("x", x, {&s.rows, &s.inputs});
+        const float* w = elements<const float>("weight", weight, {&s.outputs, s.inputs});
+        const float* b = bias ? elements<const float>("bias", *bias, {s.outputs}) : nullptr;
+        float* to = elements<float>("y", y, {s.rows, s.outputs});
+        run([&](Team& team) { training::linear(team, matmul_, s, from, w, b, to); });
+    }
+
+    void linear_backward(In dy, In x, In weight, Out dweight, const std::optional<py::array>& dbias, Out dx) {
+        training::LinearSizes s{};
+        training::LinearGradients g{};
+        g.dy = elements<const float>("dy", dy, {&s.rows, &s.outputs});
+        g.x = elements<const float>("x", x, {s.rows, &s.inputs});
+        g.weight = elements<const float>("weight", weight, {s.outputs, s.inputs});
+        g.dweight = elements<float>("dweight", dweight, {s.outputs, s.inputs});
+        g.dbias = dbias ? elements<float>("dbias", *dbias, {s.outputs}) : nullptr;
+        g.dx = elements<float>("dx", dx, {s.rows, s.inputs});
+        run([&](Team& team) { training::linear_backward(kernels_, team, matmul_, s, g); });
+    }
 
     void norm(In x, In weight, OptionalArray bias, float eps, Out y, Out stats) {
         NormArgs a{};
@@ -179,8 +201,9 @@ private:
 
     const Kernels& kernels_;
     Threads threads_;
-    std::mutex mutex_;  // of scratch_: Python's threads may call at once
+    std::mutex mutex_;  // of what follows: Python's threads may call at once
     training::Scratch scratch_;
+    Matmul matmul_;
 };
 
 }  // namespace
@@ -191,6 +214,9 @@ void bind_training(py::module_& m) {
         .def(py::init<int, const std::optional<std::string>&>(), py::kw_only(), py::arg("threads"), py::arg("isa"))
         .def_property_readonly("isa", &P::isa)
         .def_property_readonly("threads", &P::threads)
+        .def("linear", &P::linear, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("y"))
+        .def("linear_backward", &P::linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("dweight"),
+             py::arg("dbias"), py::arg("dx"))
         .def("norm", &P::norm, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("eps"), py::arg("y"),
              py::arg("stats"))
         .def("norm_backward", &P::norm_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("stats"),

@@ -10,6 +10,7 @@
 #include "kernels/attention.h"
 #include "kernels/int8.h"
 #include "kernels/linear.h"
+#include "kernels/matmul.h"
 #include "kernels/training.h"
 
 namespace pygpt {
@@ -43,6 +44,11 @@ struct Kernels {
 
     void (*linear_f32)(const LinearArgs&);
     void (*linear_bf16)(const LinearArgs&);
+
+    void (*pack_panels)(const PackPanelsArgs&);
+    void (*matmul)(const MatmulArgs&);
+    // sums[c] += x[0][c], then += x[1][c], ...: (rows, n), row stride ldx.
+    void (*add_rows)(const float* x, std::ptrdiff_t ldx, int rows, int n, float* sums);
 
     void (*linear_int8)(const LinearInt8Args&);
     // Rotates and quantises k values, one row of `to`.

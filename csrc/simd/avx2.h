@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/dtype.h"
@@ -75,6 +76,12 @@ struct Avx2 {
     }
     static F32 add_exponent(F32 a, F32 n) { return {add_exponent(a.lo, n.lo), add_exponent(a.hi, n.hi)}; }
 
+    static void transpose(const float* from, std::ptrdiff_t ld, float* to) {
+        for (int half = 0; half < 16; half += 8) {
+            for (int i = 0; i < 16; i += 4) transpose_8x4(from + half * ld + i, ld, to + 16 * i + half);
+        }
+    }
+
     static float reduce_add(F32 a) {
         const __m256 b = _mm256_add_ps(a.lo, a.hi);
         const __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
@@ -132,6 +139,22 @@ struct Avx2 {
     static F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
 private:
+    // 8 rows of 4 values: each half of a register takes 4 rows and is turned by itself.
+    static void transpose_8x4(const float* from, std::ptrdiff_t ld, float* to) {
+        const auto rows = [&](int c) {
+            const __m256 low = _mm256_castps128_ps256(_mm_loadu_ps(from + c * ld));
+            return _mm256_insertf128_ps(low, _mm_loadu_ps(from + (c + 4) * ld), 1);
+        };
+        const __m256 r0 = rows(0), r1 = rows(1), r2 = rows(2), r3 = rows(3);
+        const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(r0, r1)),
+                      b = _mm256_castps_pd(_mm256_unpackhi_ps(r0, r1));
+        const __m256d c = _mm256_castps_pd(_mm256_unpacklo_ps(r2, r3)),
+                      d = _mm256_castps_pd(_mm256_unpackhi_ps(r2, r3));
+        _mm256_storeu_ps(to, _mm256_castpd_ps(_mm256_unpacklo_pd(a, c)));
+        _mm256_storeu_ps(to + 16, _mm256_castpd_ps(_mm256_unpackhi_pd(a, c)));
+        _mm256_storeu_ps(to + 32, _mm256_castpd_ps(_mm256_unpacklo_pd(b, d)));
+        _mm256_storeu_ps(to + 48, _mm256_castpd_ps(_mm256_unpackhi_pd(b, d)));
+    }
     static __m256 larger_magnitude(__m256 a, __m256 b) {
         const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
         return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(a), magnitude),

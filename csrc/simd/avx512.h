@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/dtype.h"
@@ -57,6 +58,10 @@ struct Avx512 {
     static F32 add_exponent(F32 a, F32 n) {
         return {_mm512_castsi512_ps(
             _mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_slli_epi32(_mm512_castps_si512(n.v), 23)))};
+    }
+
+    static void transpose(const float* from, std::ptrdiff_t ld, float* to) {
+        for (int i = 0; i < 16; i += 4) transpose_16x4(from + i, ld, to + 16 * i);
     }
 
     static float reduce_add(F32 a) {
@@ -115,6 +120,25 @@ struct Avx512 {
     static F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(_mm512_inserti64x4(_mm512_castsi256_si512(a.lo), a.hi, 1))}; }
 
 private:
+    // 16 rows of 4 values: each quarter of a register takes 4 rows, by a masked load that needs no shuffle, and is
+    // turned by itself.
+    static void transpose_16x4(const float* from, std::ptrdiff_t ld, float* to) {
+        const auto rows = [&](int c) {
+            __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(from + c * ld));
+            v = _mm512_mask_broadcast_f32x4(v, 0x00f0, _mm_loadu_ps(from + (c + 4) * ld));
+            v = _mm512_mask_broadcast_f32x4(v, 0x0f00, _mm_loadu_ps(from + (c + 8) * ld));
+            return _mm512_mask_broadcast_f32x4(v, 0xf000, _mm_loadu_ps(from + (c + 12) * ld));
+        };
+        const __m512 r0 = rows(0), r1 = rows(1), r2 = rows(2), r3 = rows(3);
+        const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(r0, r1)),
+                      b = _mm512_castps_pd(_mm512_unpackhi_ps(r0, r1));
+        const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(r2, r3)),
+                      d = _mm512_castps_pd(_mm512_unpackhi_ps(r2, r3));
+        _mm512_storeu_ps(to, _mm512_castpd_ps(_mm512_unpacklo_pd(a, c)));
+        _mm512_storeu_ps(to + 16, _mm512_castpd_ps(_mm512_unpackhi_pd(a, c)));
+        _mm512_storeu_ps(to + 32, _mm512_castpd_ps(_mm512_unpacklo_pd(b, d)));
+        _mm512_storeu_ps(to + 48, _mm512_castpd_ps(_mm512_unpackhi_pd(b, d)));
+    }
     static __mmask16 mask(int n) { return static_cast<__mmask16>((1u << (n < 0 ? 0 : n < 16 ? n : 16)) - 1u); }
 };
 

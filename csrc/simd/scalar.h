@@ -4,6 +4,7 @@
 // compiled for one instruction set must not offer its code to the others.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/dtype.h"
@@ -116,6 +117,13 @@ struct Scalar {
     static F32 add_exponent(F32 a, F32 n) {
         for (int i = 0; i < 16; ++i) a.v[i] = bits_float(float_bits(a.v[i]) + (float_bits(n.v[i]) << 23));
         return a;
+    }
+
+    // 16 rows of 16 values, row stride ld, turned: to[16 * i + c] = from[c * ld + i].
+    static void transpose(const float* from, std::ptrdiff_t ld, float* to) {
+        for (int c = 0; c < 16; ++c) {
+            for (int i = 0; i < 16; ++i) to[16 * i + c] = from[c * ld + i];
+        }
     }
 
     // The one tree of every lane sum: i + 8, then i + 4, i + 2, i + 1.

@@ -41,10 +41,14 @@ class Kernels:
         return self._core.isa
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        return functions.linear(x, weight, bias)
+        y = np.empty((len(x), len(weight)), np.float32)
+        self._core.linear(x, weight, bias, y)
+        return y
 
     def linear_backward(self, dy: Array, x: Array, weight: Array, dweight: Array, dbias: Array | None) -> Array:
-        return functions.linear_backward(dy, x, weight, dweight, dbias)
+        dx = _like(x)
+        self._core.linear_backward(dy, x, weight, dweight, dbias, dx)
+        return dx
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array]:
         y, stats = _like(x), np.empty((len(x), 2), np.float32)
@@ -123,11 +127,10 @@ class Kernels:
         nats, dhidden = 0.0, None if dweight is None else _like(hidden)
         for at in range(0, len(hidden), n_rows):
             rows = slice(at, at + n_rows)
-            logits = hidden[rows] @ weight.T
+            logits = self.linear(hidden[rows], weight, None)
             nats += self._core.cross_entropy_rows(logits, targets[rows], scale, dweight is not None)
             if dweight is not None and dhidden is not None:
-                np.matmul(logits, weight, out=dhidden[rows])
-                dweight += logits.T @ hidden[rows]
+                self._core.linear_backward(logits, hidden[rows], weight, dweight, None, dhidden[rows])
         return nats, dhidden
 
     def sum_of_squares(self, x: Array) -> float:

@@ -53,6 +53,35 @@ def same_everywhere(run: Callable[[Kernels], tuple[Any, ...]]) -> None:
             np.testing.assert_array_equal(found, wanted, err_msg=f"{isa} {threads}")
 
 
+# Matrix products.
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(("rows", "n_in", "n_out"), [(0, 3, 2), (1, 1, 1), (5, 40, 7), (70, 33, 130), (40, 800, 65)])
+def test_linear(kernels: Kernels, rows: int, n_in: int, n_out: int, with_bias: bool) -> None:
+    x, weight, dy = normal(1, rows, n_in), normal(2, n_out, n_in), normal(3, rows, n_out)
+    bias, dbias = (normal(4, n_out), normal(5, n_out)) if with_bias else (None, None)
+    dweight = normal(6, n_out, n_in)
+
+    def run(k: Kernels) -> tuple[Any, ...]:
+        dw, db = dweight.copy(), None if dbias is None else dbias.copy()
+        dx = k.linear_backward(dy, x, weight, dw, db)
+        return k.linear(x, weight, bias), dx, dw, *([] if db is None else [db])
+
+    same_everywhere(run)
+    found = run(kernels)
+    x64, weight64, dy64, dweight64 = exact(x, weight, dy, dweight)
+    bias64, dbias64 = (None, None) if bias is None or dbias is None else exact(bias, dbias)
+    start = np.abs(dweight64)
+    terms = np.abs(x64) @ np.abs(weight64).T + (0.0 if bias64 is None else np.abs(bias64))
+    check(found[0], functions.linear(x64, weight64, bias64), 2 * (n_in + 1) * EPS * terms)
+    dx64 = functions.linear_backward(dy64, x64, weight64, dweight64, dbias64)
+    check(found[1], dx64, 2 * n_out * EPS * (np.abs(dy64) @ np.abs(weight64)))
+    check(found[2], dweight64, 2 * (rows + 1) * EPS * (np.abs(dy64).T @ np.abs(x64) + start))
+    if dbias is not None and dbias64 is not None:
+        check(found[3], dbias64, 2 * (rows + 1) * EPS * (np.abs(dy64).sum(axis=0) + np.abs(dbias)))
+
+
 # Norms: the statistics are off by (C + 8) EPS of the largest value, and dx multiplies that by the normed values.
 
 

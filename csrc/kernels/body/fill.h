@@ -4,6 +4,7 @@
 #include "kernels/body/attention.h"
 #include "kernels/body/linear.h"
 #include "kernels/body/linear_int8.h"
+#include "kernels/body/matmul.h"
 #include "kernels/body/quantize.h"
 #include "kernels/body/rows.h"
 #include "kernels/body/training_rows.h"
@@ -33,6 +34,9 @@ constexpr Kernels fill_table() {
     k.name = S::kName;
     k.linear_f32 = linear<S, float>;
     k.linear_bf16 = linear<S, BFloat16>;
+    k.pack_panels = pack_panels<S>;
+    k.matmul = matmul<S>;
+    k.add_rows = add_rows<S>;
     k.linear_int8 = linear_int8<S>;
     k.quantize = quantize<S>;
     k.pack_int8 = pack_int8<S>;

@@ -24,8 +24,8 @@ constexpr int tile_rows() {
 }
 
 // The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride
-// elements.
-template <class T>
+// elements. Interleaved rows are a panel too: up to 16 of them as [k][16], with lda 1.
+template <class T, bool interleaved = false>
 struct Product {
     const float* a;
     std::ptrdiff_t lda;
@@ -33,16 +33,18 @@ struct Product {
     const T* b;
     std::ptrdiff_t panel_stride;
     std::ptrdiff_t prefetch;  // bytes from what is read of b to what the cache should fetch meanwhile
+
+    static constexpr bool kInterleaved = interleaved;
 };
 
 // end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for
 // all rows and the panels first ... first + panels - 1.
-template <class S, int rows, int panels, class T, class Begin, class End>
-inline __attribute__((always_inline)) void tile(const Product<T>& m, int first, Begin begin, End end) {
+template <class S, int rows, int panels, class P, class Begin, class End>
+inline __attribute__((always_inline)) void tile(const P& m, int first, Begin begin, End end) {
     using V = typename S::F32;
     const float* a = m.a;
     const std::ptrdiff_t lda = m.lda, panel_stride = m.panel_stride;
-    const T* b = m.b + first * panel_stride;
+    const auto* b = m.b + first * panel_stride;
     V acc[rows][panels];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
@@ -53,13 +55,13 @@ inline __attribute__((always_inline)) void tile(const Product<T>& m, int first, 
         V w[panels];
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) {
-            const T* at = b + p * panel_stride + i * 16;
+            const auto* at = b + p * panel_stride + i * 16;
             __builtin_prefetch(reinterpret_cast<const char*>(at) + m.prefetch);
             w[p] = S::load(at);
         }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
-            const V x = S::set1(a[r * lda + i]);
+            const V x = S::set1(P::kInterleaved ? a[i * 16 + r] : a[r * lda + i]);
 #pragma GCC unroll 16
             for (int p = 0; p < panels; ++p) acc[r][p] = S::fma(x, w[p], acc[r][p]);
         }
@@ -72,17 +74,17 @@ inline __attribute__((always_inline)) void tile(const Product<T>& m, int first, 
 }
 
 // The panels first ... n_panels - 1 for `rows` rows, as wide as possible first.
-template <class S, int rows, int width, class T, class Begin, class End>
-inline void tile_row(const Product<T>& m, int first, int n_panels, Begin begin, End end) {
+template <class S, int rows, int width, class P, class Begin, class End>
+inline void tile_row(const P& m, int first, int n_panels, Begin begin, End end) {
     for (; first + width <= n_panels; first += width) tile<S, rows, width>(m, first, begin, end);
     if constexpr (width > 1) {
-        if (first < n_panels) tile_row<S, rows, width / 2>(m, first, n_panels, begin, end);
+        if (first < n_panels) tile_row<S, rows, (width + 1) / 2>(m, first, n_panels, begin, end);
     }
 }
 
 // tile_row for a number of rows known only at run time, at most `rows`.
-template <class S, int rows, class T, class Begin, class End>
-inline void tile_row_of(int n_rows, const Product<T>& m, int n_panels, Begin begin, End end) {
+template <class S, int rows, class P, class Begin, class End>
+inline void tile_row_of(int n_rows, const P& m, int n_panels, Begin begin, End end) {
     if (n_rows == rows) {
         tile_row<S, rows, tile_panels<S, rows>()>(m, 0, n_panels, begin, end);
     } else if constexpr (rows > 1) {
@@ -91,14 +93,14 @@ inline void tile_row_of(int n_rows, const Product<T>& m, int n_panels, Begin beg
 }
 
 // The whole product: any number of rows, cut into tiles of nearly equal height. begin and end as in tile().
-template <class S, class T, class Begin, class End>
-inline void block_product(const Product<T>& m, int n_rows, int n_panels, Begin begin, End end) {
+template <class S, class P, class Begin, class End>
+inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End end) {
     constexpr int most = tile_rows<S>();
     const int blocks = (n_rows + most - 1) / most;
     for (int i = 0; i < blocks; ++i) {
         const int from = static_cast<int>(static_cast<long long>(n_rows) * i / blocks);
         const int to = static_cast<int>(static_cast<long long>(n_rows) * (i + 1) / blocks);
-        Product<T> part = m;
+        P part = m;
         part.a += from * m.lda;
         tile_row_of<S, most>(
             to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },

@@ -1,0 +1,59 @@
+#include "ops/training_linear.h"
+
+#include <algorithm>
+
+#include "threads/parallel.h"
+
+namespace pygpt::training {
+
+namespace {
+
+// Columns that a task adds up.
+constexpr int kColumns = 64;
+
+void add_rows(const Kernels& kernels, Team& team, const float* x, int rows, int n, float* sums) {
+    team.parallel_for((n + kColumns - 1) / kColumns, [&](int task, int) {
+        const int first = task * kColumns;
+        kernels.add_rows(x + first, n, rows, std::min(kColumns, n - first), sums + first);
+    });
+}
+
+}  // namespace
+
+void linear(Team& team, Matmul& matmul, const LinearSizes& s, const float* x, const float* weight, const float* bias,
+            float* y) {
+    matmul.run(team, {.a = {x, s.inputs, false},
+                      .b = {weight, s.inputs, true},
+                      .c = y,
+                      .ldc = s.outputs,
+                      .m = s.rows,
+                      .n = s.outputs,
+                      .k = s.inputs,
+                      .add = false,
+                      .bias = bias});
+}
+
+void linear_backward(const Kernels& kernels, Team& team, Matmul& matmul, const LinearSizes& s,
+                     const LinearGradients& g) {
+    matmul.run(team, {.a = {g.dy, s.outputs, false},
+                      .b = {g.weight, s.inputs, false},
+                      .c = g.dx,
+                      .ldc = s.inputs,
+                      .m = s.rows,
+                      .n = s.inputs,
+                      .k = s.outputs,
+                      .add = false,
+                      .bias = nullptr});
+    matmul.run(team, {.a = {g.dy, s.outputs, true},
+                      .b = {g.x, s.inputs, false},
+                      .c = g.dweight,
+                      .ldc = s.inputs,
+                      .m = s.outputs,
+                      .n = s.inputs,
+                      .k = s.rows,
+                      .add = true,
+                      .bias = nullptr});
+    if (g.dbias != nullptr) add_rows(kernels, team, g.dy, s.rows, s.outputs, g.dbias);
+}
+
+}  // namespace pygpt::training
