@@ -1,4 +1,5 @@
-"""The command line: `pygpt generate`, `info`, `score`, `convert` and `train`, over the public API."""
+"""The command line: `pygpt generate`, `info`, `score`, `convert`, `train`, `finetune`, `merge` and `classify`,
+over the public API."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ import typer
 import typer.core
 
 import pygpt
+from pygpt.cli.classify import classify
 from pygpt.cli.convert import convert
+from pygpt.cli.finetune import finetune, merge
 from pygpt.cli.generate import generate
 from pygpt.cli.info import info
 from pygpt.cli.score import score
@@ -56,6 +59,9 @@ app.command()(info)
 app.command()(score)
 app.command()(convert)
 app.command()(train)
+app.command()(finetune)
+app.command()(merge)
+app.command()(classify)
 
 
 def _print_version(wanted: bool) -> None:

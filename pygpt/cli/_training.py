@@ -7,6 +7,7 @@ import inspect
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Annotated, Any, Literal
 
@@ -90,6 +91,14 @@ def primitives(backend: str, threads: int | None) -> Primitives:
     from pygpt.training.kernels import Kernels
 
     return Kernels(threads)
+
+
+def share_or_file(text: str) -> float | str:
+    """A number, or the absolute path of a file."""
+    try:
+        return float(text)
+    except ValueError:
+        return str(Path(text).absolute())
 
 
 def refuse_with_resume(context: typer.Context, allowed: set[str]) -> None:

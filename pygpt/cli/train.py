@@ -71,7 +71,7 @@ def train(
         check(name, value)
     settings: dict[str, Any] = {
         "data": str(data.absolute()),
-        "validation": _share_or_file(validation),
+        "validation": _training.share_or_file(validation),
         "split": split,
         "tokenizer": tokenizer if tokenizer in ("bpe", "char") else str(Path(tokenizer).absolute()),
         "vocab": (_DEFAULT_VOCAB if vocab is None else vocab) if tokenizer == "bpe" else vocab,
@@ -148,11 +148,3 @@ def _dataset(run: RunFolder) -> Dataset:
         )
     finally:
         bar.clear()
-
-
-def _share_or_file(text: str) -> float | str:
-    """A number, or the absolute path of a file."""
-    try:
-        return float(text)
-    except ValueError:
-        return str(Path(text).absolute())

@@ -23,7 +23,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pygpt.errors import CheckpointError, TrainingError
 from pygpt.training import plot
@@ -52,8 +52,8 @@ class Objective(Protocol):
         in nats and the number of tokens it read. `recipe.batch_at(step)` sequences, `recipe.part` at a time."""
         ...
 
-    def evaluate(self) -> dict[str, float]:
-        """Figures of the values as they are, without dropout: "validation_loss" in nats, and any others."""
+    def evaluate(self) -> dict[str, Any]:
+        """Figures of the values as they are, without dropout: "validation_loss" in nats, and any that JSON can hold."""
         ...
 
     def sample(self) -> str | None:

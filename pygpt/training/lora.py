@@ -10,21 +10,27 @@ are those of the adapters alone.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pygpt.checkpoint import Classifier, read_classifier
+from pygpt.checkpoint.folder import CLASSIFIER
 from pygpt.checkpoint.safetensors import open_file, write_file
 from pygpt.config import ModelConfig
-from pygpt.errors import CheckpointError
+from pygpt.errors import CheckpointError, TrainingError
+from pygpt.training.loop import Objective
 from pygpt.training.parameters import FlatTensors, Parameters
 from pygpt.training.primitives import Array
+from pygpt.training.state import replace_file
 
 TABLE, WEIGHTS = "adapters.json", "adapters.safetensors"
 DEFAULT_TARGETS = ("q", "v")  # as in the paper's section 4.2
@@ -115,20 +121,21 @@ class Lora:
         for name in self._rows:
             self.params.tensors[name][self._first_row :] = tensors[name + _ROWS]
 
-    def project(self, full: Parameters, grads: FlatTensors) -> None:
+    def project(self, full: Mapping[str, Array], grads: Mapping[str, Array]) -> None:
         """Add the gradients with respect to `trained` to grads, given those with respect to all parameters."""
         scale = self.alpha / self.rank
         for name in self.names:
-            dw, a, b = full.tensors[name], self.trained.tensors[name + _A], self.trained.tensors[name + _B]
-            grads.tensors[name + _A] += scale * (b.T @ dw)
-            grads.tensors[name + _B] += scale * (dw @ a.T)
+            dw, a, b = full[name], self.trained.tensors[name + _A], self.trained.tensors[name + _B]
+            grads[name + _A] += scale * (b.T @ dw)
+            grads[name + _B] += scale * (dw @ a.T)
         for name in self._whole:
-            grads.tensors[name] += full.tensors[name]
+            grads[name] += full[name]
         for name in self._rows:
-            grads.tensors[name + _ROWS] += full.tensors[name][self._first_row :]
+            grads[name + _ROWS] += full[name][self._first_row :]
 
-    def write(self, folder: Path) -> None:
-        """adapters.json and adapters.safetensors: A, B and the new rows; a classifier has files of its own."""
+    def write(self, folder: Path, classifier: str | None) -> None:
+        """adapters.json, adapters.safetensors with all trained values, and the text of classifier.json if there is a
+        classifier. Each file is replaced as a whole. TrainingError where it cannot be written."""
         table = {
             "rank": self.rank,
             "alpha": self.alpha,
@@ -136,9 +143,55 @@ class Lora:
             "first_row": self._first_row,
             "base": fingerprint(self._frozen),
         }
-        (folder / TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-        tensors = {n: ("float32", t) for n, t in self.trained.tensors.items() if n not in self._whole}
-        write_file(folder / WEIGHTS, tensors)
+        texts = {TABLE: json.dumps(table, indent=2) + "\n", CLASSIFIER: classifier}
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{folder}: cannot be made: {error.strerror or error}") from error
+        for name, text in texts.items():
+            if text is not None:
+                replace_file(folder / name, functools.partial(_write_text, text))
+        tensors = {name: ("float32", tensor) for name, tensor in self.trained.tensors.items()}
+        replace_file(folder / WEIGHTS, lambda partial: write_file(partial, tensors))
+
+
+class Adapted:
+    """An objective whose parameters change by adapters alone; see `pygpt.training.loop.Objective`."""
+
+    def __init__(self, inner: Objective, params: Parameters, lora: Lora, classifier: str | None = None) -> None:
+        """`inner` trains all of `params`. `classifier`: the text of its classifier.json."""
+        self._inner, self._lora, self._classifier = inner, lora, classifier
+        self._full = params.views(inner.grads)
+        self._gradients = lora.gradients()
+        self.values, self.grads, self.n_decayed = lora.trained.flat, self._gradients.flat, lora.trained.n_decayed
+
+    def gradients(self, step: int) -> tuple[float, int]:
+        """As `inner` does."""
+        self._lora.materialise()
+        result = self._inner.gradients(step)
+        self.grads[...] = 0.0
+        self._lora.project(self._full, self._gradients.tensors)
+        return result
+
+    def evaluate(self) -> dict[str, Any]:
+        """As `inner` does."""
+        self._lora.materialise()
+        return self._inner.evaluate()
+
+    def sample(self) -> str | None:
+        """As `inner` does."""
+        self._lora.materialise()
+        return self._inner.sample()
+
+    def write(self, folder: Path) -> None:
+        """The merged model, and beside it the adapters, in a folder whose name ends in -adapters."""
+        self._lora.materialise()
+        self._inner.write(folder)
+        self._lora.write(folder.with_name(f"{folder.name}-adapters"), self._classifier)
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def merged(weight: Array, a: Array, b: Array, alpha: float) -> Array:
@@ -158,15 +211,21 @@ def fingerprint(matrices: Mapping[str, ArrayLike]) -> str:
     return digest.hexdigest()
 
 
-def merge(
-    config: ModelConfig, tensors: Mapping[str, ArrayLike], folder: Path
-) -> tuple[int, dict[str, NDArray[np.float32]]]:
-    """A model's tensors with the adapters of a folder added, and how many tokens its vocabulary then has.
+class Merged(NamedTuple):
+    """A model with its adapters added."""
+
+    config: ModelConfig
+    tensors: dict[str, NDArray[np.float32]]
+    classifier: Classifier | None
+
+
+def merge(config: ModelConfig, tensors: Mapping[str, ArrayLike], folder: Path) -> Merged:
+    """A model's tensors with the adapters of a folder added, and the classifier that was trained with them.
 
     CheckpointError: files that are damaged, or were made for another model.
     """
     table, adapters = _read(folder)
-    names, first_row = table["matrices"], table["first_row"]
+    names, first_row, rank = table["matrices"], table["first_row"], table["rank"]
     out = {name: np.array(tensor, np.float32) for name, tensor in tensors.items()}
     shapes = config.tensor_shapes()
     where = f"{folder}: these adapters are for another model"
@@ -177,22 +236,21 @@ def merge(
     for name in names:
         a, b = adapters.pop(name + _A, None), adapters.pop(name + _B, None)
         n_out, n_in = shapes[name]
-        rank = table["rank"]
         if a is None or b is None or a.shape != (rank, n_in) or b.shape != (n_out, rank):
             raise CheckpointError(f"{folder / WEIGHTS}: {name} needs {_A} and {_B} of rank {rank}")
         out[name] = merged(out[name], a, b, table["alpha"])
-    n_vocab = config.n_vocab
-    for key, rows in adapters.items():
-        name = key.removesuffix(_ROWS)
-        if key == name or name not in ("embed.weight", "head.weight") or name not in out:
-            raise CheckpointError(f"{folder / WEIGHTS}: holds the tensor {key!r}, which is no adapter's")
-        if rows.ndim != 2 or rows.shape[1] != config.n_embd or first_row > config.n_vocab:
-            raise CheckpointError(f"{where}: its embedding is {config.n_vocab} x {config.n_embd}")
-        out[name] = np.concatenate((out[name][:first_row], rows))
-        n_vocab = len(out[name])
-    if any(len(out[name]) != n_vocab for name in ("embed.weight", "head.weight") if name in out):
-        raise CheckpointError(f"{folder / WEIGHTS}: new rows for one of embedding and head only")
-    return n_vocab, out
+    rows = {name: adapters.pop(name + _ROWS) for name in ("embed.weight", "head.weight") if name + _ROWS in adapters}
+    if rows and not (rows.keys() == out.keys() & {"embed.weight", "head.weight"} and first_row <= config.n_vocab):
+        raise CheckpointError(f"{where}: its embedding or head is another")
+    for name, new in rows.items():
+        if new.ndim != 2 or new.shape[1] != config.n_embd or len(new) != len(rows["embed.weight"]):
+            raise CheckpointError(f"{where}: its vectors have {config.n_embd} values, but new tokens {new.shape}")
+        out[name] = np.concatenate((out[name][:first_row], new))
+    config = dataclasses.replace(config, n_vocab=len(out["embed.weight"]))
+    classifier = read_classifier(folder / WEIGHTS, config)
+    if odd := sorted(adapters.keys() - (set() if classifier is None else classifier.tensors().keys())):
+        raise CheckpointError(f"{folder / WEIGHTS}: holds the tensor {odd[0]!r}, which is no adapter's")
+    return Merged(config, out, classifier)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:

@@ -39,6 +39,13 @@ class FlatTensors:
             self.tensors[name] = self.flat[at : at + size].reshape(shapes[name])
             at += size
 
+    def views(self, flat: Array) -> dict[str, Array]:
+        """The tensors of another array of the same form, such as gradients."""
+        return {
+            name: flat[self._starts[name] : self._starts[name] + tensor.size].reshape(tensor.shape)
+            for name, tensor in self.tensors.items()
+        }
+
     def stacked(self, names: Iterable[str]) -> Array | None:
         """Neighbours, such as a layer's q, k and v, as one tensor: a view of their rows one after the other. None where
         the model does not have them."""

@@ -1,0 +1,110 @@
+"""Where fine-tuning starts: a checkpoint's values, new tokens and a new linear layer, the recipe's defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pygpt import checkpoint
+from pygpt.checkpoint import SpecialIds
+from pygpt.checkpoint.classifier import WEIGHT
+from pygpt.classification import SPECIAL_TOKENS
+from pygpt.config import ModelConfig
+from pygpt.errors import TokenizerError
+from pygpt.families import settings_for
+from pygpt.tokenizer import Tokenizer
+from pygpt.training.lora import fingerprint
+from pygpt.training.parameters import Parameters
+from pygpt.training.primitives import Array
+from pygpt.training.recipe import Recipe
+
+EPOCHS, BATCH, LANGUAGE_WEIGHT = 3.0, 32, 0.5  # GPT-1's
+LEARNING_RATE = 6.25e-5  # GPT-1's ...
+LORA_LEARNING_RATE = 2e-4  # ... and of adapters of GPT-2 (Hu et al. 2021, table 11)
+_PART_TOKENS = 8192  # computed at once, as in the presets of pre-training
+
+
+class Base(NamedTuple):
+    """A checkpoint to start from."""
+
+    config: ModelConfig
+    tensors: Mapping[str, Array]  # float32
+    tokenizer: Tokenizer
+
+
+def load_base(source: str) -> Base:
+    """A checkpoint in memory. CheckpointError, ConfigError, TokenizerError: it cannot be read, trained, or written
+    again, or has no tokenizer."""
+    path = checkpoint.locate(source)
+    config, tensors, tokenizer = checkpoint.read(path)
+    settings_for(config)
+    if tokenizer is None:
+        raise TokenizerError(f"{path}: has no tokenizer, which fine-tuning on text needs")
+    if tokenizer.n_vocab > config.n_vocab:
+        raise TokenizerError(f"{path}: the tokenizer has {tokenizer.n_vocab} tokens, but the model {config.n_vocab}")
+    return Base(config, {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}, tokenizer)
+
+
+def digest(base: Base) -> str:
+    """A hash of all values, by which a run knows its checkpoint."""
+    return fingerprint(base.tensors)
+
+
+def with_special_tokens(base: Base, seed: int) -> tuple[Base, SpecialIds]:
+    """The model with the tokens of task forms at the end of its vocabulary: new rows of N(0, 0.02) in the embedding and
+    in the head (Radford et al. 2018, section 3.3). A model that has them already stays as it is."""
+    config, tensors, tokenizer = base
+    known = tokenizer.special_tokens
+    if all(name in known for name in SPECIAL_TOKENS):
+        return base, SpecialIds(*(known[name] for name in SPECIAL_TOKENS))
+    ids = SpecialIds(*range(config.n_vocab, config.n_vocab + len(SPECIAL_TOKENS)))
+    extended = tokenizer.with_special(dict(zip(SPECIAL_TOKENS, ids, strict=True)))
+    assert extended.n_vocab == config.n_vocab + len(ids)  # makes it now, with the errors it may have
+    generator = np.random.Generator(np.random.Philox(seed))
+    grown = dict(tensors)
+    for name in ("embed.weight", "head.weight"):
+        if name in grown:
+            rows = 0.02 * generator.standard_normal((len(ids), config.n_embd), np.float32)
+            grown[name] = np.concatenate((grown[name], rows))
+    return Base(dataclasses.replace(config, n_vocab=config.n_vocab + len(ids)), grown, extended), ids
+
+
+def start(base: Base, extra: Mapping[str, tuple[int, ...]], seed: int) -> Parameters:
+    """The checkpoint's values, and for the linear layer N(0, 0.02) and 0."""
+    params = Parameters(base.config, extra=extra)
+    values: dict[str, Array] = {name: np.zeros(shape, np.float32) for name, shape in extra.items()}
+    if WEIGHT in values:
+        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 1))))
+        values[WEIGHT] = 0.02 * generator.standard_normal(extra[WEIGHT], np.float32)
+    params.fill({**base.tensors, **values})
+    return params
+
+
+def recipe(n_sequences: float, n_ctx: int | None, *, epochs: float, lora: bool, **given: Any) -> Recipe:
+    """GPT-1's recipe of fine-tuning (Radford et al. 2018, section 4.1) for a training set of so many sequences, of
+    n_ctx tokens each, or of their own lengths if that is None; `given` are fields of `Recipe` that were chosen.
+
+    The learning rate rises over 0.2% of the steps and then falls in a straight line to 0. ValueError, TypeError.
+    """
+    if not (math.isfinite(epochs) and epochs > 0):
+        raise ValueError(f"epochs must be a number above 0, not {epochs}")
+    batch = given.get("batch", BATCH)
+    per_epoch = max(1, math.ceil(n_sequences / max(batch, 1)))
+    steps = given.get("steps", math.ceil(per_epoch * epochs))
+    tokens = 1 if n_ctx is None else n_ctx  # sequences of their own lengths are cut into parts by these
+    values: dict[str, Any] = {
+        "steps": steps,
+        "batch": batch,
+        "learning_rate": LORA_LEARNING_RATE if lora else LEARNING_RATE,
+        "accumulate": max(1, min(batch, math.ceil(batch * tokens / _PART_TOKENS))),
+        "warmup": math.ceil(0.002 * steps),
+        "schedule": "linear",
+        "weight_decay": 0.01,
+        "dropout": 0.1,
+        "eval_interval": max(1, min(per_epoch, steps // 10) if n_ctx else per_epoch),
+    }
+    return Recipe(**{**values, **given})
