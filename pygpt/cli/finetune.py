@@ -62,7 +62,7 @@ def finetune(
     lora_targets: Annotated[
         str | None, typer.Option(help="Which matrices: of q,k,v,out,gate,up,down.", show_default="q,v")
     ] = None,
-    backend: _training.Backend = "numpy",
+    backend: _training.Backend = "kernels",
     threads: Threads = None,
     save_every: _training.SaveEvery = 60.0,
     *,

@@ -267,11 +267,15 @@ def test_wrong_usage_is_refused(arguments: tuple[object, ...]) -> None:
     assert run("finetune", *arguments).exit_code == 2
 
 
-def test_models_that_cannot_be_trained_are_refused(gpt2_folder: Path, tmp_path: Path, table: Path) -> None:
-    Model.load(gpt2_folder).save(tmp_path / "int8")
-    result = finetune(tmp_path / "int8", table, tmp_path / "run", "--task", "classification")
-    assert result.exit_code == 1
-    assert "saved by pygpt, as packed weights: they can be loaded, but not read" in result.stderr
+@pytest.mark.parametrize("weights", ["int8", "float32"])
+def test_a_saved_model_is_fine_tuned(gpt2_folder: Path, tmp_path: Path, table: Path, weights: Any) -> None:
+    Model.load(gpt2_folder, weights=weights).save(tmp_path / "saved")
+    result = finetune(tmp_path / "saved", table, tmp_path / "run", "--task", "classification", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert Model.load(tmp_path / "run" / "best").labels == ("down", "up")
+
+
+def test_a_model_without_a_tokenizer_is_refused(gpt2_folder: Path, tmp_path: Path, table: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("config.json", "model.safetensors"):
