@@ -17,6 +17,10 @@ from pygpt import Model, Tokenizer
 
 PROMPTS = ("Once upon a time", "The captain", '"My dear," said she')
 N_GRAM = 5
+SHOWN = (
+    *("batch", "learning_rate", "min_learning_rate", "warmup", "decay_steps", "schedule", "beta1", "beta2", "eps"),
+    *("weight_decay", "clip", "dropout", "seed"),
+)
 
 CARD = """\
 # tiny
@@ -41,7 +45,9 @@ The last part of each file was held out. Why the copies, what was left out and h
 
 ## Recipe
 
-AdamW as in `pygpt train`: {recipe}.
+AdamW as in `pygpt train`, with these settings:
+
+{recipe}
 
 {steps:,} steps, {tokens:.0f} million tokens. These are the values of step {best_step:,}, whose validation loss was the
 lowest.
@@ -143,7 +149,7 @@ def write(out: Path, run: Path, texts: list[Text]) -> None:
         hours=steps[-1]["seconds"] / 3600,
         sources="\n".join(sources),
         n_train=len(train),
-        recipe=", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["recipe"].items()),
+        recipe="\n".join(f"- {name.replace('_', ' ')}: {settings['recipe'][name]}" for name in SHOWN),
         steps=steps[-1]["step"],
         tokens=steps[-1]["tokens"] / 1e6,
         best_step=best["step"],

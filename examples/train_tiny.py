@@ -24,6 +24,7 @@ from typer.main import get_command
 from pygpt import Model
 from pygpt.cli import app
 
+STEPS = 6000
 SETTINGS = {  # of `pygpt train`
     "tokenizer": "bpe",
     "vocab": 4096,
@@ -32,7 +33,9 @@ SETTINGS = {  # of `pygpt train`
     "heads": 4,
     "width": 256,
     "context": 512,
-    "steps": 6000,
+    "steps": STEPS,
+    "decay-steps": STEPS,
+    "ramp-steps": 0,
     "batch": 16,
     "accumulate": 2,
     "learning-rate": 1e-3,
