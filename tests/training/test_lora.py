@@ -18,11 +18,12 @@ from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
 
 TARGETS = ("q", "v", "down")
+TABLE = json.dumps({"task": "classification", "labels": ["a", "b", "c"], "start": 0, "delimiter": 1, "extract": 2})
 
 
 def make(config: ModelConfig, dtype: type = np.float64, first_row: int | None = None) -> Lora:
     """Adapters of a random model whose B is not zero, beside another tensor that is trained."""
-    params = Parameters(config, dtype, {"classifier.weight": (3, config.n_embd)})
+    params = Parameters(config, dtype, {"classifier.weight": (3, config.n_embd), "classifier.bias": (3,)})
     rng = np.random.default_rng(1)
     params.flat[:] = rng.standard_normal(len(params.flat)) * 0.4
     names = adapted_names(config, TARGETS)
@@ -48,7 +49,7 @@ def test_training_begins_with_the_model_as_it_was(config: ModelConfig) -> None:
 def test_only_the_adapters_and_new_values_are_trained(config: ModelConfig) -> None:
     lora = make(config, first_row=config.n_vocab - 2)
     adapted = len(adapted_names(config, TARGETS))
-    n_new = 2 * config.n_embd * (1 if config.tied_head else 2) + 3 * config.n_embd
+    n_new = 2 * config.n_embd * (1 if config.tied_head else 2) + 3 * config.n_embd + 3
     shapes = config.tensor_shapes()
     per_matrix = [2 * sum(shapes[name]) for name in lora.names]
     assert (len(lora.names), len(lora.trained.flat)) == (adapted, sum(per_matrix) + n_new)
@@ -71,10 +72,10 @@ def test_gradients_are_those_of_finite_differences(config: ModelConfig) -> None:
         nats, count = network.loss_and_gradients(lora.params, full, ids, ids[:, ::-1])
         return nats / count + float((lora.params.tensors["classifier.weight"] ** 2).sum())
 
-    full = Parameters(config, np.float64, {"classifier.weight": (3, config.n_embd)})
+    full = Parameters(config, np.float64, {"classifier.weight": (3, config.n_embd), "classifier.bias": (3,)})
     loss(full)
     full.tensors["classifier.weight"][...] = 2 * lora.params.tensors["classifier.weight"]
-    lora.project(full, grads)
+    lora.project(full.tensors, grads.tensors)
     largest = np.abs(grads.flat).max()
     for i in np.random.default_rng(4).choice(len(grads.flat), 60, replace=False):
         value = lora.trained.flat[i]
@@ -90,7 +91,7 @@ def test_merging_gives_the_adapted_models_logits(config: ModelConfig, tmp_path: 
     first_row = config.n_vocab - 2
     lora = make(config, np.float32, first_row)
     base = tensors_of(lora.params)
-    lora.write(tmp_path)
+    lora.write(tmp_path, TABLE)
     lora.materialise()
     ids = np.arange(config.n_ctx) % config.n_vocab
     adapted = reference.forward(config, tensors_of(lora.params), ids)
@@ -99,14 +100,16 @@ def test_merging_gives_the_adapted_models_logits(config: ModelConfig, tmp_path: 
     grown = {"embed.weight", "head.weight"}
     base = {name: tensor[:first_row] if name in grown else tensor for name, tensor in base.items()}
     smaller = dataclasses.replace(config, n_vocab=first_row)
-    n_vocab, tensors = merge(smaller, base, tmp_path)
-    assert n_vocab == config.n_vocab
-    assert np.array_equal(reference.forward(config, tensors, ids), adapted)
+    merged = merge(smaller, base, tmp_path)
+    assert merged.config == config
+    assert np.array_equal(reference.forward(config, merged.tensors, ids), adapted)
+    assert merged.classifier is not None
+    assert np.array_equal(merged.classifier.weight, lora.params.tensors["classifier.weight"])
 
 
 def test_adapters_know_their_model(config: ModelConfig, tmp_path: Path) -> None:
     lora = make(config, np.float32)
-    lora.write(tmp_path)
+    lora.write(tmp_path, TABLE)
     tensors = tensors_of(lora.params)
     name = lora.names[0]
     tensors[name][0, 0] += 1e-3
@@ -129,7 +132,7 @@ def test_adapters_know_their_model(config: ModelConfig, tmp_path: Path) -> None:
 )
 def test_a_damaged_table_is_refused(tmp_path: Path, config: ModelConfig, key: str, value: object, message: str) -> None:
     lora = make(config, np.float32)
-    lora.write(tmp_path)
+    lora.write(tmp_path, TABLE)
     path = tmp_path / "adapters.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {key: value}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=message):
@@ -155,3 +158,10 @@ def test_targets_are_checked(config: ModelConfig, targets: list[str]) -> None:
 def test_rank_and_alpha_are_checked(config: ModelConfig, rank: int, alpha: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Lora(Parameters(config), adapted_names(config, ["q"]), rank, alpha)
+
+
+def test_tensors_that_belong_to_nothing_are_refused(config: ModelConfig, tmp_path: Path) -> None:
+    lora = make(config, np.float32)
+    lora.write(tmp_path, None)
+    with pytest.raises(CheckpointError, match=r"'classifier\.bias', which is no adapter's"):
+        merge(config, tensors_of(lora.params), tmp_path)
