@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import signal
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -164,7 +165,7 @@ class Display:
             typer.echo(", ".join(filter(None, parts)), err=True)
         if "sample" in record and self._bar.enabled:
             self._bar.clear()
-            typer.echo(f"\n    {str(record['sample']).strip()}\n".replace("\n", "\n    ").rstrip() + "\n", err=True)
+            typer.echo(f"\n{textwrap.indent(str(record['sample']).strip(), '    ')}\n", err=True)
         self._bar(step, self._recipe.steps, "  ".join(filter(None, [loss, speed, left])))
 
     def clear(self) -> None:

@@ -1,1 +1,65 @@
-"""Training and fine-tuning: backward passes in NumPy, the papers' recipes, data, and the loop."""
+"""Training and fine-tuning: backward passes in NumPy, the papers' recipes, data, and the loop.
+
+To train a new model in Python, as `pygpt train` does:
+
+    from pygpt.training import LanguageModel, Network, Parameters, RunFolder, prepare, preset, train
+    from pygpt.training.architecture import architecture
+    from pygpt.training.kernels import Kernels
+
+    with RunFolder.create(Path("run"), {"kind": "mine"}) as run:
+        data = prepare(Path("text.txt"), run.data, tokenizer="char")
+        config = architecture("gpt2", n_vocab=data.n_vocab, n_ctx=64, n_layer=4, n_head=4, n_embd=128)
+        recipe = preset("gpt3", n_params=config.n_params(), n_ctx=config.n_ctx, n_tokens=len(data.train))
+        kernels, params = Kernels(), Parameters(config)
+        params.initialise(recipe.seed)
+        objective = LanguageModel(Network(config, kernels, recipe.dropout), params, data, recipe)
+        train(objective, recipe, kernels, run)
+
+The names below are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pygpt.training.data import Dataset, prepare
+    from pygpt.training.language_model import LanguageModel
+    from pygpt.training.loop import Objective, train
+    from pygpt.training.network import Network
+    from pygpt.training.parameters import Parameters
+    from pygpt.training.recipe import Recipe, preset
+    from pygpt.training.run_folder import RunFolder
+
+__all__ = [
+    "Dataset",
+    "LanguageModel",
+    "Network",
+    "Objective",
+    "Parameters",
+    "Recipe",
+    "RunFolder",
+    "prepare",
+    "preset",
+    "train",
+]
+
+_MODULES = {
+    "Dataset": "data",
+    "LanguageModel": "language_model",
+    "Network": "network",
+    "Objective": "loop",
+    "Parameters": "parameters",
+    "Recipe": "recipe",
+    "RunFolder": "run_folder",
+    "prepare": "data",
+    "preset": "recipe",
+    "train": "loop",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +21,10 @@ from typer.testing import CliRunner, Result
 
 from pygpt import Model
 from pygpt.cli import app
+from pygpt.cli._training import Display
 from pygpt.training import plot
 from pygpt.training.recipe import Recipe
+from pygpt.training.state import Progress
 
 SHAPE = ("--tokenizer", "char", "--layers", 1, "--heads", 2, "--width", 16, "--context", 16, "--threads", 1)
 RECIPE = ("--steps", 40, "--batch", 4, "--learning-rate", 0.01, "--dropout", 0.1, "--eval-interval", 10)
@@ -225,6 +229,56 @@ def test_a_finished_run_is_left_as_it_is(whole: Path) -> None:
     assert result.exit_code == 0
     assert "validation loss" in result.stdout
     assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("call", [3, 18, 24, 29, 40])
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
+    tmp_path: Path, text: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """At the n-th time that something must be on the disk."""
+    folder, fsync, calls = tmp_path / "run", os.fsync, iter(range(1, 1000))
+
+    def full(fd: int) -> None:
+        if next(calls) >= call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        result = pygpt("--data", text, "--out", folder, *SHAPE, *RECIPE)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    assert str(folder) in result.stderr
+    if folder.exists():
+        assert pygpt("--resume", folder).exit_code == 0
+    else:  # it was full before the first step
+        assert pygpt("--data", text, "--out", folder, *SHAPE, *RECIPE).exit_code == 0
+    same(folder, whole)
+
+
+# --- on a terminal --------------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_shows_a_bar_and_samples(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = Recipe(steps=100, batch=1, learning_rate=0.1)
+    seconds = iter(range(0, 1000, 60))
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    display = Display(recipe)
+    capsys.readouterr()
+    figures: dict[str, Any] = {"loss": 1.25, "tokens_per_second": 1234.5}
+    display({"step": 9, **figures}, Progress(step=9, best_loss=2.0))
+    display({"step": 10, **figures}, Progress(step=10, best_loss=2.0))
+    shown = capsys.readouterr().err
+    assert re.search(r"training \[###\.+\]  10%  loss 1\.2500  1,234 tokens/s  \d+:\d\d:\d\d left", shown)
+    evaluated = figures | {"validation_loss": 2.5, "sample": "Once\nupon"}
+    display({"step": 11, **evaluated}, Progress(step=11, best_loss=2.0))
+    shown = capsys.readouterr().err
+    assert "step 11 of 100: validation 2.5000 (best 2.0000), loss 1.2500, 1,234 tokens/s, " in shown
+    assert "\n    Once\n    upon\n" in shown
 
 
 # --- refused --------------------------------------------------------------------------------------------------------
