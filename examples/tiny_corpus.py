@@ -71,16 +71,18 @@ def _without_shouting(paragraph: str) -> str:
 
 def bible(text: str) -> list[list[str]]:
     """One document, from a file with a verse a line: verses joined to paragraphs that end with a sentence."""
-    paragraphs, current = [], ""
+    paragraphs = [""]
     for line in text.translate(ASCII).splitlines():
         if 0 < len(line) < 1500 and "Deuterocanonical" not in line:  # longer ones are introductions and a glossary
-            current += (" " if current else "") + line.strip()
-        if len(current) > PARAGRAPH and current.endswith((".", "!", "?", '"')):
-            words = re.findall(r"[A-Za-z]+", current)
-            if sum(w[0].isupper() for w in words) < 0.3 * len(words):  # else a genealogy
-                paragraphs.append(current)
-            current = ""
-    return [paragraphs]
+            paragraphs[-1] += (" " if paragraphs[-1] else "") + line.strip()
+        if len(paragraphs[-1]) > PARAGRAPH and paragraphs[-1].endswith((".", "!", "?", '"')):
+            paragraphs.append("")
+    return [[p for p in paragraphs if p and not _is_list_of_names(p)]]
+
+
+def _is_list_of_names(paragraph: str) -> bool:
+    words = re.findall(r"[A-Za-z]+", paragraph)
+    return len([word for word in words if word[0].isupper()]) >= 0.3 * len(words)
 
 
 class Source(NamedTuple):
