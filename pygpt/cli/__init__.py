@@ -1,8 +1,9 @@
-"""The command line: `pygpt generate`, `info`, `score`, `convert`, `train`, `finetune`, `merge` and `classify`,
-over the public API."""
+"""The command line: `pygpt generate`, `info`, `score`, `convert`, `train`, `finetune`, `merge` and `classify`, over the
+public API."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
@@ -10,23 +11,41 @@ from typing import Annotated, Any
 
 import typer
 import typer.core
+import typer.main
 
 import pygpt
-from pygpt.cli.classify import classify
-from pygpt.cli.convert import convert
-from pygpt.cli.finetune import finetune, merge
-from pygpt.cli.generate import generate
-from pygpt.cli.info import info
-from pygpt.cli.score import score
-from pygpt.cli.train import train
 from pygpt.errors import PygptError
 
 _EXIT_INTERRUPTED = 130  # as a shell reports a program ended by SIGINT ...
 _EXIT_BROKEN_PIPE = 141  # ... or by SIGPIPE
 
 
+_COMMANDS = {  # and the modules that have them
+    "generate": "generate",
+    "info": "info",
+    "score": "score",
+    "convert": "convert",
+    "train": "train",
+    "finetune": "finetune",
+    "merge": "finetune",
+    "classify": "classify",
+}
+
+
 class _Group(typer.core.TyperGroup):
-    """Ends every command the same way: one line on stderr for bad input, silence for Ctrl-C and a closed pipe."""
+    """Ends every command the same way: one line on stderr for bad input, silence for Ctrl-C and a closed pipe. Loads
+    the module of the command that is used, so that generating a text does not wait for what training needs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{_COMMANDS[cmd_name]}")
+        one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+        one.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(one)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -54,14 +73,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command()(generate)
-app.command()(info)
-app.command()(score)
-app.command()(convert)
-app.command()(train)
-app.command()(finetune)
-app.command()(merge)
-app.command()(classify)
 
 
 def _print_version(wanted: bool) -> None:
