@@ -8,6 +8,7 @@
 #include "bindings/arrays.h"
 #include "bindings/module.h"
 #include "kernels/select.h"
+#include "ops/training_attention.h"
 #include "ops/training_linear.h"
 #include "ops/training_loss.h"
 #include "ops/training_rows.h"
@@ -153,6 +154,31 @@ public:
         run([&](Team& team) { training::rope(kernels_, team, scratch_, c); });
     }
 
+    void attention(In qkv, int n_batch, int n_head, int n_kv_head, double scale, OptionalArray keep, double keep_scale,
+                   Out out, Out lse) {
+        const training::AttentionBatch batch =
+            attention_batch(qkv, n_batch, n_head, n_kv_head, scale, keep, keep_scale);
+        const SequenceAttentionArgs& s = batch.sequence;
+        const py::ssize_t rows = py::ssize_t{n_batch} * s.n_ctx, width = py::ssize_t{n_head} * s.head_dim;
+        float* to = elements<float>("out", out, {rows, width});
+        float* sums = elements<float>("lse", lse, {n_batch, n_head, s.n_ctx});
+        run([&](Team& team) { training::attention(kernels_, team, scratch_, batch, to, sums); });
+    }
+
+    void attention_backward(In dout, In qkv, In out, In lse, int n_batch, int n_head, int n_kv_head, double scale,
+                            OptionalArray keep, double keep_scale, Out dqkv) {
+        const training::AttentionBatch batch =
+            attention_batch(qkv, n_batch, n_head, n_kv_head, scale, keep, keep_scale);
+        const SequenceAttentionArgs& s = batch.sequence;
+        const py::ssize_t rows = py::ssize_t{n_batch} * s.n_ctx, width = py::ssize_t{n_head} * s.head_dim;
+        training::AttentionGradient g{};
+        g.dout = elements<const float>("dout", dout, {rows, width});
+        g.out = elements<const float>("out", out, {rows, width});
+        g.lse = elements<const float>("lse", lse, {n_batch, n_head, s.n_ctx});
+        g.dqkv = elements<float>("dqkv", dqkv, {rows, qkv.shape(1)});
+        run([&](Team& team) { training::attention_backward(kernels_, team, scratch_, batch, g); });
+    }
+
     void embedding_backward(In dx, In ids, Out dweight) {
         int rows, n, n_vocab;
         const float* d = elements<const float>("dx", dx, {&rows, &n});
@@ -192,6 +218,36 @@ public:
     }
 
 private:
+    static training::AttentionBatch attention_batch(In qkv, int n_batch, int n_head, int n_kv_head, double scale,
+                                                    OptionalArray keep, double keep_scale) {
+        training::AttentionBatch batch{};
+        SequenceAttentionArgs& s = batch.sequence;
+        int rows, width;
+        s.qkv = elements<const float>("qkv", qkv, {&rows, &width});
+        if (n_batch < 1 || rows % n_batch != 0) {
+            throw InvalidArgument("n_batch=" + std::to_string(n_batch) + " does not divide the " +
+                                  std::to_string(rows) + " rows of qkv");
+        }
+        if (n_kv_head < 1 || n_head < 1 || n_head % n_kv_head != 0) {
+            throw InvalidArgument("n_head=" + std::to_string(n_head) +
+                                  " must be a multiple of n_kv_head=" + std::to_string(n_kv_head));
+        }
+        const std::int64_t heads = std::int64_t{n_head} + 2 * std::int64_t{n_kv_head};
+        if (width % heads != 0 || width == 0) {
+            throw InvalidArgument("qkv's rows of " + std::to_string(width) + " are not " + std::to_string(heads) +
+                                  " heads of one size");
+        }
+        batch.n_batch = n_batch;
+        s.n_ctx = rows / n_batch;
+        s.n_head = n_head;
+        s.n_kv_head = n_kv_head;
+        s.head_dim = static_cast<int>(width / heads);
+        s.scale = static_cast<float>(scale);
+        s.keep_scale = static_cast<float>(keep_scale);
+        if (keep) s.keep = elements<const std::uint8_t>("keep", *keep, {n_batch, n_head, s.n_ctx, s.n_ctx});
+        return batch;
+    }
+
     template <class F>
     void run(F f) {
         const GilReleased released;
@@ -229,6 +285,11 @@ void bind_training(py::module_& m) {
              py::arg("gate_up"), py::arg("dgate_up"))
         .def("rope", &P::rope, py::arg("qkv"), py::arg("n_heads"), py::arg("head_dim"), py::arg("cos"), py::arg("sin"),
              py::arg("interleaved"), py::arg("inverse"))
+        .def("attention", &P::attention, py::arg("qkv"), py::arg("n_batch"), py::arg("n_head"), py::arg("n_kv_head"),
+             py::arg("scale"), py::arg("keep"), py::arg("keep_scale"), py::arg("out"), py::arg("lse"))
+        .def("attention_backward", &P::attention_backward, py::arg("dout"), py::arg("qkv"), py::arg("out"),
+             py::arg("lse"), py::arg("n_batch"), py::arg("n_head"), py::arg("n_kv_head"), py::arg("scale"),
+             py::arg("keep"), py::arg("keep_scale"), py::arg("dqkv"))
         .def("embedding_backward", &P::embedding_backward, py::arg("dx"), py::arg("ids"), py::arg("dweight"))
         .def("cross_entropy_rows", &P::cross_entropy_rows, py::arg("logits"), py::arg("targets"), py::arg("scale"),
              py::arg("gradient"))

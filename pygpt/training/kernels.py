@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.config import Activation
-from pygpt.training import functions
 from pygpt.training.primitives import Array, Ids, Mask
 
 Floats = NDArray[np.float32]
@@ -100,7 +99,12 @@ class Kernels:
     def attention(
         self, qkv: Array, n_batch: int, n_head: int, n_kv_head: int, scale: float, keep: Mask | None, keep_scale: float
     ) -> tuple[Array, Array]:
-        return functions.attention(qkv, n_batch, n_head, n_kv_head, scale, keep, keep_scale)
+        n_rows, width = qkv.shape
+        n_token = n_rows // max(n_batch, 1)
+        out = np.empty((n_rows, width // (n_head + 2 * n_kv_head) * n_head), np.float32)
+        lse = np.empty((n_batch, n_head, n_token), np.float32)
+        self._core.attention(qkv, n_batch, n_head, n_kv_head, scale, keep, keep_scale, out, lse)
+        return out, lse
 
     def attention_backward(
         self,
@@ -115,7 +119,9 @@ class Kernels:
         keep: Mask | None,
         keep_scale: float,
     ) -> Array:
-        return functions.attention_backward(dout, qkv, out, lse, n_batch, n_head, n_kv_head, scale, keep, keep_scale)
+        dqkv = _like(qkv)
+        self._core.attention_backward(dout, qkv, out, lse, n_batch, n_head, n_kv_head, scale, keep, keep_scale, dqkv)
+        return dqkv
 
     def embedding_backward(self, dx: Array, ids: Ids, dweight: Array) -> None:
         self._core.embedding_backward(dx, ids, dweight)
@@ -123,11 +129,13 @@ class Kernels:
     def cross_entropy(
         self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None
     ) -> tuple[float, Array | None]:
-        n_rows = max(1, _LOGITS // len(weight))
+        n_rows = min(max(1, _LOGITS // len(weight)), len(hidden))
         nats, dhidden = 0.0, None if dweight is None else _like(hidden)
-        for at in range(0, len(hidden), n_rows):
+        memory = np.empty((n_rows, len(weight)), np.float32)
+        for at in range(0, len(hidden), max(n_rows, 1)):
             rows = slice(at, at + n_rows)
-            logits = self.linear(hidden[rows], weight, None)
+            logits = memory[: len(hidden) - at]
+            self._core.linear(hidden[rows], weight, None, logits)
             nats += self._core.cross_entropy_rows(logits, targets[rows], scale, dweight is not None)
             if dweight is not None and dhidden is not None:
                 self._core.linear_backward(logits, hidden[rows], weight, dweight, None, dhidden[rows])

@@ -184,6 +184,65 @@ def test_rope(n_batch: int, n_token: int, n_heads: int, head_dim: int, dim: int,
         check(run(Kernels(threads=2))[0], expected, 4 * EPS * np.abs(qkv).max() * np.abs((cos, sin)).max())
 
 
+# Attention: with s = scale and L the largest entries, a score is off by D EPS of its terms, a probability by that
+# relatively, plus T EPS for its sum; each later product adds the length of its own sum.
+
+ATTENTION = [
+    (1, 1, 1, 1, 1), (2, 3, 4, 2, 5), (1, 16, 2, 2, 16), (3, 37, 6, 2, 20), (2, 64, 4, 4, 32), (1, 150, 4, 1, 33),
+    (2, 129, 2, 1, 64),
+]  # fmt: skip
+
+
+def dropout_mask(n_batch: int, n_head: int, n_token: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(9).integers(0, 2, (n_batch, n_head, n_token, n_token), np.uint8)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize(("n_batch", "n_token", "n_head", "n_kv_head", "head_dim"), ATTENTION)
+def test_attention(n_batch: int, n_token: int, n_head: int, n_kv_head: int, head_dim: int, dropped: bool) -> None:
+    qkv = normal(1, n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim)
+    dout = normal(2, n_batch * n_token, n_head * head_dim)
+    keep = dropout_mask(n_batch, n_head, n_token) if dropped else None
+    sizes = n_batch, n_head, n_kv_head, head_dim**-0.5, keep, 1.25
+
+    def run(k: Kernels) -> tuple[Any, ...]:
+        out, lse = k.attention(qkv, *sizes)
+        return out, lse, k.attention_backward(dout, qkv, out, lse, *sizes)
+
+    same_everywhere(run)
+    out, lse, dqkv = run(Kernels(threads=2))
+    qkv64, dout64 = exact(qkv, dout)
+    out64, lse64 = functions.attention(qkv64, *sizes)
+    dqkv64 = functions.attention_backward(dout64, qkv64, out64, lse64, *sizes)
+    largest, steepest = np.abs(qkv64).max(), 1.25 * np.abs(dout64).max()
+    score = head_dim**0.5 * largest**2
+    relative = 2 * ((head_dim + 8) * score + n_token / 16 + 16) * EPS  # of a probability
+    check(lse, lse64, relative + EPS * np.abs(lse64))
+    check(out, out64, 1.25 * (relative + n_token * EPS) * largest)
+    dp = head_dim * steepest * largest
+    value = n_head // n_kv_head * n_token
+    ds = dp * head_dim**-0.5 * (4 * relative + (head_dim + n_token) * EPS)
+    n_keys = n_kv_head * head_dim
+    check(dqkv[:, :-n_keys], dqkv64[:, :-n_keys], 2 * value * largest * ds)
+    check(dqkv[:, -n_keys:], dqkv64[:, -n_keys:], value * steepest * (relative + value * EPS))
+
+
+def test_no_token_sees_those_after_it(kernels: Kernels) -> None:
+    """What follows may be anything, and neither outputs nor gradients before it change by a bit."""
+    qkv, dout, keep = normal(1, 100, 4 * 24), normal(2, 100, 2 * 24), dropout_mask(1, 2, 100)
+    n, more = 70, dropout_mask(1, 2, 70)
+    more[...] = keep[:, :, :n, :n]
+    dout[n:] = 0.0
+    found = kernels.attention(qkv, 1, 2, 1, 0.2, keep, 2.0)
+    gradient = kernels.attention_backward(dout, qkv, *found, 1, 2, 1, 0.2, keep, 2.0)
+    alone = kernels.attention(qkv[:n], 1, 2, 1, 0.2, more, 2.0)
+    np.testing.assert_array_equal(found[0][:n], alone[0])
+    np.testing.assert_array_equal(found[1][:, :, :n], alone[1])
+    expected = kernels.attention_backward(dout[:n], qkv[:n], *alone, 1, 2, 1, 0.2, more, 2.0)
+    np.testing.assert_array_equal(gradient[:n], expected)
+    assert not gradient[n:].any()
+
+
 # The ends of the model.
 
 
@@ -285,6 +344,14 @@ def test_arrays_that_do_not_fit_are_named(kernels: Kernels) -> None:
         kernels.cross_entropy(x, normal(4, 8, 8), np.array([0, 1, 8, 2], np.int32), 1.0, None)
     with pytest.raises(ValueError, match="do not fit into rows of 8"):
         kernels.rope(x, 3, 4, normal(1, 4, 2), normal(1, 4, 2), False, False)
+    with pytest.raises(ValueError, match="n_batch=3 does not divide the 4 rows"):
+        kernels.attention(x, 3, 2, 1, 1.0, None, 1.0)
+    with pytest.raises(ValueError, match="n_head=3 must be a multiple of n_kv_head=2"):
+        kernels.attention(x, 2, 3, 2, 1.0, None, 1.0)
+    with pytest.raises(ValueError, match="rows of 8 are not 5 heads of one size"):
+        kernels.attention(x, 2, 3, 1, 1.0, None, 1.0)
+    with pytest.raises(ValueError, match=r"keep must be .* uint8 of shape \(2, 2, 2, 2, \)"):
+        kernels.attention(x, 2, 2, 1, 1.0, dropout_mask(2, 2, 3), 1.0)
     with pytest.raises(ValueError, match="step must be at least 1"):
         kernels.adamw(weight, weight, weight, weight, 0.1, 0.9, 0.9, 1e-8, 0.0, 0, 1.0)
     with pytest.raises(ValueError, match="threads must be at least 1"):

@@ -7,6 +7,8 @@
 #include "kernels/body/matmul.h"
 #include "kernels/body/quantize.h"
 #include "kernels/body/rows.h"
+#include "kernels/body/training_attention.h"
+#include "kernels/body/training_attention_backward.h"
 #include "kernels/body/training_rows.h"
 #include "kernels/body/training_step.h"
 
@@ -23,6 +25,8 @@ constexpr TrainingKernels fill_training() {
     k.gated_activation = gated_activation<S>;
     k.gated_activation_backward = gated_activation_backward<S>;
     k.cross_entropy = cross_entropy<S>;
+    k.attention_forward = attention_forward<S>;
+    k.attention_backward = attention_backward<S>;
     k.adamw = adamw<S>;
     k.sum_of_squares = sum_of_squares<S>;
     return k;
