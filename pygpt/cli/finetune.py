@@ -72,7 +72,7 @@ def finetune(
     if resume is not None:
         _training.refuse_with_resume(context, {"threads", "save_every"})
         with RunFolder.open(resume, "finetune") as run:
-            _run(run, threads, save_every)
+            _train(run, *_prepare(run, threads), threads, save_every)
         return
     if model is None or data is None or out is None:
         raise typer.BadParameter("must be given, or --resume", param_hint="MODEL, --data and --out")
@@ -104,24 +104,31 @@ def finetune(
         "backend": backend,
     }
     with RunFolder.create(out, settings) as run:
-        _run(run, threads, save_every)
-
-
-def _run(run: RunFolder, threads: int | None, save_every: float) -> None:
-    functions = _training.primitives(run.settings["backend"], threads)
-    try:
-        prepare_objective = _on_text if run.settings["task"] is None else _on_examples
-        objective, recipe, examples = prepare_objective(run, functions, threads)
-    except Exception:
-        if not run.state.exists():
+        try:
+            prepared = _prepare(run, threads)
+        except Exception:
             run.discard()
-        raise
+            raise
+        _train(run, *prepared, threads, save_every)
+
+
+_Prepared = tuple[Objective, Recipe, TaskData | None]
+
+
+def _prepare(run: RunFolder, threads: int | None) -> tuple[Primitives, _Prepared]:
+    functions = _training.primitives(run.settings["backend"], threads)
+    on_what = _on_text if run.settings["task"] is None else _on_examples
+    return functions, on_what(run, functions, threads)
+
+
+def _train(run: RunFolder, functions: Primitives, prepared: _Prepared, threads: int | None, save_every: float) -> None:
+    objective, recipe, examples = prepared
     _training.run(objective, recipe, functions, run, save_every)
     if examples is not None:
         _print_metrics(run, examples, threads)
 
 
-def _on_text(run: RunFolder, functions: Primitives, threads: int | None) -> tuple[Objective, Recipe, None]:
+def _on_text(run: RunFolder, functions: Primitives, threads: int | None) -> _Prepared:
     """The objective of a language model, from a checkpoint."""
     settings = run.settings
     base = starting.load_base(settings["model"])
@@ -146,7 +153,7 @@ def _on_text(run: RunFolder, functions: Primitives, threads: int | None) -> tupl
     return adapters.Adapted(inner, params, adapted), recipe, None
 
 
-def _on_examples(run: RunFolder, functions: Primitives, threads: int | None) -> tuple[Objective, Recipe, TaskData]:
+def _on_examples(run: RunFolder, functions: Primitives, threads: int | None) -> _Prepared:
     """The objective of a task, from a checkpoint; its examples."""
     settings = run.settings
     task: Task = settings["task"]

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,9 @@ from typer.testing import CliRunner, Result
 from pygpt import Model, checkpoint
 from pygpt.checkpoint import Task
 from pygpt.cli import app
+from pygpt.training.architecture import Architecture, architecture
 from pygpt.training.loop import train
+from pygpt.training.parameters import Parameters
 
 TABLES: dict[Task, str] = {
     "classification": "text,label\n" + "".join(f"in the {i},up\non an {i},down\n" for i in range(10)),
@@ -44,6 +46,11 @@ def finetune(model: Path, data: Path, out: Path, *options: object) -> Result:
 
 def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def best_of(out: Path) -> dict[str, Any]:
+    """The figures of the best checkpoint."""
+    return min((r for r in lines(out) if "validation_loss" in r), key=lambda r: r["validation_loss"])
 
 
 @pytest.fixture
@@ -94,12 +101,36 @@ def test_a_task_gives_a_model_that_classifies(
     found = model.classify(EXAMPLES[task])
     assert list(found.probabilities) == list(EXAMPLES[task][1] if task == "choice" else model.labels or ())
     assert sum(found.probabilities.values()) == pytest.approx(1.0, abs=1e-6)
-    records = lines(out)
-    best = min((r for r in records if "validation_loss" in r), key=lambda r: r["validation_loss"])
+    best = best_of(out)
     assert f"accuracy {best['accuracy']:.4f}, macro F1 {best['macro_f1']:.4f} on " in result.stdout
     for row in best["confusion"]:
         assert " ".join(map(str, row)) in " ".join(result.stdout.split())
-    assert len(records) == 1 + 2 * 3
+    assert len(lines(out)) == 1 + 2 * 3
+
+
+@pytest.mark.parametrize("name", get_args(Architecture))
+@pytest.mark.parametrize("lora", [(), ("--lora", 2)])
+def test_every_family_is_fine_tuned(
+    gpt2_folder: Path, tmp_path: Path, table: Path, text: Path, name: Architecture, lora: tuple[object, ...]
+) -> None:
+    """What training measured, through its own forward pass, is what the fast core answers."""
+    _, _, tokenizer = checkpoint.read(gpt2_folder)
+    assert tokenizer is not None
+    config = architecture(name, n_vocab=tokenizer.n_vocab, n_ctx=32, n_layer=2, n_head=2, n_embd=16)
+    params = Parameters(config)
+    params.initialise(0)
+    checkpoint.write(tmp_path / "base", config, params.tensors, tokenizer)
+    for data, task in ((table, ("--task", "classification")), (text, ())):
+        out = tmp_path / f"run{len(task)}"
+        result = finetune(tmp_path / "base", data, out, *task, *lora)
+        assert result.exit_code == 0, result.output
+        model = Model.load(out / "best", weights="float32", threads=1)
+        if task:
+            assert f"accuracy {best_of(out)['accuracy']:.4f}" in result.stdout
+            assert model.config.n_vocab == config.n_vocab + 3
+        else:
+            assert model.config == config
+            assert lines(out)[-1]["validation_loss"] < lines(out)[0]["validation_loss"]
 
 
 def test_a_task_is_learned(gpt2_folder: Path, tmp_path: Path, table: Path) -> None:
@@ -301,7 +332,9 @@ def test_a_run_does_not_go_on_with_other_data_or_another_model(
     weights = bytearray((model / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (model / "model.safetensors").write_bytes(weights)
+    (out / "state.safetensors").unlink()  # as if it had been killed before the first
     assert "model: has changed since the run began" in run("finetune", "--resume", out).stderr
+    assert (out / "run.json").exists()
 
 
 def test_merge_refuses_another_model(gpt2_folder: Path, tmp_path: Path, text: Path) -> None:
