@@ -31,10 +31,9 @@ def draw(path: Path, metrics: Metrics) -> None:
     axes = figure.add_subplot()
     if metrics.losses:
         stretches = min(_POINTS, len(metrics.losses))
-        for series, label in ((metrics.losses, "training"),):
-            steps = [a.mean() for a in np.array_split(np.array(list(series), float), stretches)]
-            losses = [a.mean() for a in np.array_split(np.array(list(series.values())), stretches)]
-            axes.plot(steps, losses, label=label, linewidth=1)
+        steps = [a.mean() for a in np.array_split(np.array(list(metrics.losses), float), stretches)]
+        losses = [a.mean() for a in np.array_split(np.array(list(metrics.losses.values())), stretches)]
+        axes.plot(steps, losses, label="training", linewidth=1)
     axes.plot(
         list(metrics.validation_losses),
         list(metrics.validation_losses.values()),
