@@ -132,7 +132,8 @@ class RunFolder:
 def _check_empty(path: Path) -> None:
     if (path / _SETTINGS).exists():
         raise TrainingError(f"{path}: holds a run already: go on with it (--resume), or take another folder")
-    if path.is_dir() and (other := sorted(p.name for p in path.iterdir() if p.name != _LOCK)):
+    mine = {_LOCK, f".{_SETTINGS}.partial"}  # what is there before run.json, if the process is killed
+    if path.is_dir() and (other := sorted({p.name for p in path.iterdir()} - mine)):
         raise TrainingError(f"{path}: is not empty (it has {other[0]}): a run needs a folder of its own")
 
 

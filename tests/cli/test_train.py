@@ -197,16 +197,20 @@ def test_a_killed_run_goes_on_bit_for_bit(
     same(folder, whole)
 
 
-def test_a_run_killed_while_the_text_is_read_begins_anew(
-    tmp_path: Path, text: Path, whole: Path, elsewhere: dict[str, Any]
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_run_killed_before_its_first_step_begins_anew(
+    tmp_path: Path, text: Path, whole: Path, elsewhere: dict[str, Any], n: int
 ) -> None:
+    """While it writes the settings, or the text as tokens."""
     folder = tmp_path / "run"
     start = ("--data", text, "--out", folder, *SHAPE, *RECIPE)
-    running = process(elsewhere, SIGNALLED.format(n=4, name="fsync", signal="SIGKILL"), *start)
+    running = process(elsewhere, SIGNALLED.format(n=n, name="fsync", signal="SIGKILL"), *start)
     running.communicate()
     assert running.returncode == -signal.SIGKILL
     assert not (folder / "data").exists()
-    assert pygpt("--resume", folder).exit_code == 0
+    assert (folder / "run.json").exists() == (n == 4)
+    result = pygpt("--resume", folder) if n == 4 else pygpt(*start)
+    assert result.exit_code == 0, result.output
     same(folder, whole)
 
 
