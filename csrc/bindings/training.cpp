@@ -30,6 +30,18 @@ Activation activation_named(const std::string& name) {
     throw InvalidArgument("name='" + name + "' is not one of 'gelu', 'gelu_tanh', 'silu', 'relu'");
 }
 
+const MatmulFormat& matmul_format(const Kernels& kernels, const std::string& precision) {
+    if (precision == "float32") return kernels.matmul_f32;
+    if (precision != "bfloat16") {
+        throw InvalidArgument("precision must be 'float32' or 'bfloat16', not '" + precision + "'");
+    }
+    if (kernels.matmul_bf16.multiply == nullptr) {
+        throw InvalidArgument(std::string("precision='bfloat16' needs AMX with bfloat16 tiles, which isa '") +
+                              kernels.name + "' on this machine lacks; use 'float32'");
+    }
+    return kernels.matmul_bf16;
+}
+
 const std::int32_t* checked_ids(const char* name, In a, int rows, int n_vocab, std::int32_t least) {
     const auto* ids = elements<const std::int32_t>(name, a, {rows});
     for (int i = 0; i < rows; ++i) {
@@ -43,8 +55,10 @@ const std::int32_t* checked_ids(const char* name, In a, int rows, int n_vocab, s
 
 class TrainingPrimitives {
 public:
-    TrainingPrimitives(int threads, const std::optional<std::string>& isa)
-        : kernels_(select_kernels(isa.value_or(""))), threads_(threads), matmul_(kernels_, threads_.count()) {
+    TrainingPrimitives(int threads, const std::optional<std::string>& isa, const std::string& precision)
+        : kernels_(select_kernels(isa.value_or(""))),
+          threads_(threads),
+          matmul_(matmul_format(kernels_, precision), threads_.count()) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));
@@ -267,7 +281,8 @@ private:
 void bind_training(py::module_& m) {
     using P = TrainingPrimitives;
     py::class_<P>(m, "TrainingKernels")
-        .def(py::init<int, const std::optional<std::string>&>(), py::kw_only(), py::arg("threads"), py::arg("isa"))
+        .def(py::init<int, const std::optional<std::string>&, const std::string&>(), py::kw_only(), py::arg("threads"),
+             py::arg("isa"), py::arg("precision"))
         .def_property_readonly("isa", &P::isa)
         .def_property_readonly("threads", &P::threads)
         .def("linear", &P::linear, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("y"))

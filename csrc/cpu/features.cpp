@@ -16,9 +16,17 @@
 namespace pygpt {
 
 std::vector<std::pair<std::string, bool>> CpuFeatures::list() const {
-    return {{"avx2", avx2},         {"fma", fma},           {"f16c", f16c},
-            {"avx512f", avx512f},   {"avx512bw", avx512bw}, {"avx512vl", avx512vl},
-            {"avx512dq", avx512dq}, {"avx_vnni", avx_vnni}, {"avx512_vnni", avx512_vnni},
+    return {{"avx2", avx2},
+            {"fma", fma},
+            {"f16c", f16c},
+            {"avx512f", avx512f},
+            {"avx512bw", avx512bw},
+            {"avx512vl", avx512vl},
+            {"avx512dq", avx512dq},
+            {"avx_vnni", avx_vnni},
+            {"avx512_vnni", avx512_vnni},
+            {"avx512_bf16", avx512_bf16},
+            {"amx_bf16", amx_bf16},
             {"amx_int8", amx_int8}};
 }
 
@@ -64,6 +72,8 @@ CpuFeatures detect_cpu() {
     f.avx512vl = zmm && bit(leaf7.ebx, 31);
     f.avx512_vnni = zmm && bit(leaf7.ecx, 11);
     f.avx_vnni = ymm && leaf7.eax >= 1 && bit(cpuid(7, 1).eax, 4);
+    f.avx512_bf16 = zmm && leaf7.eax >= 1 && bit(cpuid(7, 1).eax, 5);
+    f.amx_bf16 = (state & kTiles) == kTiles && bit(leaf7.edx, 24) && bit(leaf7.edx, 22);
     f.amx_int8 = (state & kTiles) == kTiles && bit(leaf7.edx, 24) && bit(leaf7.edx, 25);
     return f;
 }

@@ -17,6 +17,8 @@ struct CpuFeatures {
     bool avx512dq = false;
     bool avx_vnni = false;
     bool avx512_vnni = false;
+    bool avx512_bf16 = false;
+    bool amx_bf16 = false;
     bool amx_int8 = false;  // the CPU's and the system's; whether this process may use it: request_amx()
 
     // (name, present) in the order above, for `pygpt info`.

@@ -45,8 +45,8 @@ struct Kernels {
     void (*linear_f32)(const LinearArgs&);
     void (*linear_bf16)(const LinearArgs&);
 
-    void (*pack_panels)(const PackPanelsArgs&);
-    void (*matmul)(const MatmulArgs&);
+    MatmulFormat matmul_f32;
+    MatmulFormat matmul_bf16;  // AMX only
     // sums[c] += x[0][c], then += x[1][c], ...: (rows, n), row stride ldx.
     void (*add_rows)(const float* x, std::ptrdiff_t ldx, int rows, int n, float* sums);
 

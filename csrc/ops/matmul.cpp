@@ -25,6 +25,16 @@ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 // Where part i of `parts` nearly equal ones begins among n things.
 constexpr int part_begin(int i, int parts, int n) { return static_cast<int>(static_cast<long long>(n) * i / parts); }
 
+// Where part i of `parts` nearly equal ones begins among k inputs: at a multiple of `step`.
+constexpr int inputs_begin(int i, int parts, int k, int step) {
+    return std::min(k, part_begin(i, parts, ceil_div(k, step)) * step);
+}
+
+// Values of a packed panel.
+constexpr std::ptrdiff_t panel_size(int k, int step) {
+    return static_cast<std::ptrdiff_t>(ceil_div(k, step)) * step * 16;
+}
+
 // The part of a factor from (row, column) on.
 Factor from(const Factor& f, std::ptrdiff_t row, std::ptrdiff_t column) {
     return {f.data + (f.transposed ? column * f.ld + row : row * f.ld + column), f.ld, f.transposed};
@@ -32,10 +42,14 @@ Factor from(const Factor& f, std::ptrdiff_t row, std::ptrdiff_t column) {
 
 }  // namespace
 
-Matmul::Matmul(const Kernels& kernels, int threads)
-    : kernels_(kernels),
-      panels_(sizeof(float) * 16 * kBlockPanels * kBlockInputs),
-      rows_(sizeof(float) * 16 * kRowPanels * kBlockInputs * static_cast<std::size_t>(threads)) {}
+Matmul::Matmul(const MatmulFormat& format, int threads)
+    : format_(format),
+      panels_(static_cast<std::size_t>(format.bytes) * 16 * kBlockPanels * kBlockInputs),
+      rows_(static_cast<std::size_t>(format.bytes * threads) * 16 * kRowPanels * kBlockInputs) {}
+
+std::byte* Matmul::packed_rows(int thread) const {
+    return rows_.as<std::byte>() + static_cast<std::ptrdiff_t>(thread) * format_.bytes * 16 * kRowPanels * kBlockInputs;
+}
 
 void Matmul::run(Team& team, const MatmulCall& call) {
     if (call.m == 0 || call.n == 0) return;
@@ -46,13 +60,13 @@ void Matmul::run(Team& team, const MatmulCall& call) {
         const int column = 16 * part_begin(i, blocks, panels);
         const int end = std::min(call.n, 16 * part_begin(i + 1, blocks, panels));
         for (int pass = 0; pass < passes; ++pass) {
-            const int k = part_begin(pass, passes, call.k);
+            const int k = inputs_begin(pass, passes, call.k, format_.step);
             MatmulCall block = call;
             block.a = from(call.a, 0, k);
             block.b = from(call.b, k, column);
             block.c += column;
             block.n = end - column;
-            block.k = part_begin(pass + 1, passes, call.k) - k;
+            block.k = inputs_begin(pass + 1, passes, call.k, format_.step) - k;
             block.add = call.add || pass > 0;
             block.bias = call.bias == nullptr || pass < passes - 1 ? nullptr : call.bias + column;
             pack(team, block);
@@ -63,20 +77,20 @@ void Matmul::run(Team& team, const MatmulCall& call) {
 
 void Matmul::pack(Team& team, const MatmulCall& block) {
     const int n_parts = ceil_div(block.n, 16 * kPackPanels), k_parts = ceil_div(block.k, kPackInputs);
-    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(block.k) * 16;
+    const std::ptrdiff_t stride = panel_size(block.k, format_.step);
     team.parallel_for(n_parts * k_parts, [&](int task, int) {
         const int column = task / k_parts * 16 * kPackPanels;
-        const int k = part_begin(task % k_parts, k_parts, block.k);
+        const int k = inputs_begin(task % k_parts, k_parts, block.k, format_.step);
         const Factor b = from(block.b, k, column);
-        kernels_.pack_panels({b.data, b.ld, b.transposed, std::min(16 * kPackPanels, block.n - column),
-                              part_begin(task % k_parts + 1, k_parts, block.k) - k,
-                              panels_.as<float>() + column / 16 * stride + k * 16, stride});
+        format_.pack_b({b.data, b.ld, b.transposed, std::min(16 * kPackPanels, block.n - column),
+                        inputs_begin(task % k_parts + 1, k_parts, block.k, format_.step) - k,
+                        panels_.as<std::byte>() + (column / 16 * stride + k * 16) * format_.bytes, stride});
     });
 }
 
 void Matmul::multiply(Team& team, const MatmulCall& block) {
     const int panels = ceil_div(block.n, 16), row_panels = ceil_div(block.m, 16);
-    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(block.k) * 16;
+    const std::ptrdiff_t stride = panel_size(block.k, format_.step);
     const int n_parts = std::max(1, ceil_div(panels * block.k * 16, kCachedFloats));
     const int m_parts = std::max(ceil_div(row_panels, kRowPanels),
                                  std::min(row_panels, ceil_div(kTasksPerThread * team.size(), n_parts)));
@@ -86,13 +100,13 @@ void Matmul::multiply(Team& team, const MatmulCall& block) {
         const int column = 16 * first_panel, n_end = 16 * part_begin(task / m_parts + 1, n_parts, panels);
         const int m_end = 16 * part_begin(task % m_parts + 1, m_parts, row_panels);
         const int rows = std::min(block.m, m_end) - first_row;
-        float* const packed = rows_.as<float>() + static_cast<std::ptrdiff_t>(thread) * 16 * kRowPanels * kBlockInputs;
+        std::byte* const packed = packed_rows(thread);
         const Factor a = from(block.a, first_row, 0);
         // What runs along the panels of A are its rows.
-        kernels_.pack_panels({a.data, a.ld, !a.transposed, rows, block.k, packed, stride});
-        kernels_.matmul({packed, rows, block.k, panels_.as<float>() + first_panel * stride,
-                         std::min(block.n, n_end) - column, block.c + first_row * block.ldc + column, block.ldc,
-                         block.add, block.bias == nullptr ? nullptr : block.bias + column});
+        format_.pack_a({a.data, a.ld, !a.transposed, rows, block.k, packed, stride});
+        format_.multiply({packed, rows, block.k, panels_.as<std::byte>() + first_panel * stride * format_.bytes,
+                          std::min(block.n, n_end) - column, block.c + first_row * block.ldc + column, block.ldc,
+                          block.add, block.bias == nullptr ? nullptr : block.bias + column});
     });
 }
 

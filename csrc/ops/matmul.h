@@ -31,17 +31,19 @@ struct MatmulCall {
 // thread. One call at a time.
 class Matmul {
 public:
-    Matmul(const Kernels& kernels, int threads);
+    // In one format of the table's: what equal bits it promises stands in kernels/matmul.h.
+    Matmul(const MatmulFormat& format, int threads);
 
-    // The team may not have more threads than the constructor was told. Equal bits for every team and instruction set:
-    // see kernels/matmul.h.
+    // The team may not have more threads than the constructor was told. Equal bits for every team.
     void run(Team& team, const MatmulCall& call);
 
 private:
     void pack(Team& team, const MatmulCall& block);
     void multiply(Team& team, const MatmulCall& block);
 
-    const Kernels& kernels_;
+    std::byte* packed_rows(int thread) const;
+
+    const MatmulFormat& format_;
     Buffer panels_;  // of B, of one block
     Buffer rows_;    // of A, of one task for each thread
 };

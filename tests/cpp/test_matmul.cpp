@@ -97,7 +97,7 @@ TEST(Matmul, IsOneChainOfFusedMultiplyAdds) {
             const Problem p(s.m, s.n, s.k, options, 1);
             const Guarded wanted = p.expected();
             on_each_isa([&](const Kernels& kernels) {
-                Matmul matmul(kernels, 1);
+                Matmul matmul(kernels.matmul_f32, 1);
                 with_team(1, [&](Team& team) {
                     EXPECT_TRUE(same_bits(p.run(matmul, team).all(), wanted.all())) << p.text();
                 });
@@ -107,7 +107,7 @@ TEST(Matmul, IsOneChainOfFusedMultiplyAdds) {
 }
 
 TEST(Matmul, EveryHeightAndWidthOfTiles) {
-    Matmul matmul(best_kernels(), 1);
+    Matmul matmul(best_kernels().matmul_f32, 1);
     for (int m = 1; m <= 18; ++m) {
         for (const int n : {16, 32, 48, 64, 80, 112, 128, 144}) {
             const Problem p(m, n, 9, 4, 2);
@@ -126,7 +126,7 @@ TEST(Matmul, LongChainsAndWideMatricesStayWhole) {
             const Problem p(s.m, s.n, s.k, options, 3);
             const Guarded wanted = p.expected();
             on_each_isa([&](const Kernels& kernels) {
-                Matmul matmul(kernels, 2);
+                Matmul matmul(kernels.matmul_f32, 2);
                 with_team(2, [&](Team& team) {
                     EXPECT_TRUE(same_bits(p.run(matmul, team).all(), wanted.all())) << p.text();
                 });
@@ -141,7 +141,7 @@ TEST(Matmul, AnyNumberOfThreadsGivesTheSame) {
             const Problem p(s.m, s.n, s.k, options, 4);
             const Guarded wanted = p.expected();
             for (const int count : {1, 2, 3}) {
-                Matmul matmul(best_kernels(), count);
+                Matmul matmul(best_kernels().matmul_f32, count);
                 with_team(count, [&](Team& team) {
                     EXPECT_TRUE(same_bits(p.run(matmul, team).all(), wanted.all())) << p.text() << " on " << count;
                 });
@@ -155,7 +155,7 @@ TEST(Matmul, AnyNumberOfThreadsGivesTheSame) {
 TEST(Matmul, IsNearTheProductInDouble) {
     for (int options = 0; options < 4; ++options) {
         const Problem p(50, 70, 1000, options, 5);
-        Matmul matmul(best_kernels(), 1);
+        Matmul matmul(best_kernels().matmul_f32, 1);
         with_team(1, [&](Team& team) {
             Guarded c = p.run(matmul, team);
             for (int row = 0; row < p.m; ++row) {
@@ -183,7 +183,7 @@ TEST(Matmul, UnusualNumbersGoThrough) {
             p.start.data()[0] = p.bias.data()[1] = special;
             const Guarded wanted = p.expected();
             on_each_isa([&](const Kernels& kernels) {
-                Matmul matmul(kernels, 1);
+                Matmul matmul(kernels.matmul_f32, 1);
                 with_team(1, [&](Team& team) {
                     EXPECT_TRUE(same_bits(p.run(matmul, team).all(), wanted.all())) << p.text() << " " << special;
                 });

@@ -38,8 +38,7 @@ constexpr Kernels fill_table() {
     k.name = S::kName;
     k.linear_f32 = linear<S, float>;
     k.linear_bf16 = linear<S, BFloat16>;
-    k.pack_panels = pack_panels<S>;
-    k.matmul = matmul<S>;
+    k.matmul_f32 = {pack_panels<S>, pack_panels<S>, matmul<S>, 1, sizeof(float)};
     k.add_rows = add_rows<S>;
     k.linear_int8 = linear_int8<S>;
     k.quantize = quantize<S>;

@@ -15,7 +15,7 @@ void pack_panels(const PackPanelsArgs& p) {
     for (int first = 0; !p.transposed && first < whole; first += kPanels) {
         const int panels = whole - first < kPanels ? whole - first : kPanels;
         const float* from = p.from + first * 16;
-        float* to = p.to + first * p.panel_stride;
+        float* to = static_cast<float*>(p.to) + first * p.panel_stride;
         for (int i = 0; i < p.k; ++i) {
             for (int j = 0; j < panels; ++j)
                 S::store(to + j * p.panel_stride + i * 16, S::load(from + i * p.ld + j * 16));
@@ -23,7 +23,7 @@ void pack_panels(const PackPanelsArgs& p) {
     }
     for (int j = 0; p.transposed && j < whole; ++j) {
         const float* from = p.from + j * 16 * p.ld;
-        float* to = p.to + j * p.panel_stride;
+        float* to = static_cast<float*>(p.to) + j * p.panel_stride;
         const int blocks = p.k / 16 * 16;
         for (int i = 0; i < blocks; i += 16) S::transpose(from + i, p.ld, to + i * 16);
         for (int i = blocks; i < p.k; ++i) {
@@ -33,7 +33,7 @@ void pack_panels(const PackPanelsArgs& p) {
     if (count == 0) return;
     const std::ptrdiff_t step = p.transposed ? 1 : p.ld, across = p.transposed ? p.ld : 1;
     const float* from = p.from + whole * 16 * across;
-    float* to = p.to + whole * p.panel_stride;
+    float* to = static_cast<float*>(p.to) + whole * p.panel_stride;
     for (int i = 0; i < p.k; ++i) {
         for (int c = 0; c < 16; ++c) to[i * 16 + c] = c < count ? from[i * step + c * across] : 0.0f;
     }
@@ -68,13 +68,14 @@ void matmul(const MatmulArgs& m) {
         zeros[i] = 0.0f;
     }
     const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(m.k) * 16;
+    const float *a = static_cast<const float*>(m.a), *b = static_cast<const float*>(m.b);
     const int panels = (m.n + 15) / 16, groups = (panels + kWidth - 1) / kWidth;
     for (int row = 0; row < m.rows; row += 16) {
         const int rows = m.rows - row < 16 ? m.rows - row : 16;
         // All of the 16 rows pass over a few panels before the next ones.
         for (int g = 0; g < groups; ++g) {
             const int first = panels * g / groups, end = panels * (g + 1) / groups, column = first * 16;
-            const Product<float, true> product{m.a + row / 16 * panel, 1, m.k, m.b + first * panel, panel, 0};
+            const Product<float, true> product{a + row / 16 * panel, 1, m.k, b + first * panel, panel, 0};
             float* const c = m.c + row * m.ldc + column;
             const int n = m.n - column < 16 * (end - first) ? m.n - column : 16 * (end - first);
             if (n % 16 == 0) {

@@ -1,4 +1,5 @@
 // The int8 product on AMX tiles for many rows; few rows are left to AVX-512 VNNI.
+#include "simd/amx.h"
 #include "kernels/body/linear_int8.h"
 #include "simd/avx512vnni.h"
 
@@ -10,32 +11,6 @@ using S = Avx512Vnni;
 
 // Up to this many rows the vector instructions are as fast: a tile has 16.
 constexpr int kFewRows = 8;
-
-struct alignas(64) TileConfig {
-    std::uint8_t palette = 1;
-    std::uint8_t start_row = 0;
-    std::uint8_t reserved[14] = {};
-    std::uint16_t row_bytes[16] = {};
-    std::uint8_t rows[16] = {};
-};
-
-// All eight tiles as 16 rows of 64 bytes, until the end of the scope: no state stays behind for the system to save.
-class TileScope {
-public:
-    TileScope() {
-        TileConfig config;
-        for (int i = 0; i < 8; ++i) {
-            config.row_bytes[i] = 64;
-            config.rows[i] = 16;
-        }
-        // GCC 12 believes that the instruction reads 8 bytes, and would leave out the stores of the others.
-        __asm__ volatile("" : : "r"(&config) : "memory");
-        _tile_loadconfig(&config);
-    }
-    TileScope(const TileScope&) = delete;
-    TileScope& operator=(const TileScope&) = delete;
-    ~TileScope() { _tile_release(); }
-};
 
 // 16 * row_tiles rows times panels of 16 channels, both 1 or 2. The sums are in the tiles 2 * (row tile) + panel, the
 // rows in 4 and 5, the weights in 6 and 7. While the tiles multiply one group, the vector units scale and add the sums
