@@ -123,7 +123,10 @@ class TrainingKernels:
     C-contiguous; results are the same bits for any number of threads and on every ISA. ValueError: an array that is not
     as the call needs it, an ISA that is unknown or that this machine cannot run."""
 
-    def __init__(self, *, threads: int, isa: str | None) -> None: ...
+    def __init__(self, *, threads: int, isa: str | None, precision: Literal["float32", "bfloat16"]) -> None:
+        """`precision` is that of the factors of linear and linear_backward; "bfloat16" needs AMX and gives the same
+        bits on equal machines only."""
+
     @property
     def isa(self) -> str: ...
     @property

@@ -27,6 +27,10 @@ Backend = Annotated[
     Literal["kernels", "numpy"],
     typer.Option(help="What computes: the compiled core, or the readable NumPy functions, several times slower."),
 ]
+Precision = Annotated[
+    Literal["float32", "bfloat16"],
+    typer.Option(help="Of the factors of matrix products; bfloat16 is faster, and needs a CPU with AMX."),
+]
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of the state that --resume goes on from.")]
 
 _RECIPE_OPTIONS: dict[str, tuple[object, str]] = {  # of `Recipe`'s fields
@@ -83,15 +87,17 @@ def with_recipe(default: str) -> Callable[[Callable[..., None]], Callable[..., N
     return decorate
 
 
-def primitives(backend: str, threads: int | None) -> Primitives:
+def primitives(backend: str, precision: Literal["float32", "bfloat16"], threads: int | None) -> Primitives:
     """The functions that compute."""
     if backend == "numpy":
+        if precision != "float32":
+            raise typer.BadParameter("the numpy backend computes in float32", param_hint="--precision")
         from pygpt.training import functions
 
         return functions
     from pygpt.training.kernels import Kernels
 
-    return Kernels(threads)
+    return Kernels(threads, precision=precision)
 
 
 def share_or_file(text: str) -> float | str:

@@ -1,11 +1,11 @@
 """The functions of `pygpt.training.functions` on the compiled core: float32, on several threads.
 
-Results do not depend on the number of threads, nor on the machine's instruction set.
+Results do not depend on the number of threads, nor, in float32, on the machine's instruction set.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from pygpt.config import Activation
 from pygpt.training.primitives import Array, Ids, Mask
 
 Floats = NDArray[np.float32]
+Precision = Literal["float32", "bfloat16"]
 
 _LOGITS = 1 << 20  # that exist at once
 
@@ -25,9 +26,13 @@ class Kernels:
     All arrays are C-contiguous float32 (ids int32, masks uint8). ValueError names the array that is not as it must be.
     """
 
-    def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
-        """`threads` None: one for each usable core. `isa` None: the machine's best. ValueError: either is unusable."""
-        self._core = _core.TrainingKernels(threads=_core.usable_cores()[0] if threads is None else threads, isa=isa)
+    def __init__(self, threads: int | None = None, isa: str | None = None, precision: Precision = "float32") -> None:
+        """`threads` None: one for each usable core. `isa` None: the machine's best. `precision`: of the factors of matrix
+        products; "bfloat16" rounds them as it multiplies, on AMX, and sums in float32 (Kalamkar et al. 2019,
+        arXiv:1905.12322). ValueError: one of them is unusable."""
+        if threads is None:
+            threads = _core.usable_cores()[0]
+        self._core = _core.TrainingKernels(threads=threads, isa=isa, precision=precision)
 
     @property
     def threads(self) -> int:
