@@ -6,6 +6,7 @@ functions of `pygpt.training.functions`, or the same ones on the compiled core.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -275,8 +276,8 @@ class Network:
         """1 for what stays; None where nothing is dropped."""
         if rng is None or self.dropout == 0.0:
             return None
-        drawn = rng.integers(0, 1 << 16, shape, np.uint16)
-        return (drawn >= round(self.dropout * (1 << 16))).view(np.uint8)
+        drawn = np.frombuffer(rng.bytes(2 * math.prod(shape)), np.uint16)
+        return (drawn >= round(self.dropout * (1 << 16))).view(np.uint8).reshape(shape)
 
     def _dropout(self, x: Array, rng: Rng) -> Mask | None:
         """Drop values of x (N, C) in place; the mask."""
