@@ -24,12 +24,11 @@ from pygpt.training.run_folder import RunFolder
 from pygpt.training.state import Progress
 
 Backend = Annotated[
-    Literal["kernels", "numpy"],
-    typer.Option(help="What computes: the compiled core, or the readable NumPy functions, several times slower."),
-]
-Precision = Annotated[
-    Literal["float32", "bfloat16"],
-    typer.Option(help="Of the factors of matrix products; bfloat16 is faster, and needs a CPU with AMX."),
+    Literal["kernels", "kernels-bf16", "numpy"],
+    typer.Option(
+        help="What computes: the compiled core; the same with factors of matrix products in bfloat16, faster on CPUs "
+        "with AMX; or the readable NumPy functions, several times slower."
+    ),
 ]
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of the state that --resume goes on from.")]
 
@@ -87,17 +86,15 @@ def with_recipe(default: str) -> Callable[[Callable[..., None]], Callable[..., N
     return decorate
 
 
-def primitives(backend: str, precision: Literal["float32", "bfloat16"], threads: int | None) -> Primitives:
+def primitives(backend: str, threads: int | None) -> Primitives:
     """The functions that compute."""
     if backend == "numpy":
-        if precision != "float32":
-            raise typer.BadParameter("the numpy backend computes in float32", param_hint="--precision")
         from pygpt.training import functions
 
         return functions
     from pygpt.training.kernels import Kernels
 
-    return Kernels(threads, precision=precision)
+    return Kernels(threads, precision="bfloat16" if backend == "kernels-bf16" else "float32")
 
 
 def share_or_file(text: str) -> float | str:

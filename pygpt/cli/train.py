@@ -52,7 +52,6 @@ def train(
     context_length: Annotated[int, typer.Option("--context", min=1, help="Tokens that the model sees at once.")] = 128,
     preset: Annotated[Preset, typer.Option(help="The paper whose recipe is scaled to this model and text.")] = "gpt3",
     backend: _training.Backend = "kernels",
-    precision: _training.Precision = "float32",
     threads: Threads = None,
     save_every: _training.SaveEvery = 60.0,
     *,
@@ -62,7 +61,7 @@ def train(
     if resume is not None:
         _training.refuse_with_resume(context, {"threads", "save_every"})
         with RunFolder.open(resume, "train") as run:
-            functions = _training.primitives(run.settings["backend"], run.settings["precision"], threads)
+            functions = _training.primitives(run.settings["backend"], threads)
             objective, recipe = _prepare(run, functions, threads)
             _training.run(objective, recipe, functions, run, save_every)
         return
@@ -87,10 +86,9 @@ def train(
         "preset": preset,
         "given": given,
         "backend": backend,
-        "precision": precision,
     }
     architecture(**settings["architecture"], n_vocab=1)  # sizes that do not fit are found before the text is read
-    functions = _training.primitives(backend, precision, threads)
+    functions = _training.primitives(backend, threads)
     with RunFolder.create(out, {"kind": "train", **settings}) as run:
         try:
             objective, recipe = _prepare(run, functions, threads)

@@ -1,4 +1,6 @@
 // Products of any two matrices: the operation against chains of fused multiply-adds and against a product in double.
+#include <bit>
+#include <cstdint>
 #include <limits>
 #include <string>
 
@@ -188,6 +190,47 @@ TEST(Matmul, UnusualNumbersGoThrough) {
                     EXPECT_TRUE(same_bits(p.run(matmul, team).all(), wanted.all())) << p.text() << " " << special;
                 });
             });
+        }
+    }
+}
+
+// bfloat16 has 8 bits: to nearest, ties to even. Finite values only.
+float rounded(float x) {
+    std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+    bits += 0x7fff + ((bits >> 16) & 1);
+    return std::bit_cast<float>(bits & 0xffff0000u);
+}
+
+// Products of bfloat16 values are exact in float32; each of at most k + 2 additions is off by at most one part in 2^24
+// of a partial sum, whichever way the hardware pairs them.
+TEST(Matmul, InBfloat16IsTheProductOfRoundedFactors) {
+    const Kernels& kernels = best_kernels();
+    if (kernels.matmul_bf16.multiply == nullptr) GTEST_SKIP() << "no AMX with bfloat16 here";
+    for (const Shape s : {Shape{1, 1, 1}, Shape{0, 5, 3}, Shape{2, 3, 0}, Shape{32, 32, 32}, Shape{17, 33, 31},
+                          Shape{16, 48, 33}, Shape{49, 16, 64}, Shape{70, 100, 1700}, Shape{3, 1700, 40}}) {
+        for (int options = 0; options < 16; ++options) {
+            const Problem p(s.m, s.n, s.k, options, 8);
+            const auto on = [&](int count) {
+                Matmul matmul(kernels.matmul_bf16, count);
+                Guarded c(0, 0, 1);
+                with_team(count, [&](Team& team) { c = p.run(matmul, team); });
+                return c;
+            };
+            Guarded found = on(1);
+            EXPECT_TRUE(same_bits(found.all(), on(3).all())) << p.text();
+            for (int row = 0; row < p.m; ++row) {
+                for (int column = 0; column < p.n; ++column) {
+                    double sum = p.add ? p.start_at(row, column) : 0.0;
+                    if (p.with_bias) sum += p.bias.data()[column];
+                    double size = std::abs(sum) + 1.0;
+                    for (int i = 0; i < p.k; ++i) {
+                        const double term = static_cast<double>(rounded(p.a.at(row, i))) * rounded(p.b.at(i, column));
+                        sum += term;
+                        size += std::abs(term);
+                    }
+                    ASSERT_NEAR(found.row(row)[column], sum, (p.k + 2) * kEps * size) << p.text();
+                }
+            }
         }
     }
 }
