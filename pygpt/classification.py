@@ -60,14 +60,14 @@ def check_input(task: Task, item: object) -> Input:
         if task == "choice":
             if isinstance(item[1], str) or not isinstance(item[1], Sequence):
                 raise TypeError(f"the answers of a choice must be a list or tuple of texts, not {item[1]!r:.80}")
-            if len(set(item[1])) != len(item[1]) or len(item[1]) < 2:
-                raise ValueError("a choice needs at least 2 answers, all different")
             texts = (item[0], *item[1])
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"a text of {task} must be a str, not {type(text).__name__}")
         if not text.strip():
             raise ValueError(f"a text of {task} must not be empty")
+    if task == "choice" and len(set(texts[1:])) != max(2, len(texts) - 1):
+        raise ValueError("a choice needs at least 2 answers, all different")
     return item
 
 
