@@ -9,7 +9,10 @@ positive and below -1 negative; the others are left out, and so is what occurs t
 
 Each fold is tested once by models that never saw it: `pygpt finetune --task classification` on the others, which takes
 a tenth of them to choose its best checkpoint; TF-IDF with logistic regression (needs scikit-learn); and the majority.
-A fold that is in the working folder is not computed again.
+What the working folder has of a run is not computed again: another model or other options need another folder. Options
+of `pygpt finetune` come last, after --:
+
+    python examples/sentiment.py --work quick -- --learning-rate 1e-3 --epochs 1
 """
 
 from __future__ import annotations
@@ -129,7 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
-    options = arguments.options or ["--learning-rate", "1e-3", "--epochs", "1"]
+    options = arguments.options or ["--learning-rate", "1e-3", "--epochs", "3"]
     sentences = read_sentences(download(work))
     counts = Counter(label for _, label in sentences)
     print(f"{len(sentences)} sentences: {counts['positive']} positive, {counts['negative']} negative")
