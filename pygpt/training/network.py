@@ -294,7 +294,7 @@ class Network:
 
 def _matrix(params: Parameters, modules: tuple[str, ...]) -> tuple[Array, Any]:
     """The weight and the bias, or None, of modules that share their input, one after the other."""
-    weight = params.stacked([f"{m}.weight" for m in modules])
+    weight = params.stacked(tuple(f"{m}.weight" for m in modules))
     assert weight is not None
-    bias: NDArray[np.floating[Any]] | None = params.stacked([f"{m}.bias" for m in modules])
+    bias: NDArray[np.floating[Any]] | None = params.stacked(tuple(f"{m}.bias" for m in modules))
     return weight, bias

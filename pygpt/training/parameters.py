@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class FlatTensors:
         self.tensors: dict[str, Array] = {}
         """A view for each name."""
         self._starts: dict[str, int] = {}
+        self._stacked: dict[tuple[str, ...], Array | None] = {}
         at = 0
         for name in (*matrices, *vectors):
             self._starts[name] = at
@@ -46,16 +47,16 @@ class FlatTensors:
             for name, tensor in self.tensors.items()
         }
 
-    def stacked(self, names: Iterable[str]) -> Array | None:
+    def stacked(self, names: tuple[str, ...]) -> Array | None:
         """Neighbours, such as a layer's q, k and v, as one tensor: a view of their rows one after the other. None where
         the model does not have them."""
-        parts = [self.tensors.get(name) for name in names]
-        if any(part is None for part in parts):
-            return None
-        present = [part for part in parts if part is not None]
-        first, size = next(iter(names)), sum(part.size for part in present)
-        start = self._starts[first]
-        return self.flat[start : start + size].reshape(-1, *present[0].shape[1:])
+        if names not in self._stacked:
+            parts = [self.tensors[name] for name in names if name in self.tensors]
+            start, size = self._starts.get(names[0], 0), sum(part.size for part in parts)
+            whole = len(parts) == len(names)
+            rows = self.flat[start : start + size].reshape(-1, *parts[0].shape[1:]) if whole else None
+            self._stacked[names] = rows
+        return self._stacked[names]
 
     def fill(self, tensors: Mapping[str, ArrayLike]) -> None:
         """Copy a checkpoint's tensors. ValueError: one is missing, unknown, or of another shape."""

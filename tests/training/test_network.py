@@ -108,11 +108,11 @@ def test_parameters_are_views_of_one_array(config: ModelConfig) -> None:
     assert all(np.array_equal(t, np.full_like(t, i + 1)) for i, t in enumerate(params.tensors.values()))  # and to one
     assert sum(t.size for t in params.tensors.values() if t.ndim == 2) == params.n_decayed
     q, k, v = (params.tensors[f"blocks.1.attn.{x}.weight"] for x in "qkv")
-    stacked = params.stacked([f"blocks.1.attn.{x}.weight" for x in "qkv"])
+    stacked = params.stacked(tuple(f"blocks.1.attn.{x}.weight" for x in "qkv"))
     assert stacked is not None
     assert np.shares_memory(stacked, k)
     assert np.array_equal(stacked, np.concatenate((q, k, v)))
-    assert params.stacked(["blocks.0.attn.q.bias", "nothing"]) is None
+    assert params.stacked(("blocks.0.attn.q.bias", "nothing")) is None
 
 
 def test_initialisation(config: ModelConfig) -> None:
