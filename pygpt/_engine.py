@@ -7,13 +7,26 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
+import numpy as np
+
 from pygpt import _core, checkpoint
 from pygpt.checkpoint import Weights
+from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
 
 KvFormat = Literal["float32", "float16"]
 
 _MAX_THREADS = 1024  # as csrc/threads/parallel.h
+
+
+def new_builder(
+    config: ModelConfig, *, weights: Weights, kv: KvFormat, threads: int, isa: str, adopts: bool = False
+) -> _core.EngineBuilder:
+    """An engine that waits for the tensors of ``config.tensor_shapes()``; or, if it `adopts`, for packed ones."""
+    builder = _core.EngineBuilder(config.for_core(), weights=weights, kv=kv, threads=threads, isa=isa)
+    if config.sinusoidal_positions and not adopts:  # packed ones hold the table
+        builder.add("pos.weight", config.sinusoids().astype(np.float32), "float32")
+    return builder
 
 
 def pack(

@@ -7,8 +7,11 @@ reference and the trainer are driven by it and never ask which family a model ca
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pygpt.errors import ConfigError
 
@@ -103,6 +106,7 @@ class ModelConfig:
     attn_scale_by_inverse_layer: bool = False  # layer i divides its scores by i + 1 as well
     tied_head: bool = True
     post_norm: bool = False
+    sinusoidal_positions: bool = False  # or learned ones, not both
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
 
@@ -125,6 +129,8 @@ class ModelConfig:
                 raise ConfigError(f"rope.dim must be even and at most head_dim ({self.head_dim}), not {self.rope.dim}")
             if not (math.isfinite(self.rope.theta) and self.rope.theta > 0):
                 raise ConfigError(f"rope.theta must be a positive number, not {self.rope.theta!r}")
+        if self.learned_positions and self.sinusoidal_positions:
+            raise ConfigError("learned_positions and sinusoidal_positions must not both be true")
         for token in (*self.eos_ids, *(() if self.bos_id is None else (self.bos_id,))):
             if not 0 <= token < self.n_vocab:
                 raise ConfigError(f"the special token {token} is outside the vocabulary of {self.n_vocab}")
@@ -132,6 +138,24 @@ class ModelConfig:
     def layer_attn_scale(self, layer: int) -> float:
         """The factor on the attention scores of one layer."""
         return self.attn_scale / (layer + 1) if self.attn_scale_by_inverse_layer else self.attn_scale
+
+    def sinusoids(self) -> NDArray[np.float64]:
+        """The sinusoidal positions, (n_ctx, n_embd), which are added to the embeddings as they are.
+
+        Column 2i of row t is sin(t / 10000^(2i / n_embd)), column 2i + 1 the cosine of that angle (Vaswani et al. 2017,
+        arXiv:1706.03762, section 3.5). With an odd n_embd the last column is a sine.
+        """
+        freqs = 10000.0 ** (-np.arange(0, self.n_embd, 2) / self.n_embd)
+        angle = np.outer(np.arange(self.n_ctx), freqs)
+        table = np.empty((self.n_ctx, self.n_embd))
+        table[:, 0::2] = np.sin(angle)
+        table[:, 1::2] = np.cos(angle[:, : self.n_embd // 2])
+        return table
+
+    def for_core(self) -> ModelConfig:
+        """The configuration that the core runs: it knows sinusoidal positions as learned ones, whose "pos.weight" is
+        `sinusoids`."""
+        return replace(self, learned_positions=True, sinusoidal_positions=False) if self.sinusoidal_positions else self
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """The canonical name and shape of every tensor; matrices are (outputs, inputs)."""

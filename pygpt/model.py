@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pygpt import _core, checkpoint
 from pygpt._decoding import CancelToken, Stream, decode, fresh_seed
-from pygpt._engine import KvFormat, check_options, default_kv, pack
+from pygpt._engine import KvFormat, check_options, default_kv, new_builder, pack
 from pygpt._session import Session, as_ids
 from pygpt.checkpoint import Classifier, Weights
 from pygpt.classification import Classification, Input, classify
@@ -90,7 +90,8 @@ class Model:
             config, tokenizer = saved.config, saved.tokenizer
             weights = saved.weights
         kv = kv or default_kv(weights)
-        builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa)
+        adopts = saved is not None
+        builder = new_builder(config, weights=weights, kv=kv, threads=threads, isa=isa, adopts=adopts)
         if saved is None:
             pack(builder, tensors, config.n_params(), progress)
         else:
@@ -126,7 +127,7 @@ class Model:
         threads, isa = check_options(weights, kv, threads, isa)
         weights = weights or "int8"
         kv = kv or default_kv(weights)
-        builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa)
+        builder = new_builder(config, weights=weights, kv=kv, threads=threads, isa=isa)
         for name, values in tensors.items():
             builder.add(name, np.asarray(values, np.float32), "float32")
         return cls(config, tokenizer, builder.build(), weights, kv, None)

@@ -198,6 +198,8 @@ def hidden(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.fl
     x: Array = np.asarray(tensors["embed.weight"], dtype)[tokens]  # (T, C)
     if config.learned_positions:
         x = x + np.asarray(tensors["pos.weight"], dtype)[: len(tokens)]
+    if config.sinusoidal_positions:
+        x = x + config.sinusoids().astype(dtype)[: len(tokens)]
     for layer in range(config.n_layer):
         x = block(config, tensors, x, layer)
     return x if config.post_norm else norm(config, tensors, x, "norm")

@@ -43,7 +43,7 @@ def unpacked(saved: Saved) -> dict[str, Tensor]:
     """
     config = saved.config
     isa = _core.select_isa(None)
-    wanted = _core.EngineBuilder(config, weights=saved.weights, kv="float32", threads=1, isa=isa).packed()
+    wanted = _core.EngineBuilder(config.for_core(), weights=saved.weights, kv="float32", threads=1, isa=isa).packed()
     arrays = saved.arrays(wanted)
     path = saved.file.file.path
     tensors: dict[str, Tensor] = {}

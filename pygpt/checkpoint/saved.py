@@ -25,10 +25,11 @@ from pygpt.tokenizer import Tokenizer
 Weights = Literal["int8", "bfloat16", "float32"]
 
 MODEL_TYPE = "pygpt"
-VERSION = 2
-_NEW_FIELDS = {
-    1: {"post_norm": False}
-}  # of ModelConfig, by the last version that had not got them: what it means there
+VERSION = 3
+_NEW_FIELDS = {  # of ModelConfig, by the last version that had not got them: what it means there
+    1: {"post_norm": False},
+    2: {"sinusoidal_positions": False},
+}
 INT8_GROUP = 128
 
 _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; bool is no int here
@@ -100,7 +101,7 @@ def open_saved(path: Path) -> Saved | None:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     file = open_file(folder / WEIGHTS)
-    if config.n_layer > len(file.entries) or config.n_params() > file.file.size:  # one byte each, at least
+    if config.n_layer > len(file.entries) or config.for_core().n_params() > file.file.size:  # a byte each
         raise CheckpointError(f"{folder / WEIGHTS}: too small for the model that {CONFIG} describes")
     eos_id = config.eos_ids[0] if config.eos_ids else None
     return Saved(config, values["weights"], file, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id))

@@ -59,7 +59,7 @@ class Tape(NamedTuple):
 
 
 class Network:
-    """Computes a model's loss and its gradients. Holds no parameters and no state but tables of angles."""
+    """Computes a model's loss and its gradients. Holds no parameters and no state but tables of positions."""
 
     def __init__(self, config: ModelConfig, primitives: Primitives, dropout: float = 0.0) -> None:
         """`dropout`: the share of values set to 0 after the embedding, in the attention probabilities and at the end of
@@ -68,6 +68,7 @@ class Network:
         self.primitives = primitives
         self.dropout = dropout
         self._angles: tuple[Array, Array] | None = None  # cos and sin, (n_ctx, dim / 2)
+        self._sinusoids: Array | None = None  # (n_ctx, C)
 
     def loss(self, params: Parameters, ids: Ids, targets: Ids) -> tuple[float, int]:
         """The nats of predicting targets (B, T) from ids (B, T), summed, and how many targets that are: those below 0
@@ -116,6 +117,10 @@ class Network:
         x: Array = params.tensors["embed.weight"][ids]  # (B, T, C)
         if self.config.learned_positions:
             x += params.tensors["pos.weight"][:n_token]
+        if self.config.sinusoidal_positions:
+            if self._sinusoids is None or self._sinusoids.dtype != x.dtype:
+                self._sinusoids = self.config.sinusoids().astype(x.dtype)
+            x += self._sinusoids[:n_token]
         x = x.reshape(n_batch * n_token, -1)
         keep = self._dropout(x, rng)
         blocks = []

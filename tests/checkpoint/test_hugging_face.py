@@ -113,6 +113,7 @@ def test_the_tokenizer_goes_with_it(gpt2_folder: Path, tmp_path: Path) -> None:
         (GPT1, {"activation": "gelu"}, "openai-gpt has no activation 'gelu'"),
         (GPT2, {"norm": "rms_norm"}, r"gpt2 has no norm 'rms_norm'; llama"),
         (GPT2, {"gated_mlp": True}, "gpt2 has no gated_mlp True"),
+        (GPT2, {"learned_positions": False, "sinusoidal_positions": True}, "gpt2 has .*no sinusoidal_positions True"),
         (LLAMA, {"attn_out_bias": True}, r"llama has no (qkv_bias False|attn_out_bias True)"),
         (LLAMA, {"rope": Rope(theta=5000.0, dim=2)}, r"llama has no rope Rope\(theta=5000.0, dim=2"),
         (LLAMA, {"attn_scale": 0.3}, "llama has no attn_scale 0.3"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ CONFIGS = {  # neither channels nor inputs fill panels and groups; 130 inputs ar
     "gpt1": architecture("gpt1", n_vocab=5, n_ctx=6, n_layer=1, n_head=1, n_embd=130),
     "llama": architecture("llama", n_vocab=20, n_ctx=6, n_layer=2, n_head=4, n_kv_head=2, n_embd=72),
 }
+CONFIGS["sinusoidal"] = replace(CONFIGS["gpt2"], learned_positions=False, sinusoidal_positions=True)
 
 
 def random(config: ModelConfig) -> dict[str, NDArray[np.float32]]:
@@ -117,6 +119,25 @@ def test_it_loads_in_another_format(config: ModelConfig, tmp_path: Path) -> None
     np.testing.assert_array_equal(model.logits([1, 2, 3]), expected.logits([1, 2, 3]))
     exact, rounded = expected.logits([1, 2, 3]), Model.load(folder, threads=1).logits([1, 2, 3])
     assert 0 < np.square(rounded - exact).mean() < 0.01 * np.square(exact).mean()  # int8 rounds activations, too
+
+
+@pytest.mark.parametrize("weights", ["int8", "bfloat16", "float32"])
+def test_sinusoidal_positions_are_kept_as_the_table_they_are(weights: Any, tmp_path: Path) -> None:
+    config, ids = CONFIGS["sinusoidal"], [1, 2, 3, 4]
+    tensors = random(config)
+    folder = saved(tensors, config, weights, tmp_path / "out")
+    table = config.sinusoids().astype(np.float32)
+    np.testing.assert_array_equal(safetensors(folder)["pos.weight"], table.ravel())
+    model = Model.load(folder, threads=1)
+    assert model.config == config
+    learned = Model.from_tensors(CONFIGS["gpt2"], tensors | {"pos.weight": table}, weights=weights, threads=1)
+    np.testing.assert_array_equal(model.logits(ids), learned.logits(ids))
+    with pytest.raises(ValueError, match=r"pos\.weight"):
+        Model.from_tensors(config, tensors | {"pos.weight": table}, threads=1)
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"n_ctx": 6', f'"n_ctx": {2**30}'))
+    with pytest.raises(CheckpointError, match="too small"):
+        Model.load(folder)
 
 
 def test_a_damaged_scale_is_refused(tmp_path: Path) -> None:

@@ -135,15 +135,18 @@ def test_data_that_is_not_aligned_is_read_all_the_same(folder: Path) -> None:
     same_logits(expected, Model.load(folder, threads=1), [1, 2, 3])
 
 
-def test_version_1_had_no_post_norm(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "new"), [(1, ["post_norm", "sinusoidal_positions"]), (2, ["sinusoidal_positions"])]
+)
+def test_older_versions_had_fewer_fields(folder: Path, version: int, new: list[str]) -> None:
     expected, path = Model.load(folder, threads=1), folder / "config.json"
     values = json.loads(path.read_text())
-    assert values["version"] == 2
-    assert values["config"].pop("post_norm") is False
+    assert values["version"] == 3
+    assert [values["config"].pop(name) for name in new] == [False] * len(new)
     path.write_text(json.dumps(values))
-    with pytest.raises(ConfigError, match="check post_norm"):
+    with pytest.raises(ConfigError, match=f"check {', '.join(new)}"):
         Model.load(folder)
-    path.write_text(json.dumps(values | {"version": 1}))
+    path.write_text(json.dumps(values | {"version": version}))
     again = Model.load(folder, threads=1)
     assert again.config == expected.config
     same_logits(expected, again, [1, 2, 3])
@@ -285,7 +288,7 @@ def test_spoilt_tensors_are_named(folder: Path, name: str, change: Any, dtype: s
     ("key", "value", "message"),
     [
         ("int8_group", 64, "int8_group is 64"),
-        ("version", 3, "version is 3"),
+        ("version", 4, "version is 4"),
         ("version", True, "version is True"),
         ("weights", "int4", "weights is 'int4'"),
         ("weights", "float32", "I8.*F32"),
@@ -299,6 +302,7 @@ def test_spoilt_tensors_are_named(folder: Path, name: str, change: Any, dtype: s
         ("config.tied_head", 1, "config.tied_head is 1"),
         ("config.tied_head", False, "head.weight"),
         ("config.norm", "batch_norm", "batch_norm"),
+        ("config.sinusoidal_positions", True, "must not both be true"),
         ("config.norm_eps", float("nan"), "norm_eps"),
         ("config.eos_ids", [1.5], "eos_ids"),
         ("config.rope", {"theta": 1.0}, "config.rope must have just the fields"),

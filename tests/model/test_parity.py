@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
 import pygpt
-from pygpt import _core, checkpoint, reference
+from pygpt import checkpoint, reference
 from pygpt.config import ModelConfig, Rope, RopeScaling
 
 GOLDENS = sorted(path.parent for path in Path(__file__).parents[1].glob("data/parity/*/expected.npz"))
@@ -134,6 +134,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scaled partial": {"rope": Rope(theta=1000.0, dim=6, scaling=RopeScaling(kind="linear", factor=2.5))},
     "no positions": {"rope": None},
     "both positions": {"learned_positions": True},
+    "sinusoidal": {"sinusoidal_positions": True, "rope": None, "n_embd": 35},
     "gated relu": {"gated_mlp": True, "activation": "relu"},
     "plain silu": {"activation": "silu"},
     "rms norm": {"norm": "rms_norm"},
@@ -155,17 +156,13 @@ def test_core_equals_reference_for_configs_of_no_family(changes: dict[str, Any])
     for name, shape in config.tensor_shapes().items():
         values = rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) == 2 else 0.4)
         tensors[name] = (values + ("norm.weight" in name)).astype(np.float32)  # gains around 1
-    builder = _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
-    for name, values in tensors.items():
-        builder.add(name, values, "float32")
-    engine = builder.build()
+    model = pygpt.Model.from_tensors(config, tensors, weights="float32", kv="float32", threads=1)
     ids = rng.integers(config.n_vocab, size=config.n_ctx)
-    computes: tuple[tuple[Literal["all", "hidden"], Compute], ...] = (
-        ("all", reference.forward),
-        ("hidden", reference.hidden),
+    computes: tuple[tuple[NDArray[np.float32], Compute], ...] = (
+        (model.logits(ids), reference.forward),
+        (model.embed(ids), reference.hidden),
     )
-    for output, compute in computes:
-        (values,) = engine.forward([(engine.session(), ids.astype(np.int32))], output=output)
+    for values, compute in computes:
         bound = rounding_bound(config, tensors, ids, UNIT_FLOAT32, compute)
         assert bound < 1e-2
         assert np.abs(values - compute(config, tensors, ids)).max() <= bound

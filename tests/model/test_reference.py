@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pygpt import reference
 from pygpt.config import ModelConfig, Rope, RopeScaling
-from pygpt.errors import ContextOverflowError
+from pygpt.errors import ConfigError, ContextOverflowError
 
 F64 = NDArray[np.float64]
 
@@ -61,6 +61,7 @@ CONFIGS = {
     "gated layer norm, learned and rotary": replace(
         GPT2, gated_mlp=True, rope=Rope(theta=50.0, dim=4, interleaved=True)
     ),
+    "sinusoidal, odd width": replace(GPT2, learned_positions=False, sinusoidal_positions=True, n_embd=23),
 }
 ROPES = [
     Rope(theta=10000.0, dim=10),
@@ -155,6 +156,24 @@ def test_rope_scores_depend_on_distance_alone(rope: Rope) -> None:
 
     assert score(9, 4) == pytest.approx(score(1005, 1000), abs=1e-11)
     assert abs(score(9, 4) - score(9, 5)) > 1e-3
+
+
+@pytest.mark.parametrize("n_embd", [1, 6, 7])
+def test_sinusoids_are_the_papers_formula(n_embd: int) -> None:
+    config = replace(GPT2, learned_positions=False, sinusoidal_positions=True, n_embd=n_embd)
+    expected = np.empty((config.n_ctx, n_embd))
+    for t in range(config.n_ctx):
+        for column in range(n_embd):
+            angle = t / 10000 ** ((column - column % 2) / n_embd)
+            expected[t, column] = math.cos(angle) if column % 2 else math.sin(angle)
+    np.testing.assert_allclose(config.sinusoids(), expected, rtol=0, atol=1e-14)
+    tensors = random_tensors(config)
+    learned, table = replace(config, learned_positions=True, sinusoidal_positions=False), {"pos.weight": expected}
+    np.testing.assert_allclose(
+        reference.forward(config, tensors, IDS), reference.forward(learned, tensors | table, IDS), rtol=0, atol=1e-11
+    )
+    with pytest.raises(ConfigError, match="must not both be true"):
+        replace(config, learned_positions=True)
 
 
 def test_attention_equals_its_formula_written_as_loops() -> None:

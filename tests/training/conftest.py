@@ -54,6 +54,7 @@ CONFIGS = {
         **{**LLAMA, "qkv_bias": True, "mlp_bias": True}, rope=Rope(theta=100.0, dim=2, interleaved=True)
     ),
     "llama-post-norm": make_config(**LLAMA, rope=Rope(theta=100.0, dim=4), post_norm=True),
+    "sinusoidal": make_config(learned_positions=False, sinusoidal_positions=True),
     "four-heads": make_config(n_head=4, n_kv_head=2, head_dim=3, activation="relu"),
 }
 
