@@ -77,7 +77,7 @@ constexpr std::ptrdiff_t round_up_16(std::ptrdiff_t n) { return (n + 15) / 16 * 
 
 constexpr std::ptrdiff_t attention_forward_floats(int n_ctx, int head_dim) {
     const std::ptrdiff_t rows = round_up_16(n_ctx), columns = round_up_16(head_dim);
-    return 3 * rows * columns + kTrainBlock * (2 * columns + rows + 1);
+    return 3 * rows * columns + kTrainBlock * (2 * columns + rows + 2);
 }
 constexpr std::ptrdiff_t attention_backward_floats(int n_ctx, int head_dim) {
     const std::ptrdiff_t rows = round_up_16(n_ctx), columns = round_up_16(head_dim);

@@ -156,21 +156,19 @@ void erf_row(const float* x, float* y, std::ptrdiff_t n) {
 // The logarithm of one number in double precision: the compiler's own library differs between machines. x is positive
 // and finite, or NaN: m 2^e with m in [sqrt(1/2), sqrt(2)), ln m by the series of 2 artanh((m - 1) / (m + 1)).
 inline double log_of(double x) {
-    if (x != x) return x;
     unsigned long long bits;
     __builtin_memcpy(&bits, &x, 8);
-    int e = static_cast<int>(bits >> 52) - 1023;
+    const int e = static_cast<int>(bits >> 52) - 1023;
     bits = (bits & 0xfffffffffffffull) | 0x3ff0000000000000ull;
     double m;
     __builtin_memcpy(&m, &bits, 8);
-    if (m > 1.4142135623730951) {
-        m *= 0.5;
-        ++e;
-    }
+    const bool large = m > 1.4142135623730951;
+    m = large ? m * 0.5 : m;
     const double t = (m - 1.0) / (m + 1.0), t2 = t * t;
     double series = 0.0;
+#pragma GCC unroll 16
     for (int i = 21; i >= 1; i -= 2) series = series * t2 + 1.0 / i;
-    return 2.0 * t * series + e * 0.693147180559945309417;
+    return x != x ? x : 2.0 * t * series + (e + (large ? 1 : 0)) * 0.693147180559945309417;
 }
 
 template <class S>

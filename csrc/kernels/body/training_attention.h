@@ -62,7 +62,8 @@ struct AttentionForward {
     float* const queries = values + size;                 // (kTrainBlock, width)
     float* const sums = queries + kTrainBlock * width;    // (kTrainBlock, width)
     float* const scores = sums + kTrainBlock * width;     // (kTrainBlock, rows)
-    float* const inverse = scores + static_cast<std::ptrdiff_t>(kTrainBlock) * rows;  // (kTrainBlock,)
+    float* const maxima = scores + static_cast<std::ptrdiff_t>(kTrainBlock) * rows;  // (kTrainBlock,)
+    float* const totals = maxima + kTrainBlock;                                       // (kTrainBlock,)
 
     void run() {
         copy_padded<S>(in.qkv + layout.key, layout.ld, in.n_ctx, in.head_dim, keys);
@@ -83,6 +84,9 @@ struct AttentionForward {
             for (int strip = 0; strip < n; strip += kStrip) score(strip, key, first + strip + kStrip);
         }
         for (int i = 0; i < n; ++i) weigh(head, first, i);
+        float* const lse = a.lse + static_cast<std::ptrdiff_t>(head) * in.n_ctx + first;
+        for (int i = 0; i < n; ++i)
+            lse[i] = static_cast<float>(static_cast<double>(maxima[i]) + log_of(static_cast<double>(totals[i])));
         for (int i = n; i < (n + kStrip - 1) / kStrip * kStrip; ++i) {  // queries that do not exist
             for (int key = 0; key < rows; key += 16) S::store(scores + i * rows + key, S::zero());
         }
@@ -90,7 +94,7 @@ struct AttentionForward {
             for (int strip = 0; strip < n; strip += kStrip) mix(strip, key, first + strip + kStrip);
         }
         for (int i = 0; i < n; ++i) {
-            const typename S::F32 factor = S::set1(inverse[i]);
+            const typename S::F32 factor = S::set1(1.0f / totals[i]);
             float* const to = a.out + (first + i) * layout.ld_out + static_cast<std::ptrdiff_t>(head) * in.head_dim;
             for_each_16(in.head_dim, [&](std::ptrdiff_t d, int lanes) {
                 S::store_n(to + d, S::mul(S::load(sums + i * width + d), factor), lanes);
@@ -124,9 +128,9 @@ struct AttentionForward {
         float* const row = scores + static_cast<std::ptrdiff_t>(i) * rows;
         const RowSoftmax s = softmax_row<S>(row, query + 1);
         for (int key = static_cast<int>(round_up_16(query + 1)); key < read; key += 16) S::store(row + key, S::zero());
-        inverse[i] = 1.0f / s.sum;
+        maxima[i] = s.maximum;
+        totals[i] = s.sum;
         const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(head) * in.n_ctx + query;
-        a.lse[at] = static_cast<float>(static_cast<double>(s.maximum) + log_of(static_cast<double>(s.sum)));
         if (in.keep == nullptr) return;
         const std::uint8_t* const keep = in.keep + at * in.n_ctx;
         for (int key = 0; key <= query; key += 16) {

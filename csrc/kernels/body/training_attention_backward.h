@@ -36,8 +36,6 @@ struct AttentionBackward {
         turn_padded<S>(keys, rows, width, turned_values);
         copy_padded<S>(in.qkv + layout.key, layout.ld, in.n_ctx, in.head_dim, keys);
         turn_padded<S>(keys, rows, width, turned_keys);
-        clear(dk);
-        clear(dv);
         for (int head = layout.first_head; head < layout.end_head; ++head) {
             start(head);
             for (int key = 0; key < in.n_ctx; key += kTrainBlock) {
@@ -49,14 +47,11 @@ struct AttentionBackward {
         write(dv, layout.value);
     }
 
-    void clear(float* to) const {
-        for (std::ptrdiff_t i = 0; i < size; i += 16) S::store(to + i, S::zero());
-    }
-
     void write(const float* from, std::ptrdiff_t column) const {
         for (int row = 0; row < in.n_ctx; ++row) {
             float* const to = a.dqkv + row * layout.ld + column;
             for_each_16(in.head_dim, [&](std::ptrdiff_t d, int lanes) {
+                __builtin_prefetch(to + kRowsAhead * layout.ld + d, 1);
                 S::store_n(to + d, S::load(from + static_cast<std::ptrdiff_t>(row) * width + d), lanes);
             });
         }
@@ -66,12 +61,12 @@ struct AttentionBackward {
         const std::ptrdiff_t column = static_cast<std::ptrdiff_t>(head) * in.head_dim;
         copy_padded<S>(in.qkv + column, layout.ld, in.n_ctx, in.head_dim, queries);
         copy_padded<S>(a.dout + column, layout.ld_out, in.n_ctx, in.head_dim, dout);
-        clear(dq);
         for (int row = 0; row < in.n_ctx; ++row) {
             const float* const out = a.out + row * layout.ld_out + column;
             const float* const d = dout + static_cast<std::ptrdiff_t>(row) * width;
             V sum = S::zero();
             for_each_16(in.head_dim, [&](std::ptrdiff_t i, int lanes) {
+                __builtin_prefetch(out + kRowsAhead * layout.ld_out + i);
                 sum = S::fma(S::load(d + i), S::load_n(out + i, lanes), sum);
             });
             along[row] = S::reduce_add(sum);
@@ -87,20 +82,20 @@ struct AttentionBackward {
     void block(int head, int query, int key) {
         const int n_queries = rows - query < kTrainBlock ? rows - query : kTrainBlock;
         const int n_keys = rows - key < kTrainBlock ? rows - key : kTrainBlock;
-        const bool diagonal = query == key;
+        const bool diagonal = query == key, first_sum = diagonal && head == layout.first_head;
         for (int strip = 0; strip < n_queries; strip += kStrip) {
             const int seen = diagonal ? strip + kStrip : n_keys;
             probabilities(query, key, strip, seen);
             gradients(head, query, key, strip, seen);
             const StripProduct m{ds + strip * kTrainBlock, kTrainBlock, 1, at(keys, key), width, 16, seen};
-            strip_product_to<S>(m, width / 16, at(dq, query + strip), width, true);
+            strip_product_to<S>(m, width / 16, at(dq, query + strip), width, key > 0);
         }
         for (int strip = 0; strip < n_keys; strip += kStrip) {
             const int first = diagonal ? strip : 0, by = first * kTrainBlock + strip, n = n_queries - first;
             const StripProduct to_dv{weights + by, 1, kTrainBlock, at(dout, query + first), width, 16, n};
-            strip_product_to<S>(to_dv, width / 16, at(dv, key + strip), width, true);
+            strip_product_to<S>(to_dv, width / 16, at(dv, key + strip), width, !first_sum);
             const StripProduct to_dk{ds + by, 1, kTrainBlock, at(queries, query + first), width, 16, n};
-            strip_product_to<S>(to_dk, width / 16, at(dk, key + strip), width, true);
+            strip_product_to<S>(to_dk, width / 16, at(dk, key + strip), width, !first_sum);
         }
     }
 

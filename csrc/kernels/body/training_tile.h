@@ -71,12 +71,23 @@ inline void strip_product_to(const StripProduct& m, int n_panels, float* c, std:
         [=](int r, int p, typename S::F32 sum) { S::store(c + r * ldc + p * 16, sum); });
 }
 
+// How far ahead of a walk over the rows of a wide matrix the cache fetches, in rows: they are too far apart for the
+// processor to see a pattern.
+constexpr int kRowsAhead = 16;
+
 // (rows, n) with row stride ld as (rows rounded up to 16, n rounded up to 16), with zeros in the rest.
 template <class S>
 inline void copy_padded(const float* from, std::ptrdiff_t ld, int rows, int n, float* to) {
-    const int padded = (n + 15) / 16 * 16, all = (rows + 15) / 16 * 16;
-    for (int row = 0; row < all; ++row, to += padded) {
-        for (int i = 0; i < padded; i += 16) S::store(to + i, S::load_n(from + row * ld + i, row < rows ? n - i : 0));
+    const int padded = (n + 15) / 16 * 16, all = (rows + 15) / 16 * 16, whole = n / 16 * 16;
+    for (int row = 0; row < rows; ++row, from += ld, to += padded) {
+        for (int i = 0; i < whole; i += 16) {
+            __builtin_prefetch(from + kRowsAhead * ld + i);
+            S::store(to + i, S::load(from + i));
+        }
+        if (whole < n) S::store(to + whole, S::load_n(from + whole, n - whole));
+    }
+    for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(all - rows) * padded; i += 16) {
+        S::store(to + i, S::zero());
     }
 }
 
