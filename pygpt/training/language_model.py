@@ -40,7 +40,7 @@ class LanguageModel:
         for index, at in enumerate(range(0, len(ids), r.part)):
             part = slice(at, at + r.part)
             # Not 0: to SeedSequence, (seed, step, 0) is (seed, step), which drew the batch.
-            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((r.seed, step, index + 1))))
+            rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence((r.seed, step, index + 1))))
             nats, _ = self._network.loss_and_gradients(
                 self._params, self._gradients, ids[part], targets[part], 1.0 / ids.size, rng
             )

@@ -281,7 +281,8 @@ class Network:
         """1 for what stays; None where nothing is dropped."""
         if rng is None or self.dropout == 0.0:
             return None
-        drawn = np.frombuffer(rng.bytes(2 * math.prod(shape)), np.uint16)
+        size = math.prod(shape)
+        drawn = np.asarray(rng.bit_generator.random_raw(-(-size // 4)), "<u8").view("<u2")[:size]
         return (drawn >= round(self.dropout * (1 << 16))).view(np.uint8).reshape(shape)
 
     def _dropout(self, x: Array, rng: Rng) -> Mask | None:

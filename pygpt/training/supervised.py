@@ -57,7 +57,7 @@ class Supervised:
         self.grads[...] = 0.0
         total = 0.0
         for index, batch in enumerate(parts):
-            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence((r.seed, step, index + 1))))
+            rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence((r.seed, step, index + 1))))
             total += task_loss_and_gradients(
                 self._network,
                 self._params,
