@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 
-#include "base/memory.h"
 #include "bindings/arrays.h"
 #include "bindings/module.h"
 #include "kernels/select.h"
@@ -64,7 +63,6 @@ public:
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));
         }
-        keep_freed_memory();
     }
 
     const char* isa() const { return kernels_.name; }
