@@ -16,6 +16,8 @@ constexpr int kCachedFloats = 1 << 18;
 // Rows of a task at most, in units of 16; less where there would be too few tasks.
 constexpr int kRowPanels = 4;
 constexpr int kTasksPerThread = 8;
+// But so many where A is transposed: rows lie side by side in it, and 16 of them would be a single line of the cache.
+constexpr int kSideBySide = 2;
 // What a task of packing B takes.
 constexpr int kPackPanels = 4;
 constexpr int kPackInputs = 256;
@@ -92,8 +94,9 @@ void Matmul::multiply(Team& team, const MatmulCall& block) {
     const int panels = ceil_div(block.n, 16), row_panels = ceil_div(block.m, 16);
     const std::ptrdiff_t stride = panel_size(block.k, format_.step);
     const int n_parts = std::max(1, ceil_div(panels * block.k * 16, kCachedFloats));
-    const int m_parts = std::max(ceil_div(row_panels, kRowPanels),
-                                 std::min(row_panels, ceil_div(kTasksPerThread * team.size(), n_parts)));
+    const int most = ceil_div(row_panels, block.a.transposed ? kSideBySide : 1);
+    const int m_parts =
+        std::max(ceil_div(row_panels, kRowPanels), std::min(most, ceil_div(kTasksPerThread * team.size(), n_parts)));
     team.parallel_for(n_parts * m_parts, [&](int task, int thread) {
         const int first_panel = part_begin(task / m_parts, n_parts, panels);
         const int first_row = 16 * part_begin(task % m_parts, m_parts, row_panels);

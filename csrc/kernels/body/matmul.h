@@ -8,22 +8,23 @@ namespace pygpt {
 namespace {
 
 template <class S>
-void pack_panels(const PackPanelsArgs& p) {
+void pack_panels(const PackPanelsArgs& args) {
+    const PackPanelsArgs p = args;  // that no store can change
+    float* const packed = static_cast<float*>(p.to);
     // Columns side by side: a few panels at a time, so that what is read of a row is more than a line of the cache.
     constexpr int kPanels = 4;
     const int whole = p.n / 16, count = p.n - whole * 16;
     for (int first = 0; !p.transposed && first < whole; first += kPanels) {
         const int panels = whole - first < kPanels ? whole - first : kPanels;
-        const float* from = p.from + first * 16;
-        float* to = static_cast<float*>(p.to) + first * p.panel_stride;
         for (int i = 0; i < p.k; ++i) {
-            for (int j = 0; j < panels; ++j)
-                S::store(to + j * p.panel_stride + i * 16, S::load(from + i * p.ld + j * 16));
+            const float* from = p.from + i * p.ld + first * 16;
+            float* to = packed + first * p.panel_stride + i * 16;
+            for (int j = 0; j < panels; ++j) S::store(to + j * p.panel_stride, S::load(from + j * 16));
         }
     }
     for (int j = 0; p.transposed && j < whole; ++j) {
         const float* from = p.from + j * 16 * p.ld;
-        float* to = static_cast<float*>(p.to) + j * p.panel_stride;
+        float* to = packed + j * p.panel_stride;
         const int blocks = p.k / 16 * 16;
         for (int i = 0; i < blocks; i += 16) S::transpose(from + i, p.ld, to + i * 16);
         for (int i = blocks; i < p.k; ++i) {
@@ -33,7 +34,7 @@ void pack_panels(const PackPanelsArgs& p) {
     if (count == 0) return;
     const std::ptrdiff_t step = p.transposed ? 1 : p.ld, across = p.transposed ? p.ld : 1;
     const float* from = p.from + whole * 16 * across;
-    float* to = static_cast<float*>(p.to) + whole * p.panel_stride;
+    float* to = packed + whole * p.panel_stride;
     for (int i = 0; i < p.k; ++i) {
         for (int c = 0; c < 16; ++c) to[i * 16 + c] = c < count ? from[i * step + c * across] : 0.0f;
     }

@@ -24,7 +24,8 @@ constexpr int tile_rows() {
 }
 
 // The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride
-// elements. Interleaved rows are a panel too: up to 16 of them as [k][16], with lda 1.
+// elements. Interleaved rows are a panel too: up to 16 of them as [k][16], with lda 1; they and b lie in caches that
+// need no help.
 template <class T, bool interleaved = false>
 struct Product {
     const float* a;
@@ -56,7 +57,7 @@ inline __attribute__((always_inline)) void tile(const P& m, int first, Begin beg
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) {
             const auto* at = b + p * panel_stride + i * 16;
-            __builtin_prefetch(reinterpret_cast<const char*>(at) + m.prefetch);
+            if constexpr (!P::kInterleaved) __builtin_prefetch(reinterpret_cast<const char*>(at) + m.prefetch);
             w[p] = S::load(at);
         }
 #pragma GCC unroll 16
@@ -100,8 +101,9 @@ inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End
     for (int i = 0; i < blocks; ++i) {
         const int from = static_cast<int>(static_cast<long long>(n_rows) * i / blocks);
         const int to = static_cast<int>(static_cast<long long>(n_rows) * (i + 1) / blocks);
-        P part = m;
-        part.a += from * m.lda;
+        // Not a changed copy of m: to copy what was just stored, the compiler takes loads wider than those stores,
+        // which wait until every store before them has left for the cache.
+        const P part{m.a + from * m.lda, m.lda, m.k, m.b, m.panel_stride, m.prefetch};
         tile_row_of<S, most>(
             to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
             [&](int r, int p, typename S::F32 sum) { end(from + r, p, sum); });
