@@ -31,6 +31,7 @@ from pygpt.training.supervised import Supervised
 from pygpt.training.tasks import TaskData, encode, load_task
 
 _Lora = dict[str, Any]
+_OF_TEXT = ("accumulate", "eval_windows", "sample_interval", "ramp_steps", "ramp_from")  # what labels have no use for
 
 
 @_training.with_recipe(default="GPT-1's, from the data")
@@ -53,8 +54,13 @@ def finetune(
     ] = "0.1",
     epochs: Annotated[float, typer.Option(help="How often the data is read, unless --steps says.")] = starting.EPOCHS,
     language_weight: Annotated[
-        float, typer.Option(min=0, help="With --task: of the language model's loss beside the task's.")
-    ] = starting.LANGUAGE_WEIGHT,
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --task: of the language model's loss beside the task's.",
+            show_default=str(starting.LANGUAGE_WEIGHT),
+        ),
+    ] = None,
     lora: Annotated[
         int | None, typer.Option(help="Train adapters of this rank alone.", show_default="train all of the model")
     ] = None,
@@ -78,10 +84,10 @@ def finetune(
         raise typer.BadParameter("must be given, or --resume", param_hint="MODEL, --data and --out")
     for name, value in given.items():
         check(name, value)
-    if task is None and labels is not None:
-        raise typer.BadParameter("needs --task", param_hint="--labels")
-    if task is not None and "ramp_steps" in given:
-        raise typer.BadParameter("cannot be used with --task", param_hint="--ramp-steps")
+    if task is None and (labels is not None or language_weight is not None):
+        raise typer.BadParameter("need --task", param_hint="--labels and --language-weight")
+    if task is not None and (unused := [name for name in _OF_TEXT if name in given]):
+        raise typer.BadParameter("cannot be used with --task", param_hint=f"--{unused[0].replace('_', '-')}")
     if lora is None and (lora_alpha is not None or lora_targets is not None):
         raise typer.BadParameter("needs --lora", param_hint="--lora-alpha, --lora-targets")
     settings: dict[str, Any] = {
@@ -92,7 +98,7 @@ def finetune(
         "task": task,
         "labels": None if labels is None else [label.strip() for label in labels.split(",")],
         "epochs": epochs,
-        "language_weight": language_weight,
+        "language_weight": starting.LANGUAGE_WEIGHT if language_weight is None else language_weight,
         "lora": None
         if lora is None
         else {

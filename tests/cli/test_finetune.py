@@ -290,6 +290,8 @@ def test_bad_options_leave_nothing(
         ("x", "--data", "x", "--out", "y", "--lora-alpha", 1),
         ("x", "--data", "x", "--out", "y", "--task", "poetry"),
         ("x", "--data", "x", "--out", "y", "--task", "choice", "--ramp-steps", 1),
+        ("x", "--data", "x", "--out", "y", "--task", "choice", "--sample-interval", 1),
+        ("x", "--data", "x", "--out", "y", "--language-weight", 1),
         ("--resume", "x", "--task", "choice"),
         ("x", "--resume", "x"),
     ],
