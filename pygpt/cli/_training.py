@@ -29,7 +29,7 @@ Backend = Annotated[
     Literal["kernels", "kernels-bf16", "numpy"],
     typer.Option(
         help="What computes: the compiled core; the same with factors of matrix products in bfloat16, faster on CPUs "
-        "with AMX; or the readable NumPy functions, several times slower."
+        "with AMX; or the readable NumPy functions, half as fast."
     ),
 ]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
