@@ -23,7 +23,7 @@ import numpy as np
 
 from pygpt import reference
 from pygpt.config import Activation
-from pygpt.training.primitives import Array, Ids, Mask
+from pygpt.training.primitives import Array, Heads, Ids, Update
 
 _CHUNK = 1 << 20  # logits that exist at once
 _PIECE = 1 << 14  # values that a formula of many steps takes at a time: what is between the steps stays in a cache
@@ -175,73 +175,60 @@ def rope(qkv: Array, n_heads: int, head_dim: int, cos: Array, sin: Array, interl
     first[...] = turned
 
 
-def attention(
-    qkv: Array, n_batch: int, n_head: int, n_kv_head: int, scale: float, keep: Mask | None, keep_scale: float
-) -> tuple[Array, Array]:
+def attention(qkv: Array, heads: Heads) -> tuple[Array, Array]:
     """Causal attention (Vaswani et al. 2017, arXiv:1706.03762) within each sequence of qkv (N, (H + 2 K) D).
 
-    Gives the mixed values (N, H D), and for each query the logarithm of the sum of its exponentials, (B, H, T). keep
-    (B, H, T, T), if given, is a dropout mask on the probabilities; those kept are multiplied by keep_scale.
+    Gives the mixed values (N, H D), and for each query the logarithm of the sum of its exponentials, (B, H, T).
     """
-    q, k, v = _heads(qkv, n_batch, n_head, n_kv_head)
-    scores = _causal_scores(q, k, scale)  # (B, K, H / K, T, T)
+    q, k, v = _split(qkv, heads)
+    scores = _causal_scores(q, k, heads.scale)  # (B, K, H / K, T, T)
     top = scores.max(axis=-1, keepdims=True)
     scores -= top
     p = np.exp(scores, out=scores)
     total = p.sum(axis=-1, keepdims=True)
     p /= total
-    if keep is not None:
-        p *= keep.reshape(p.shape)
-        p *= keep_scale
-    lse = (top + np.log(total)).reshape(n_batch, n_head, -1)
+    if heads.keep is not None:
+        p *= heads.keep.reshape(p.shape)
+        p *= heads.keep_scale
+    lse = (top + np.log(total)).reshape(heads.n_batch, heads.n_head, -1)
     return _rows(p @ v[:, :, None]), lse
 
 
-def attention_backward(
-    dout: Array,
-    qkv: Array,
-    out: Array,
-    lse: Array,
-    n_batch: int,
-    n_head: int,
-    n_kv_head: int,
-    scale: float,
-    keep: Mask | None,
-    keep_scale: float,
-) -> Array:
+def attention_backward(dout: Array, qkv: Array, out: Array, lse: Array, heads: Heads) -> Array:
     """dout (N, H D) gives dqkv (N, (H + 2 K) D); the other arguments as `attention` took and returned them.
 
     The probabilities are computed again from lse (Dao et al. 2022, arXiv:2205.14135), so they need no memory between.
     Softmax's gradient is p (dp - sum(p dp)), and sum(p dp) over the keys of a query is its dout . out.
     """
-    q, k, v = _heads(qkv, n_batch, n_head, n_kv_head)
-    group = (n_batch, n_kv_head, n_head // n_kv_head, -1, q.shape[-1])
-    do = dout.reshape(n_batch, -1, n_head, q.shape[-1]).swapaxes(1, 2).reshape(group)  # (B, K, H / K, T, D)
-    along = (dout * out).reshape(n_batch, -1, n_head, q.shape[-1]).sum(axis=-1)  # (B, T, H)
-    p = _causal_scores(q, k, scale)
+    q, k, v = _split(qkv, heads)
+    by_head = (heads.n_batch, -1, heads.n_head, q.shape[-1])  # (B, T, H, D)
+    do = dout.reshape(by_head).swapaxes(1, 2).reshape(q.shape)  # (B, K, H / K, T, D)
+    along = (dout * out).reshape(by_head).sum(axis=-1)  # (B, T, H)
+    p = _causal_scores(q, k, heads.scale)
     p -= lse.reshape(*p.shape[:-1], 1)
     np.exp(p, out=p)
     dp = do @ v[:, :, None].swapaxes(-1, -2)
     kept = p
-    if keep is not None:
-        factor = keep.reshape(p.shape) * p.dtype.type(keep_scale)
+    if heads.keep is not None:
+        factor = heads.keep.reshape(p.shape) * p.dtype.type(heads.keep_scale)
         kept = p * factor
         dp *= factor
     dv = (kept.swapaxes(-1, -2) @ do).sum(axis=2)  # over the query heads that share a key and value head
     dp -= along.swapaxes(1, 2).reshape(*p.shape[:-1], 1)
     dp *= p
-    dp *= scale
+    dp *= heads.scale
     dq = dp @ k[:, :, None]
     dk = (dp.swapaxes(-1, -2) @ q).sum(axis=2)
     return np.concatenate((_rows(dq), _rows(dk[:, :, None]), _rows(dv[:, :, None])), axis=1)
 
 
-def _heads(qkv: Array, n_batch: int, n_head: int, n_kv_head: int) -> tuple[Array, Array, Array]:
+def _split(qkv: Array, heads: Heads) -> tuple[Array, Array, Array]:
     """Views of q (B, K, H / K, T, D), k and v (B, K, T, D)."""
+    n_batch, n_head, n_kv_head = heads[:3]
     n_all = n_head + 2 * n_kv_head
-    heads = qkv.reshape(n_batch, -1, n_all, qkv.shape[1] // n_all).transpose(0, 2, 1, 3)  # (B, H + 2 K, T, D)
-    q = heads[:, :n_head].reshape(n_batch, n_kv_head, n_head // n_kv_head, *heads.shape[2:])
-    return q, heads[:, n_head : n_head + n_kv_head], heads[:, n_head + n_kv_head :]
+    all_heads = qkv.reshape(n_batch, -1, n_all, qkv.shape[1] // n_all).transpose(0, 2, 1, 3)  # (B, H + 2 K, T, D)
+    q, k, v = np.split(all_heads, (n_head, n_head + n_kv_head), axis=1)
+    return q.reshape(n_batch, n_kv_head, n_head // n_kv_head, *q.shape[2:]), k, v
 
 
 def _causal_scores(q: Array, k: Array, scale: float) -> Array:
@@ -306,33 +293,21 @@ def sum_of_squares(x: Array) -> float:
     return math.fsum(float(part @ part) for part in parts)
 
 
-def adamw(
-    params: Array,
-    grads: Array,
-    m: Array,
-    v: Array,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    step: int,
-    grad_scale: float,
-) -> None:
+def adamw(params: Array, grads: Array, m: Array, v: Array, update: Update) -> None:
     """One step of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2) on flat arrays, in place.
 
-    m and v are the running means of the gradients and of their squares, and `step` >= 1 counts the steps with this one.
-    The gradients are multiplied by grad_scale first. Decay takes lr * weight_decay of each value, apart from its
-    gradient.
+    m and v are the running means of the gradients and of their squares. The gradients are multiplied by grad_scale
+    first. Decay takes learning_rate * weight_decay of each value, apart from its gradient.
     """
-    size = lr / (1.0 - beta1**step)
-    unbias = 1.0 / math.sqrt(1.0 - beta2**step)
+    u = update
+    size = u.learning_rate / (1.0 - u.beta1**u.step)
+    unbias = 1.0 / math.sqrt(1.0 - u.beta2**u.step)
     for at in range(0, len(params), _PIECE):
         part = slice(at, at + _PIECE)
-        g = grads[part] * grad_scale
-        m[part] *= beta1
-        m[part] += (1.0 - beta1) * g
-        v[part] *= beta2
-        v[part] += (1.0 - beta2) * np.square(g)
-        params[part] *= 1.0 - lr * weight_decay
-        params[part] -= size * m[part] / (np.sqrt(v[part]) * unbias + eps)
+        g = grads[part] * u.grad_scale
+        m[part] *= u.beta1
+        m[part] += (1.0 - u.beta1) * g
+        v[part] *= u.beta2
+        v[part] += (1.0 - u.beta2) * np.square(g)
+        params[part] *= 1.0 - u.learning_rate * u.weight_decay
+        params[part] -= size * m[part] / (np.sqrt(v[part]) * unbias + u.eps)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.config import Activation
-from pygpt.training.primitives import Array, Ids, Mask
+from pygpt.training.primitives import Array, Heads, Ids, Update
 
 Floats = NDArray[np.float32]
 Precision = Literal["float32", "bfloat16"]
@@ -101,31 +101,16 @@ class Kernels:
     ) -> None:
         self._core.rope(qkv, n_heads, head_dim, cos, sin, interleaved, inverse)
 
-    def attention(
-        self, qkv: Array, n_batch: int, n_head: int, n_kv_head: int, scale: float, keep: Mask | None, keep_scale: float
-    ) -> tuple[Array, Array]:
+    def attention(self, qkv: Array, heads: Heads) -> tuple[Array, Array]:
         n_rows, width = qkv.shape
-        n_token = n_rows // max(n_batch, 1)
-        out = np.empty((n_rows, width // (n_head + 2 * n_kv_head) * n_head), np.float32)
-        lse = np.empty((n_batch, n_head, n_token), np.float32)
-        self._core.attention(qkv, n_batch, n_head, n_kv_head, scale, keep, keep_scale, out, lse)
+        out = np.empty((n_rows, width // (heads.n_head + 2 * heads.n_kv_head) * heads.n_head), np.float32)
+        lse = np.empty((heads.n_batch, heads.n_head, n_rows // max(heads.n_batch, 1)), np.float32)
+        self._core.attention(qkv, *heads, out, lse)
         return out, lse
 
-    def attention_backward(
-        self,
-        dout: Array,
-        qkv: Array,
-        out: Array,
-        lse: Array,
-        n_batch: int,
-        n_head: int,
-        n_kv_head: int,
-        scale: float,
-        keep: Mask | None,
-        keep_scale: float,
-    ) -> Array:
+    def attention_backward(self, dout: Array, qkv: Array, out: Array, lse: Array, heads: Heads) -> Array:
         dqkv = _like(qkv)
-        self._core.attention_backward(dout, qkv, out, lse, n_batch, n_head, n_kv_head, scale, keep, keep_scale, dqkv)
+        self._core.attention_backward(dout, qkv, out, lse, *heads, dqkv)
         return dqkv
 
     def embedding_backward(self, dx: Array, ids: Ids, dweight: Array) -> None:
@@ -149,21 +134,8 @@ class Kernels:
     def sum_of_squares(self, x: Array) -> float:
         return self._core.sum_of_squares(x)
 
-    def adamw(
-        self,
-        params: Array,
-        grads: Array,
-        m: Array,
-        v: Array,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        step: int,
-        grad_scale: float,
-    ) -> None:
-        self._core.adamw(params, grads, m, v, lr, beta1, beta2, eps, weight_decay, step, grad_scale)
+    def adamw(self, params: Array, grads: Array, m: Array, v: Array, update: Update) -> None:
+        self._core.adamw(params, grads, m, v, *update)
 
 
 def _like(x: NDArray[Any]) -> Floats:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pygpt.config import ModelConfig
 from pygpt.training.parameters import Parameters
-from pygpt.training.primitives import Array, Ids, Mask, Primitives
+from pygpt.training.primitives import Array, Heads, Ids, Mask, Primitives
 
 Rng = np.random.Generator | None
 
@@ -31,7 +31,7 @@ class _Attention(NamedTuple):
     qkv: Array  # (N, (H + 2 K) D), turned
     out: Array  # (N, H D)
     lse: Array  # (B, H, T)
-    keep: Mask | None  # (B, H, T, T)
+    heads: Heads
 
 
 class _Mlp(NamedTuple):
@@ -139,7 +139,7 @@ class Network:
         if tape.norm is not None:
             dx = self._norm_backward(params, grads, dx, tape.norm, "norm")
         for layer in reversed(range(self.config.n_layer)):
-            dx = self._block_backward(params, grads, dx, tape.blocks.pop(), len(tape.ids), layer)
+            dx = self._block_backward(params, grads, dx, tape.blocks.pop(), layer)
         if tape.keep is not None:
             dx = self._dropped(dx, tape.keep)
         self.primitives.embedding_backward(dx, tape.ids.reshape(-1), grads.tensors["embed.weight"])
@@ -163,9 +163,7 @@ class Network:
         x, norm2 = (y, norm2) if norm2 else self._norm(params, y, f"{name}.mlp_norm")
         return x, _Block(norm1, attn, keep1, norm2, mlp, keep2)
 
-    def _block_backward(
-        self, params: Parameters, grads: Parameters, dx: Array, tape: _Block, n_batch: int, layer: int
-    ) -> Array:
+    def _block_backward(self, params: Parameters, grads: Parameters, dx: Array, tape: _Block, layer: int) -> Array:
         name, post = f"blocks.{layer}", self.config.post_norm
 
         def half(dx: Array, norm: _Norm, norm_name: str, keep: Mask | None, attention: bool) -> Array:
@@ -173,7 +171,7 @@ class Network:
                 dx = self._norm_backward(params, grads, dx, norm, norm_name)
             dy = dx if keep is None else self._dropped(dx.copy(), keep)
             if attention:
-                dread = self._attention_backward(params, grads, dy, tape.attn, n_batch, layer)
+                dread = self._attention_backward(params, grads, dy, tape.attn, layer)
             else:
                 dread = self._mlp_backward(params, grads, dy, tape.mlp, layer)
             if not post:
@@ -214,29 +212,17 @@ class Network:
         qkv = self._linear(params, x, f"{name}.q", f"{name}.k", f"{name}.v")
         self._turn(qkv, n_token, inverse=False)
         keep = self._mask((n_batch, c.n_head, n_token, n_token), rng)
-        out, lse = self.primitives.attention(
-            qkv, n_batch, c.n_head, c.n_kv_head, c.layer_attn_scale(layer), keep, self._keep_scale
-        )
-        return self._linear(params, out, f"{name}.out"), _Attention(x, qkv, out, lse, keep)
+        heads = Heads(n_batch, c.n_head, c.n_kv_head, c.layer_attn_scale(layer), keep, self._keep_scale)
+        out, lse = self.primitives.attention(qkv, heads)
+        return self._linear(params, out, f"{name}.out"), _Attention(x, qkv, out, lse, heads)
 
     def _attention_backward(
-        self, params: Parameters, grads: Parameters, dy: Array, tape: _Attention, n_batch: int, layer: int
+        self, params: Parameters, grads: Parameters, dy: Array, tape: _Attention, layer: int
     ) -> Array:
-        c, name = self.config, f"blocks.{layer}.attn"
+        name = f"blocks.{layer}.attn"
         dout = self._linear_backward(params, grads, dy, tape.out, f"{name}.out")
-        dqkv = self.primitives.attention_backward(
-            dout,
-            tape.qkv,
-            tape.out,
-            tape.lse,
-            n_batch,
-            c.n_head,
-            c.n_kv_head,
-            c.layer_attn_scale(layer),
-            tape.keep,
-            self._keep_scale,
-        )
-        self._turn(dqkv, len(dy) // n_batch, inverse=True)
+        dqkv = self.primitives.attention_backward(dout, tape.qkv, tape.out, tape.lse, tape.heads)
+        self._turn(dqkv, len(dy) // tape.heads.n_batch, inverse=True)
         return self._linear_backward(params, grads, dqkv, tape.x, f"{name}.q", f"{name}.k", f"{name}.v")
 
     def _turn(self, qkv: Array, n_token: int, inverse: bool) -> None:

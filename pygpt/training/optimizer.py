@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pygpt.training.primitives import Array, Primitives
+from pygpt.training.primitives import Array, Primitives, Update
 from pygpt.training.recipe import Recipe
 
 
@@ -41,4 +41,4 @@ class AdamW:
         lr = r.learning_rate_at(step)
         for part, decay in ((slice(self._n_decayed), r.weight_decay), (slice(self._n_decayed, None), 0.0)):
             p, g, m, v = self.params[part], grads[part], self.m[part], self.v[part]
-            self._primitives.adamw(p, g, m, v, lr, r.beta1, r.beta2, r.eps, decay, step, scale)
+            self._primitives.adamw(p, g, m, v, Update(lr, r.beta1, r.beta2, r.eps, decay, step, scale))

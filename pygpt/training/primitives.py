@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,37 @@ from pygpt.config import Activation
 Array = NDArray[np.floating[Any]]
 Ids = NDArray[np.int32]
 Mask = NDArray[np.uint8]
+
+
+class Heads(NamedTuple):
+    """How the rows of q, k and v are cut, and what attention does with the scores."""
+
+    n_batch: int
+    """Sequences, B."""
+    n_head: int
+    """Query heads, H."""
+    n_kv_head: int
+    """Key and value heads, K."""
+    scale: float
+    """The factor on the scores."""
+    keep: Mask | None = None
+    """(B, H, T, T): a dropout mask on the probabilities."""
+    keep_scale: float = 1.0
+    """The factor on those that are kept."""
+
+
+class Update(NamedTuple):
+    """The numbers of one step of AdamW."""
+
+    learning_rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    step: int
+    """Counted from 1."""
+    grad_scale: float
+    """The factor on the gradients."""
 
 
 class Primitives(Protocol):
@@ -32,45 +63,11 @@ class Primitives(Protocol):
     def rope(
         self, qkv: Array, n_heads: int, head_dim: int, cos: Array, sin: Array, interleaved: bool, inverse: bool
     ) -> None: ...
-    def attention(
-        self,
-        qkv: Array,
-        n_batch: int,
-        n_head: int,
-        n_kv_head: int,
-        scale: float,
-        keep: Mask | None,
-        keep_scale: float,
-    ) -> tuple[Array, Array]: ...
-    def attention_backward(
-        self,
-        dout: Array,
-        qkv: Array,
-        out: Array,
-        lse: Array,
-        n_batch: int,
-        n_head: int,
-        n_kv_head: int,
-        scale: float,
-        keep: Mask | None,
-        keep_scale: float,
-    ) -> Array: ...
+    def attention(self, qkv: Array, heads: Heads) -> tuple[Array, Array]: ...
+    def attention_backward(self, dout: Array, qkv: Array, out: Array, lse: Array, heads: Heads) -> Array: ...
     def embedding_backward(self, dx: Array, ids: Ids, dweight: Array) -> None: ...
     def cross_entropy(
         self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None
     ) -> tuple[float, Array | None]: ...
     def sum_of_squares(self, x: Array) -> float: ...
-    def adamw(
-        self,
-        params: Array,
-        grads: Array,
-        m: Array,
-        v: Array,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        step: int,
-        grad_scale: float,
-    ) -> None: ...
+    def adamw(self, params: Array, grads: Array, m: Array, v: Array, update: Update) -> None: ...

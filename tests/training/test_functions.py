@@ -7,7 +7,6 @@ h = 1e-5, 1e-10 of the gradient's size. The bound allows 1e-7 of the largest gra
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pygpt import reference
 from pygpt.config import Activation, Rope
 from pygpt.training import functions
+from pygpt.training.primitives import Heads, Update
 
 Array = NDArray[np.float64]
 ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "silu", "relu")
@@ -141,18 +141,18 @@ def test_attention(draw: Callable[..., Array], n_head: int, n_kv_head: int, drop
     keep = None
     if dropped:
         keep = np.random.default_rng(2).integers(0, 2, (n_batch, n_head, n_token, n_token), np.uint8)
-    rest: tuple[Any, ...] = (n_batch, n_head, n_kv_head, scale, keep, 2.0 if dropped else 1.0)
-    out, lse = functions.attention(qkv, *rest)
+    heads = Heads(n_batch, n_head, n_kv_head, scale, keep, 2.0 if dropped else 1.0)
+    out, lse = functions.attention(qkv, heads)
     if not dropped:
-        heads = qkv.reshape(n_batch, n_token, -1, head_dim).swapaxes(1, 2)
-        q, k, v = np.split(heads, [n_head, n_head + n_kv_head], axis=1)
+        split = qkv.reshape(n_batch, n_token, -1, head_dim).swapaxes(1, 2)
+        q, k, v = np.split(split, [n_head, n_head + n_kv_head], axis=1)
         for i in range(n_batch):
             expected = reference.causal_attention(q[i], k[i], v[i], scale).swapaxes(0, 1).reshape(n_token, -1)
             assert np.abs(out[i * n_token : (i + 1) * n_token] - expected).max() < 1e-14
     check(
-        lambda: float((functions.attention(qkv, *rest)[0] * along).sum()),
+        lambda: float((functions.attention(qkv, heads)[0] * along).sum()),
         qkv,
-        functions.attention_backward(along, qkv, out, lse, *rest),
+        functions.attention_backward(along, qkv, out, lse, heads),
     )
 
 
@@ -203,7 +203,7 @@ def test_adamw_is_the_papers_algorithm(draw: Callable[..., Array], monkeypatch: 
     expected, m_, v_ = params.copy(), np.zeros(8), np.zeros(8)
     for step in range(1, 4):
         grads = draw(8)
-        functions.adamw(params, grads, m, v, lr, beta1, beta2, eps, decay, step, 0.5)
+        functions.adamw(params, grads, m, v, Update(lr, beta1, beta2, eps, decay, step, 0.5))
         g = 0.5 * grads
         m_ = beta1 * m_ + (1 - beta1) * g
         v_ = beta2 * v_ + (1 - beta2) * g * g

@@ -18,6 +18,7 @@ from pygpt import _core
 from pygpt.config import Activation
 from pygpt.training import functions
 from pygpt.training.kernels import Kernels
+from pygpt.training.primitives import Heads, Update
 
 EPS = 2.0**-24
 Floats = NDArray[np.float32]
@@ -203,17 +204,17 @@ def test_attention(n_batch: int, n_token: int, n_head: int, n_kv_head: int, head
     qkv = normal(1, n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim)
     dout = normal(2, n_batch * n_token, n_head * head_dim)
     keep = dropout_mask(n_batch, n_head, n_token) if dropped else None
-    sizes = n_batch, n_head, n_kv_head, head_dim**-0.5, keep, 1.25
+    heads = Heads(n_batch, n_head, n_kv_head, head_dim**-0.5, keep, 1.25)
 
     def run(k: Kernels) -> tuple[Any, ...]:
-        out, lse = k.attention(qkv, *sizes)
-        return out, lse, k.attention_backward(dout, qkv, out, lse, *sizes)
+        out, lse = k.attention(qkv, heads)
+        return out, lse, k.attention_backward(dout, qkv, out, lse, heads)
 
     same_everywhere(run)
     out, lse, dqkv = run(Kernels(threads=2))
     qkv64, dout64 = exact(qkv, dout)
-    out64, lse64 = functions.attention(qkv64, *sizes)
-    dqkv64 = functions.attention_backward(dout64, qkv64, out64, lse64, *sizes)
+    out64, lse64 = functions.attention(qkv64, heads)
+    dqkv64 = functions.attention_backward(dout64, qkv64, out64, lse64, heads)
     largest, steepest = np.abs(qkv64).max(), 1.25 * np.abs(dout64).max()
     score = head_dim**0.5 * largest**2
     relative = 2 * ((head_dim + 8) * score + n_token / 16 + 16) * EPS  # of a probability
@@ -233,12 +234,12 @@ def test_no_token_sees_those_after_it(kernels: Kernels) -> None:
     n, more = 70, dropout_mask(1, 2, 70)
     more[...] = keep[:, :, :n, :n]
     dout[n:] = 0.0
-    found = kernels.attention(qkv, 1, 2, 1, 0.2, keep, 2.0)
-    gradient = kernels.attention_backward(dout, qkv, *found, 1, 2, 1, 0.2, keep, 2.0)
-    alone = kernels.attention(qkv[:n], 1, 2, 1, 0.2, more, 2.0)
+    found = kernels.attention(qkv, Heads(1, 2, 1, 0.2, keep, 2.0))
+    gradient = kernels.attention_backward(dout, qkv, *found, Heads(1, 2, 1, 0.2, keep, 2.0))
+    alone = kernels.attention(qkv[:n], Heads(1, 2, 1, 0.2, more, 2.0))
     np.testing.assert_array_equal(found[0][:n], alone[0])
     np.testing.assert_array_equal(found[1][:, :, :n], alone[1])
-    expected = kernels.attention_backward(dout[:n], qkv[:n], *alone, 1, 2, 1, 0.2, more, 2.0)
+    expected = kernels.attention_backward(dout[:n], qkv[:n], *alone, Heads(1, 2, 1, 0.2, more, 2.0))
     np.testing.assert_array_equal(gradient[:n], expected)
     assert not gradient[n:].any()
 
@@ -303,16 +304,16 @@ def test_sum_of_squares(n: int) -> None:
 @pytest.mark.parametrize("n", [1, 33, 50_000])
 def test_adamw(n: int) -> None:
     start = normal(1, n), normal(2, n), normal(3, n), np.square(normal(4, n))
-    options = (1e-2, 0.9, 0.95, 1e-8, 0.1, 7, 0.3)
+    update = Update(1e-2, 0.9, 0.95, 1e-8, 0.1, 7, 0.3)
 
     def run(k: Kernels) -> tuple[Any, ...]:
         p, g, m, v = (a.copy() for a in start)
-        k.adamw(p, g, m, v, *options)
+        k.adamw(p, g, m, v, update)
         return p, m, v
 
     same_everywhere(run)
     p64, g64, m64, v64 = exact(*start)
-    functions.adamw(p64, g64, m64, v64, *options)
+    functions.adamw(p64, g64, m64, v64, update)
     p, m, v = run(Kernels(threads=2))
     sizes = 0.9 * np.abs(start[2]) + 0.1 * np.abs(start[1])
     check(m, m64, 8 * EPS * sizes)
@@ -345,14 +346,14 @@ def test_arrays_that_do_not_fit_are_named(kernels: Kernels) -> None:
     with pytest.raises(ValueError, match="do not fit into rows of 8"):
         kernels.rope(x, 3, 4, normal(1, 4, 2), normal(1, 4, 2), False, False)
     with pytest.raises(ValueError, match="n_batch=3 does not divide the 4 rows"):
-        kernels.attention(x, 3, 2, 1, 1.0, None, 1.0)
+        kernels.attention(x, Heads(3, 2, 1, 1.0))
     with pytest.raises(ValueError, match="n_head=3 must be a multiple of n_kv_head=2"):
-        kernels.attention(x, 2, 3, 2, 1.0, None, 1.0)
+        kernels.attention(x, Heads(2, 3, 2, 1.0))
     with pytest.raises(ValueError, match="rows of 8 are not 5 heads of one size"):
-        kernels.attention(x, 2, 3, 1, 1.0, None, 1.0)
+        kernels.attention(x, Heads(2, 3, 1, 1.0))
     with pytest.raises(ValueError, match=r"keep must be .* uint8 of shape \(2, 2, 2, 2, \)"):
-        kernels.attention(x, 2, 2, 1, 1.0, dropout_mask(2, 2, 3), 1.0)
+        kernels.attention(x, Heads(2, 2, 1, 1.0, dropout_mask(2, 2, 3)))
     with pytest.raises(ValueError, match="step must be at least 1"):
-        kernels.adamw(weight, weight, weight, weight, 0.1, 0.9, 0.9, 1e-8, 0.0, 0, 1.0)
+        kernels.adamw(weight, weight, weight, weight, Update(0.1, 0.9, 0.9, 1e-8, 0.0, 0, 1.0))
     with pytest.raises(ValueError, match="threads must be at least 1"):
         Kernels(threads=0)
