@@ -49,32 +49,43 @@ void transpose(__m512i r[16]) {
     }
 }
 
+// The tile of 16 lanes and kStep inputs from (lane, i) on: rows of lanes, or of pairs of inputs.
 template <bool pairs>
-void pack(const PackPanelsArgs& p) {
+void pack_tile(const PackPanelsArgs& p, int lane, int i) {
     // From two vectors side by side to pairs.
     const __m512i alternate = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
                                                6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    for (int lane = 0; lane < p.n; lane += 16) {
+    __m512i r[16];
+    const int lanes = p.n - lane, inputs = p.k - i;
+    for (int j = 0; j < 16; ++j) {
+        if (p.transposed) {  // row j: one lane, 16 pairs of inputs
+            const float* at = p.from + (lane + j) * p.ld + i;
+            r[j] = j < lanes ? rounded(_mm512_maskz_loadu_ps(first_lanes(inputs), at),
+                                       _mm512_maskz_loadu_ps(first_lanes(inputs - 16), at + 16))
+                             : _mm512_setzero_si512();
+        } else {  // row j: one pair of inputs, 16 lanes
+            const float* at = p.from + (i + 2 * j) * p.ld + lane;
+            const __mmask16 mask = first_lanes(lanes);
+            const __m512 low = _mm512_maskz_loadu_ps(2 * j < inputs ? mask : __mmask16{0}, at);
+            const __m512 high = _mm512_maskz_loadu_ps(2 * j + 1 < inputs ? mask : __mmask16{0}, at + p.ld);
+            r[j] = _mm512_permutexvar_epi16(alternate, rounded(low, high));
+        }
+    }
+    if (p.transposed == pairs) transpose(r);
+    BFloat16* to = static_cast<BFloat16*>(p.to) + lane / 16 * p.panel_stride + i * 16;
+    for (int j = 0; j < 16; ++j) _mm512_storeu_si512(to + j * kStep, r[j]);
+}
+
+// Along what lies side by side in memory first.
+template <bool pairs>
+void pack(const PackPanelsArgs& p) {
+    if (p.transposed) {
+        for (int lane = 0; lane < p.n; lane += 16) {
+            for (int i = 0; i < p.k; i += kStep) pack_tile<pairs>(p, lane, i);
+        }
+    } else {
         for (int i = 0; i < p.k; i += kStep) {
-            __m512i r[16];
-            const int lanes = p.n - lane, inputs = p.k - i;
-            for (int j = 0; j < 16; ++j) {
-                if (p.transposed) {  // row j: one lane, 16 pairs of inputs
-                    const float* at = p.from + (lane + j) * p.ld + i;
-                    r[j] = j < lanes ? rounded(_mm512_maskz_loadu_ps(first_lanes(inputs), at),
-                                               _mm512_maskz_loadu_ps(first_lanes(inputs - 16), at + 16))
-                                     : _mm512_setzero_si512();
-                } else {  // row j: one pair of inputs, 16 lanes
-                    const float* at = p.from + (i + 2 * j) * p.ld + lane;
-                    const __mmask16 mask = first_lanes(lanes);
-                    const __m512 low = _mm512_maskz_loadu_ps(2 * j < inputs ? mask : __mmask16{0}, at);
-                    const __m512 high = _mm512_maskz_loadu_ps(2 * j + 1 < inputs ? mask : __mmask16{0}, at + p.ld);
-                    r[j] = _mm512_permutexvar_epi16(alternate, rounded(low, high));
-                }
-            }
-            if (p.transposed == pairs) transpose(r);
-            BFloat16* to = static_cast<BFloat16*>(p.to) + lane / 16 * p.panel_stride + i * 16;
-            for (int j = 0; j < 16; ++j) _mm512_storeu_si512(to + j * kStep, r[j]);
+            for (int lane = 0; lane < p.n; lane += 16) pack_tile<pairs>(p, lane, i);
         }
     }
 }
