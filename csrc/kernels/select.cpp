@@ -14,9 +14,7 @@ extern const Kernels kAvx512Kernels;
 void linear_int8_avxvnni(const LinearInt8Args& args);
 void linear_int8_avx512vnni(const LinearInt8Args& args);
 void linear_int8_amx(const LinearInt8Args& args);
-void pack_a_bf16_amx(const PackPanelsArgs& args);
-void pack_b_bf16_amx(const PackPanelsArgs& args);
-void matmul_bf16_amx(const MatmulArgs& args);
+extern const MatmulFormat kAmxBf16Matmul;
 #endif
 
 namespace {
@@ -45,7 +43,7 @@ std::vector<Candidate> candidates() {
     static const Kernels amx = with_int8_product("amx", kAvx512Kernels, linear_int8_amx);
     static const Kernels amx_bf16 = [] {
         Kernels k = amx;
-        k.matmul_bf16 = {pack_a_bf16_amx, pack_b_bf16_amx, matmul_bf16_amx, kBf16Step, sizeof(BFloat16)};
+        k.matmul_bf16 = kAmxBf16Matmul;
         return k;
     }();
     const CpuFeatures cpu = detect_cpu();

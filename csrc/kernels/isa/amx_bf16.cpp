@@ -135,17 +135,7 @@ void block_of(int row_tiles, int panels, const BFloat16* a, const BFloat16* b, i
     }
 }
 
-}  // namespace
-
-void pack_a_bf16_amx(const PackPanelsArgs& args);
-void pack_a_bf16_amx(const PackPanelsArgs& args) { pack<false>(args); }
-
-void pack_b_bf16_amx(const PackPanelsArgs& args);
-void pack_b_bf16_amx(const PackPanelsArgs& args) { pack<true>(args); }
-
-void matmul_bf16_amx(const MatmulArgs& args);
-void matmul_bf16_amx(const MatmulArgs& m) {
-    const TileScope tiles;
+void multiply(const MatmulArgs& m) {
     const int steps = (m.k + kStep - 1) / kStep;
     const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(steps) * kTile;
     for (int column = 0; column < m.n; column += 32) {
@@ -176,5 +166,15 @@ void matmul_bf16_amx(const MatmulArgs& m) {
         }
     }
 }
+
+void matmul(const MatmulArgs& m) {
+    const TileScope tiles;
+    multiply(m);
+}
+
+}  // namespace
+
+extern const MatmulFormat kAmxBf16Matmul;
+constinit const MatmulFormat kAmxBf16Matmul = {pack<false>, pack<true>, matmul, kBf16Step, sizeof(BFloat16)};
 
 }  // namespace pygpt
