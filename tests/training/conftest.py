@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -62,3 +67,23 @@ CONFIGS = {
 @pytest.fixture(params=CONFIGS)
 def config(request: pytest.FixtureRequest) -> ModelConfig:
     return CONFIGS[request.param]
+
+
+@pytest.fixture(scope="session")
+def example() -> Callable[[str], ModuleType]:
+    """A script of examples/ as a module, by its name."""
+    folder = Path(__file__).resolve().parents[2] / "examples"
+
+    def load(name: str) -> ModuleType:
+        script = folder / f"{name}.py"
+        if not script.is_file():
+            pytest.skip("examples/ is not here: the tests run outside the repository")
+        spec = importlib.util.spec_from_file_location(name, script)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load

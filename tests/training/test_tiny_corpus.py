@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "tiny_corpus.py"
-
 
 @pytest.fixture(scope="module")
-def corpus() -> ModuleType:
-    if not SCRIPT.is_file():
-        pytest.skip("examples/ is not here: the tests run outside the repository")
-    spec = importlib.util.spec_from_file_location("tiny_corpus", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tiny_corpus"] = module
-    spec.loader.exec_module(module)
-    return module
+def corpus(example: Callable[[str], ModuleType]) -> ModuleType:
+    return example("tiny_corpus")
 
 
 NOVEL = """\
