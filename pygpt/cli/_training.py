@@ -42,6 +42,7 @@ _RECIPE_OPTIONS: dict[str, tuple[object, str]] = {  # of `Recipe`'s fields
     "learning_rate": (float, "The largest one, after the warm-up."),
     "min_learning_rate": (float, "The last one."),
     "warmup": (int, "Steps in which the learning rate rises."),
+    "stable": (int, "Steps between the warm-up and the decay."),
     "decay_steps": (int, "The step at which the learning rate is at its last value."),
     "schedule": (Schedule, "How it falls."),
     "beta1": (float, "AdamW's mean of the gradients."),

@@ -34,6 +34,8 @@ class Recipe:
     """Where the decay ends."""
     warmup: int = 0
     """Steps in which the learning rate rises in a straight line."""
+    stable: int = 0
+    """Steps at the largest learning rate before the decay: "warmup-stable-decay" (Hu et al. 2024, arXiv:2404.06395)."""
     decay_steps: int | None = None
     """The step at which the decay ends; None: the last one."""
     schedule: Schedule = "cosine"
@@ -72,11 +74,15 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, check(field.name, getattr(self, field.name)))
-        for name, limit in (("warmup", self.steps), ("decay_steps", self.steps), ("ramp_steps", self.steps)):
-            if (value := getattr(self, name)) is not None and value > limit:
-                raise ValueError(f"{name} must be at most steps ({limit}), not {value}")
-        if self.decay_steps is not None and self.decay_steps < self.warmup:
-            raise ValueError(f"decay_steps must be at least warmup ({self.warmup}), not {self.decay_steps}")
+        for name in ("warmup", "decay_steps", "ramp_steps"):
+            if (value := getattr(self, name)) is not None and value > self.steps:
+                raise ValueError(f"{name} must be at most steps ({self.steps}), not {value}")
+        if self.stable > self.steps - self.warmup:
+            raise ValueError(f"stable must be at most steps - warmup ({self.steps - self.warmup}), not {self.stable}")
+        if self.decay_steps is not None and self.decay_steps < self.warmup + self.stable:
+            raise ValueError(
+                f"decay_steps must be at least warmup + stable ({self.warmup + self.stable}), not {self.decay_steps}"
+            )
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
                 f"min_learning_rate must be at most learning_rate ({self.learning_rate}), not {self.min_learning_rate}"
@@ -90,8 +96,11 @@ class Recipe:
         the decay, where it stays."""
         if step <= self.warmup:
             return self.learning_rate * step / self.warmup
+        begin = self.warmup + self.stable
+        if step <= begin:
+            return self.learning_rate
         end = self.steps if self.decay_steps is None else self.decay_steps
-        done = 1.0 if step >= end else (step - self.warmup) / (end - self.warmup)
+        done = 1.0 if step >= end else (step - begin) / (end - begin)
         left = 0.5 * (1.0 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1.0 - done
         return self.min_learning_rate + left * (self.learning_rate - self.min_learning_rate)
 
@@ -109,7 +118,9 @@ class Recipe:
 
 _INTEGERS = {
     **dict.fromkeys(("steps", "batch", "accumulate", "ramp_from", "eval_interval", "eval_windows", "decay_steps"), 1),
-    **dict.fromkeys(("warmup", "ramp_steps", "seed", "sample_interval", "checkpoint_interval", "patience"), 0),
+    **dict.fromkeys(
+        ("warmup", "stable", "ramp_steps", "seed", "sample_interval", "checkpoint_interval", "patience"), 0
+    ),
 }
 _NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "learning_rate": ("> 0", lambda x: x > 0),
@@ -272,7 +283,7 @@ def preset(name: Preset, *, n_params: int, n_ctx: int, n_tokens: int, **fixed: A
         "accumulate": min(batch, math.ceil(batch * n_ctx / _PART_TOKENS)),
         "min_learning_rate": paper.floor * learning_rate,
         "warmup": warmup,
-        "decay_steps": max(warmup, 1, round(paper.decay * steps)),
+        "decay_steps": max(warmup + fixed.get("stable", 0), 1, round(paper.decay * steps)),
         "beta2": beta2,
         "weight_decay": paper.weight_decay,
         "dropout": paper.dropout,

@@ -25,6 +25,8 @@ PLAIN: dict[str, Any] = {"steps": 100, "batch": 8, "learning_rate": 1e-3}
         ("learning_rate", math.nan),
         ("min_learning_rate", 2e-3),  # above the largest
         ("warmup", 101),
+        ("stable", -1),
+        ("stable", 101),
         ("decay_steps", 0),
         ("decay_steps", 101),
         ("schedule", "step"),
@@ -52,9 +54,10 @@ def test_a_value_of_another_type_is_named(field: str, value: object) -> None:
         Recipe(**{**PLAIN, field: value})
 
 
-def test_the_decay_cannot_end_in_the_warmup() -> None:
-    with pytest.raises(ValueError, match="decay_steps must be at least warmup"):
-        Recipe(**PLAIN, warmup=20, decay_steps=10)
+@pytest.mark.parametrize("stable", [0, 5])
+def test_the_decay_cannot_end_before_it_begins(stable: int) -> None:
+    with pytest.raises(ValueError, match=rf"decay_steps must be at least warmup \+ stable \({20 + stable}\), not 19"):
+        Recipe(**PLAIN, warmup=20, stable=stable, decay_steps=19)
 
 
 def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
@@ -68,6 +71,14 @@ def test_the_learning_rate_rises_then_falls_along_a_cosine() -> None:
 def test_the_learning_rate_falls_along_a_line() -> None:
     recipe = Recipe(**PLAIN, schedule="linear", warmup=20)
     assert [recipe.learning_rate_at(s) for s in (20, 40, 60, 100)] == pytest.approx([1e-3, 7.5e-4, 5e-4, 0.0])
+
+
+def test_the_learning_rate_stays_before_it_falls() -> None:
+    recipe = Recipe(**PLAIN, schedule="linear", warmup=20, stable=60)
+    assert [recipe.learning_rate_at(s) for s in (10, 20, 21, 80, 90, 100)] == pytest.approx(
+        [5e-4, *3 * [1e-3], 5e-4, 0]
+    )
+    assert Recipe(**PLAIN, warmup=20, stable=80).learning_rate_at(100) == 1e-3
 
 
 def test_without_warmup_the_first_step_is_on_the_decay() -> None:
