@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import Others, machine
 from numpy.typing import NDArray
-from peers import cpu_seconds, machine
 
 Ids = NDArray[np.int32]
 BATCH = 8
@@ -83,18 +83,16 @@ def rates(model: Any, runs: int) -> dict[str, dict[str, Any]]:
     samples: dict[str, list[float]] = {
         task: [] for task, (_, n, steps) in TASKS.items() if n + steps <= model.config.n_ctx
     }
-    before = cpu_seconds(os.getpid())
+    others = Others(os.getpid())
     for number in range(runs + 1):
         for task, values in samples.items():
             batch, n, steps = TASKS[task]
             value = rate(model._engine, rng.integers(0, model.config.n_vocab, (batch, n), np.int32), steps)
             if number:
                 values.append(round(value, 2))
-    busy, own, stolen, total = (b - a for a, b in zip(before, cpu_seconds(os.getpid()), strict=True))
-    others = {"foreign": round(max(0.0, busy - own) / (total or 1), 3), "stolen": round(stolen / (total or 1), 3)}
     return {
         **{task: {"tokens_per_s": statistics.median(values), "runs": values} for task, values in samples.items()},
-        "others": others,
+        "others": {name: round(share, 3) for name, share in others.shares().items()},
     }
 
 

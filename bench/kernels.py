@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peers import machine
+from machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 

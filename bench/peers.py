@@ -35,11 +35,8 @@ A run is added to the file of --out, and the table is that of all its runs on th
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -48,8 +45,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine
 from numpy.typing import NDArray
 from peer_report import show
+from worker import SETTLE, Worker
 
 HERE = Path(__file__).resolve().parent
 ENGINES = ["pygpt:int8", "pygpt:int8-saved", "llamacpp:q8_0", "llamacpp:q4_0", "ctranslate2:int8", "ort:int8"]
@@ -64,62 +63,13 @@ TASKS = {  # tokens in one call; steps 0: the reading itself is timed
 CHECK = {"batch": 2, "context": 100, "seed": 0}
 CHECK_STEPS, LIMIT, FLOAT32_LIMIT = 8, 0.5, 0.001
 FOREIGN, TRIES = 0.1, 3
-SETTLE = 0.3  # seconds between two engines, in which the threads of the one before stop spinning
 
 
-class Worker:
-    """An engine's process: one JSON object a line in, one out."""
-
-    def __init__(self, name: str, python: str, args: argparse.Namespace, *more: str) -> None:
-        self.name = name
-        begin = time.perf_counter()
-        command = [python, str(HERE / "peer_worker.py"), name, args.checkpoint, args.cache, str(args.threads), *more]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
-        if args.isa:
-            environment["PYGPT_ISA"] = args.isa
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        self.ready = self._answer()
-        self.ready["process"] = time.perf_counter() - begin
-
-    def ask(self, **command: int) -> dict[str, Any]:
-        """Run one command of peer_worker.py; adds the shares of CPU time that others took meanwhile."""
-        assert self.process.stdin is not None
-        time.sleep(SETTLE)
-        before = cpu_seconds(self.process.pid)
-        print(json.dumps(command), file=self.process.stdin, flush=True)
-        answer = self._answer()
-        busy, own, stolen, total = (b - a for a, b in zip(before, cpu_seconds(self.process.pid), strict=True))
-        answer["foreign"] = max(0.0, busy - own) / total if total else 0.0
-        answer["stolen"] = stolen / total if total else 0.0
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.wait()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} failed; its message stands above")
-        return dict(json.loads(line))
-
-
-def cpu_seconds(pid: int) -> tuple[float, float, float, float]:
-    """CPU time of all processes, of one, stolen, and in all (with idle time); zeros where there is no /proc."""
-    try:
-        user, nice, system, idle, iowait, irq, softirq, stolen = (
-            int(x) / os.sysconf("SC_CLK_TCK") for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
-        )
-        one = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0, 0.0, 0.0, 0.0
-    busy = user + nice + system + irq + softirq
-    own = (int(one[11]) + int(one[12])) / os.sysconf("SC_CLK_TCK")
-    return busy, own, stolen, busy + stolen + idle + iowait
+def start(name: str, python: str, args: argparse.Namespace, *more: str) -> Worker:
+    """The process of an engine: see peer_worker.py."""
+    command = [python, str(HERE / "peer_worker.py"), name, args.checkpoint, args.cache, str(args.threads), *more]
+    environment = {"OMP_NUM_THREADS": str(args.threads)} | ({"PYGPT_ISA": args.isa} if args.isa else {})
+    return Worker(name, command, environment)
 
 
 def available(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -129,7 +79,7 @@ def available(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         name, _, python = engine.partition("=")
         if name.count(":") != 1:
             raise SystemExit(f"--engine {engine}: must be NAME:FORMAT, such as {', '.join(ENGINES)}")
-        worker = Worker(name, python or sys.executable, args, "prepare")
+        worker = start(name, python or sys.executable, args, "prepare")
         worker.close()
         if "missing" in worker.ready:
             print(f"{name} is left out: {worker.ready['missing']}")
@@ -151,7 +101,7 @@ def loads(
             time.sleep(SETTLE)
             if name in workers:
                 workers[name].close()
-            workers[name] = Worker(name, engine["python"], args)
+            workers[name] = start(name, engine["python"], args)
             rounded = {key: round(workers[name].ready[key], 3) for key in ("load", "process", "peak_mib")}
             samples.append({"engine": name, **rounded})
     return samples, workers
@@ -227,15 +177,6 @@ def matrix_weights(checkpoint: Path) -> int:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     shapes = (t["shape"] for name, t in header.items() if name != "__metadata__" and not name.endswith("wpe.weight"))
     return sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2)
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on, as far as the system says."""
-    cpu = platform.processor()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
 def main() -> None:

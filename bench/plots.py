@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from peers import HERE, Worker, machine
+from machine import machine
+from peers import HERE, start
 
 CONTEXTS, PROMPTS, BATCHES = (16, 128, 256, 384, 512, 640, 768, 896), (64, 128, 256, 512, 768, 1023), (1, 2, 4, 8, 16)
 TASKS: dict[tuple[str, int], dict[str, int]] = {
@@ -34,8 +35,8 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     workers = {}
     for checkpoint, threads in itertools.product(args.checkpoints, args.threads):
         one = argparse.Namespace(checkpoint=checkpoint, threads=threads, cache=args.cache, isa=args.isa)
-        Worker(args.engine, sys.executable, one, "prepare").close()
-        workers[Path(checkpoint).resolve().name, threads] = Worker(args.engine, sys.executable, one)
+        start(args.engine, sys.executable, one, "prepare").close()
+        workers[Path(checkpoint).resolve().name, threads] = start(args.engine, sys.executable, one)
     samples = []
     seeds = itertools.count(args.seed)
     for _ in range(args.rounds):

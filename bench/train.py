@@ -22,17 +22,16 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import machine
 from numpy.typing import NDArray
-from peers import SETTLE, cpu_seconds, machine
 from train_worker import config
+from worker import Worker
 
 HERE = Path(__file__).resolve().parent
 ENGINES = ("torch", "pygpt", "numpy")
@@ -57,42 +56,11 @@ RECIPE = {  # of nanoGPT's README, "I only have a macbook (or other cheap comput
 CHECKED, AGREEMENT = 5, 2e-4  # steps whose losses must agree, and how well: float32 sums in another order
 
 
-class Worker:
-    """An engine's process."""
-
-    def __init__(self, engine: str, folder: Path, options: argparse.Namespace) -> None:
-        self.engine = engine
-        command = [options.torch if engine == "torch" else sys.executable, str(HERE / "train_worker.py"), engine]
-        environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))}
-        self.process = subprocess.Popen(
-            [*command, str(folder), str(options.threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self.version = self._answer()["version"]
-
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """Do one command of train_worker.py; adds the share of CPU time that others took meanwhile."""
-        assert self.process.stdin is not None
-        time.sleep(SETTLE)
-        before = cpu_seconds(self.process.pid)
-        print(json.dumps(command), file=self.process.stdin, flush=True)
-        answer = self._answer()
-        busy, own, _, total = (b - a for a, b in zip(before, cpu_seconds(self.process.pid), strict=True))
-        return answer | {"foreign": max(0.0, busy - own) / total if total else 0.0}
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.engine} failed; its message stands above")
-        return dict(json.loads(line))
+def start(engine: str, folder: Path, options: argparse.Namespace) -> Worker:
+    """The process of an engine: see train_worker.py."""
+    python = options.torch if engine == "torch" else sys.executable
+    command = [python, str(HERE / "train_worker.py"), engine, str(folder), str(options.threads)]
+    return Worker(engine, command, dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads)))
 
 
 def prepare(folder: Path, shape: str, recipe: dict[str, Any]) -> None:
@@ -118,18 +86,18 @@ def step(shape: str, options: argparse.Namespace) -> dict[str, Any]:
     constant = {"steps": 10**6, "warmup": 0, "min_learning_rate": RECIPE["learning_rate"]}
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), shape, RECIPE | constant)
-        workers = [Worker(engine, Path(name), options) for engine in options.engine]
-        losses = {w.engine: np.array(w.ask(losses=CHECKED)["losses"]) for w in workers}
+        workers = [start(engine, Path(name), options) for engine in options.engine]
+        losses = {w.name: np.array(w.ask(losses=CHECKED)["losses"]) for w in workers}
         check(losses)
-        samples: dict[str, list[float]] = {w.engine: [] for w in workers}
+        samples: dict[str, list[float]] = {w.name: [] for w in workers}
         foreign = []
         for turn in range(options.rounds):
             for worker in workers[:: -1 if turn % 2 else 1]:
                 answer = worker.ask(time=SHAPES[shape][2])
-                samples[worker.engine].append(statistics.median(answer["seconds"]))
+                samples[worker.name].append(statistics.median(answer["seconds"]))
                 foreign.append(answer["foreign"])
-        memory = {w.engine: w.ask(memory=0) for w in workers}
-        versions = {w.engine: w.version for w in workers}
+        memory = {w.name: w.ask(memory=0) for w in workers}
+        versions = {w.name: w.ready["version"] for w in workers}
         for worker in workers:
             worker.close()
     result: dict[str, Any] = {"versions": versions, "foreign": statistics.median(foreign), "engines": {}}
@@ -169,7 +137,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             raise SystemExit(f"{options.text} has {dataset.n_vocab} characters, not those of tinyshakespeare")
         for seed in range(options.seeds):
             for engine in options.engine[:: -1 if seed % 2 else 1]:
-                worker = Worker(engine, folder, options)
+                worker = start(engine, folder, options)
                 where = {
                     "text": str(options.text),
                     "data": str(folder / "data"),

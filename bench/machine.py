@@ -1,0 +1,45 @@
+"""What figures depend on: the machine, and who else uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """As far as the system says."""
+    cpu = platform.processor()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+class Others:
+    """Counts, from now on, the CPU time that goes elsewhere than to one process."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._begin = pid, _cpu_seconds(pid)
+
+    def shares(self) -> dict[str, float]:
+        """Of the machine's CPU time: `foreign`, other processes'; `stolen`, what a hypervisor kept for others."""
+        end = _cpu_seconds(self._pid)
+        busy, own, stolen, total = (b - a for a, b in zip(self._begin, end, strict=True))
+        return {"foreign": max(0.0, busy - own) / (total or 1), "stolen": stolen / (total or 1)}
+
+
+def _cpu_seconds(pid: int) -> tuple[float, float, float, float]:
+    """CPU time of all processes, of one, stolen, and in all (with idle time); zeros where there is no /proc."""
+    try:
+        user, nice, system, idle, iowait, irq, softirq, stolen = (
+            int(x) / os.sysconf("SC_CLK_TCK") for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        )
+        one = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0, 0.0, 0.0, 0.0
+    busy = user + nice + system + irq + softirq
+    own = (int(one[11]) + int(one[12])) / os.sysconf("SC_CLK_TCK")
+    return busy, own, stolen, busy + stolen + idle + iowait
