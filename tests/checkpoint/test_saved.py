@@ -58,7 +58,7 @@ def test_logits_are_equal(request: pytest.FixtureRequest, tmp_path: Path, family
 
 @pytest.mark.parametrize("weights", FORMATS)
 def test_the_built_in_model_round_trips(tmp_path: Path, weights: Any) -> None:
-    """Whole groups of 128, a tail of 64, rotary settings, a tokenizer."""
+    """Whole groups of 128, and a tokenizer."""
     model = Model.load("tiny", weights=weights, threads=2)
     model.save(tmp_path / "out")
     again = Model.load(tmp_path / "out", threads=1)
