@@ -89,7 +89,7 @@ def by_pygpt(train: Sentences, test: list[str], folder: Path, model: str, option
         arguments += ["--task", "classification", *options]
     else:
         arguments = ["finetune", "--resume", str(run)]
-    start = [sys.executable, "-c", "import pygpt.cli; pygpt.cli.main()"]
+    start = [sys.executable, "-m", "pygpt"]
     subprocess.run([*start, *arguments], check=True, stdout=sys.stderr)
     return [found.label for found in Model.load(run / "best").classify(list(test))]
 

@@ -9,7 +9,7 @@ import inspect
 import signal
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Annotated, Any, Literal
@@ -17,13 +17,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pygpt.cli._common import ProgressBar
+from pygpt.tokenizer import Tokenizer
 from pygpt.training import plot
+from pygpt.training.data import Dataset, prepare, reopen
 from pygpt.training.loop import Objective, train
 from pygpt.training.metrics import Record
 from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, Schedule
 from pygpt.training.run_folder import RunFolder
 from pygpt.training.state import Progress
+from pygpt.training.text import Split
 
 Backend = Annotated[
     Literal["kernels", "kernels-bf16", "numpy"],
@@ -102,11 +105,41 @@ def primitives(backend: str, threads: int | None) -> Primitives:
 
 
 def share_or_file(text: str) -> float | str:
-    """A number, or the absolute path of a file."""
+    """What --validation says, for run.json: a number, or the absolute path of a file."""
     try:
         return float(text)
     except ValueError:
         return str(Path(text).absolute())
+
+
+def validation(settings: Mapping[str, Any]) -> float | Path:
+    """The same, read from run.json."""
+    value = settings["validation"]
+    return value if isinstance(value, float) else Path(value)
+
+
+def dataset(
+    run: RunFolder,
+    tokenizer: Tokenizer | Literal["bpe", "char"] | Path,
+    n_vocab: int | None = None,
+    split: Split = "tail",
+) -> Dataset:
+    """The text in tokens: as it was prepared when the run began, or now, if it was not."""
+    if "fingerprint" in run.settings:
+        return reopen(run.data)
+    bar = ProgressBar("reading the text")
+    try:
+        return prepare(
+            Path(run.settings["data"]),
+            run.data,
+            tokenizer=tokenizer,
+            n_vocab=n_vocab,
+            validation=validation(run.settings),
+            split=split,
+            progress=bar,
+        )
+    finally:
+        bar.clear()
 
 
 def refuse_with_resume(context: typer.Context, allowed: set[str]) -> None:

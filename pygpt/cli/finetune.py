@@ -14,13 +14,12 @@ from pygpt import Model, checkpoint
 from pygpt.checkpoint import Task
 from pygpt.classification import SPECIAL_TOKENS
 from pygpt.cli import _training
-from pygpt.cli._common import ProgressBar, Threads
+from pygpt.cli._common import Threads
 from pygpt.errors import TrainingError
 from pygpt.evaluation import format_confusion, task_metrics
 from pygpt.training import finetune as starting
 from pygpt.training import lora as adapters
 from pygpt.training.classifier import head_shapes
-from pygpt.training.data import Dataset, prepare, reopen
 from pygpt.training.language_model import LanguageModel
 from pygpt.training.loop import Objective
 from pygpt.training.network import Network
@@ -139,7 +138,7 @@ def _on_text(run: RunFolder, functions: Primitives, threads: int | None) -> _Pre
     settings = run.settings
     base = starting.load_base(settings["model"])
     lora = _lora_settings(settings, base)
-    dataset = _dataset(run, base)
+    dataset = _training.dataset(run, base.tokenizer)
     n_ctx = base.config.n_ctx
     dataset.check(n_ctx)
     recipe = _settle(
@@ -163,12 +162,11 @@ def _on_examples(run: RunFolder, functions: Primitives, threads: int | None) -> 
     """The objective of a task, from a checkpoint; its examples."""
     settings = run.settings
     task: Task = settings["task"]
-    validation = settings["validation"]
     given = settings["given"]
     examples = load_task(
         Path(settings["data"]),
         task,
-        validation=validation if isinstance(validation, float) else Path(validation),
+        validation=_training.validation(settings),
         labels=settings["labels"],
         seed=given.get("seed", 0),
     )
@@ -228,25 +226,6 @@ def _settle(run: RunFolder, recipe: Recipe, fingerprints: dict[str, str]) -> Rec
                 f"{run.settings[what]}: has changed since the run began: a run goes on only as it began"
             )
     return Recipe(**run.settings["recipe"])
-
-
-def _dataset(run: RunFolder, base: starting.Base) -> Dataset:
-    """The text in the model's tokens: as it was prepared when the run began; or now, if it was not."""
-    settings = run.settings
-    if "fingerprint" in settings:
-        return reopen(run.data)
-    validation = settings["validation"]
-    bar = ProgressBar("reading the text")
-    try:
-        return prepare(
-            Path(settings["data"]),
-            run.data,
-            tokenizer=base.tokenizer,
-            validation=validation if isinstance(validation, float) else Path(validation),
-            progress=bar,
-        )
-    finally:
-        bar.clear()
 
 
 def _print_metrics(run: RunFolder, examples: TaskData, threads: int | None) -> None:

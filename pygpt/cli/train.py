@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pygpt.cli import _training
-from pygpt.cli._common import ProgressBar, Threads
+from pygpt.cli._common import Threads
 from pygpt.errors import TrainingError
 from pygpt.training.architecture import Architecture, architecture
-from pygpt.training.data import Dataset, prepare, reopen
 from pygpt.training.language_model import LanguageModel
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
@@ -101,7 +100,10 @@ def train(
 def _prepare(run: RunFolder, functions: Primitives, threads: int | None) -> tuple[LanguageModel, Recipe]:
     """The text as tokens, the model at its start, and the recipe, which goes to run.json the first time."""
     settings = run.settings
-    dataset = _dataset(run)
+    tokenizer = settings["tokenizer"] if settings["tokenizer"] in ("bpe", "char") else Path(settings["tokenizer"])
+    dataset = _training.dataset(run, tokenizer, settings["vocab"], settings["split"])
+    if settings.get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
+        raise TrainingError(f"{run.data}: holds the data of another run")
     eos_id = dataset.tokenizer.eos_id
     config = architecture(
         **settings["architecture"], n_vocab=dataset.n_vocab, bos_id=dataset.tokenizer.bos_id, eos_id=eos_id
@@ -121,30 +123,3 @@ def _prepare(run: RunFolder, functions: Primitives, threads: int | None) -> tupl
     params.initialise(recipe.seed)
     network = Network(config, functions, recipe.dropout)
     return LanguageModel(network, params, dataset, recipe, threads), recipe
-
-
-def _dataset(run: RunFolder) -> Dataset:
-    """As it was prepared when the run began; or now, if it was not."""
-    settings = run.settings
-    if "fingerprint" in settings:
-        dataset = reopen(run.data)
-        if dataset.fingerprint != settings["fingerprint"]:
-            raise TrainingError(f"{run.data}: holds the data of another run")
-        return dataset
-    bar = ProgressBar("reading the text")
-    try:
-        return prepare(
-            Path(settings["data"]),
-            run.data,
-            tokenizer=settings["tokenizer"]
-            if settings["tokenizer"] in ("bpe", "char")
-            else Path(settings["tokenizer"]),
-            n_vocab=settings["vocab"],
-            validation=settings["validation"]
-            if isinstance(settings["validation"], float)
-            else Path(settings["validation"]),
-            split=settings["split"],
-            progress=bar,
-        )
-    finally:
-        bar.clear()

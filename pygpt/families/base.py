@@ -122,6 +122,14 @@ class Source(NamedTuple):
     interleaved: bool = False  # each head's rows are in the order of interleaved rotary (GGUF's llama)
 
 
+def fused_qkv(module: str, transposed: bool = False) -> dict[str, Source]:
+    """Queries, keys and values of a block that are stored as one module, in thirds."""
+    return {
+        f"blocks.{{i}}.attn.{name}": Source(module, transposed=transposed, part=part, parts=3)
+        for part, name in enumerate("qkv")
+    }
+
+
 class Gguf(NamedTuple):
     """The same family in GGUF files.
 

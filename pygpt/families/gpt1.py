@@ -7,7 +7,7 @@ vocabulary of the original, lower-cased words that end in </w>, is not byte-leve
 from __future__ import annotations
 
 from pygpt.config import Activation, ModelConfig
-from pygpt.families.base import Family, Settings, Source, token_settings
+from pygpt.families.base import Family, Settings, Source, fused_qkv, token_settings
 
 AFN: dict[str, Activation] = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
 """What the names in config.json mean here: "gelu" is the tanh form."""
@@ -71,9 +71,7 @@ FAMILY = Family(
     sources={
         "embed": Source("tokens_embed"),
         "pos": Source("positions_embed"),
-        "blocks.{i}.attn.q": Source("h.{i}.attn.c_attn", transposed=True, part=0, parts=3),
-        "blocks.{i}.attn.k": Source("h.{i}.attn.c_attn", transposed=True, part=1, parts=3),
-        "blocks.{i}.attn.v": Source("h.{i}.attn.c_attn", transposed=True, part=2, parts=3),
+        **fused_qkv("h.{i}.attn.c_attn", transposed=True),
         "blocks.{i}.attn.out": Source("h.{i}.attn.c_proj", transposed=True),
         "blocks.{i}.attn_norm": Source("h.{i}.ln_1"),
         "blocks.{i}.mlp.up": Source("h.{i}.mlp.c_fc", transposed=True),

@@ -6,7 +6,7 @@ Names and keys are those of Hugging Face transformers' GPT2LMHeadModel and of ll
 from __future__ import annotations
 
 from pygpt.config import ModelConfig
-from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, token_settings
+from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, fused_qkv, token_settings
 
 
 def config(s: Settings) -> ModelConfig:
@@ -74,9 +74,7 @@ FAMILY = Family(
         "embed": Source("wte"),
         "pos": Source("wpe"),
         "blocks.{i}.attn_norm": Source("h.{i}.ln_1"),
-        "blocks.{i}.attn.q": Source("h.{i}.attn.c_attn", transposed=True, part=0, parts=3),
-        "blocks.{i}.attn.k": Source("h.{i}.attn.c_attn", transposed=True, part=1, parts=3),
-        "blocks.{i}.attn.v": Source("h.{i}.attn.c_attn", transposed=True, part=2, parts=3),
+        **fused_qkv("h.{i}.attn.c_attn", transposed=True),
         "blocks.{i}.attn.out": Source("h.{i}.attn.c_proj", transposed=True),
         "blocks.{i}.mlp_norm": Source("h.{i}.ln_2"),
         "blocks.{i}.mlp.up": Source("h.{i}.mlp.c_fc", transposed=True),
@@ -100,9 +98,7 @@ FAMILY = Family(
             "embed": Source("token_embd"),
             "pos": Source("position_embd"),
             "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),
-            "blocks.{i}.attn.q": Source("blk.{i}.attn_qkv", part=0, parts=3),
-            "blocks.{i}.attn.k": Source("blk.{i}.attn_qkv", part=1, parts=3),
-            "blocks.{i}.attn.v": Source("blk.{i}.attn_qkv", part=2, parts=3),
+            **fused_qkv("blk.{i}.attn_qkv"),
             "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
             "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm"),
             "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),

@@ -24,7 +24,7 @@ PROMPT = "in the"
 
 def command(folder: Path, prompt: str = "x", max_tokens: int = 25_000) -> list[str]:
     """A process of its own that continues a prompt greedily."""
-    start = [sys.executable, "-c", "import pygpt.cli; pygpt.cli.main()", "generate", prompt, "--model", str(folder)]
+    start = [sys.executable, "-m", "pygpt", "generate", prompt, "--model", str(folder)]
     return [*start, "--threads", "1", "--temperature", "0", "--max-tokens", str(max_tokens)]
 
 
