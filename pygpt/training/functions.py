@@ -17,7 +17,7 @@ Names of sizes in the shape comments:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from pygpt.config import Activation
 from pygpt.training.primitives import Array, Heads, Ids, Update
 
 _CHUNK = 1 << 20  # logits that exist at once
+_SCORES = 1 << 16  # the same for attention's scores, but for those of a single sequence
 _PIECE = 1 << 14  # values that a formula of many steps takes at a time: what is between the steps stays in a cache
 
 
@@ -178,20 +179,26 @@ def rope(qkv: Array, n_heads: int, head_dim: int, cos: Array, sin: Array, interl
 def attention(qkv: Array, heads: Heads) -> tuple[Array, Array]:
     """Causal attention (Vaswani et al. 2017, arXiv:1706.03762) within each sequence of qkv (N, (H + 2 K) D).
 
-    Gives the mixed values (N, H D), and for each query the logarithm of the sum of its exponentials, (B, H, T).
+    Gives the mixed values (N, H D), and for each query the logarithm of the sum of its exponentials, (B, H, T). A few
+    sequences at a time, as `attention_backward`, so that the scores (B, H, T, T) never exist as a whole.
     """
-    q, k, v = _split(qkv, heads)
-    scores = _causal_scores(q, k, heads.scale)  # (B, K, H / K, T, T)
-    top = scores.max(axis=-1, keepdims=True)
-    scores -= top
-    p = np.exp(scores, out=scores)
-    total = p.sum(axis=-1, keepdims=True)
-    p /= total
-    if heads.keep is not None:
-        p *= heads.keep.reshape(p.shape)
-        p *= heads.keep_scale
-    lse = (top + np.log(total)).reshape(heads.n_batch, heads.n_head, -1)
-    return _rows(p @ v[:, :, None]), lse
+    n_rows, n_all = len(qkv), heads.n_head + 2 * heads.n_kv_head
+    out = np.empty((n_rows, qkv.shape[1] // n_all * heads.n_head), qkv.dtype)
+    lse = np.empty((heads.n_batch, heads.n_head, n_rows // max(heads.n_batch, 1)), qkv.dtype)
+    for some, rows, part in _sequences(qkv, heads):
+        q, k, v = _split(qkv[rows], part)
+        scores = _causal_scores(q, k, heads.scale)  # (B, K, H / K, T, T)
+        top = scores.max(axis=-1, keepdims=True)
+        scores -= top
+        p = np.exp(scores, out=scores)
+        total = p.sum(axis=-1, keepdims=True)
+        p /= total
+        if part.keep is not None:
+            p *= part.keep.reshape(p.shape)
+            p *= heads.keep_scale
+        out[rows] = _rows(p @ v[:, :, None])
+        lse[some] = (top + np.log(total)).reshape(part.n_batch, heads.n_head, -1)
+    return out, lse
 
 
 def attention_backward(dout: Array, qkv: Array, out: Array, lse: Array, heads: Heads) -> Array:
@@ -200,26 +207,40 @@ def attention_backward(dout: Array, qkv: Array, out: Array, lse: Array, heads: H
     The probabilities are computed again from lse (Dao et al. 2022, arXiv:2205.14135), so they need no memory between.
     Softmax's gradient is p (dp - sum(p dp)), and sum(p dp) over the keys of a query is its dout . out.
     """
-    q, k, v = _split(qkv, heads)
-    by_head = (heads.n_batch, -1, heads.n_head, q.shape[-1])  # (B, T, H, D)
-    do = dout.reshape(by_head).swapaxes(1, 2).reshape(q.shape)  # (B, K, H / K, T, D)
-    along = (dout * out).reshape(by_head).sum(axis=-1)  # (B, T, H)
-    p = _causal_scores(q, k, heads.scale)
-    p -= lse.reshape(*p.shape[:-1], 1)
-    np.exp(p, out=p)
-    dp = do @ v[:, :, None].swapaxes(-1, -2)
-    kept = p
-    if heads.keep is not None:
-        factor = heads.keep.reshape(p.shape) * p.dtype.type(heads.keep_scale)
-        kept = p * factor
-        dp *= factor
-    dv = (kept.swapaxes(-1, -2) @ do).sum(axis=2)  # over the query heads that share a key and value head
-    dp -= along.swapaxes(1, 2).reshape(*p.shape[:-1], 1)
-    dp *= p
-    dp *= heads.scale
-    dq = dp @ k[:, :, None]
-    dk = (dp.swapaxes(-1, -2) @ q).sum(axis=2)
-    return np.concatenate((_rows(dq), _rows(dk[:, :, None]), _rows(dv[:, :, None])), axis=1)
+    dqkv = np.empty_like(qkv)
+    for some, rows, part in _sequences(qkv, heads):
+        q, k, v = _split(qkv[rows], part)
+        by_head = (part.n_batch, -1, heads.n_head, q.shape[-1])  # (B, T, H, D)
+        do = dout[rows].reshape(by_head).swapaxes(1, 2).reshape(q.shape)  # (B, K, H / K, T, D)
+        along = (dout[rows] * out[rows]).reshape(by_head).sum(axis=-1)  # (B, T, H)
+        p = _causal_scores(q, k, heads.scale)
+        p -= lse[some].reshape(*p.shape[:-1], 1)
+        np.exp(p, out=p)
+        dp = do @ v[:, :, None].swapaxes(-1, -2)
+        kept = p
+        if part.keep is not None:
+            factor = part.keep.reshape(p.shape) * p.dtype.type(heads.keep_scale)
+            kept = p * factor
+            dp *= factor
+        dv = (kept.swapaxes(-1, -2) @ do).sum(axis=2)  # over the query heads that share a key and value head
+        dp -= along.swapaxes(1, 2).reshape(*p.shape[:-1], 1)
+        dp *= p
+        dp *= heads.scale
+        dq = dp @ k[:, :, None]
+        dk = (dp.swapaxes(-1, -2) @ q).sum(axis=2)
+        dqkv[rows] = np.concatenate((_rows(dq), _rows(dk[:, :, None]), _rows(dv[:, :, None])), axis=1)
+    return dqkv
+
+
+def _sequences(qkv: Array, heads: Heads) -> Iterator[tuple[slice, slice, Heads]]:
+    """A few sequences at a time: which they are, their rows, and their heads."""
+    n_token = len(qkv) // max(heads.n_batch, 1)
+    n = max(1, _SCORES // max(heads.n_head * n_token**2, 1))
+    for at in range(0, heads.n_batch, n):
+        some = slice(at, min(at + n, heads.n_batch))
+        keep = None if heads.keep is None else heads.keep[some]
+        rows = slice(some.start * n_token, some.stop * n_token)
+        yield some, rows, heads._replace(n_batch=some.stop - some.start, keep=keep)
 
 
 def _split(qkv: Array, heads: Heads) -> tuple[Array, Array, Array]:

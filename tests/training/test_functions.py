@@ -134,8 +134,11 @@ def test_rope(draw: Callable[..., Array], interleaved: bool) -> None:
 
 @pytest.mark.parametrize(("n_head", "n_kv_head"), [(2, 2), (4, 2), (3, 1)])
 @pytest.mark.parametrize("dropped", [False, True])
-def test_attention(draw: Callable[..., Array], n_head: int, n_kv_head: int, dropped: bool) -> None:
-    n_batch, n_token, head_dim, scale = 2, 5, 3, 0.6
+def test_attention(
+    draw: Callable[..., Array], monkeypatch: pytest.MonkeyPatch, n_head: int, n_kv_head: int, dropped: bool
+) -> None:
+    n_batch, n_token, head_dim, scale = 3, 5, 3, 0.6
+    monkeypatch.setattr(functions, "_SCORES", 2 * n_head * n_token**2)  # two sequences, then one
     qkv = draw(n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim)
     along = draw(n_batch * n_token, n_head * head_dim)
     keep = None
