@@ -6,7 +6,7 @@ DATA is a folder of public-domain texts. Writes OUT/train.txt and OUT/validation
 book without chapters) that end in `<|endoftext|>`, one paragraph a line, blank lines between. The last 5% of each
 file is held out, from a paragraph's start on, once; none of it is in train.txt.
 
-The model is to tell stories, so the novels are repeated: three copies against one of the Bible, whose narrative has
+The model is to tell stories, so the novels are repeated: two copies against one of the Bible, whose narrative has
 short, plain sentences but whose laws and names would take over otherwise. Left out: the plays and Paradise Lost, which
 are verse and teach the model to break lines and to name speakers; and the State of the Union addresses, twice as long
 as all the novels, whose officials and sums of money would turn up in the middle of a story (with them in its training
@@ -95,9 +95,9 @@ class Source(NamedTuple):
 
 
 SOURCES = (
-    Source("alice.txt", 3, novel, "Lewis Carroll: Alice's Adventures in Wonderland"),
-    Source("austen/*.txt", 3, novel, "Jane Austen: six novels"),
-    Source("moby_dick.txt", 3, novel, "Herman Melville: Moby-Dick"),
+    Source("alice.txt", 2, novel, "Lewis Carroll: Alice's Adventures in Wonderland"),
+    Source("austen/*.txt", 2, novel, "Jane Austen: six novels"),
+    Source("moby_dick.txt", 2, novel, "Herman Melville: Moby-Dick"),
     Source("world_english_bible.txt", 1, bible, "World English Bible"),
 )
 

@@ -24,7 +24,6 @@ from typer.main import get_command
 from pygpt import Model
 from pygpt.cli import app
 
-STEPS = 6000
 SETTINGS = {  # of `pygpt train`
     "tokenizer": "bpe",
     "vocab": 4096,
@@ -33,21 +32,23 @@ SETTINGS = {  # of `pygpt train`
     "heads": 4,
     "width": 256,
     "context": 512,
-    "steps": 7000,
-    "decay-steps": 7000,
+    "steps": 5000,
+    "decay-steps": 5000,
     "batch": 8,
     "accumulate": 1,
     "ramp-steps": 0,
-    "learning-rate": 1.2e-3,
+    "learning-rate": 1.5e-3,
     "min-learning-rate": 0.0,
-    "warmup": 200,
+    "warmup": 150,
+    "stable": 3850,
+    "schedule": "linear",
     "beta2": 0.98,
     "weight-decay": 0.1,
     "clip": 1.0,
     "dropout": 0.1,
-    "eval-interval": 250,
+    "eval-interval": 500,
     "eval-windows": 250,
-    "sample-interval": 500,
+    "sample-interval": 1000,
     "seed": 1729,
 }
 

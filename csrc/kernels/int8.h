@@ -18,10 +18,13 @@ constexpr int kInt8Group = 128;
 constexpr int kInt8Half = kInt8Group / 2;
 constexpr float kSmallestMagnitude = 1e-30f;
 
+// The size of a group when `left` > 0 inputs are left, its own among them.
+constexpr int int8_group_size(int left) { return left > kInt8Half ? kInt8Group : kInt8Half; }
+
 // Inputs with the zeros that complete the last group.
 constexpr int padded_inputs(int k) {
     const int left = k % kInt8Group;
-    return k - left + (left == 0 ? 0 : left <= kInt8Half ? kInt8Half : kInt8Group);
+    return k - left + (left == 0 ? 0 : int8_group_size(left));
 }
 constexpr int int8_groups(int k) { return (k + kInt8Group - 1) / kInt8Group; }
 

@@ -20,10 +20,6 @@ Linear make_linear(int n, int k, bool bias, DType dtype) {
     return linear;
 }
 
-}  // namespace
-
-namespace {
-
 std::size_t part_bytes(const PackedMatrix& m) { return m.bytes(); }
 std::size_t part_bytes(const std::vector<float>& v) { return v.size() * sizeof(float); }
 

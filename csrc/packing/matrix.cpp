@@ -251,7 +251,7 @@ void PackedMatrix::read_row(int row, float* out) const {
         const BFloat16* scale = scales() + panel * int8_groups(k_) * 16 + lane;
         for (int from = 0; from < k_; from += kInt8Group, scale += 16) {
             float v[kInt8Group];
-            const int size = k_ - from > kInt8Half ? kInt8Group : kInt8Half;
+            const int size = int8_group_size(k_ - from);
             const float s = to_float(*scale);
             for (int i = 0; i < size; ++i) v[i] = s * static_cast<float>(at[(from + i) / 4 * 64 + i % 4]);
             rotate(v, size);

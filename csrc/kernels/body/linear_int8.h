@@ -85,7 +85,7 @@ inline void int8_tile(const LinearInt8Args& a, int first, int panel) {
     }
     for (int g = 0; g < groups; ++g) {
         const int from = g * kInt8Group;
-        const int size = a.k - from > kInt8Half ? kInt8Group : kInt8Half;
+        const int size = int8_group_size(a.k - from);
         const std::ptrdiff_t ahead = g + 1 < groups ? size * 16 : panels * stride - from * 16;
         int8_group<S, rows, panels>(
             {size, w + from * 16, stride, ahead, scales + g * 16, groups * std::ptrdiff_t{16}, a.x.at(first, g)}, acc);

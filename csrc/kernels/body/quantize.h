@@ -70,7 +70,7 @@ void quantize(const float* x, int k, const QuantizedRows& row) {
     QuantizedRows to = row;
     for (int from = 0; from < k; from += kInt8Group, to = to.at(0, 1)) {
         const int n = k - from;
-        if (n > kInt8Half) {
+        if (int8_group_size(n) == kInt8Group) {
             quantize_group<S, 8>(x + from, n, to.q, to.scales, to.sums);
         } else {
             quantize_group<S, 4>(x + from, n, to.q, to.scales, to.sums);
@@ -103,7 +103,7 @@ bool pack_int8(const PackInt8Args& a) {
     int group = 0;
     for (int from = 0; from < a.k; from += kInt8Group, ++group) {
         const int left = a.k - from;
-        const int size = left > kInt8Half ? kInt8Group : kInt8Half;
+        const int size = int8_group_size(left);
         for (int i = 0; i < size; ++i)
             S::store(t[i], i < left ? S::load(a.weights + (from + i) * std::ptrdiff_t{16}) : S::zero());
         rotate_rows<S>(t, size);

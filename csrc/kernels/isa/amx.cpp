@@ -31,7 +31,7 @@ public:
     void run() {
         Sums sums{};
         for (int g = 0; g < groups_; ++g) {
-            const bool half = a_.k - g * kInt8Group <= kInt8Half;
+            const bool half = int8_group_size(a_.k - g * kInt8Group) == kInt8Half;
             if (g == 0) {
                 half ? group<1, Before::nothing>(g, sums) : group<2, Before::nothing>(g, sums);
             } else if (g == 1) {
