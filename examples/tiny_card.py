@@ -18,18 +18,7 @@ from pygpt import Model, Tokenizer
 PROMPTS = ("Once upon a time", "The captain", '"My dear," said she')
 N_GRAM = 5
 SHOWN = (
-    *(
-        "batch",
-        "learning_rate",
-        "min_learning_rate",
-        "warmup",
-        "stable",
-        "decay_steps",
-        "schedule",
-        "beta1",
-        "beta2",
-        "eps",
-    ),
+    *("batch", "learning_rate", "min_learning_rate", "warmup", "stable", "decay_steps", "schedule"),
     *("beta1", "beta2", "eps", "weight_decay", "clip", "dropout", "seed"),
 )
 
