@@ -119,6 +119,7 @@ PYTHON_RANKS = {
     "training": 6,
     "__init__": 6,
     "cli": 7,
+    "__main__": 8,
 }
 BASE_DEPENDENCIES = {"numpy", "safetensors", "tiktoken"}
 
