@@ -98,6 +98,7 @@ def test_every_layer_exists() -> None:
 
 PYTHON_RANKS = {
     "errors": 0,
+    "_json": 1,
     "config": 1,
     "_core": 1,
     "families": 2,
