@@ -1,8 +1,9 @@
-#include "ops/attention.h"
+#include "ops/paged_attention.h"
 
 #include <algorithm>
 #include <vector>
 
+#include "base/lanes.h"
 #include "threads/parallel.h"
 
 namespace pygpt {
@@ -25,7 +26,7 @@ struct Task {
     float* segments;  // of the first query, otherwise; the next query's lie after them
 };
 
-int segments_of(int positions) { return (positions + kSegmentPositions - 1) / kSegmentPositions; }
+int segments_of(int positions) { return ceil_div(positions, kSegmentPositions); }
 
 class Plan {
 public:
@@ -132,7 +133,7 @@ std::size_t split_floats(int rows, int n_head, int head_dim, int n_ctx, int thre
            static_cast<std::size_t>(segment_floats(head_dim));
 }
 
-void attention(const Kernels& kernels, Team& team, const AttentionCall& call) {
+void paged_attention(const Kernels& kernels, Team& team, const AttentionCall& call) {
     const Plan plan(call, team.size());
     team.parallel_for(static_cast<int>(plan.tasks.size()),
                       [&](int i, int thread) { plan.run(kernels, plan.tasks[static_cast<std::size_t>(i)], thread); });

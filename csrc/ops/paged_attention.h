@@ -39,6 +39,6 @@ struct AttentionCall {
 // Floats of scratch, beyond those for each thread, that let every call split its segments where that pays.
 std::size_t split_floats(int rows, int n_head, int head_dim, int n_ctx, int threads);
 
-void attention(const Kernels& kernels, Team& team, const AttentionCall& call);
+void paged_attention(const Kernels& kernels, Team& team, const AttentionCall& call);
 
 }  // namespace pygpt

@@ -63,8 +63,8 @@ void write_rows(const Plain& src, Channels to, To* data, Team& team) {
     const int step = to.step;
     if (to.first % 16 == 0) {  // groups of 16 rows fill whole panels
         constexpr int kGroup = 8;
-        const int groups = (src.rows + 15) / 16;
-        team.parallel_for((groups + kGroup - 1) / kGroup, [&](int task, int) {
+        const int groups = ceil_div(src.rows, 16);
+        team.parallel_for(ceil_div(groups, kGroup), [&](int task, int) {
             for (int g = task * kGroup; g < std::min(groups, (task + 1) * kGroup); ++g) {
                 write_panel(rows + g * 16 * src.row_stride, src.row_stride, src.col_stride,
                             std::min(16, src.rows - g * 16), src.cols, panel(to.first + g * step), 0);
@@ -112,11 +112,11 @@ void rotate(float* v, int size) {
 
 std::size_t PackedMatrix::data_bytes(int n, int k, DType dtype) {
     const auto inputs = static_cast<std::size_t>(dtype == DType::i8 ? padded_inputs(k) : k);
-    return static_cast<std::size_t>((n + 15) / 16) * 16 * inputs * size_of(dtype);
+    return static_cast<std::size_t>(round_up(n, 16)) * inputs * size_of(dtype);
 }
 
 std::size_t PackedMatrix::scale_bytes(int n, int k) {
-    return static_cast<std::size_t>((n + 15) / 16) * 16 * static_cast<std::size_t>(int8_groups(k)) * sizeof(BFloat16);
+    return static_cast<std::size_t>(round_up(n, 16)) * static_cast<std::size_t>(int8_groups(k)) * sizeof(BFloat16);
 }
 
 PackedMatrix::PackedMatrix(int n, int k, DType dtype) : n_(n), k_(k), dtype_(dtype) {
@@ -136,11 +136,11 @@ std::size_t PackedMatrix::bytes() const {
 template <class From>
 bool PackedMatrix::write_int8_panels(const Plain& src, Channels to, const Kernels& kernels, Team& team) {
     const int wide = src.row_stride == 1 ? 8 : 1;
-    const int panels = (src.rows + 15) / 16;
+    const int panels = ceil_div(src.rows, 16);
     const std::size_t tile = std::size_t{kInt8Group} * 16;
     std::vector<float> floats(static_cast<std::size_t>(team.size() * wide) * tile);
     std::atomic<bool> finite{true};
-    team.parallel_for((panels + wide - 1) / wide, [&](int task, int thread) {
+    team.parallel_for(ceil_div(panels, wide), [&](int task, int thread) {
         float* const plain = floats.data() + static_cast<std::size_t>(thread * wide) * tile;
         const int first = task * wide, last = std::min(panels, first + wide);
         if (src.rows < last * 16) std::fill_n(plain, static_cast<std::size_t>(wide) * tile, 0.0f);

@@ -1,8 +1,8 @@
 // Attention of whole sequences and its backward pass, on a team of threads.
 #pragma once
 
-#include "kernels/table.h"
-#include "ops/training_rows.h"
+#include "kernels/training/training_kernels.h"
+#include "training/row_passes.h"
 
 namespace pygpt::training {
 
@@ -13,8 +13,8 @@ struct AttentionBatch {
     SequenceAttentionArgs sequence;
 };
 
-void attention(const Kernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch, float* out,
-               float* lse);
+void attention_forward(const TrainingKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
+                       float* out, float* lse);
 
 struct AttentionGradient {
     const float* out;
@@ -22,7 +22,7 @@ struct AttentionGradient {
     const float* dout;
     float* dqkv;
 };
-void attention_backward(const Kernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
+void attention_backward(const TrainingKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
                         const AttentionGradient& arrays);
 
 }  // namespace pygpt::training

@@ -1,7 +1,8 @@
-#include "ops/training_linear.h"
+#include "training/linear_layer.h"
 
 #include <algorithm>
 
+#include "base/lanes.h"
 #include "threads/parallel.h"
 
 namespace pygpt::training {
@@ -11,8 +12,8 @@ namespace {
 // Columns that a task adds up.
 constexpr int kColumns = 64;
 
-void add_rows(const Kernels& kernels, Team& team, const float* x, int rows, int n, float* sums) {
-    team.parallel_for((n + kColumns - 1) / kColumns, [&](int task, int) {
+void add_rows(const TrainingKernels& kernels, Team& team, const float* x, int rows, int n, float* sums) {
+    team.parallel_for(ceil_div(n, kColumns), [&](int task, int) {
         const int first = task * kColumns;
         kernels.add_rows(x + first, n, rows, std::min(kColumns, n - first), sums + first);
     });
@@ -20,8 +21,8 @@ void add_rows(const Kernels& kernels, Team& team, const float* x, int rows, int 
 
 }  // namespace
 
-void linear(Team& team, Matmul& matmul, const LinearSizes& s, const float* x, const float* weight, const float* bias,
-            float* y) {
+void linear_forward(Team& team, Matmul& matmul, const LinearSizes& s, const float* x, const float* weight,
+                    const float* bias, float* y) {
     matmul.run(team, {.a = {x, s.inputs, false},
                       .b = {weight, s.inputs, true},
                       .c = y,
@@ -33,7 +34,7 @@ void linear(Team& team, Matmul& matmul, const LinearSizes& s, const float* x, co
                       .bias = bias});
 }
 
-void linear_backward(const Kernels& kernels, Team& team, Matmul& matmul, const LinearSizes& s,
+void linear_backward(const TrainingKernels& kernels, Team& team, Matmul& matmul, const LinearSizes& s,
                      const LinearGradients& g) {
     matmul.run(team, {.a = {g.dy, s.outputs, false},
                       .b = {g.weight, s.inputs, false},

@@ -1,8 +1,8 @@
 // y = x W^T + b and its gradients, on a team of threads. Matrices are C-contiguous.
 #pragma once
 
-#include "kernels/table.h"
-#include "ops/matmul.h"
+#include "kernels/training/training_kernels.h"
+#include "training/matmul.h"
 
 namespace pygpt::training {
 
@@ -11,8 +11,8 @@ struct LinearSizes {
 };
 
 // x (rows, inputs), weight (outputs, inputs), bias (outputs,) or null; y (rows, outputs).
-void linear(Team& team, Matmul& matmul, const LinearSizes& sizes, const float* x, const float* weight,
-            const float* bias, float* y);
+void linear_forward(Team& team, Matmul& matmul, const LinearSizes& sizes, const float* x, const float* weight,
+                    const float* bias, float* y);
 
 struct LinearGradients {
     const float* dy;  // (rows, outputs)
@@ -22,7 +22,7 @@ struct LinearGradients {
     float* dbias;    // added to; or null
     float* dx;
 };
-void linear_backward(const Kernels& kernels, Team& team, Matmul& matmul, const LinearSizes& sizes,
+void linear_backward(const TrainingKernels& kernels, Team& team, Matmul& matmul, const LinearSizes& sizes,
                      const LinearGradients& g);
 
 }  // namespace pygpt::training

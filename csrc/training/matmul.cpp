@@ -1,7 +1,8 @@
-#include "ops/matmul.h"
+#include "training/matmul.h"
 
 #include <algorithm>
 
+#include "base/lanes.h"
 #include "threads/parallel.h"
 
 namespace pygpt {
@@ -22,20 +23,8 @@ constexpr int kSideBySide = 2;
 constexpr int kPackPanels = 4;
 constexpr int kPackInputs = 256;
 
-constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
-// Where part i of `parts` nearly equal ones begins among n things.
-constexpr int part_begin(int i, int parts, int n) { return static_cast<int>(static_cast<long long>(n) * i / parts); }
-
-// Where part i of `parts` nearly equal ones begins among k inputs: at a multiple of `step`.
-constexpr int inputs_begin(int i, int parts, int k, int step) {
-    return std::min(k, part_begin(i, parts, ceil_div(k, step)) * step);
-}
-
 // Values of a packed panel.
-constexpr std::ptrdiff_t panel_size(int k, int step) {
-    return static_cast<std::ptrdiff_t>(ceil_div(k, step)) * step * 16;
-}
+constexpr std::ptrdiff_t panel_size(int k, int step) { return round_up(std::ptrdiff_t{k}, step) * 16; }
 
 // The part of a factor from (row, column) on.
 Factor from(const Factor& f, std::ptrdiff_t row, std::ptrdiff_t column) {
@@ -58,17 +47,15 @@ void Matmul::run(Team& team, const MatmulCall& call) {
     const int passes = std::max(1, ceil_div(call.k, kBlockInputs));
     const int blocks = ceil_div(call.n, 16 * kBlockPanels);
     for (int i = 0; i < blocks; ++i) {
-        const int panels = ceil_div(call.n, 16);
-        const int column = 16 * part_begin(i, blocks, panels);
-        const int end = std::min(call.n, 16 * part_begin(i + 1, blocks, panels));
+        const int column = part_begin(i, blocks, call.n, 16), end = part_begin(i + 1, blocks, call.n, 16);
         for (int pass = 0; pass < passes; ++pass) {
-            const int k = inputs_begin(pass, passes, call.k, format_.step);
+            const int k = part_begin(pass, passes, call.k, format_.step);
             MatmulCall block = call;
             block.a = from(call.a, 0, k);
             block.b = from(call.b, k, column);
             block.c += column;
             block.n = end - column;
-            block.k = inputs_begin(pass + 1, passes, call.k, format_.step) - k;
+            block.k = part_begin(pass + 1, passes, call.k, format_.step) - k;
             block.add = call.add || pass > 0;
             block.bias = call.bias == nullptr || pass < passes - 1 ? nullptr : call.bias + column;
             pack(team, block);
@@ -82,10 +69,10 @@ void Matmul::pack(Team& team, const MatmulCall& block) {
     const std::ptrdiff_t stride = panel_size(block.k, format_.step);
     team.parallel_for(n_parts * k_parts, [&](int task, int) {
         const int column = task / k_parts * 16 * kPackPanels;
-        const int k = inputs_begin(task % k_parts, k_parts, block.k, format_.step);
+        const int k = part_begin(task % k_parts, k_parts, block.k, format_.step);
         const Factor b = from(block.b, k, column);
         format_.pack_b({b.data, b.ld, b.transposed, std::min(16 * kPackPanels, block.n - column),
-                        inputs_begin(task % k_parts + 1, k_parts, block.k, format_.step) - k,
+                        part_begin(task % k_parts + 1, k_parts, block.k, format_.step) - k,
                         panels_.as<std::byte>() + (column / 16 * stride + k * 16) * format_.bytes, stride});
     });
 }

@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "base/buffer.h"
-#include "kernels/table.h"
+#include "kernels/training/panel_product.h"
 
 namespace pygpt {
 
@@ -31,7 +31,7 @@ struct MatmulCall {
 // thread. One call at a time.
 class Matmul {
 public:
-    // In one format of the table's: what equal bits it promises stands in kernels/matmul.h.
+    // In one format of the table's: what equal bits it promises stands in kernels/training/panel_product.h.
     Matmul(const MatmulFormat& format, int threads);
 
     // The team may not have more threads than the constructor was told. Equal bits for every team.

@@ -1,8 +1,9 @@
-#include "ops/training_rows.h"
+#include "training/row_passes.h"
 
 #include <algorithm>
 #include <cmath>
 
+#include "base/lanes.h"
 #include "threads/parallel.h"
 
 namespace pygpt::training {
@@ -21,7 +22,7 @@ constexpr int kColumns = 64;
 // body(begin, end) for parts of [0, n) that begin at multiples of `step`.
 template <class F>
 void split(Team& team, std::ptrdiff_t n, std::ptrdiff_t step, F body) {
-    const auto tasks = static_cast<int>((n + step - 1) / step);
+    const auto tasks = static_cast<int>(ceil_div(n, step));
     team.parallel_for(tasks, [&](int task, int) { body(task * step, std::min(n, (task + 1) * step)); });
 }
 
@@ -39,7 +40,7 @@ double power(double base, std::int64_t exponent) {  // the C library's differs b
 
 }  // namespace
 
-void norm(Team& team, void (*kernel)(const NormArgs&), const NormArgs& args) {
+void norm_forward(Team& team, void (*kernel)(const NormArgs&), const NormArgs& args) {
     const std::ptrdiff_t stats = args.bias == nullptr ? 1 : 2;
     split(team, args.rows, row_grain(args.n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         NormArgs part = args;
@@ -53,8 +54,7 @@ void norm(Team& team, void (*kernel)(const NormArgs&), const NormArgs& args) {
 
 void norm_backward(Team& team, Scratch& scratch, void (*kernel)(const NormBackwardArgs&),
                    const NormBackwardArgs& args) {
-    const std::ptrdiff_t n = args.n, stats = args.dbias == nullptr ? 1 : 2,
-                         blocks = (args.rows + kNormRows - 1) / kNormRows;
+    const std::ptrdiff_t n = args.n, stats = args.dbias == nullptr ? 1 : 2, blocks = ceil_div(args.rows, kNormRows);
     float* const dweights = scratch.take<float>(static_cast<std::size_t>(2 * blocks * n));
     float* const dbiases = dweights + blocks * n;
     split(team, args.rows, kNormRows, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
@@ -77,41 +77,41 @@ void norm_backward(Team& team, Scratch& scratch, void (*kernel)(const NormBackwa
     if (args.dbias != nullptr) add(args.dbias, dbiases);
 }
 
-void activation(const Kernels& kernels, Team& team, Activation f, const float* x, float* y, std::ptrdiff_t n) {
+void activation_forward(const TrainingKernels& kernels, Team& team, Activation f, const float* x, float* y,
+                        std::ptrdiff_t n) {
+    split(team, n, kGrain,
+          [&](std::ptrdiff_t begin, std::ptrdiff_t end) { kernels.activation(f, x + begin, y + begin, end - begin); });
+}
+
+void activation_backward(const TrainingKernels& kernels, Team& team, Activation f, const float* dy, const float* x,
+                         float* dx, std::ptrdiff_t n) {
     split(team, n, kGrain, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        kernels.training.activation(f, x + begin, y + begin, end - begin);
+        kernels.activation_backward(f, dy + begin, x + begin, dx + begin, end - begin);
     });
 }
 
-void activation_backward(const Kernels& kernels, Team& team, Activation f, const float* dy, const float* x, float* dx,
-                         std::ptrdiff_t n) {
-    split(team, n, kGrain, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        kernels.training.activation_backward(f, dy + begin, x + begin, dx + begin, end - begin);
-    });
-}
-
-void gated_activation(const Kernels& kernels, Team& team, Activation f, const float* gate_up, float* y, int rows,
-                      int n) {
+void gated_activation_forward(const TrainingKernels& kernels, Team& team, Activation f, const float* gate_up, float* y,
+                              int rows, int n) {
     split(team, rows, row_grain(n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         for (std::ptrdiff_t row = begin; row < end; ++row) {
             const float* const gate = gate_up + row * 2 * n;
-            kernels.training.gated_activation(f, gate, gate + n, y + row * n, n);
+            kernels.gated_activation(f, gate, gate + n, y + row * n, n);
         }
     });
 }
 
-void gated_activation_backward(const Kernels& kernels, Team& team, Activation f, const float* dy, const float* gate_up,
-                               float* dgate_up, int rows, int n) {
+void gated_activation_backward(const TrainingKernels& kernels, Team& team, Activation f, const float* dy,
+                               const float* gate_up, float* dgate_up, int rows, int n) {
     split(team, rows, row_grain(n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         for (std::ptrdiff_t row = begin; row < end; ++row) {
             const float* const gate = gate_up + row * 2 * n;
             float* const dgate = dgate_up + row * 2 * n;
-            kernels.training.gated_activation_backward(f, dy + row * n, gate, gate + n, dgate, dgate + n, n);
+            kernels.gated_activation_backward(f, dy + row * n, gate, gate + n, dgate, dgate + n, n);
         }
     });
 }
 
-void rope(const Kernels& kernels, Team& team, Scratch& scratch, const RopeCall& call) {
+void rope_rows(const Kernels& kernels, Team& team, Scratch& scratch, const RopeCall& call) {
     const std::ptrdiff_t half = call.dim / 2, angles = call.n_ctx * half;
     const float* sin = call.sin;
     if (call.inverse) {  // the angle's negative
@@ -132,24 +132,24 @@ void embedding_backward(const Kernels& kernels, Team& team, const float* dx, con
                         float* dweight) {
     split(team, n, kColumns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         for (std::ptrdiff_t row = 0; row < rows; ++row) {
-            kernels.add(dweight + ids[row] * n + begin, dx + row * n + begin, end - begin);
+            kernels.add(dweight + static_cast<std::ptrdiff_t>(ids[row]) * n + begin, dx + row * n + begin, end - begin);
         }
     });
 }
 
-double sum_of_squares(const Kernels& kernels, Team& team, Scratch& scratch, const float* x, std::ptrdiff_t n) {
-    const std::ptrdiff_t blocks = (n + kSquares - 1) / kSquares;
+double sum_of_squares(const TrainingKernels& kernels, Team& team, Scratch& scratch, const float* x, std::ptrdiff_t n) {
+    const std::ptrdiff_t blocks = ceil_div(n, kSquares);
     double* const parts = scratch.take<double>(static_cast<std::size_t>(blocks));
     split(team, n, kSquares, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        parts[begin / kSquares] = kernels.training.sum_of_squares(x + begin, end - begin);
+        parts[begin / kSquares] = kernels.sum_of_squares(x + begin, end - begin);
     });
     double sum = 0.0;
     for (std::ptrdiff_t i = 0; i < blocks; ++i) sum += parts[i];
     return sum;
 }
 
-void adamw(const Kernels& kernels, Team& team, float* params, const float* grads, float* m, float* v, std::ptrdiff_t n,
-           const AdamwStep& s) {
+void adamw(const TrainingKernels& kernels, Team& team, float* params, const float* grads, float* m, float* v,
+           std::ptrdiff_t n, const AdamwStep& s) {
     AdamwArgs args{};
     args.grad_scale = static_cast<float>(s.grad_scale);
     args.beta1 = static_cast<float>(s.beta1);
@@ -167,7 +167,7 @@ void adamw(const Kernels& kernels, Team& team, float* params, const float* grads
         part.m = m + begin;
         part.v = v + begin;
         part.n = end - begin;
-        kernels.training.adamw(part);
+        kernels.adamw(part);
     });
 }
 

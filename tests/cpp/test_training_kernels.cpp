@@ -3,8 +3,8 @@
 #include <array>
 #include <limits>
 
-#include "ops/training_attention.h"
-#include "support.h"
+#include "support_training.h"
+#include "training/attention_passes.h"
 
 namespace pygpt::test {
 namespace {
@@ -25,8 +25,8 @@ Guarded guarded(const std::vector<float>& values) {
 template <class F>
 void same_on_each_isa(const std::vector<Guarded>& outputs, F f) {
     std::vector<Guarded> expected = outputs;
-    f(scalar_kernels(), expected);
-    on_each_isa([&](const Kernels& k) {
+    f(scalar_training(), expected);
+    on_each_training_isa([&](const TrainingKernels& k) {
         std::vector<Guarded> found = outputs;
         f(k, found);
         for (std::size_t i = 0; i < found.size(); ++i) {
@@ -44,9 +44,9 @@ TEST(TrainingRows, NormsBackward) {
                                      weight = random.floats(n), stats = random.floats(2 * rows, 0.5f, 2.0f);
             const std::vector<Guarded> outputs(3, guarded(random.floats(n)));
             for (const bool centred : {true, false}) {
-                same_on_each_isa(outputs, [&](const Kernels& k, std::vector<Guarded>& out) {
+                same_on_each_isa(outputs, [&](const TrainingKernels& k, std::vector<Guarded>& out) {
                     std::vector<float> dx(dy.size());
-                    const auto norm = centred ? k.training.layer_norm_backward : k.training.rms_norm_backward;
+                    const auto norm = centred ? k.layer_norm_backward : k.rms_norm_backward;
                     norm({dy.data(), x.data(), weight.data(), stats.data(), dx.data(), out[0].row(0),
                           centred ? out[1].row(0) : nullptr, rows, n});
                     if (rows > 0) std::copy(dx.end() - n, dx.end(), out[2].row(0));
@@ -62,25 +62,24 @@ TEST(TrainingRows, Activations) {
         const std::vector<float> x = random.floats(n, -8.0f, 8.0f), dy = random.floats(n), up = random.floats(n);
         for (const Activation f : kActivations) {
             const std::vector<Guarded> outputs(5, Guarded(1, n, n));
-            same_on_each_isa(outputs, [&](const Kernels& k, std::vector<Guarded>& out) {
-                k.training.activation(f, x.data(), out[0].row(0), n);
-                k.training.activation_backward(f, dy.data(), x.data(), out[1].row(0), n);
-                k.training.gated_activation(f, x.data(), up.data(), out[2].row(0), n);
-                k.training.gated_activation_backward(f, dy.data(), x.data(), up.data(), out[3].row(0), out[4].row(0),
-                                                     n);
+            same_on_each_isa(outputs, [&](const TrainingKernels& k, std::vector<Guarded>& out) {
+                k.activation(f, x.data(), out[0].row(0), n);
+                k.activation_backward(f, dy.data(), x.data(), out[1].row(0), n);
+                k.gated_activation(f, x.data(), up.data(), out[2].row(0), n);
+                k.gated_activation_backward(f, dy.data(), x.data(), up.data(), out[3].row(0), out[4].row(0), n);
             });
         }
     }
 }
 
 TEST(TrainingRows, ANanStaysOne) {
-    on_each_isa([](const Kernels& k) {
+    on_each_training_isa([](const TrainingKernels& k) {
         const float one = 1.0f;
         for (const Activation f : kActivations) {
             float y = 0.0f, slope = 0.0f;
-            k.training.activation(f, &kNaN, &y, 1);
+            k.activation(f, &kNaN, &y, 1);
             EXPECT_TRUE(std::isnan(y));
-            k.training.activation_backward(f, &one, &kNaN, &slope, 1);
+            k.activation_backward(f, &one, &kNaN, &slope, 1);
             EXPECT_EQ(std::isnan(slope), f != Activation::relu);  // whose slope is 0 where x is not above 0
         }
     });
@@ -92,13 +91,13 @@ TEST(TrainingStep, CrossEntropyAndAdamw) {
         const std::vector<Guarded> outputs = {guarded(random.floats(n, -9.0f, 9.0f)), guarded(random.floats(n)),
                                               guarded(random.floats(n)), guarded(random.floats(n, 0.0f, 1.0f))};
         const std::vector<float> grads = random.floats(n);
-        const double nats = scalar_kernels().training.cross_entropy(Guarded(outputs[0]).row(0), n, n / 2, 0.3f, true);
-        const double squares = scalar_kernels().training.sum_of_squares(grads.data(), n);
-        same_on_each_isa(outputs, [&](const Kernels& k, std::vector<Guarded>& out) {
-            EXPECT_EQ(k.training.cross_entropy(out[0].row(0), n, n / 2, 0.3f, true), nats);
-            EXPECT_EQ(k.training.sum_of_squares(grads.data(), n), squares);
-            k.training.adamw({out[1].row(0), grads.data(), out[2].row(0), out[3].row(0), n, 0.5f, 0.9f, 0.1f, 0.99f,
-                              0.01f, 1e-4f, 0.02f, 1.5f, 1e-8f});
+        const double nats = scalar_training().cross_entropy(Guarded(outputs[0]).row(0), n, n / 2, 0.3f, true);
+        const double squares = scalar_training().sum_of_squares(grads.data(), n);
+        same_on_each_isa(outputs, [&](const TrainingKernels& k, std::vector<Guarded>& out) {
+            EXPECT_EQ(k.cross_entropy(out[0].row(0), n, n / 2, 0.3f, true), nats);
+            EXPECT_EQ(k.sum_of_squares(grads.data(), n), squares);
+            k.adamw({out[1].row(0), grads.data(), out[2].row(0), out[3].row(0), n, 0.5f, 0.9f, 0.1f, 0.99f, 0.01f,
+                     1e-4f, 0.02f, 1.5f, 1e-8f});
         });
     }
 }
@@ -126,12 +125,12 @@ TEST(TrainingAttention, IsTheSameForAllThreadsAndInstructionSets) {
             const std::vector<Guarded> outputs = {
                 Guarded(rows, n_out, n_out), Guarded(1, c.n_head * rows, c.n_head * rows), Guarded(rows, width, width)};
             for (const int threads : {1, 2, 5}) {
-                same_on_each_isa(outputs, [&](const Kernels& k, std::vector<Guarded>& out) {
-                    with_team(&k == &scalar_kernels() ? 1 : threads, [&](Team& team) {
+                same_on_each_isa(outputs, [&](const TrainingKernels& k, std::vector<Guarded>& out) {
+                    with_team(&k == &scalar_training() ? 1 : threads, [&](Team& team) {
                         training::Scratch scratch;
                         constexpr std::size_t n = 1 << 18;
                         std::fill_n(scratch.take<float>(n), n, kNaN);
-                        training::attention(k, team, scratch, batch, out[0].row(0), out[1].row(0));
+                        training::attention_forward(k, team, scratch, batch, out[0].row(0), out[1].row(0));
                         std::fill_n(scratch.take<float>(n), n, kNaN);
                         training::attention_backward(k, team, scratch, batch,
                                                      {out[0].row(0), out[1].row(0), dout.data(), out[2].row(0)});

@@ -1,8 +1,8 @@
-// The body of kernels/linear.h.
+// The body of kernels/linear_float.h.
 #pragma once
 
 #include "kernels/body/tile.h"
-#include "kernels/linear.h"
+#include "kernels/linear_float.h"
 
 namespace pygpt {
 namespace {
@@ -14,14 +14,14 @@ constexpr int kInputBlock = 768;
 constexpr int kPrefetchBytes = 2048;
 
 template <class S, class T>
-void linear(const LinearArgs& a) {
+void linear_float(const LinearArgs& a) {
     using V = typename S::F32;
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.k) * 16;
     const T* panels = static_cast<const T*>(a.panels) + a.panel_begin * stride;
-    const int passes = a.rows <= tile_rows<S>() ? 1 : (a.k + kInputBlock - 1) / kInputBlock;
+    const int passes = a.rows <= tile_rows<S>() ? 1 : ceil_div(a.k, kInputBlock);
     for (int pass = 0; pass < passes; ++pass) {
-        const int from = static_cast<int>(static_cast<long long>(a.k) * pass / passes);
-        const int to = static_cast<int>(static_cast<long long>(a.k) * (pass + 1) / passes);
+        const int from = part_begin(pass, passes, a.k);
+        const int to = part_begin(pass + 1, passes, a.k);
         const bool first = pass == 0, last = pass == passes - 1;
         // Between passes the unfinished chain lies in y: a float32 loses nothing there.
         const auto begin = [&](int row, int panel) {

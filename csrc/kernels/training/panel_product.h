@@ -1,4 +1,4 @@
-// Contract: C = A B or C += A B for any matrices, from factors that are packed for the one product.
+// Contract: C = A B or C += A B, from factors that are packed in panels for the one product.
 #pragma once
 
 #include <cstddef>

@@ -1,90 +1,26 @@
-// Contracts of the kernels that only training uses: backward passes, the loss and the optimizer.
+// struct TrainingKernels: what only the trainer computes, one constant table for each kind of vectors. The same inputs
+// give the same bits in all, but for products in bfloat16.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
+
+#include "kernels/activation.h"
+#include "kernels/table.h"
+#include "kernels/training/loss_and_step.h"
+#include "kernels/training/panel_product.h"
+#include "kernels/training/row_gradients.h"
+#include "kernels/training/sequence_attention.h"
 
 namespace pygpt {
 
-enum class Activation : std::uint8_t { gelu, gelu_tanh, silu, relu };
-
-// The backward pass of a norm over `rows` rows of n values, C-contiguous.
-struct NormBackwardArgs {
-    const float* dy;      // (rows, n)
-    const float* x;       // (rows, n)
-    const float* weight;  // (n,)
-    const float* stats;   // (rows, 2): mean, 1 / deviation; rms_norm: (rows, 1): 1 / root mean square
-    float* dx;            // (rows, n)
-    float* dweight;       // (n,): set to these rows' part
-    float* dbias;         // the same; layer_norm only
-    int rows;
-    int n;
-};
-
-// One step of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) on n values:
-//   g = grads * grad_scale;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = p - decay p;
-//   p = p - step_size * m / (sqrt(v) * v_scale + eps)
-struct AdamwArgs {
-    float* params;
-    const float* grads;
-    float* m;
-    float* v;
-    std::ptrdiff_t n;
-    float grad_scale;
-    float beta1, one_minus_beta1;
-    float beta2, one_minus_beta2;
-    float decay;      // learning rate * weight decay
-    float step_size;  // learning rate / (1 - beta1^step)
-    float v_scale;    // 1 / sqrt(1 - beta2^step)
-    float eps;
-};
-
-// Causal attention of one sequence, and of the query heads that share one key and value head: `n_head / n_kv_head` of
-// them from kv_head * n_head / n_kv_head on. Every score, and every sum over keys or queries, is taken in order, in
-// blocks that depend on the sizes alone.
-struct SequenceAttentionArgs {
-    const float* qkv;  // (n_ctx, (n_head + 2 n_kv_head) head_dim): a row's queries, keys and values
-    int n_ctx;
-    int n_head, n_kv_head, head_dim;
-    int kv_head;
-    float scale;
-    const std::uint8_t* keep;  // (n_head, n_ctx, n_ctx): the probabilities are multiplied by keep * keep_scale; or null
-    float keep_scale;
-    float* scratch;  // attention_forward_floats(), or attention_backward_floats()
-};
-
-// out (n_ctx, n_head head_dim), and lse (n_head, n_ctx): the logarithms of each query's sum of exponentials.
-struct AttentionForwardArgs {
-    SequenceAttentionArgs in;
-    float* out;
-    float* lse;
-};
-
-// The probabilities are computed again from lse (Dao et al. 2022, arXiv:2205.14135). dqkv is as qkv; these heads' part
-// is set.
-struct AttentionBackwardArgs {
-    SequenceAttentionArgs in;
-    const float* out;
-    const float* lse;
-    const float* dout;
-    float* dqkv;
-};
-
-// Queries and keys of a block.
-constexpr int kTrainBlock = 64;
-
-constexpr std::ptrdiff_t round_up_16(std::ptrdiff_t n) { return (n + 15) / 16 * 16; }
-
-constexpr std::ptrdiff_t attention_forward_floats(int n_ctx, int head_dim) {
-    const std::ptrdiff_t rows = round_up_16(n_ctx), columns = round_up_16(head_dim);
-    return 3 * rows * columns + kTrainBlock * (2 * columns + rows + 2);
-}
-constexpr std::ptrdiff_t attention_backward_floats(int n_ctx, int head_dim) {
-    const std::ptrdiff_t rows = round_up_16(n_ctx), columns = round_up_16(head_dim);
-    return 8 * rows * columns + 2 * rows + 2 * kTrainBlock * kTrainBlock;
-}
-
 struct TrainingKernels {
+    const char* vectors;  // the name of the instruction set whose vectors they use
+
+    MatmulFormat matmul_f32;
+    MatmulFormat matmul_bf16;  // AMX only
+    // sums[c] += x[0][c], then += x[1][c], ...: (rows, n), row stride ldx.
+    void (*add_rows)(const float* x, std::ptrdiff_t ldx, int rows, int n, float* sums);
+
     // Of the norms in kernels/table.h.
     void (*layer_norm_backward)(const NormBackwardArgs&);
     void (*rms_norm_backward)(const NormBackwardArgs&);
@@ -107,5 +43,8 @@ struct TrainingKernels {
     // In double precision: 16 sums over every 16th value, then the tree of all lane sums.
     double (*sum_of_squares)(const float* x, std::ptrdiff_t n);
 };
+
+// The trainer's table that goes with one of runnable_kernels().
+const TrainingKernels& training_kernels(const Kernels& kernels);
 
 }  // namespace pygpt

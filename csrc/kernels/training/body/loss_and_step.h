@@ -3,7 +3,7 @@
 
 #include "kernels/body/math.h"
 #include "kernels/body/rows.h"
-#include "kernels/training.h"
+#include "kernels/training/loss_and_step.h"
 
 namespace pygpt {
 namespace {

@@ -1,8 +1,9 @@
-// The bodies of kernels/matmul.h.
+// The bodies of kernels/training/panel_product.h.
 #pragma once
 
+#include "base/lanes.h"
 #include "kernels/body/tile.h"
-#include "kernels/matmul.h"
+#include "kernels/training/panel_product.h"
 
 namespace pygpt {
 namespace {
@@ -41,7 +42,7 @@ void pack_panels(const PackPanelsArgs& args) {
 }
 
 // Where the chains of 16 rows and a few panels begin and end.
-struct MatmulTile {
+struct TileEnds {
     const float* from;
     std::ptrdiff_t from_ld;
     float* to;
@@ -50,17 +51,17 @@ struct MatmulTile {
 };
 
 template <class S, int width>
-void matmul_tile(const MatmulTile& t, const Product<float, true>& product, int rows, int panels) {
-    const MatmulTile tile = t;  // that no store can change
+void multiply_tile(const TileEnds& t, const Product<float, true>& product, int rows, int panels) {
+    const TileEnds ends = t;  // that no store can change
     block_product<S>(
-        product, rows, panels, [=](int r, int p) { return S::load(tile.from + r * tile.from_ld + p * 16); },
+        product, rows, panels, [=](int r, int p) { return S::load(ends.from + r * ends.from_ld + p * 16); },
         [=](int r, int p, typename S::F32 sum) {
-            S::store(tile.to + r * tile.to_ld + p * 16, S::add(sum, S::load(tile.bias + p * 16)));
+            S::store(ends.to + r * ends.to_ld + p * 16, S::add(sum, S::load(ends.bias + p * 16)));
         });
 }
 
 template <class S>
-void matmul(const MatmulArgs& m) {
+void multiply_panels(const MatmulArgs& m) {
     constexpr int kWidth = tile_panels<S, 8>(), kColumns = 16 * kWidth;
     // What there is instead of a bias: adding -0 changes no bit.
     float none[kColumns], zeros[kColumns];
@@ -70,17 +71,18 @@ void matmul(const MatmulArgs& m) {
     }
     const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(m.k) * 16;
     const float *a = static_cast<const float*>(m.a), *b = static_cast<const float*>(m.b);
-    const int panels = (m.n + 15) / 16, groups = (panels + kWidth - 1) / kWidth;
+    const int panels = ceil_div(m.n, 16), groups = ceil_div(panels, kWidth);
     for (int row = 0; row < m.rows; row += 16) {
         const int rows = m.rows - row < 16 ? m.rows - row : 16;
         // All of the 16 rows pass over a few panels before the next ones.
         for (int g = 0; g < groups; ++g) {
-            const int first = panels * g / groups, end = panels * (g + 1) / groups, column = first * 16;
+            const int first = part_begin(g, groups, panels), end = part_begin(g + 1, groups, panels),
+                      column = first * 16;
             const Product<float, true> product{a + row / 16 * panel, 1, m.k, b + first * panel, panel, 0};
             float* const c = m.c + row * m.ldc + column;
             const int n = m.n - column < 16 * (end - first) ? m.n - column : 16 * (end - first);
             if (n % 16 == 0) {
-                matmul_tile<S, kWidth>(
+                multiply_tile<S, kWidth>(
                     {m.add ? c : zeros, m.add ? m.ldc : 0, c, m.ldc, m.bias == nullptr ? none : m.bias + column},
                     product, rows, end - first);
                 continue;
@@ -91,8 +93,8 @@ void matmul(const MatmulArgs& m) {
                 bias[i] = m.bias == nullptr ? -0.0f : m.bias[column + i];
                 for (int r = 0; m.add && r < rows; ++r) whole[r * kColumns + i] = c[r * m.ldc + i];
             }
-            matmul_tile<S, kWidth>({m.add ? whole : zeros, m.add ? kColumns : 0, whole, kColumns, bias}, product, rows,
-                                   end - first);
+            multiply_tile<S, kWidth>({m.add ? whole : zeros, m.add ? kColumns : 0, whole, kColumns, bias}, product,
+                                     rows, end - first);
             for (int r = 0; r < rows; ++r) {
                 for (int i = 0; i < n; ++i) c[r * m.ldc + i] = whole[r * kColumns + i];
             }

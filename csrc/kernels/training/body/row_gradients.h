@@ -3,7 +3,7 @@
 
 #include "kernels/body/math.h"
 #include "kernels/body/rows.h"
-#include "kernels/training.h"
+#include "kernels/training/row_gradients.h"
 
 namespace pygpt {
 namespace {
@@ -75,36 +75,16 @@ inline typename S::F32 slope_v(typename S::F32 x) {
     }
 }
 
-// body(std::integral_constant of f): the loop inside is compiled for each activation.
-template <Activation f>
-struct ActivationTag {
-    static constexpr Activation value = f;
-};
-template <class F>
-inline void with_activation(Activation f, F body) {
-    switch (f) {
-        case Activation::gelu:
-            return body(ActivationTag<Activation::gelu>());
-        case Activation::gelu_tanh:
-            return body(ActivationTag<Activation::gelu_tanh>());
-        case Activation::silu:
-            return body(ActivationTag<Activation::silu>());
-        case Activation::relu:
-            return body(ActivationTag<Activation::relu>());
-    }
-}
-
 template <class S>
 void activation(Activation f, const float* x, float* y, std::ptrdiff_t n) {
-    with_activation(f,
-                    [&](auto tag) { map<S>(x, y, n, [](auto v) { return activate_v<S, decltype(tag)::value>(v); }); });
+    with_activation(f, [&]<Activation kind>() { map<S>(x, y, n, [](auto v) { return activate_v<S, kind>(v); }); });
 }
 
 template <class S>
 void activation_backward(Activation f, const float* dy, const float* x, float* dx, std::ptrdiff_t n) {
-    with_activation(f, [&](auto tag) {
+    with_activation(f, [&]<Activation kind>() {
         for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
-            const auto slope = slope_v<S, decltype(tag)::value>(S::load_n(x + i, lanes));
+            const auto slope = slope_v<S, kind>(S::load_n(x + i, lanes));
             S::store_n(dx + i, S::mul(S::load_n(dy + i, lanes), slope), lanes);
         });
     });
@@ -112,9 +92,9 @@ void activation_backward(Activation f, const float* dy, const float* x, float* d
 
 template <class S>
 void gated_activation(Activation f, const float* gate, const float* up, float* y, std::ptrdiff_t n) {
-    with_activation(f, [&](auto tag) {
+    with_activation(f, [&]<Activation kind>() {
         for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
-            const auto opened = activate_v<S, decltype(tag)::value>(S::load_n(gate + i, lanes));
+            const auto opened = activate_v<S, kind>(S::load_n(gate + i, lanes));
             S::store_n(y + i, S::mul(opened, S::load_n(up + i, lanes)), lanes);
         });
     });
@@ -123,9 +103,8 @@ void gated_activation(Activation f, const float* gate, const float* up, float* y
 template <class S>
 void gated_activation_backward(Activation f, const float* dy, const float* gate, const float* up, float* dgate,
                                float* dup, std::ptrdiff_t n) {
-    with_activation(f, [&](auto tag) {
+    with_activation(f, [&]<Activation kind>() {
         for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
-            constexpr Activation kind = decltype(tag)::value;
             const auto d = S::load_n(dy + i, lanes), g = S::load_n(gate + i, lanes);
             const auto slope = S::mul(S::load_n(up + i, lanes), slope_v<S, kind>(g));
             S::store_n(dgate + i, S::mul(d, slope), lanes);

@@ -3,8 +3,8 @@
 
 #include "kernels/body/math.h"
 #include "kernels/body/rows.h"
-#include "kernels/body/training_tile.h"
-#include "kernels/training.h"
+#include "kernels/training/body/strip.h"
+#include "kernels/training/sequence_attention.h"
 
 namespace pygpt {
 namespace {
@@ -16,8 +16,8 @@ struct HeadLayout {
           ld_out(static_cast<std::ptrdiff_t>(a.n_head) * a.head_dim),
           key(static_cast<std::ptrdiff_t>(a.n_head + a.kv_head) * a.head_dim),
           value(key + static_cast<std::ptrdiff_t>(a.n_kv_head) * a.head_dim),
-          rows(static_cast<int>(round_up_16(a.n_ctx))),
-          width(static_cast<int>(round_up_16(a.head_dim))),
+          rows(round_up(a.n_ctx, 16)),
+          width(round_up(a.head_dim, 16)),
           first_head(a.kv_head * (a.n_head / a.n_kv_head)),
           end_head(first_head + a.n_head / a.n_kv_head) {}
 
@@ -87,7 +87,7 @@ struct AttentionForward {
         float* const lse = a.lse + static_cast<std::ptrdiff_t>(head) * in.n_ctx + first;
         for (int i = 0; i < n; ++i)
             lse[i] = static_cast<float>(static_cast<double>(maxima[i]) + log_of(static_cast<double>(totals[i])));
-        for (int i = n; i < (n + kStrip - 1) / kStrip * kStrip; ++i) {  // queries that do not exist
+        for (int i = n; i < round_up(n, kStrip); ++i) {  // queries that do not exist
             for (int key = 0; key < rows; key += 16) S::store(scores + i * rows + key, S::zero());
         }
         for (int key = 0; key < first + n; key += kTrainBlock) {
@@ -119,7 +119,7 @@ struct AttentionForward {
                              16 * static_cast<std::ptrdiff_t>(width),
                              in.head_dim};
         strip_product<S>(
-            m, (seen(key, limit) + 15) / 16, [](int, int) { return S::zero(); },
+            m, ceil_div(seen(key, limit), 16), [](int, int) { return S::zero(); },
             [=, this](int r, int p, typename S::F32 sum) { S::store(to + r * rows + p * 16, S::mul(sum, scale)); });
     }
 
@@ -127,7 +127,7 @@ struct AttentionForward {
         const int query = first + i, read = (i / kStrip + 1) * kStrip + first;
         float* const row = scores + static_cast<std::ptrdiff_t>(i) * rows;
         const RowSoftmax s = softmax_row<S>(row, query + 1);
-        for (int key = static_cast<int>(round_up_16(query + 1)); key < read; key += 16) S::store(row + key, S::zero());
+        for (int key = round_up(query + 1, 16); key < read; key += 16) S::store(row + key, S::zero());
         maxima[i] = s.maximum;
         totals[i] = s.sum;
         const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(head) * in.n_ctx + query;

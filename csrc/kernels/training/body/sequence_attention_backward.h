@@ -1,7 +1,7 @@
 // The body of attention's backward pass.
 #pragma once
 
-#include "kernels/body/training_attention.h"
+#include "kernels/training/body/sequence_attention.h"
 
 namespace pygpt {
 namespace {
@@ -114,7 +114,7 @@ struct AttentionBackward {
                              16 * static_cast<std::ptrdiff_t>(width),
                              in.head_dim};
         strip_product<S>(
-            m, (seen + 15) / 16, [](int, int) { return S::zero(); },
+            m, ceil_div(seen, 16), [](int, int) { return S::zero(); },
             [=](int r, int p, V sum) {
                 const V e = exp_not_positive_v<S>(S::sub(S::mul(sum, scale), S::set1(minus[r])));
                 S::store(to + r * kTrainBlock + p * 16, S::first_n(e, last + r + 1 - p * 16, S::zero()));
@@ -139,11 +139,11 @@ struct AttentionBackward {
             const V d = S::mul(S::mul(weight, S::sub(dp, S::set1(minus[r]))), scale);
             S::store(to + r * kTrainBlock + p * 16, d);
         };
-        if (in.keep == nullptr) return strip_product<S>(m, (seen + 15) / 16, none, store);
+        if (in.keep == nullptr) return strip_product<S>(m, ceil_div(seen, 16), none, store);
         const int last = query + strip;
         const std::uint8_t* const keep =
             in.keep + (static_cast<std::ptrdiff_t>(head) * in.n_ctx + last) * in.n_ctx + key;
-        strip_product<S>(m, (seen + 15) / 16, none, [=, this](int r, int p, V dp) {
+        strip_product<S>(m, ceil_div(seen, 16), none, [=, this](int r, int p, V dp) {
             const int lanes = last + r < in.n_ctx ? last + r + 1 - key - p * 16 : 0;
             const V factor =
                 load_keep<S>(keep + static_cast<std::ptrdiff_t>(r) * in.n_ctx + p * 16, lanes, in.keep_scale);

@@ -2,6 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+
+#include "base/lanes.h"
+#include "kernels/body/tile.h"
 
 namespace pygpt {
 namespace {
@@ -10,56 +14,37 @@ namespace {
 // for a strip as a whole, so that results do not depend on the tile that an instruction set prefers.
 constexpr int kStrip = 8;
 
-// a[r * a_row + i * a_col] and b[i * b_row + p * b_panel ... + 15], for i in [0, k).
+// The operands of a strip's product, in the words of kernels/body/tile.h.
 struct StripProduct {
     const float* a;
-    std::ptrdiff_t a_row, a_col;
+    std::ptrdiff_t row_of_a, step_of_a;
     const float* b;
-    std::ptrdiff_t b_row, b_panel;
+    std::ptrdiff_t step_of_b, panel_stride;
     int k;
+
+    static constexpr bool kPrefetches = false;
+    std::ptrdiff_t a_row() const { return row_of_a; }
+    std::ptrdiff_t a_step() const { return step_of_a; }
+    std::ptrdiff_t b_step() const { return step_of_b; }
 };
 
-template <class S, int rows, int panels, class Begin, class End>
-inline __attribute__((always_inline)) void strip_tile(const StripProduct& m, int row, int panel, Begin begin, End end) {
-    using V = typename S::F32;
-    const std::ptrdiff_t a_row = m.a_row, a_col = m.a_col, b_row = m.b_row, b_panel = m.b_panel;
-    const float* a = m.a + row * a_row;
-    const float* b = m.b + panel * b_panel;
-    V acc[rows][panels];
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) acc[r][p] = begin(row + r, panel + p);
-    }
-    for (int i = 0; i < m.k; ++i, a += a_col, b += b_row) {
-        V w[panels];
-#pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) w[p] = S::load(b + p * b_panel);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) {
-            const V x = S::set1(a[r * a_row]);
-#pragma GCC unroll 16
-            for (int p = 0; p < panels; ++p) acc[r][p] = S::fma(x, w[p], acc[r][p]);
-        }
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) end(row + r, panel + p, acc[r][p]);
-    }
-}
-
-// end(row, panel, sum) for the rows of a strip and n_panels panels of 16 columns, where sum is the chain from
-// begin(row, panel) over a * b in order of i.
+// end(row, panel, sum) for the rows of a strip and n_panels panels of 16 columns, as tile() does.
 template <class S, class Begin, class End>
 inline void strip_product(const StripProduct& m, int n_panels, Begin begin, End end) {
     constexpr int rows = S::kRegisters >= 32 ? 8 : S::kRegisters >= 8 ? 4 : 1, wide = S::kRegisters >= 32 ? 2 : 1;
+    const auto part = [&]<int panels>(int row, int panel) {
+        const StripProduct of_row{m.a + row * m.row_of_a, m.row_of_a, m.step_of_a, m.b, m.step_of_b,
+                                  m.panel_stride,         m.k};
+        tile<S, rows, panels>(
+            of_row, panel, [&](int r, int p) { return begin(row + r, p); },
+            [&](int r, int p, typename S::F32 sum) { end(row + r, p, sum); });
+    };
     int panel = 0;
     for (; panel + wide <= n_panels; panel += wide) {
-        for (int row = 0; row < kStrip; row += rows) strip_tile<S, rows, wide>(m, row, panel, begin, end);
+        for (int row = 0; row < kStrip; row += rows) part.template operator()<wide>(row, panel);
     }
     if constexpr (wide > 1) {
-        if (panel < n_panels) strip_tile<S, rows, 1>(m, 0, panel, begin, end);
+        for (int row = 0; panel < n_panels && row < kStrip; row += rows) part.template operator()<1>(row, panel);
     }
 }
 
@@ -78,7 +63,7 @@ constexpr int kRowsAhead = 16;
 // (rows, n) with row stride ld as (rows rounded up to 16, n rounded up to 16), with zeros in the rest.
 template <class S>
 inline void copy_padded(const float* from, std::ptrdiff_t ld, int rows, int n, float* to) {
-    const int padded = (n + 15) / 16 * 16, all = (rows + 15) / 16 * 16, whole = n / 16 * 16;
+    const int padded = round_up(n, 16), all = round_up(rows, 16), whole = n / 16 * 16;
     for (int row = 0; row < rows; ++row, from += ld, to += padded) {
         for (int i = 0; i < whole; i += 16) {
             __builtin_prefetch(from + kRowsAhead * ld + i);

@@ -1,5 +1,6 @@
 // Products of bfloat16 factors on AMX tiles, for training.
-#include "kernels/matmul.h"
+#include "base/lanes.h"
+#include "kernels/training/panel_product.h"
 #include "simd/amx.h"
 #include "simd/avx512.h"
 
@@ -136,7 +137,7 @@ void block_of(int row_tiles, int panels, const BFloat16* a, const BFloat16* b, i
 }
 
 void multiply(const MatmulArgs& m) {
-    const int steps = (m.k + kStep - 1) / kStep;
+    const int steps = ceil_div(m.k, kStep);
     const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(steps) * kTile;
     for (int column = 0; column < m.n; column += 32) {
         const int columns = m.n - column < 32 ? m.n - column : 32;
@@ -145,7 +146,7 @@ void multiply(const MatmulArgs& m) {
             const BFloat16* a = static_cast<const BFloat16*>(m.a) + row / 16 * panel;
             const BFloat16* b = static_cast<const BFloat16*>(m.b) + column / 16 * panel;
             float* c = m.c + row * m.ldc + column;
-            const int row_tiles = (rows + 15) / 16, panels = (columns + 15) / 16;
+            const int row_tiles = ceil_div(rows, 16), panels = ceil_div(columns, 16);
             if (rows % 16 == 0 && columns % 16 == 0) {
                 block_of(row_tiles, panels, a, b, steps, c, m.ldc, m.add);
             } else {  // tiles are whole, so those at the edge go through memory of their own
