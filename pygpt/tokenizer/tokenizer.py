@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pygpt.errors import TokenizerError
 
 if TYPE_CHECKING:
-    from pygpt._encoding import Encoding
-    from pygpt._vocabulary import Vocabulary
+    from pygpt.tokenizer.encoding import Encoding
+    from pygpt.tokenizer.vocabulary import Vocabulary
 
 FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 """The files that a checkpoint folder's tokenizer is read from: the first, or else the other two together."""
@@ -42,7 +42,7 @@ class Tokenizer:
         configuration."""
 
         def load() -> Vocabulary:
-            from pygpt import _vocabulary_files as files
+            from pygpt.tokenizer import files
 
             if (folder / FILES[0]).is_file():
                 return files.from_tokenizer_json(folder / FILES[0], bos_id, eos_id)
@@ -56,7 +56,7 @@ class Tokenizer:
         """From the metadata of a GGUF file; arrays of strings are list[bytes]."""
 
         def load() -> Vocabulary:
-            from pygpt._vocabulary_files import from_gguf
+            from pygpt.tokenizer.files import from_gguf
 
             return from_gguf(metadata, source)
 
@@ -80,12 +80,12 @@ class Tokenizer:
     @property
     def _state(self) -> Encoding:
         if self._ready is None:
-            from pygpt import _encoding
+            from pygpt.tokenizer import encoding
 
             with self._lock:
                 if self._ready is None:
                     load = self._load
-                    self._ready = _encoding.by_name(load) if isinstance(load, str) else _encoding.build(load())
+                    self._ready = encoding.by_name(load) if isinstance(load, str) else encoding.build(load())
         return self._ready
 
     @property
@@ -143,7 +143,7 @@ class Tokenizer:
             return
         if isinstance(self._load, str):
             raise TokenizerError(f"tiktoken's encoding {self._load!r} has no files to save: its name is all it takes")
-        from pygpt._vocabulary_files import to_tokenizer_json
+        from pygpt.tokenizer.files import to_tokenizer_json
 
         text = json.dumps(to_tokenizer_json(self._load()), ensure_ascii=False)
         (folder / FILES[0]).write_text(text, encoding="utf-8")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pygpt._vocabulary import (
+from pygpt.errors import TokenizerError
+from pygpt.tokenizer.vocabulary import (
     CLASS_PATTERNS,
     DIGITS,
     END_OF_TEXT,
@@ -19,7 +20,6 @@ from pygpt._vocabulary import (
     Vocabulary,
     merge_lines,
 )
-from pygpt.errors import TokenizerError
 
 ANY = r"|(?s:.)"
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # GGUF's token types; 5 is unused, 6 a byte of another model

@@ -11,8 +11,18 @@ from typing import NamedTuple
 import numpy as np
 import tiktoken
 
-from pygpt._vocabulary import BYTE_LETTERS, DIGITS, END_OF_TEXT, GPT2, LLAMA3, QWEN2, Vocabulary, merged_ids, spelled
 from pygpt.errors import TokenizerError
+from pygpt.tokenizer.vocabulary import (
+    BYTE_LETTERS,
+    DIGITS,
+    END_OF_TEXT,
+    GPT2,
+    LLAMA3,
+    QWEN2,
+    Vocabulary,
+    merged_ids,
+    spelled,
+)
 
 # tiktoken's expressions keep a stack of 10**6 entries, which a longer run of whitespace inside a text overflows.
 _LONG_RUN = 1 << 16
