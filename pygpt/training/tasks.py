@@ -25,8 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt.checkpoint import SpecialIds, Task
-from pygpt.classification import Input, check_input, form
+from pygpt.classification import Input, SpecialIds, Task, check_input, form
 from pygpt.errors import TrainingError
 from pygpt.tokenizer import Tokenizer
 
