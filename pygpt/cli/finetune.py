@@ -19,6 +19,7 @@ from pygpt.errors import TrainingError
 from pygpt.evaluation import format_confusion, task_metrics
 from pygpt.training import finetune as starting
 from pygpt.training import lora as adapters
+from pygpt.training.batches import encode
 from pygpt.training.classifier import head_shapes
 from pygpt.training.language_model import LanguageModel
 from pygpt.training.loop import Objective
@@ -27,7 +28,7 @@ from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, check
 from pygpt.training.run_folder import RunFolder
 from pygpt.training.supervised import Supervised
-from pygpt.training.tasks import TaskData, encode, load_task
+from pygpt.training.tasks import TaskData, load_task
 
 _Lora = dict[str, Any]
 _OF_TEXT = ("accumulate", "eval_windows", "sample_interval", "ramp_steps", "ramp_from")  # what labels have no use for

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from pygpt.checkpoint import Task
 from pygpt.checkpoint.classifier import BIAS, WEIGHT
+from pygpt.training.batches import Batch, Encoded, micro_batches
 from pygpt.training.network import Network, Rng
 from pygpt.training.parameters import Parameters
 from pygpt.training.primitives import Array
-from pygpt.training.tasks import Batch, Encoded, micro_batches
 
 
 class TaskLoss(NamedTuple):
