@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from pygpt import Model
-from pygpt.evaluation import task_metrics
+from pygpt.classification import task_metrics
 
 PACKAGE = "vaderSentiment==3.3.2"
 INNER = "hutto_ICWSM_2014.tar.gz"

@@ -11,11 +11,9 @@ except ModuleNotFoundError as error:
     ) from None
 
 from pygpt import errors
-from pygpt._decoding import CancelToken, Stream
-from pygpt._session import Session
 from pygpt.classification import Classification
 from pygpt.config import ModelConfig
-from pygpt.generation import Completion, Piece, SamplingParams, TokenLogprob
+from pygpt.generation import CancelToken, Completion, Piece, SamplingParams, Session, Stream, TokenLogprob
 from pygpt.model import Model
 from pygpt.tokenizer import Tokenizer
 

@@ -1,4 +1,5 @@
-"""Classifying text with a language model: the forms of the inputs, and the linear layer that gives the answer.
+"""Classifying text with a language model: the forms of the inputs, the linear layer that gives the answer, its file
+beside a checkpoint, and how good its answers are.
 
 A fine-tuned model reads each example as one or more sequences that begin with a start token and end with an extract
 token; a linear layer on the hidden state of the extract token gives the answer (Radford et al. 2018, "Improving
@@ -7,17 +8,26 @@ Language Understanding by Generative Pre-Training", sections 3.2 and 3.3).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pygpt import _core
-from pygpt.checkpoint import Classifier, SpecialIds, Task
+from pygpt.checkpoint.folder import CLASSIFIER, CLASSIFIER_TENSORS, WEIGHTS, Extra
+from pygpt.checkpoint.safetensors import Opened, open_file
+from pygpt.config import ModelConfig
+from pygpt.errors import CheckpointError
 from pygpt.tokenizer import Tokenizer
+
+Task = Literal["classification", "entailment", "similarity", "choice"]
+TASKS: tuple[Task, ...] = get_args(Task)
+WEIGHT, BIAS = CLASSIFIER_TENSORS
 
 Input: TypeAlias = str | tuple[str, str] | tuple[str, Sequence[str]]
 """One example: a text; (premise, hypothesis) or two texts to compare; (prompt, answers to choose from)."""
@@ -25,6 +35,31 @@ Input: TypeAlias = str | tuple[str, str] | tuple[str, Sequence[str]]
 SPECIAL_TOKENS = ("_start_", "_delimiter_", "_classify_")  # in the order of `SpecialIds`, named as GPT-1's code does
 _GROUP_TOKENS = 4096  # that are computed together
 _MIN_CTX = 5  # start, a token, delimiter, a token, extract
+
+
+class SpecialIds(NamedTuple):
+    """The ids of the tokens that give an example its form."""
+
+    start: int
+    delimiter: int
+    extract: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classifier:
+    """A linear layer on the hidden state of the extract token, and what it needs to be used."""
+
+    task: Task
+    labels: tuple[str, ...]  # of the rows of `weight`; none for a choice, whose one row scores each answer
+    ids: SpecialIds
+    weight: NDArray[np.float32]  # (n_labels or 1, C)
+    bias: NDArray[np.float32]  # (n_labels or 1,)
+
+    def extra(self) -> Extra:
+        """What a checkpoint keeps of it."""
+        table = {"task": self.task, "labels": self.labels, **self.ids._asdict()}
+        text = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
+        return Extra(text, {WEIGHT: self.weight, BIAS: self.bias})
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +182,86 @@ def _scores(classifier: Classifier, states: Sequence[NDArray[np.float32]]) -> ND
         products = classifier.weight * np.sum(states, axis=0, dtype=np.float64)
     sums = np.array([math.fsum(row) for row in products.tolist()])
     return (sums + classifier.bias).astype(np.float32)
+
+
+def read_classifier(path: Path, config: ModelConfig) -> Classifier | None:
+    """The classifier of a checkpoint, a folder or its file of weights; None where there is none.
+
+    CheckpointError for one that is damaged or does not fit the model.
+    """
+    weights = path / WEIGHTS if path.is_dir() else path
+    path = weights.with_name(CLASSIFIER)
+    if weights.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(table, dict) or table.keys() != {"task", "labels", *SpecialIds._fields}:
+        raise CheckpointError(f"{path}: must be a table of task, labels, {', '.join(SpecialIds._fields)}")
+    task, labels, ids = table["task"], table["labels"], [table[name] for name in SpecialIds._fields]
+    if task not in TASKS:
+        raise CheckpointError(f"{path}: task is {task!r}, but must be one of {', '.join(TASKS)}")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise CheckpointError(f"{path}: labels must be a list of texts")
+    if len(set(labels)) != len(labels) or (labels if task == "choice" else len(labels) < 2):
+        raise CheckpointError(f"{path}: labels must be at least 2 different texts, or none for a choice")
+    if any(type(i) is not int or not 0 <= i < config.n_vocab for i in ids) or len(set(ids)) != len(ids):
+        raise CheckpointError(f"{path}: the special tokens {ids} must be 3 different ids below {config.n_vocab}")
+    n_rows = len(labels) or 1
+    arrays = _arrays(open_file(weights), {WEIGHT: (n_rows, config.n_embd), BIAS: (n_rows,)})
+    return Classifier(task=task, labels=tuple(labels), ids=SpecialIds(*ids), weight=arrays[WEIGHT], bias=arrays[BIAS])
+
+
+def _arrays(file: Opened, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
+    """Copies, since they are small and the file is not."""
+    where = file.file.path
+    for name, shape in shapes.items():
+        entry = file.entries.get(name)
+        found = None if entry is None else (entry.dtype, entry.shape)
+        if found != ("F32", shape):
+            raise CheckpointError(f"{where}: {CLASSIFIER} asks for the tensor {name!r} as F32 of {shape}, not {found}")
+    views = file.arrays(dict.fromkeys(shapes, np.dtype("<f4")))
+    arrays = {name: np.array(view, np.float32) for name, view in views.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{where}: tensor {name!r} holds values that are not finite")
+    return arrays
+
+
+class TaskMetrics(NamedTuple):
+    """Of predicted classes against the true ones."""
+
+    accuracy: float
+    macro_f1: float
+    confusion: NDArray[np.int64]
+    """(n, n): row i, column j counts the examples of class i that were taken for class j."""
+
+
+def task_metrics(truth: ArrayLike, predicted: ArrayLike, n_classes: int) -> TaskMetrics:
+    """Accuracy, macro F1 and the confusion matrix of classes from 0 to n_classes - 1.
+
+    F1 of a class is 2 TP / (2 TP + FP + FN); macro F1 is their plain mean over the classes that occur, as an answer or
+    in truth. ValueError: no examples, lists of different lengths, a class out of range.
+    """
+    true, guess = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
+    if true.ndim != 1 or true.shape != guess.shape or not len(true):
+        raise ValueError(f"truth and predicted must be equally many classes, at least 1: {true.shape}, {guess.shape}")
+    if min(true.min(), guess.min()) < 0 or max(true.max(), guess.max()) >= n_classes:
+        raise ValueError(f"classes must be from 0 to {n_classes - 1}")
+    confusion = np.zeros((n_classes, n_classes), np.int64)
+    np.add.at(confusion, (true, guess), 1)
+    hits = np.diagonal(confusion)
+    either = confusion.sum(axis=0) + confusion.sum(axis=1)  # 2 TP + FP + FN
+    f1 = 2 * hits[either > 0] / either[either > 0]
+    return TaskMetrics(float(hits.sum() / len(true)), float(f1.mean()), confusion)
+
+
+def format_confusion(confusion: NDArray[np.int64], labels: tuple[str, ...]) -> str:
+    """The confusion matrix as lines of text: a row a true label, a column a predicted one."""
+    cells = [
+        ["true \\ predicted", *labels],
+        *([label, *map(str, row)] for label, row in zip(labels, confusion, strict=True)),
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in cells)

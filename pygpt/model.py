@@ -12,14 +12,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pygpt import _core, checkpoint
-from pygpt._decoding import CancelToken, Stream, decode, fresh_seed
-from pygpt._engine import KvFormat, check_options, default_kv, new_builder, pack
-from pygpt._session import Session, as_ids
-from pygpt.checkpoint import Classifier, Weights
-from pygpt.classification import Classification, Input, classify
+from pygpt.checkpoint import Weights
+from pygpt.classification import Classification, Classifier, Input, classify, read_classifier
 from pygpt.config import ModelConfig
+from pygpt.engine import KvFormat, check_options, default_kv, new_builder, pack
 from pygpt.errors import CheckpointError, ContextOverflowError, TokenizerError
-from pygpt.generation import Completion, SamplingOptions, SamplingParams, collect, lists_options
+from pygpt.generation import (
+    CancelToken,
+    Completion,
+    SamplingOptions,
+    SamplingParams,
+    Session,
+    Stream,
+    as_ids,
+    collect,
+    decode,
+    fresh_seed,
+    lists_options,
+)
 from pygpt.tokenizer import FILES, Tokenizer
 
 if TYPE_CHECKING:
@@ -102,7 +112,7 @@ class Model:
                 raise CheckpointError(f"{path}: {error}") from None
             if progress is not None:
                 progress(config.n_params(), config.n_params())
-        classifier = checkpoint.read_classifier(path, config)
+        classifier = read_classifier(path, config)
         return cls(config, tokenizer, builder.build(), weights, kv, os.fspath(source), classifier)
 
     @classmethod
@@ -139,9 +149,8 @@ class Model:
         The folder appears when all of it is on the disk, or not at all. Raises `CheckpointError` where it cannot be
         written. A tokenizer that pygpt cannot read is left out.
         """
-        checkpoint.save(
-            Path(path), self._config, self._weights, self._engine.tensors(), self._tokenizer, self._classifier
-        )
+        extra = None if self._classifier is None else self._classifier.extra()
+        checkpoint.save(Path(path), self._config, self._weights, self._engine.tensors(), self._tokenizer, extra)
 
     @property
     def config(self) -> ModelConfig:

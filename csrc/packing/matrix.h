@@ -12,6 +12,7 @@
 namespace pygpt {
 
 class Team;
+struct PanelRows;
 
 // A tensor as it lies in a checkpoint: strides in elements, any order.
 struct Plain {
@@ -63,9 +64,8 @@ public:
 private:
     bool write_part(const Plain& src, Channels to, const Kernels& kernels, Team& team);
     template <class From>
-    bool write_int8_panels(const Plain& src, Channels to, const Kernels& kernels, Team& team);
-    template <class From>
-    bool write_int8_rows(const Plain& src, Channels to, const Kernels& kernels);
+    bool write_int8(const Plain& src, Channels to, const Kernels& kernels, Team& team);
+    bool pack_group(const float* plain, int k0, const PanelRows& rows, const Kernels& kernels);
 
     int n_ = 0;
     int k_ = 0;

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pygpt.checkpoint.canonical import canonical
-from pygpt.checkpoint.classifier import TASKS, Classifier, SpecialIds, Task, read_classifier, without_classifier
-from pygpt.checkpoint.folder import CONFIG, WEIGHTS, check_free
+from pygpt.checkpoint.folder import CONFIG, WEIGHTS, Extra, check_free, models_own
 from pygpt.checkpoint.hub import locate
 from pygpt.checkpoint.hugging_face import write
 from pygpt.checkpoint.safetensors import read_file, read_sharded
@@ -20,11 +19,8 @@ from pygpt.families import Settings, by_model_type, model_config
 from pygpt.tokenizer import Tokenizer
 
 __all__ = [
-    "TASKS",
-    "Classifier",
     "Dtype",
-    "SpecialIds",
-    "Task",
+    "Extra",
     "Tensor",
     "Weights",
     "check_free",
@@ -32,7 +28,6 @@ __all__ = [
     "locate",
     "open_saved",
     "read",
-    "read_classifier",
     "save",
     "write",
 ]
@@ -90,7 +85,7 @@ def _read_hugging_face(
         generation = _json_table(folder / GENERATION)
         values |= {k: generation[k] for k in ("bos_token_id", "eos_token_id") if generation.get(k) is not None}
     config = model_config(family, Settings(values=values, file=str(folder / CONFIG)))
-    own = without_classifier(folder, stored)
+    own = models_own(folder, stored)
     tensors = canonical(where, config, own, family.sources, family.prefix, family.ignored)
     eos_id = config.eos_ids[0] if config.eos_ids else None
     return config, tensors, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id)

@@ -7,11 +7,36 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pygpt.errors import CheckpointError, TokenizerError
 from pygpt.tokenizer import Tokenizer
 
 WEIGHTS, CONFIG, CLASSIFIER = "model.safetensors", "config.json", "classifier.json"
+CLASSIFIER_TENSORS = ("classifier.weight", "classifier.bias")  # stand among the model's where there is a CLASSIFIER
+
+T = TypeVar("T")
+
+
+class Extra(NamedTuple):
+    """A classifier as it stands beside a model. Its tensors are in the model's own file because then one rename
+    replaces both."""
+
+    text: str  # of classifier.json
+    tensors: Mapping[str, NDArray[np.float32]]
+
+    def stored(self) -> dict[str, tuple[str, NDArray[np.float32]]]:
+        """(dtype, array) by name, as `write_file` takes them."""
+        return {name: ("float32", array) for name, array in self.tensors.items()}
+
+
+def models_own(folder: Path, tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors of a file without those of a classifier beside it."""
+    extra = CLASSIFIER_TENSORS if (folder / CLASSIFIER).is_file() else ()
+    return {name: tensor for name, tensor in tensors.items() if name not in extra}
 
 
 def check_free(folder: Path) -> None:
@@ -48,15 +73,15 @@ def partial_folder(folder: Path, label: str = "") -> Iterator[Path]:
 
 
 def write_settings(
-    folder: Path, values: Mapping[str, object], tokenizer: Tokenizer | None, classifier: str | None
+    folder: Path, values: Mapping[str, object], tokenizer: Tokenizer | None, extra: Extra | None
 ) -> None:
-    """config.json, the tokenizer's files and classifier.json's text; a tokenizer that pygpt cannot read is left out."""
+    """config.json, the tokenizer's files and classifier.json; a tokenizer that pygpt cannot read is left out."""
     (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:
         with contextlib.suppress(TokenizerError):
             tokenizer.save(folder)
-    if classifier is not None:
-        (folder / CLASSIFIER).write_text(classifier, encoding="utf-8")
+    if extra is not None:
+        (folder / CLASSIFIER).write_text(extra.text, encoding="utf-8")
 
 
 def sync_all(folder: Path) -> None:

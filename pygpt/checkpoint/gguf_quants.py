@@ -65,7 +65,8 @@ def _package(quant: QuantType) -> Callable[[U8, F32], None]:
         import gguf
     except ImportError as error:
         raise CheckpointError(
-            f"{quant.name} tensors are read with the package gguf, which is not installed: pip install 'pygpt[gguf]'"
+            f"{quant.name} tensors are read with the package gguf, which is not installed: "
+            "pip install 'pygpt-cpu[gguf]'"
         ) from error
     kind = gguf.GGMLQuantizationType[quant.name]
 

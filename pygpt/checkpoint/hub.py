@@ -79,7 +79,7 @@ def _download(hub_id: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise CheckpointError(f"{looked}; to download it: pip install 'pygpt[hub]'") from error
+        raise CheckpointError(f"{looked}; to download it: pip install 'pygpt-cpu[hub]'") from error
     try:
         folder = snapshot_download(hub_id, allow_patterns=_WANTED, ignore_patterns=["*/*"])
     except Exception as error:  # the client raises errors of several libraries, and which ones has changed

@@ -8,11 +8,11 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from pygpt.checkpoint.canonical import stored
-from pygpt.checkpoint.classifier import Classifier
 from pygpt.checkpoint.folder import (
     CLASSIFIER,
     CONFIG,
     WEIGHTS,
+    Extra,
     check_free,
     partial_folder,
     sync,
@@ -31,7 +31,7 @@ def write(
     config: ModelConfig,
     tensors: Mapping[str, ArrayLike],
     tokenizer: Tokenizer | None = None,
-    classifier: Classifier | None = None,
+    extra: Extra | None = None,
 ) -> None:
     """Write config.json, model.safetensors in float32, the tokenizer's files and a classifier's.
 
@@ -44,16 +44,15 @@ def write(
     """
     family, values = settings_for(config)
     named = {name: ("float32", array) for name, array in stored(config, tensors, family.sources, family.prefix).items()}
-    extra = {} if classifier is None else classifier.tensors()
     folder = folder.absolute()
     replaces = (folder / CONFIG).is_file()
     if not replaces:
         check_free(folder)
     with partial_folder(folder) as partial:
-        write_settings(partial, values, tokenizer, classifier.table() if classifier else None)
+        write_settings(partial, values, tokenizer, extra)
         if replaces:
             _check_same_settings(folder, partial)
-        write_file(partial / WEIGHTS, named | extra, PYTORCH)
+        write_file(partial / WEIGHTS, named | (extra.stored() if extra else {}), PYTORCH)
         sync_all(partial)
         if replaces:
             (partial / WEIGHTS).replace(folder / WEIGHTS)

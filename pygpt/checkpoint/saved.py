@@ -15,8 +15,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt.checkpoint.classifier import Classifier, without_classifier
-from pygpt.checkpoint.folder import CONFIG, WEIGHTS, check_free, partial_folder, sync, sync_all, write_settings
+from pygpt.checkpoint.folder import (
+    CONFIG,
+    WEIGHTS,
+    Extra,
+    check_free,
+    models_own,
+    partial_folder,
+    sync,
+    sync_all,
+    write_settings,
+)
 from pygpt.checkpoint.safetensors import PACKED, Opened, open_file, write_file
 from pygpt.config import ModelConfig, Rope, RopeScaling
 from pygpt.errors import CheckpointError, ConfigError
@@ -64,7 +73,7 @@ class Saved(NamedTuple):
                     f"{path}: tensor {name!r} is {found.dtype} of shape {list(found.shape)}, but the configuration "
                     f"asks for {PACKED[dtype][0]} of shape {list(shape)}"
                 )
-        for name in without_classifier(path.parent, entries):
+        for name in models_own(path.parent, entries):
             if name not in wanted:
                 raise CheckpointError(f"{path}: holds the tensor {name!r}, which its configuration does not have")
         return self.file.arrays({name: PACKED[dtype][1] for name, (dtype, _) in wanted.items()})
@@ -136,7 +145,7 @@ def save(
     weights: Weights,
     tensors: Mapping[str, tuple[str, NDArray[np.generic]]],
     tokenizer: Tokenizer | None,
-    classifier: Classifier | None = None,
+    extra: Extra | None = None,
 ) -> None:
     """Write a checkpoint as a whole or not at all: into a folder beside it, which is renamed when all is on the disk.
 
@@ -152,8 +161,8 @@ def save(
         "config": dataclasses.asdict(config),
     }
     with partial_folder(folder, f".{os.urandom(4).hex()}") as partial:
-        write_settings(partial, table, tokenizer, classifier.table() if classifier else None)
-        write_file(partial / WEIGHTS, {**tensors, **(classifier.tensors() if classifier else {})})
+        write_settings(partial, table, tokenizer, extra)
+        write_file(partial / WEIGHTS, {**tensors, **(extra.stored() if extra else {})})
         sync_all(partial)
         partial.rename(folder)
         sync(folder.parent)

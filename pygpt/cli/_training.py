@@ -194,7 +194,7 @@ class Display:
         self._begun = time.monotonic()
         self._first: int | None = None
         if not plot.is_available():
-            typer.echo("no loss.png: matplotlib is not installed (pip install 'pygpt[train]')", err=True)
+            typer.echo("no loss.png: matplotlib is not installed (pip install 'pygpt-cpu[train]')", err=True)
 
     def __call__(self, record: Record, progress: Progress) -> None:
         """The `report` of `pygpt.training.loop.train`."""

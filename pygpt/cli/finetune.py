@@ -11,12 +11,10 @@ import numpy as np
 import typer
 
 from pygpt import Model, checkpoint
-from pygpt.checkpoint import Task
-from pygpt.classification import SPECIAL_TOKENS
+from pygpt.classification import SPECIAL_TOKENS, Task, format_confusion, task_metrics
 from pygpt.cli import _training
 from pygpt.cli._common import Threads
 from pygpt.errors import TrainingError
-from pygpt.evaluation import format_confusion, task_metrics
 from pygpt.training import finetune as starting
 from pygpt.training import lora as adapters
 from pygpt.training.batches import encode
@@ -205,7 +203,7 @@ def _on_examples(run: RunFolder, functions: Primitives, threads: int | None) -> 
         return inner, recipe, examples
     names = adapters.adapted_names(base.config, lora["targets"])
     adapted = adapters.Lora(params, names, lora["rank"], lora["alpha"], first_row=n_old, seed=recipe.seed)
-    return adapters.Adapted(inner, params, adapted, inner.classifier().table()), recipe, examples
+    return adapters.Adapted(inner, params, adapted, inner.classifier().extra().text), recipe, examples
 
 
 def _lora_settings(settings: dict[str, Any], base: starting.Base) -> _Lora | None:
@@ -253,4 +251,6 @@ def merge(
     tokenizer = base.tokenizer
     if merged.classifier is not None and merged.config.n_vocab > base.config.n_vocab:
         tokenizer = tokenizer.with_special(dict(zip(SPECIAL_TOKENS, merged.classifier.ids, strict=True)))
-    checkpoint.write(out, merged.config, merged.tensors, tokenizer, merged.classifier)
+    checkpoint.write(
+        out, merged.config, merged.tensors, tokenizer, merged.classifier.extra() if merged.classifier else None
+    )

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt.checkpoint import SpecialIds, Task
-from pygpt.classification import Input, form
+from pygpt.classification import Input, SpecialIds, Task, form
 from pygpt.tokenizer import Tokenizer
 
 

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt.checkpoint import Task
-from pygpt.checkpoint.classifier import BIAS, WEIGHT
+from pygpt.classification import BIAS, WEIGHT, Task
 from pygpt.training.batches import Batch, Encoded, micro_batches
 from pygpt.training.network import Network, Rng
 from pygpt.training.parameters import Parameters

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pygpt import checkpoint
-from pygpt.checkpoint import SpecialIds
-from pygpt.checkpoint.classifier import WEIGHT
-from pygpt.classification import SPECIAL_TOKENS
+from pygpt.classification import SPECIAL_TOKENS, WEIGHT, SpecialIds
 from pygpt.config import ModelConfig
 from pygpt.errors import TokenizerError
 from pygpt.families import settings_for

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pygpt.checkpoint import Classifier, read_classifier
 from pygpt.checkpoint.folder import CLASSIFIER
 from pygpt.checkpoint.safetensors import open_file, write_file
+from pygpt.classification import Classifier, read_classifier
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, TrainingError
 from pygpt.training.loop import Objective
@@ -248,7 +248,7 @@ def merge(config: ModelConfig, tensors: Mapping[str, ArrayLike], folder: Path) -
         out[name] = np.concatenate((out[name][:first_row], new))
     config = dataclasses.replace(config, n_vocab=len(out["embed.weight"]))
     classifier = read_classifier(folder / WEIGHTS, config)
-    if odd := sorted(adapters.keys() - (set() if classifier is None else classifier.tensors().keys())):
+    if odd := sorted(adapters.keys() - (set() if classifier is None else classifier.extra().tensors.keys())):
         raise CheckpointError(f"{folder / WEIGHTS}: holds the tensor {odd[0]!r}, which is no adapter's")
     return Merged(config, out, classifier)
 

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from pygpt import checkpoint
-from pygpt.checkpoint import Classifier, SpecialIds, Task
-from pygpt.checkpoint.classifier import BIAS, WEIGHT
-from pygpt.evaluation import task_metrics
+from pygpt.classification import BIAS, WEIGHT, Classifier, SpecialIds, Task, task_metrics
 from pygpt.tokenizer import Tokenizer
 from pygpt.training.batches import Encoded, drawn, micro_batches
 from pygpt.training.classifier import evaluate_task, task_loss_and_gradients
@@ -96,4 +94,4 @@ class Supervised:
         """A checkpoint with its classifier."""
         config = self._network.config
         tensors = {name: self._params.tensors[name] for name in config.tensor_shapes()}
-        checkpoint.write(folder, config, tensors, self._tokenizer, self.classifier())
+        checkpoint.write(folder, config, tensors, self._tokenizer, self.classifier().extra())

@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pygpt.checkpoint import Task
-from pygpt.classification import Input, check_input
+from pygpt.classification import Input, Task, check_input
 from pygpt.errors import TrainingError
 from pygpt.training.batches import shuffled
 from pygpt.training.tables import SUFFIXES, read_records

@@ -35,7 +35,7 @@ def byte_pairs(texts: Iterable[str], n_vocab: int) -> Tokenizer:
         import tokenizers
     except ImportError as error:
         raise TrainingError(
-            "learning a byte-pair vocabulary needs the package tokenizers: pip install 'pygpt[train]'"
+            "learning a byte-pair vocabulary needs the package tokenizers: pip install 'pygpt-cpu[train]'"
         ) from error
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

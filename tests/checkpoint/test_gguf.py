@@ -135,7 +135,7 @@ def test_the_package_is_only_needed_where_it_is_used(
 
     for quant in QUANT_TYPES.values():
         if quant.name in ("Q5_0", "Q4_K"):
-            with pytest.raises(CheckpointError, match=rf"{quant.name} tensors .* pip install 'pygpt\[gguf\]'"):
+            with pytest.raises(CheckpointError, match=rf"{quant.name} tensors .* pip install 'pygpt-cpu\[gguf\]'"):
                 dequantizer(quant)
 
 

@@ -74,7 +74,7 @@ def test_not_cached_and_no_client(cache: Path) -> None:
     message = str(caught.value)
     assert str(cache / "models--org--name" / "snapshots") in message
     assert "'org/name' is neither a file or folder nor a built-in model (tiny)" in message
-    assert "pip install 'pygpt[hub]'" in message
+    assert "pip install 'pygpt-cpu[hub]'" in message
 
 
 def test_a_snapshot_without_weights_is_not_enough(cache: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
 from pygpt import Model, checkpoint
-from pygpt.checkpoint import Task
+from pygpt.classification import Task
 from pygpt.cli import app
 from pygpt.training.architecture import Architecture, architecture
 from pygpt.training.loop import train

@@ -326,7 +326,12 @@ def test_the_source_tree_without_its_core_says_so(tmp_path: Path) -> None:
     package = Path(pygpt.__file__).parent
     shutil.copytree(package, tmp_path / "pygpt", ignore=shutil.ignore_patterns("_core*.so", "_core*.pyd", "models"))
     run = subprocess.run(
-        [sys.executable, "-c", "import pygpt"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-S", "-c", "import pygpt"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert run.returncode == 1
     assert "pip install" in run.stderr.splitlines()[-1]

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from pygpt import Model, checkpoint, reference
-from pygpt.checkpoint import TASKS, Classifier, SpecialIds, Task
-from pygpt.classification import form
+from pygpt.classification import TASKS, Classifier, SpecialIds, Task, form, read_classifier
 from pygpt.errors import CheckpointError, TokenizerError
 
 ITEMS: dict[Task, list[Any]] = {
@@ -42,14 +41,14 @@ def folder(gpt2_folder: Path, tmp_path: Path, task: Task) -> Path:
         bias=rng.standard_normal(n_rows).astype(np.float32),
     )
     values = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
-    checkpoint.write(tmp_path / "model", config, values, tokenizer, classifier)
+    checkpoint.write(tmp_path / "model", config, values, tokenizer, classifier.extra())
     return tmp_path / "model"
 
 
 def expected(folder: Path, item: Any) -> np.ndarray:
     """The probabilities in float64."""
     config, tensors, tokenizer = checkpoint.read(folder)
-    classifier = checkpoint.read_classifier(folder, config)
+    classifier = read_classifier(folder, config)
     assert classifier is not None
     assert tokenizer is not None
     sequences = form(classifier.task, item, tokenizer.encode, classifier.ids, config.n_ctx).sequences
@@ -104,11 +103,11 @@ def test_the_checkpoint_reads_as_one_without(folder: Path, gpt2_folder: Path) ->
 def test_writing_again_replaces_weights_but_not_labels(folder: Path) -> None:
     config, tensors, tokenizer = checkpoint.read(folder)
     values = {name: np.array(tensor, np.float32) for name, tensor in tensors.items()}
-    old = checkpoint.read_classifier(folder, config)
+    old = read_classifier(folder, config)
     assert old is not None
     new = Classifier(task=old.task, labels=old.labels, ids=old.ids, weight=-old.weight, bias=old.bias)
-    checkpoint.write(folder, config, values, tokenizer, new)
-    found = checkpoint.read_classifier(folder, config)
+    checkpoint.write(folder, config, values, tokenizer, new.extra())
+    found = read_classifier(folder, config)
     assert found is not None
     assert np.array_equal(found.weight, -old.weight)
     with pytest.raises(CheckpointError, match=r"classifier\.json differs"):

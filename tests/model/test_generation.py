@@ -11,9 +11,9 @@ import pytest
 
 import pygpt
 from pygpt import CancelToken, Model, SamplingParams
-from pygpt._decoding import StopFilter
 from pygpt.errors import ContextOverflowError
 from pygpt.generation import SamplingOptions
+from pygpt.generation.text import StopFilter
 
 Scripted = Callable[[Iterable[int]], Model]
 PROMPT = "in the"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pygpt import reference
-from pygpt.checkpoint import TASKS, Task
+from pygpt.classification import TASKS, Task
 from pygpt.config import ModelConfig
 from pygpt.training import functions
 from pygpt.training.batches import Encoded, batch

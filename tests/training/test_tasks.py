@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pygpt.checkpoint import SpecialIds, Task
-from pygpt.classification import check_input, form
+from pygpt.classification import SpecialIds, Task, check_input, form
 from pygpt.errors import TrainingError
 from pygpt.training.batches import Encoded, batch, drawn, micro_batches, steps_per_epoch
 from pygpt.training.tasks import load_task, read_rows

@@ -1,19 +1,15 @@
-"""What a generation is asked for and what it gives back: the options, the pieces of a stream, the completion.
-
-Plain values; `pygpt.Model.generate` and `pygpt.Model.stream` do the work.
-"""
+"""What a generation is asked for: `SamplingParams`, from whose fields the keyword arguments follow."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Literal, TypedDict, TypeVar
+from typing import TypedDict, TypeVar
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
-FinishReason = Literal["stop", "length", "cancelled"]
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -89,68 +85,6 @@ def lists_options(function: _Function) -> _Function:
     ]
     setattr(function, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010 - mypy's wish
     return function
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """The natural log-probability of one generated token under the model itself: before the repetition penalty,
-    temperature and filters."""
-
-    token: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
-    """The likeliest tokens at this place and their log-probabilities, likeliest first (equal ones: lowest id first)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one step adds to one sequence of a stream."""
-
-    text: str
-    """Whole characters only. Empty while a character is incomplete or the text could still become a stop string."""
-    token: int | None
-    """The token of this step; None only where the stream was cancelled before there was one."""
-    index: int
-    """Which of the n sequences this belongs to."""
-    finish_reason: FinishReason | None
-    """None, except in the last piece of a sequence."""
-    logprob: TokenLogprob | None
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One finished generation."""
-
-    text: str
-    """The new text, without the prompt, the stop string and the end-of-text token."""
-    tokens: tuple[int, ...]
-    """Every new token in order, with those of a stop string and the end-of-text token."""
-    finish_reason: FinishReason
-    """"stop": a stop string or an end-of-text token; "length": max_tokens, or the context is full; "cancelled"."""
-    logprobs: tuple[TokenLogprob, ...] | None
-    """One for each of `tokens`, if asked for."""
-    seed: int
-    """The seed that was used, also where none was given."""
-
-
-def collect(pieces: Iterable[Piece], params: SamplingParams, seed: int) -> list[Completion]:
-    """Run a stream to its end; one completion for each of its n sequences."""
-    texts: list[list[str]] = [[] for _ in range(params.n)]
-    tokens: list[list[int]] = [[] for _ in range(params.n)]
-    logprobs: list[list[TokenLogprob]] = [[] for _ in range(params.n)]
-    reasons: list[FinishReason] = ["cancelled"] * params.n
-    for piece in pieces:
-        texts[piece.index].append(piece.text)
-        if piece.token is not None:
-            tokens[piece.index].append(piece.token)
-        if piece.logprob is not None:
-            logprobs[piece.index].append(piece.logprob)
-        if piece.finish_reason is not None:
-            reasons[piece.index] = piece.finish_reason
-    return [
-        Completion("".join(text), tuple(ids), reason, None if params.logprobs is None else tuple(values), seed)
-        for text, ids, reason, values in zip(texts, tokens, reasons, logprobs, strict=True)
-    ]
 
 
 def _integer(name: str, value: object, low: int, high: int | None) -> int:

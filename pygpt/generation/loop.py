@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,109 +10,14 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import Cancelled
-from pygpt.generation import FinishReason, Piece, SamplingParams, TokenLogprob
+from pygpt.generation.params import SamplingParams
+from pygpt.generation.results import FinishReason, Piece, TokenLogprob
+from pygpt.generation.stream import CancelToken
+from pygpt.generation.text import Text
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
     from pygpt.tokenizer import Tokenizer
-
-
-class CancelToken:
-    """Stops a computation from outside: give it to `Model.generate` and call `cancel()` from any thread."""
-
-    def __init__(self) -> None:
-        self._flag = _core.CancelFlag()
-
-    def cancel(self) -> None:
-        """Stop within one layer of the model; whatever is given this token afterwards stops at once."""
-        self._flag.set()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._flag.is_set()
-
-
-class Stream:
-    """An iterator over the `Piece`s of one generation, as they come. It belongs to one thread, `cancel()` to all.
-
-    Ctrl-C raises KeyboardInterrupt from the iteration within one layer; the pieces before it stand.
-    """
-
-    def __init__(self, pieces: Iterator[Piece], cancel: CancelToken, seed: int) -> None:
-        self._pieces = pieces
-        self._cancel = cancel
-        self.seed = seed
-        """The seed that is used, also where none was given."""
-
-    def __iter__(self) -> Stream:
-        return self
-
-    def __next__(self) -> Piece:
-        return next(self._pieces)
-
-    def cancel(self) -> None:
-        """End the stream from any thread: unfinished sequences get a last piece with finish_reason "cancelled"."""
-        self._cancel.cancel()
-
-
-class StopFilter:
-    """Passes text on until the first stop string, and holds back what could still become one.
-
-    The first stop string to be complete wins, so the result does not depend on how the text was cut into tokens.
-    """
-
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self._stops = stops
-        self._held = ""
-
-    def feed(self, text: str) -> tuple[str, bool]:
-        """The text that is certain by now, and whether a stop string was found; nothing may be fed after that."""
-        text = self._held + text
-        ends = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
-        if ends:
-            self._held = ""
-            return text[: min(ends)[1]], True
-        n_held = max((_overlap(text, stop) for stop in self._stops), default=0)
-        cut = len(text) - n_held
-        self._held = text[cut:]
-        return text[:cut], False
-
-    def finish(self) -> str:
-        """What was held back, once no more text comes."""
-        text, self._held = self._held, ""
-        return text
-
-
-def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that is a beginning of `stop`, less than all of it."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
-
-
-class _Text:
-    """The text of one sequence, as its tokens come."""
-
-    def __init__(self, tokenizer: Tokenizer | None, n_texts: int, stops: tuple[str, ...]) -> None:
-        self._decoder = None if tokenizer is None else tokenizer.stream()
-        self._n_texts = n_texts
-        self._stop_filter = StopFilter(stops)
-
-    def push(self, token: int) -> tuple[str, bool]:
-        """The text that is certain by now, and whether a stop string was found."""
-        if self._decoder is None or token >= self._n_texts:  # a row that pads the model's vocabulary has no text
-            return "", False
-        return self._stop_filter.feed(self._decoder.push(token))
-
-    def end(self) -> str:
-        """The rest, after the end-of-text token: bytes that are no whole character become U+FFFD."""
-        if self._decoder is None:
-            return ""
-        text, stopped = self._stop_filter.feed(self._decoder.finish())
-        return text if stopped else text + self.cut()
-
-    def cut(self) -> str:
-        """The rest, where the sequence is cut short: without a character that it cut in two."""
-        return self._stop_filter.finish()
 
 
 class _Sequence:
@@ -126,7 +30,7 @@ class _Sequence:
         prompt: NDArray[np.int32],
         limit: int,
         n_logprobs: int | None,
-        text: _Text,
+        text: Text,
     ) -> None:
         self.index = index
         self.session = session
@@ -179,11 +83,6 @@ def _token_logprob(logprobs: NDArray[np.float32], token: int, n_top: int) -> Tok
     return TokenLogprob(token, float(logprobs[token]), top)
 
 
-def fresh_seed() -> int:
-    """A seed that nobody can guess, 0 <= seed < 2**64."""
-    return int.from_bytes(os.urandom(8), "little")
-
-
 def decode(
     engine: _core.Engine,
     config: ModelConfig,
@@ -212,7 +111,7 @@ def decode(
     n_texts = 0 if tokenizer is None else tokenizer.n_vocab
     stops = tuple(params.stop)
     sequences = [
-        _Sequence(i, session, prompt, limit, params.logprobs, _Text(tokenizer, n_texts, stops)) for i in range(params.n)
+        _Sequence(i, session, prompt, limit, params.logprobs, Text(tokenizer, n_texts, stops)) for i in range(params.n)
     ]
     try:
         logits = engine.forward([(session, prompt)], cancel=cancel._flag)[0]

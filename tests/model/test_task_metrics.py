@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pygpt.evaluation import format_confusion, task_metrics
+from pygpt.classification import format_confusion, task_metrics
 
 
 def test_metrics_by_hand() -> None:
