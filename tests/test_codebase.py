@@ -98,6 +98,7 @@ def test_every_layer_exists() -> None:
 
 PYTHON_RANKS = {
     "errors": 0,
+    "fields": 0,
     "config": 1,
     "_core": 1,
     "families": 2,
@@ -108,7 +109,9 @@ PYTHON_RANKS = {
     "reference": 2,
     "checkpoint": 3,
     "classification": 4,
+    "embedding": 3,
     "engine": 4,
+    "evaluation": 4,
     "generation": 4,
     "model": 5,
     "training": 6,
