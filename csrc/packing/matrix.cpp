@@ -11,6 +11,12 @@
 
 namespace pygpt {
 
+// Where source rows go: `count` rows from `row` on are the channels lane ... lane + count - 1 of one panel. All others
+// of its channels belong to other tensors, or to nobody.
+struct PanelRows {
+    int row, count, panel, lane;
+};
+
 namespace {
 
 inline void convert(float& to, float from) { to = from; }
@@ -56,32 +62,36 @@ void write_panel(const From* src, std::ptrdiff_t row_stride, std::ptrdiff_t col_
     }
 }
 
+// The cut of a tensor's rows into panels. With a step of 32, where others' panels lie between, `first` is the start of
+// a panel.
+class PanelCut {
+public:
+    PanelCut(int rows, Channels to) : rows_(rows), to_(to), lane_(to.first % 16) {
+        assert(to.step == 16 || lane_ == 0);
+    }
+    int size() const { return ceil_div(lane_ + rows_, 16); }
+    PanelRows at(int i) const {
+        const int begin = std::max(0, i * 16 - lane_), end = std::min(rows_, (i + 1) * 16 - lane_);
+        return {begin, end - begin, (to_.first + i * to_.step) / 16, i == 0 ? lane_ : 0};
+    }
+
+private:
+    const int rows_;
+    const Channels to_;
+    const int lane_;
+};
+
 template <class From, class To>
 void write_rows(const Plain& src, Channels to, To* data, Team& team) {
-    const From* rows = static_cast<const From*>(src.data);
-    const auto panel = [&](int channel) { return data + static_cast<std::ptrdiff_t>(channel / 16) * src.cols * 16; };
-    const int step = to.step;
-    if (to.first % 16 == 0) {  // groups of 16 rows fill whole panels
-        constexpr int kGroup = 8;
-        const int groups = (src.rows + 15) / 16;
-        team.parallel_for((groups + kGroup - 1) / kGroup, [&](int task, int) {
-            for (int g = task * kGroup; g < std::min(groups, (task + 1) * kGroup); ++g) {
-                write_panel(rows + g * 16 * src.row_stride, src.row_stride, src.col_stride,
-                            std::min(16, src.rows - g * 16), src.cols, panel(to.first + g * step), 0);
-            }
-        });
-        return;
-    }
-    for (int i = 0; i < src.rows; ++i) {  // neighbours share panels: one thread
-        const int channel = to.first + i / 16 * step + i % 16;
-        write_panel(rows + i * src.row_stride, src.row_stride, src.col_stride, 1, src.cols, panel(channel),
-                    channel % 16);
-    }
-}
-
-// One lane of an int8 panel.
-void copy_lane(const std::int8_t* from, std::int8_t* to, int steps, int lane) {
-    for (int i = 0; i < steps; ++i) std::copy_n(from + i * 64 + lane * 4, 4, to + i * 64 + lane * 4);
+    constexpr int kGroup = 8;  // panels of a task
+    const PanelCut cut(src.rows, to);
+    team.parallel_for(ceil_div(cut.size(), kGroup), [&](int task, int) {
+        for (int i = task * kGroup; i < std::min(cut.size(), (task + 1) * kGroup); ++i) {
+            const PanelRows p = cut.at(i);
+            write_panel(static_cast<const From*>(src.data) + p.row * src.row_stride, src.row_stride, src.col_stride,
+                        p.count, src.cols, data + static_cast<std::ptrdiff_t>(p.panel) * src.cols * 16, p.lane);
+        }
+    });
 }
 
 // `channels`, a multiple of 16, that lie side by side, as panels of k inputs, a group apart.
@@ -112,11 +122,11 @@ void rotate(float* v, int size) {
 
 std::size_t PackedMatrix::data_bytes(int n, int k, DType dtype) {
     const auto inputs = static_cast<std::size_t>(dtype == DType::i8 ? padded_inputs(k) : k);
-    return static_cast<std::size_t>((n + 15) / 16) * 16 * inputs * size_of(dtype);
+    return static_cast<std::size_t>(round_up(n, 16)) * inputs * size_of(dtype);
 }
 
 std::size_t PackedMatrix::scale_bytes(int n, int k) {
-    return static_cast<std::size_t>((n + 15) / 16) * 16 * static_cast<std::size_t>(int8_groups(k)) * sizeof(BFloat16);
+    return static_cast<std::size_t>(round_up(n, 16)) * static_cast<std::size_t>(int8_groups(k)) * sizeof(BFloat16);
 }
 
 PackedMatrix::PackedMatrix(int n, int k, DType dtype) : n_(n), k_(k), dtype_(dtype) {
@@ -131,66 +141,58 @@ std::size_t PackedMatrix::bytes() const {
     return data_bytes(n_, k_, dtype_) + (dtype_ == DType::i8 ? scale_bytes(n_, k_) : 0);
 }
 
-// Whole panels, a group of inputs after the other: what is converted and rotated stays in the nearest caches, and where
-// the channels lie side by side several panels' worth of them are read at once.
+// A group of inputs after the other: what is converted and rotated stays in the nearest caches, and where the channels
+// lie side by side several panels' worth of them are read at once.
 template <class From>
-bool PackedMatrix::write_int8_panels(const Plain& src, Channels to, const Kernels& kernels, Team& team) {
+bool PackedMatrix::write_int8(const Plain& src, Channels to, const Kernels& kernels, Team& team) {
     const int wide = src.row_stride == 1 ? 8 : 1;
-    const int panels = (src.rows + 15) / 16;
+    const PanelCut cut(src.rows, to);
     const std::size_t tile = std::size_t{kInt8Group} * 16;
     std::vector<float> floats(static_cast<std::size_t>(team.size() * wide) * tile);
     std::atomic<bool> finite{true};
-    team.parallel_for((panels + wide - 1) / wide, [&](int task, int thread) {
+    team.parallel_for(ceil_div(cut.size(), wide), [&](int task, int thread) {
         float* const plain = floats.data() + static_cast<std::size_t>(thread * wide) * tile;
-        const int first = task * wide, last = std::min(panels, first + wide);
-        if (src.rows < last * 16) std::fill_n(plain, static_cast<std::size_t>(wide) * tile, 0.0f);
+        const int first = task * wide, last = std::min(cut.size(), first + wide);
+        const bool whole = cut.at(first).count == 16 && cut.at(last - 1).count == 16;
         for (int k0 = 0; k0 < k_; k0 += kInt8Group) {
             const int k = std::min(kInt8Group, k_ - k0);
-            const From* from = static_cast<const From*>(src.data) + k0 * src.col_stride;
-            if (wide > 1 && src.rows >= last * 16) {
-                write_side_by_side(from + first * 16, src.col_stride, (last - first) * 16, k, plain);
+            const From* const from = static_cast<const From*>(src.data) + k0 * src.col_stride;
+            if (wide > 1 && whole) {
+                write_side_by_side(from + cut.at(first).row, src.col_stride, (last - first) * 16, k, plain);
             } else {
-                for (int p = first; p < last; ++p) {
-                    write_panel(from + p * 16 * src.row_stride, src.row_stride, src.col_stride,
-                                std::min(16, src.rows - p * 16), k, plain + static_cast<std::size_t>(p - first) * tile,
-                                0);
+                for (int i = first; i < last; ++i) {
+                    const PanelRows p = cut.at(i);
+                    write_panel(from + p.row * src.row_stride, src.row_stride, src.col_stride, p.count, k,
+                                plain + static_cast<std::size_t>(i - first) * tile, p.lane);
                 }
             }
-            for (int p = first; p < last; ++p) {
-                const auto at = static_cast<std::size_t>((to.first + p * to.step) / 16);
-                const auto k_at = static_cast<std::size_t>(k0);
-                const PackInt8Args args{
-                    plain + static_cast<std::size_t>(p - first) * tile, k,
-                    own_data_.as<std::int8_t>() + (at * static_cast<std::size_t>(padded_inputs(k_)) + k_at) * 16,
-                    own_scales_.as<BFloat16>() +
-                        (at * static_cast<std::size_t>(int8_groups(k_)) + k_at / kInt8Group) * 16};
-                if (!kernels.pack_int8(args)) finite = false;
+            for (int i = first; i < last; ++i) {
+                if (!pack_group(plain + static_cast<std::size_t>(i - first) * tile, k0, cut.at(i), kernels))
+                    finite = false;
             }
         }
     });
     return finite;
 }
 
-// Rows whose neighbours share their panels: one by one.
-template <class From>
-bool PackedMatrix::write_int8_rows(const Plain& src, Channels to, const Kernels& kernels) {
-    const auto k = static_cast<std::size_t>(k_), padded = static_cast<std::size_t>(padded_inputs(k_));
-    const auto groups = static_cast<std::size_t>(int8_groups(k_));
-    std::vector<float> plain(k * 16);
-    std::vector<std::int8_t> panel(padded * 16);
-    std::vector<BFloat16> scales(groups * 16);
-    bool finite = true;
-    for (int row = 0; row < src.rows; ++row) {
-        const int channel = to.first + row / 16 * to.step + row % 16;
-        const auto at = static_cast<std::size_t>(channel / 16), lane = static_cast<std::size_t>(channel % 16);
-        std::fill(plain.begin(), plain.end(), 0.0f);
-        write_panel(static_cast<const From*>(src.data) + row * src.row_stride, src.row_stride, src.col_stride, 1, k_,
-                    plain.data(), channel % 16);
-        if (!kernels.pack_int8({plain.data(), k_, panel.data(), scales.data()})) finite = false;
-        copy_lane(panel.data(), own_data_.as<std::int8_t>() + at * padded * 16, static_cast<int>(padded / 4),
-                  channel % 16);
-        BFloat16* const data_scales = own_scales_.as<BFloat16>() + at * groups * 16;
-        for (std::size_t g = 0; g < groups; ++g) data_scales[g * 16 + lane] = scales[g * 16 + lane];
+// The group of inputs from k0 on of one panel's own channels.
+bool PackedMatrix::pack_group(const float* plain, int k0, const PanelRows& rows, const Kernels& kernels) {
+    const int k = std::min(kInt8Group, k_ - k0);
+    const auto panel = static_cast<std::size_t>(rows.panel), from = static_cast<std::size_t>(k0);
+    std::int8_t* const q =
+        own_data_.as<std::int8_t>() + (panel * static_cast<std::size_t>(padded_inputs(k_)) + from) * 16;
+    BFloat16* const scales =
+        own_scales_.as<BFloat16>() + (panel * static_cast<std::size_t>(int8_groups(k_)) + from / kInt8Group) * 16;
+    if (rows.count == 16) return kernels.pack_int8({plain, k, q, scales});
+    std::int8_t all_q[kInt8Group * 16];
+    BFloat16 all_scales[16];
+    const bool finite = kernels.pack_int8({plain, k, all_q, all_scales});
+    for (int lane = rows.lane; lane < rows.lane + rows.count; ++lane) {
+        for (int i = 0; i < padded_inputs(k) / 4; ++i) {
+            const int at = (i * 16 + lane) * 4;
+            std::copy_n(all_q + at, 4, q + at);
+        }
+        scales[lane] = all_scales[lane];
     }
     return finite;
 }
@@ -203,10 +205,8 @@ bool PackedMatrix::write_part(const Plain& src, Channels to, const Kernels& kern
             write_rows<From>(src, to, own_data_.as<float>(), team);
         } else if (dtype_ == DType::bf16) {
             write_rows<From>(src, to, own_data_.as<BFloat16>(), team);
-        } else if (to.first % 16 == 0) {
-            ok = write_int8_panels<From>(src, to, kernels, team);
         } else {
-            ok = write_int8_rows<From>(src, to, kernels);
+            ok = write_int8<From>(src, to, kernels, team);
         }
     });
     return ok;

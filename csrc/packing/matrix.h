@@ -7,11 +7,13 @@
 
 #include "base/buffer.h"
 #include "base/dtype.h"
+#include "base/lanes.h"
 #include "kernels/table.h"
 
 namespace pygpt {
 
 class Team;
+struct PanelRows;
 
 // A tensor as it lies in a checkpoint: strides in elements, any order.
 struct Plain {
@@ -54,7 +56,7 @@ public:
 
     int n() const { return n_; }
     int k() const { return k_; }
-    int panels() const { return (n_ + 15) / 16; }
+    int panels() const { return ceil_div(n_, 16); }
     DType dtype() const { return dtype_; }
     const void* data() const { return data_; }
     const BFloat16* scales() const { return static_cast<const BFloat16*>(scales_); }
@@ -63,9 +65,8 @@ public:
 private:
     bool write_part(const Plain& src, Channels to, const Kernels& kernels, Team& team);
     template <class From>
-    bool write_int8_panels(const Plain& src, Channels to, const Kernels& kernels, Team& team);
-    template <class From>
-    bool write_int8_rows(const Plain& src, Channels to, const Kernels& kernels);
+    bool write_int8(const Plain& src, Channels to, const Kernels& kernels, Team& team);
+    bool pack_group(const float* plain, int k0, const PanelRows& rows, const Kernels& kernels);
 
     int n_ = 0;
     int k_ = 0;

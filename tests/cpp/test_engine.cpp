@@ -89,8 +89,8 @@ std::shared_ptr<Engine> make_engine(const ModelConfig& config, DType dtype, DTyp
     return std::make_shared<Engine>(config, builder.finish(), kernels, threads, kv);
 }
 
-std::shared_ptr<Engine> make_engine(const ModelConfig& config) {
-    return make_engine(config, DType::f32, DType::f32, best_kernels(), 2);
+std::shared_ptr<Engine> make_engine(const ModelConfig& config, DType dtype = DType::i8) {
+    return make_engine(config, dtype, dtype == DType::f32 ? DType::f32 : DType::f16, best_kernels(), 2);
 }
 
 std::vector<int> some_tokens(int n, unsigned seed) {
@@ -132,7 +132,8 @@ std::string message(F f) {
 
 TEST(Engine, ChunksThreadsAndInstructionSetsDoNotMatter) {
     for (const ModelConfig& config : {gpt2_like(), gpt1_like(), llama_like()}) {
-        for (const auto& [dtype, kv] : {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::f16}}) {
+        for (const auto& [dtype, kv] :
+             {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::f16}, {DType::i8, DType::f16}}) {
             const std::vector<int> tokens = some_tokens(80, 2);
             const std::vector<float> whole = recomputed(*make_engine(config, dtype, kv, scalar_kernels(), 1), tokens);
             on_each_isa([&](const Kernels& kernels) {
@@ -155,8 +156,11 @@ TEST(Engine, ChunksThreadsAndInstructionSetsDoNotMatter) {
 }
 
 TEST(Engine, LongBatchesAreCutIntoSteps) {
-    for (const ModelConfig& config : {gpt2_like(), gpt1_like(), llama_like()}) {
-        const auto engine = make_engine(config);
+    for (const auto& [config, dtype] : {std::pair{gpt2_like(), DType::f32},
+                                        {gpt1_like(), DType::i8},
+                                        {llama_like(), DType::i8},
+                                        {llama_like(), DType::bf16}}) {
+        const auto engine = make_engine(config, dtype);
         std::vector<std::shared_ptr<Session>> sessions;
         Batch batch;
         for (const int n : {3, 600, 1, 512, 65}) {

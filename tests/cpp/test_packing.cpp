@@ -98,27 +98,59 @@ TEST(PackedMatrix, TakesEveryTypeAndStride) {
     }
 }
 
-TEST(PackedMatrix, PartsAtAnyOffsetDoNotDisturbEachOther) {
-    constexpr int kCols = 21;
-    for (const DType dtype : {DType::f32, DType::bf16}) {
-        for (const bool transposed : {false, true}) {
-            const int sizes[] = {60, 20, 20, 16, 7};  // as q, k and v of odd heads
-            PackedMatrix m(123, kCols, dtype);
-            std::vector<float> expected;
-            for (const bool again : {false, true}) {  // in order, then a second time: nobody's neighbour changes
-                expected.clear();
-                int first = 0;
-                for (const int rows : sizes) {
-                    const Stored part(rows, kCols, DType::f32, transposed ? 1 : kCols, transposed ? rows : 1,
-                                      static_cast<unsigned>(first + (again ? 1000 : 0)));
-                    write(m, part.plain, {first, 16});
-                    expected.insert(expected.end(), part.values.begin(), part.values.end());
-                    first += rows;
-                }
-                for (int c = 0; c < 123; ++c) {
-                    for (int i = 0; i < kCols; ++i) {
-                        ASSERT_EQ(packed_at(m, c, i), rounded(expected.data()[c * kCols + i], dtype)) << c << " " << i;
+// One tensor among the channels of a matrix.
+struct Part {
+    Stored stored;
+    Channels channels;
+};
+
+std::vector<float> packed_rows(const PackedMatrix& m) {
+    std::vector<float> out(static_cast<std::size_t>(m.n()) * static_cast<std::size_t>(m.k()));
+    for (int c = 0; c < m.n(); ++c) m.read_row(c, out.data() + static_cast<std::ptrdiff_t>(c) * m.k());
+    return out;
+}
+
+// A channel of a matrix is what it would be if its tensor had the matrix to itself, whatever order the tensors come
+// in, and when they come again.
+void expect_apart(const std::vector<Part>& parts, int n, int k, DType dtype) {
+    std::vector<float> expected(static_cast<std::size_t>(n) * static_cast<std::size_t>(k), 0.0f);
+    std::vector<std::size_t> order;
+    for (const Part& part : parts) {
+        order.push_back(order.size());
+        const int rows = part.stored.plain.rows;
+        PackedMatrix alone(rows, k, dtype);
+        write(alone, part.stored.plain, {});
+        const std::vector<float> values = packed_rows(alone);
+        for (int r = 0; r < rows; ++r) {
+            const int channel = part.channels.first + r / 16 * part.channels.step + r % 16;
+            std::copy_n(values.data() + r * k, k, expected.data() + channel * k);
+        }
+    }
+    do {
+        PackedMatrix m(n, k, dtype);
+        for (int again = 0; again < 2; ++again) {
+            for (const std::size_t i : order) write(m, parts.at(i).stored.plain, parts.at(i).channels);
+        }
+        ASSERT_TRUE(same_bits(packed_rows(m), expected)) << "first " << order.front() << ", last " << order.back();
+    } while (std::next_permutation(order.begin(), order.end()));
+}
+
+TEST(PackedMatrix, PartsInAnyOrderDoNotDisturbEachOther) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
+        for (const int k : {21, 150}) {
+            for (const bool transposed : {false, true}) {
+                // As q, k and v of heads of any size: parts begin and end within panels, or two lie within one.
+                for (const std::vector<int>& sizes :
+                     std::vector<std::vector<int>>{{40, 40, 40}, {150, 7, 6}, {16, 5, 16}, {3, 2, 1}}) {
+                    std::vector<Part> parts;
+                    int first = 0;
+                    for (const int rows : sizes) {
+                        parts.push_back({Stored(rows, k, DType::f32, transposed ? 1 : k, transposed ? rows : 1,
+                                                static_cast<unsigned>(first + k)),
+                                         {first, 16}});
+                        first += rows;
                     }
+                    expect_apart(parts, first, k, dtype);
                 }
             }
         }
@@ -143,6 +175,18 @@ TEST(PackedMatrix, GateAndUpAlternate) {
                         << inner << " " << j;
                 }
             }
+        }
+    }
+}
+
+TEST(PackedMatrix, GateAndUpInAnyOrderDoNotDisturbEachOther) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
+        for (const int inner : {1, 16, 33, 77}) {
+            std::vector<Part> parts;
+            for (const int first : {0, 16}) {
+                parts.push_back({Stored(inner, 30, DType::f32, 30, 1, static_cast<unsigned>(first)), {first, 32}});
+            }
+            expect_apart(parts, (inner + 15) / 16 * 32, 30, dtype);
         }
     }
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pygpt import Model, checkpoint
+from pygpt import Model, checkpoint, reference
 from pygpt.errors import TokenizerError
 
 TEXT = "the man and the one in an inn on the hill"
@@ -26,6 +27,21 @@ def test_a_model_of_tensors_is_the_loaded_one(gpt2_folder: Path) -> None:
         array[:] = 0  # as training goes on
     np.testing.assert_array_equal(made.logits(TEXT), expected)
     assert "from tensors: " in repr(made)
+
+
+def test_the_order_of_the_tensors_does_not_matter(gpt2_folder: Path) -> None:
+    config, tensors, tokenizer = checkpoint.read(gpt2_folder)
+    config = replace(config, n_embd=40, n_head=4, n_kv_head=4, head_dim=10)  # 40 channels: two panels and a half
+    rng = np.random.default_rng(8)
+    arrays = {name: rng.normal(0.0, 0.3, shape) for name, shape in config.tensor_shapes().items()}
+    for weights in ("int8", "bfloat16", "float32"):
+        expected = Model.from_tensors(config, arrays, tokenizer, weights=weights, threads=2).logits(TEXT)
+        for order in (sorted(arrays), sorted(arrays, reverse=True)):
+            given = {name: arrays[name] for name in order}
+            found = Model.from_tensors(config, given, tokenizer, weights=weights, threads=2).logits(TEXT)
+            np.testing.assert_array_equal(found, expected)
+    close = reference.forward(config, arrays, tokenizer.encode(TEXT))
+    np.testing.assert_allclose(found, close, rtol=0.0, atol=1e-4 * np.abs(close).max())
 
 
 def test_tensors_that_make_no_model_are_refused(gpt2_folder: Path) -> None:
