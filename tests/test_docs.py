@@ -196,7 +196,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    names = {page.name for page in PAGES[1:]} - {"index.md"}
+    names = {page.name for page in PAGES[1:]}
     for where, prefix in (("README.md", "docs/"), ("docs/index.md", "")):
         linked = set(re.findall(rf"\]\({prefix}([\w-]+\.md)\)", (ROOT / where).read_text(encoding="utf-8")))
-        assert names <= linked, where
+        assert names <= {*linked, Path(where).name}, where
