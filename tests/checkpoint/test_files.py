@@ -13,7 +13,6 @@ import pytest
 from pygpt import checkpoint
 from pygpt.errors import CheckpointError, ConfigError
 
-
 # A tied head may stand in the file under either name, or under both
 
 
