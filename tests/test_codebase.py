@@ -87,6 +87,9 @@ def test_special_headers_stay_in_their_place(path: Path) -> None:
     for include in includes(path):
         if re.search(r"intrin\.h|arm_neon|arm_sve|arm_acle", include):
             assert re.match(r"simd/|kernels/(training/)?isa/", here), f"{include}: intrinsics belong to simd/"
+        assert include not in {"iostream", "sstream", "fstream", "istream", "ostream", "iomanip", "locale", "regex"}, (
+            f"{include}: streams and locales mix where an extension carries a C++ library of its own"
+        )
         if include == "thread":
             assert here.startswith(("threads/", "cpu/", "bindings/")), "threads belong to threads/"
         if re.match(r"pybind11/|Python\.h", include):
