@@ -117,6 +117,7 @@ def test_a_headers_name_means_one_thing() -> None:
 
 PYTHON_RANKS = {
     "errors": 0,
+    "fields": 0,
     "_json": 1,
     "config": 1,
     "_core": 1,
@@ -125,7 +126,9 @@ PYTHON_RANKS = {
     "reference": 2,
     "checkpoint": 3,
     "classification": 4,
+    "embedding": 3,
     "engine": 4,
+    "evaluation": 4,
     "generation": 4,
     "model": 5,
     "training": 6,
