@@ -1,12 +1,14 @@
 // Contracts of the kernels that only training uses: backward passes, the loss and the optimizer.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
 namespace pygpt {
 
 enum class Activation : std::uint8_t { gelu, gelu_tanh, silu, relu };
+constexpr std::array<const char*, 4> enum_names(Activation) { return {"gelu", "gelu_tanh", "silu", "relu"}; }
 
 // The backward pass of a norm over `rows` rows of n values, C-contiguous.
 struct NormBackwardArgs {

@@ -6,7 +6,7 @@ Names and keys are those of Hugging Face transformers' LlamaForCausalLM and of l
 
 from __future__ import annotations
 
-from pygpt.config import ModelConfig, Rope, RopeScaling
+from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, token_settings
 
 
@@ -41,11 +41,12 @@ def config(s: Settings) -> ModelConfig:
     theta = (rope if rope is not None and rope.has("rope_theta") else s).number("rope_theta", 10000.0)
     if rope is not None and rope.number("partial_rotary_factor", 1.0) != 1.0:
         raise rope.error("partial_rotary_factor", "1")
+    rotary = Rope(theta=theta, dim=head_dim, scaling=rope_scaling(rope or s.table("rope_scaling")))
+    layer = LayerConfig(attn_scale=head_dim**-0.5, rope=rotary)
     attention_bias, bos = s.flag("attention_bias", False), s.token_ids("bos_token_id", n_vocab)
     return ModelConfig(
         n_vocab=n_vocab,
         n_ctx=s.integer("max_position_embeddings"),
-        n_layer=s.integer("num_hidden_layers"),
         n_embd=n_embd,
         n_head=n_head,
         n_kv_head=s.integer("num_key_value_heads", n_head),
@@ -59,8 +60,7 @@ def config(s: Settings) -> ModelConfig:
         attn_out_bias=attention_bias,
         mlp_bias=s.flag("mlp_bias", False),
         learned_positions=False,
-        rope=Rope(theta=theta, dim=head_dim, scaling=rope_scaling(rope or s.table("rope_scaling"))),
-        attn_scale=head_dim**-0.5,
+        layers=layer.repeated(s.integer("num_hidden_layers")),
         tied_head=s.flag("tie_word_embeddings", False),
         bos_id=bos[0] if bos else None,
         eos_ids=s.token_ids("eos_token_id", n_vocab),
@@ -87,9 +87,9 @@ def settings(c: ModelConfig) -> dict[str, object]:
         "tie_word_embeddings": c.tied_head,
         **token_settings(c),
     }
-    if c.rope is not None:
-        table["rope_theta"] = c.rope.theta
-        if (scaling := c.rope.scaling) is not None:
+    if (rotary := c.layers[0].rope) is not None:
+        table["rope_theta"] = rotary.theta
+        if (scaling := rotary.scaling) is not None:
             schedule = {
                 "low_freq_factor": scaling.low_freq_factor,
                 "high_freq_factor": scaling.high_freq_factor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from pygpt.config import ModelConfig, Rope
+from pygpt.config import LayerConfig, ModelConfig, Rope
 
 Architecture = Literal["gpt1", "gpt2", "llama"]
 
@@ -38,10 +38,10 @@ def architecture(
     head_dim = n_embd // n_head
     if llama and head_dim % 2:
         raise ValueError(f"rotary positions need an even width of a head, not {head_dim}")
+    layer = LayerConfig(attn_scale=head_dim**-0.5, rope=Rope(theta=10000.0, dim=head_dim) if llama else None)
     values: dict[str, Any] = {
         "n_vocab": n_vocab,
         "n_ctx": n_ctx,
-        "n_layer": n_layer,
         "n_embd": n_embd,
         "n_head": n_head,
         "n_kv_head": n_head if n_kv_head is None else n_kv_head,
@@ -51,13 +51,12 @@ def architecture(
         "norm_eps": 1e-5,
         "activation": "silu" if llama else "gelu_tanh",
         "gated_mlp": llama,
-        "attn_scale": head_dim**-0.5,
         "learned_positions": not llama,
-        "rope": Rope(theta=10000.0, dim=head_dim) if llama else None,
+        "layers": layer.repeated(n_layer),
         "bos_id": bos_id,
         "eos_ids": () if eos_id is None else (eos_id,),
         **dict.fromkeys(("qkv_bias", "attn_out_bias", "mlp_bias"), not llama),
     }
     if name == "gpt1":
-        values["post_norm"] = True
+        values["norm_placement"] = "after_sum"
     return ModelConfig(**values)
