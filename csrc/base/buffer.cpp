@@ -6,6 +6,8 @@
 #include <limits>
 #include <new>
 
+#include "base/lanes.h"
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -30,7 +32,7 @@ Buffer::Buffer(std::size_t bytes) : size_(bytes) {
             mapping_ = nullptr;
             throw std::bad_alloc();
         }
-        const auto start = (reinterpret_cast<std::uintptr_t>(mapping_) + kHuge - 1) / kHuge * kHuge;
+        const auto start = round_up(reinterpret_cast<std::uintptr_t>(mapping_), kHuge);
         data_ = reinterpret_cast<std::byte*>(start);
         // A hint: where huge pages are off the buffer works all the same. Whole pages only, or the last one would
         // cost up to 2 MB that nobody asked for.
@@ -38,7 +40,7 @@ Buffer::Buffer(std::size_t bytes) : size_(bytes) {
         return;
     }
 #endif
-    data_ = static_cast<std::byte*>(std::aligned_alloc(kLine, (bytes + kLine - 1) / kLine * kLine));
+    data_ = static_cast<std::byte*>(std::aligned_alloc(kLine, round_up(bytes, kLine)));
     if (data_ == nullptr) throw std::bad_alloc();
     std::memset(data_, 0, bytes);
 }

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "bindings/choice.h"
-#include "bindings/config.h"
+#include "bindings/read_config.h"
 #include "kernels/select.h"
 #include "model/engine.h"
 

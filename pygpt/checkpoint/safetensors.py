@@ -9,17 +9,18 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt._json import read_table, shown
 from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, MappedFile, Stored
 from pygpt.errors import CheckpointError
+from pygpt.families import keys
 
-INDEX_SUFFIX = ".safetensors.index.json"
 MAX_HEADER = 100_000_000  # bytes, the limit of the format's own library
 MAX_DIMS = 32
 BITS = {  # of one value of each type that the format knows
@@ -109,21 +110,14 @@ def write_file(
             file.write(np.ascontiguousarray(tensors[name][1]).data)
 
 
-def read_sharded(index: Path) -> dict[str, Stored]:
-    """Every tensor of the files that an index (``model.safetensors.index.json``) names."""
-    try:
-        document = json.loads(index.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{index}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{index}: not valid JSON: {error}") from error
-    weight_map = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
-        raise CheckpointError(f"{index}: expected a table 'weight_map' from tensor names to file names")
+def read_sharded(index: Path, may_lack: Collection[str] = ()) -> dict[str, Stored]:
+    """Every tensor of the files that an index (``model.safetensors.index.json``) names.
+
+    `may_lack` are names of the index that no file needs to hold: a head that is the embedding.
+    """
+    weight_map = _weight_map(index)
     tensors: dict[str, Stored] = {}
     for shard in sorted(set(weight_map.values())):
-        if shard != Path(shard).name or shard in ("", ".", ".."):
-            raise CheckpointError(f"{index}: the shard {shard!r} is not the name of a file in the same folder")
         path = index.parent / shard
         if not path.is_file():
             raise CheckpointError(f"{index}: the shard {shard!r} is not there")
@@ -133,9 +127,27 @@ def read_sharded(index: Path) -> dict[str, Stored]:
                 raise CheckpointError(f"{path}: holds the tensor {name!r}, which the index {index.name} puts {where}")
             tensors[name] = stored
     for name, shard in weight_map.items():
-        if name not in tensors:
+        if name not in tensors and name not in may_lack:
             raise CheckpointError(f"{index}: puts the tensor {name!r} in {shard!r}, which does not hold it")
     return tensors
+
+
+def shards(index: Path) -> set[str]:
+    """The names of the files that an index names."""
+    return set(_weight_map(index).values())
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """The file that holds each tensor, all in the index's own folder."""
+    document = read_table(index, CheckpointError)
+    weight_map = document.pop("weight_map", None)
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise CheckpointError(f"{index}: expected a table 'weight_map' from tensor names to file names")
+    keys.refuse_unknown(document, keys.INDEX, str(index))
+    for shard in weight_map.values():
+        if shard != Path(shard).name or shard in ("", ".", ".."):
+            raise CheckpointError(f"{index}: the shard {shown(shard)} is not the name of a file in the same folder")
+    return weight_map
 
 
 def _header(file: MappedFile) -> tuple[dict[str, object], int]:

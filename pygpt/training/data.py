@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pygpt.checkpoint.folder import sync, sync_all
 from pygpt.errors import TrainingError
-from pygpt.tokenizer import Tokenizer
+from pygpt.tokenizer import Tokenizer, learn
 from pygpt.training import vocabulary
 from pygpt.training.text import TRAIN, VALIDATION, Division, Piece, Split, divide
 
@@ -201,9 +201,9 @@ def _write(
             progress(done, total)
 
     if tokenizer == "bpe":
-        tokenizer = vocabulary.byte_pairs((piece for part, (piece, _) in pieces() if part == TRAIN), n_vocab)
+        tokenizer = learn.byte_pairs((piece for part, (piece, _) in pieces() if part == TRAIN), n_vocab)
     elif tokenizer == "char":
-        tokenizer = vocabulary.characters((piece for _, (piece, _) in pieces()), division.n_documents > 1)
+        tokenizer = learn.characters((piece for _, (piece, _) in pieces()), division.n_documents > 1)
     if tokenizer.eos_id is None and division.n_documents > 1:
         raise TrainingError(
             f"the text has {division.n_documents} documents, but the tokenizer names no token to end each of them"

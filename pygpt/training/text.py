@@ -21,8 +21,8 @@ from typing import Literal
 
 import numpy as np
 
-from pygpt._vocabulary import END_OF_TEXT
 from pygpt.errors import TrainingError
+from pygpt.tokenizer.vocabulary import END_OF_TEXT
 
 Split = Literal["tail", "document"]
 Piece = tuple[str, bool]  # some characters, and whether they end a document; never empty

@@ -123,13 +123,13 @@ def test_cutting_long_runs_changes_no_id(
     """The cuts, made at runs of 4 instead of 65536, against no cuts at all."""
     import re
 
-    from pygpt import _encoding
+    from pygpt.tokenizer import encoding
 
     text = "".join(parts)
     whole = tokenizers[pre].encode(text)
     with monkeypatch.context() as patch:
-        patch.setattr(_encoding, "_LONG_RUN", 4)
-        patch.setattr(_encoding, "_RUN", re.compile(f"[{_encoding._WHITESPACE}]{{4,}}"))
+        patch.setattr(encoding, "_LONG_RUN", 4)
+        patch.setattr(encoding, "_RUN", re.compile(f"[{encoding._WHITESPACE}]{{4,}}"))
         assert tokenizers[pre].encode(text) == whole
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pygpt import Tokenizer
-from pygpt._vocabulary import BYTE_LETTERS, GPT2, Vocabulary
 from pygpt.errors import TokenizerError, TrainingError
+from pygpt.tokenizer.vocabulary import BYTE_LETTERS, GPT2, Vocabulary
 from pygpt.training import text
 from pygpt.training.data import Dataset, draw, prepare, reopen, windows
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pygpt import Tokenizer
-from pygpt._vocabulary import BYTE_LETTERS, DIGITS, GPT2, LLAMA3, QWEN2, Vocabulary
+from pygpt.tokenizer.vocabulary import BYTE_LETTERS, DIGITS, GPT2, LLAMA3, QWEN2, Vocabulary
 from pygpt.training import text
 
 END = "<|endoftext|>"
