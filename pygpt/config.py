@@ -94,6 +94,8 @@ class LayerConfig:
 
     def __post_init__(self) -> None:
         _check_positive("attn_scale", self.attn_scale)
+        if not isinstance(self.rope, (Rope, type(None))):
+            raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
         if self.rope is not None:
             _check_positive("rope.theta", self.rope.theta)
 
@@ -150,6 +152,8 @@ class ModelConfig:
             if getattr(self, name) not in get_args(kinds):
                 raise ConfigError(f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(kinds))}")
         _check_positive("norm_eps", self.norm_eps)
+        if not isinstance(self.layers, tuple) or any(not isinstance(layer, LayerConfig) for layer in self.layers):
+            raise ConfigError(f"layers must be a tuple of LayerConfig, not {self.layers!r:.80}")
         if not 1 <= len(self.layers) <= MAX_LAYERS:
             raise ConfigError(f"layers must be at least 1 and at most {MAX_LAYERS}, not {len(self.layers)}")
         for layer in set(self.layers):

@@ -1,4 +1,4 @@
-"""What real files look like: tied heads, names without an ending, links, byte order marks; and what only looks like one."""
+"""What real files look like: tied heads, names without an ending, links, byte order marks; and what looks like one."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def test_folders_and_other_things_in_the_place_of_files(tmp_path: Path, gpt2: An
 def test_an_empty_file(tmp_path: Path, gpt2: Any, name: str) -> None:
     folder = gpt2.write(tmp_path)
     (folder / name).write_bytes(b"")
-    with pytest.raises(CheckpointError, match=rf"{name}: (0 bytes are too few|.* begins with b'')"):
+    with pytest.raises(
+        CheckpointError, match=rf"{name}: (0 bytes are too few|.*, 0 bytes: header too small|.* begins with b'')"
+    ):
         checkpoint.read(folder / name)
 
 
@@ -103,7 +105,7 @@ def test_an_empty_shard(tmp_path: Path, gpt2: Any) -> None:
     (folder / "two.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     checkpoint.read(folder)
     (folder / "two.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"two\.safetensors: 0 bytes are too few"):
+    with pytest.raises(CheckpointError, match=r"two\.safetensors: not a whole safetensors file, 0 bytes"):
         checkpoint.read(folder)
 
 
