@@ -7,7 +7,7 @@ vocabulary of the original, lower-cased words that end in </w>, is not byte-leve
 from __future__ import annotations
 
 from pygpt.config import Activation, LayerConfig, ModelConfig
-from pygpt.families.base import Family, Settings, Source, fused_qkv, token_settings
+from pygpt.families.base import Family, Settings, Sizes, Source, fused_qkv, gpt_settings, token_settings
 from pygpt.families.keys import fixed, harmless
 
 AFN: dict[str, Activation] = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
@@ -64,10 +64,17 @@ def settings(c: ModelConfig) -> dict[str, object]:
     }
 
 
+def new(sizes: Sizes) -> dict[str, object]:
+    """A new model; its MLP is 4 n_embd wide."""
+    return gpt_settings(sizes, "gpt1")
+
+
 FAMILY = Family(
+    name="gpt1",
     model_types=("openai-gpt",),
     config=config,
     settings=settings,
+    new=new,
     prefix="transformer.",
     sources={
         "embed": Source("tokens_embed"),

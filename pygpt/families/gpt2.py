@@ -8,7 +8,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pygpt.config import LayerConfig, ModelConfig
-from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, fused_qkv, token_settings
+from pygpt.families.base import (
+    ACTIVATION_NAMES,
+    Family,
+    Gguf,
+    Settings,
+    Sizes,
+    Source,
+    fused_qkv,
+    gpt_settings,
+    token_settings,
+)
 from pygpt.families.keys import harmless
 
 
@@ -70,10 +80,17 @@ def settings(c: ModelConfig) -> dict[str, object]:
     }
 
 
+def new(sizes: Sizes) -> dict[str, object]:
+    """A new model; its MLP is 4 n_embd wide."""
+    return gpt_settings(sizes, "gpt2")
+
+
 FAMILY = Family(
+    name="gpt2",
     model_types=("gpt2",),
     config=config,
     settings=settings,
+    new=new,
     prefix="transformer.",
     sources={
         "embed": Source("wte"),

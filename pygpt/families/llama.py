@@ -9,7 +9,7 @@ from __future__ import annotations
 from pygpt._json import shown
 from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.errors import ConfigError
-from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, token_settings
+from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Sizes, Source, token_settings
 from pygpt.families.keys import fixed, harmless
 
 
@@ -122,10 +122,32 @@ def settings(c: ModelConfig) -> dict[str, object]:
     return table
 
 
+def new(sizes: Sizes) -> dict[str, object]:
+    """A new model, tied. Its gated MLP is 8/3 n_embd wide, to the next multiple of 16: as many parameters as 4 n_embd
+    without the gate."""
+    if sizes.head_dim % 2:
+        raise ValueError(f"rotary positions need an even width of a head, not {sizes.head_dim}")
+    return {
+        "vocab_size": sizes.n_vocab,
+        "max_position_embeddings": sizes.n_ctx,
+        "hidden_size": sizes.n_embd,
+        "intermediate_size": -(-8 * sizes.n_embd // 48) * 16,
+        "num_hidden_layers": sizes.n_layer,
+        "num_attention_heads": sizes.n_head,
+        "num_key_value_heads": sizes.n_kv_head,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+        "bos_token_id": sizes.bos_id,
+        "eos_token_id": sizes.eos_id,
+    }
+
+
 FAMILY = Family(
+    name="llama",
     model_types=("llama",),
     config=config,
     settings=settings,
+    new=new,
     prefix="model.",
     sources={
         "embed": Source("embed_tokens"),
