@@ -311,3 +311,13 @@ def test_packing_does_not_depend_on_how_a_tensor_is_stored(weights: Literal["int
     logits = [e.forward([(e.session(), tokens)], output="all")[0] for e in (engines[0], engines[1], session)]
     np.testing.assert_array_equal(logits[1], logits[0])
     np.testing.assert_array_equal(logits[2], logits[0])
+
+
+def test_a_tensors_place_is_told_for_each_channel() -> None:
+    places = _core.tensors(CONFIG)
+    q, kv = 24, 8
+    assert places["blocks.0.attn.v.bias"] == ((kv,), "blocks.0.attn.qkv.bias", q + kv, 16)
+    assert places["blocks.0.mlp.up.weight"] == ((19, 24), "blocks.0.mlp.up.weight", 16, 32)
+    assert places["pos.weight"] == ((20, 24), "pos.weight", 0, 16)
+    wholes = {whole for _, whole, _, _ in places.values()}
+    assert wholes == _core.EngineBuilder(CONFIG, weights="float32", kv="float32", threads=1, isa=None).packed().keys()
