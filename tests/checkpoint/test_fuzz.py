@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,12 @@ TABLES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-NUMBERS = st.sampled_from([0, -1, 1, 2, 8, 2**31, 2**63, 2**64, 10**400, 1e-320, 1e300, -0.5, float("nan"), float("inf")])
+NUMBERS = st.sampled_from([0, -1, 1, 2, 8, 2**31, 2**64, 10**400, 1e-320, 1e300, -0.5, math.nan, math.inf])
 LEAVES = st.none() | st.booleans() | NUMBERS | st.integers() | st.floats() | st.text(max_size=9)
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
 )
-MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @st.composite
@@ -75,8 +75,8 @@ def test_any_value_of_any_known_key(table: dict[str, Any]) -> None:
         config = model_config(family, values)
         keys.refuse_unknown(values.rest(), {**keys.CONFIG, **family.harmless}, "config.json")
     except ConfigError as error:
-        assert "config.json" in str(error)  # noqa: PT017
-        assert len(str(error)) < 5000
+        assert len(message := str(error)) < 5000  # noqa: PT017
+        assert "config.json" in message
         return
     assert settings_for(config)[0].name == family.name
     for layer in config.layers[:3]:
@@ -119,7 +119,7 @@ def test_spoilt_gguf_files(writer: Any, tmp_path: Path, llama: Any, data: st.Dat
     header = len(spoilt) - 4 * sum(array.size for array in llama.tensors.values())
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(4, header))
-        new = data.draw(st.binary(min_size=1, max_size=8) | st.sampled_from([b"\xff" * 8, bytes(8), b"\0\0\0\0\1\0\0\0"]))
+        new = data.draw(st.binary(min_size=1, max_size=8) | st.sampled_from([b"\xff" * 8, bytes(8), bytes(4) + b"\1"]))
         spoilt[at : at + (len(new) if data.draw(st.booleans()) else 0)] = new
     path.write_bytes(spoilt)
     read(path)
