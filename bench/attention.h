@@ -8,7 +8,7 @@
 #include "base/buffer.h"
 #include "cases.h"
 #include "model/kv_cache.h"
-#include "ops/attention.h"
+#include "ops/paged_attention.h"
 #include "roofs.h"
 
 namespace {
@@ -95,21 +95,21 @@ void bench_attention(Meter& meter, DType dtype, const std::string& name, int row
     int next = 0;
     const auto run = [&] {
         const int layer = next++ % layers;
-        attention(meter.kernels, meter.team,
-                  {{&sequence, 1},
-                   kHeads,
-                   kHeads,
-                   kHeadDim,
-                   dtype,
-                   pages.layout.keys(layer, 0),
-                   pages.layout.values(layer, 0),
-                   pages.layout.keys(0, 1),
-                   0.125f,
-                   q.data(),
-                   kHidden,
-                   out.data(),
-                   kHidden,
-                   {scratch.as<float>(), scratch.size() / 4}});
+        paged_attention(meter.kernels, meter.team,
+                        {{&sequence, 1},
+                         kHeads,
+                         kHeads,
+                         kHeadDim,
+                         dtype,
+                         pages.layout.keys(layer, 0),
+                         pages.layout.values(layer, 0),
+                         pages.layout.keys(0, 1),
+                         0.125f,
+                         q.data(),
+                         kHidden,
+                         out.data(),
+                         kHidden,
+                         {scratch.as<float>(), scratch.size() / 4}});
     };
     run();
     const std::size_t last = values - kHidden;

@@ -44,16 +44,18 @@ def tracked() -> list[Path]:
 
 # --- the C++ core -----------------------------------------------------------------------------------------------------
 
-# A folder may include itself and the folders before it, but none of its own rank.
+# A folder may include itself and the folders before it, but none of its own rank: so inference has nothing of training.
 CPP_RANKS = {
     "base": 0,
     "cpu": 1,
     "simd": 1,
     "threads": 1,
     "kernels": 2,
+    "kernels/training": 3,
     "packing": 3,
     "ops": 4,
     "model": 5,
+    "training": 5,
     "bindings": 6,
 }
 
@@ -62,12 +64,19 @@ def includes(path: Path) -> list[str]:
     return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(encoding="utf-8"), re.M)
 
 
+def layer_of(path: str) -> str | None:
+    """The folder of CPP_RANKS that a file below csrc/ belongs to."""
+    folders = [folder for folder in CPP_RANKS if path.startswith(f"{folder}/")]
+    return max(folders, key=len, default=None)
+
+
 @pytest.mark.parametrize("path", CPP, ids=name_of)
 def test_includes_point_downward(path: Path) -> None:
-    here = path.relative_to(CSRC).parts[0]
+    here = layer_of(path.relative_to(CSRC).as_posix())
+    assert here is not None
     for include in includes(path):
-        there = include.split("/")[0]
-        if there in CPP_RANKS:
+        there = layer_of(include)
+        if there is not None:
             assert (CSRC / include).is_file(), include
             assert here == there or CPP_RANKS[here] > CPP_RANKS[there], f"{here} must not include {include}"
 
@@ -77,13 +86,17 @@ def test_special_headers_stay_in_their_place(path: Path) -> None:
     here = path.relative_to(CSRC).as_posix()
     for include in includes(path):
         if re.search(r"intrin\.h|arm_neon|arm_sve|arm_acle", include):
-            assert here.startswith(("simd/", "kernels/isa/")), f"{include}: intrinsics belong to simd/"
+            assert re.match(r"simd/|kernels/(training/)?isa/", here), f"{include}: intrinsics belong to simd/"
+        assert include not in {"iostream", "sstream", "fstream", "istream", "ostream", "iomanip", "locale", "regex"}, (
+            f"{include}: streams and locales mix where an extension carries a C++ library of its own"
+        )
         if include == "thread":
             assert here.startswith(("threads/", "cpu/", "bindings/")), "threads belong to threads/"
         if re.match(r"pybind11/|Python\.h", include):
             assert here.startswith("bindings/"), "Python belongs to bindings/"
-        if include.startswith(("simd/", "kernels/body/")):
-            assert here.startswith(("simd/", "kernels/body/", "kernels/isa/")), f"{include} is for kernels/isa/ alone"
+        if re.match(r"simd/|kernels/(training/)?body/", include):
+            allowed = re.match(r"simd/|kernels/(training/)?(body|isa)/", here)
+            assert allowed, f"{include} is for the instruction sets' translation units alone"
 
 
 def test_headers_are_included_once() -> None:
@@ -91,13 +104,23 @@ def test_headers_are_included_once() -> None:
 
 
 def test_every_layer_exists() -> None:
-    assert sorted(p.name for p in CSRC.iterdir() if p.is_dir()) == sorted(CPP_RANKS)
+    assert {p.name for p in CSRC.iterdir() if p.is_dir()} == {folder.split("/")[0] for folder in CPP_RANKS}
+    assert all((CSRC / folder).is_dir() for folder in CPP_RANKS)
+
+
+def test_a_headers_name_means_one_thing() -> None:
+    """body/x.h is the body of the contract x.h beside it; otherwise no two headers have one name."""
+    headers = [p for p in CPP if p.suffix == ".h"]
+    bodies = {p for p in headers if p.parent.name == "body" and p.parent.with_name(p.name) in headers}
+    names = [p.name for p in headers if p not in bodies]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
 # --- the Python package -----------------------------------------------------------------------------------------------
 
 PYTHON_RANKS = {
     "errors": 0,
+    "fields": 0,
     "_json": 1,
     "config": 1,
     "_core": 1,
@@ -106,7 +129,9 @@ PYTHON_RANKS = {
     "reference": 2,
     "checkpoint": 3,
     "classification": 4,
+    "embedding": 3,
     "engine": 4,
+    "evaluation": 4,
     "generation": 4,
     "model": 5,
     "training": 6,
@@ -114,7 +139,8 @@ PYTHON_RANKS = {
     "cli": 7,
     "__main__": 8,
 }
-BASE_DEPENDENCIES = {"numpy", "safetensors", "tiktoken"}
+BASE_DEPENDENCIES = {"numpy", "safetensors", "tiktoken"}  # of all but the command line
+CLI_DEPENDENCIES = {"typer"}
 
 
 def imports(path: Path, *, lazy: bool) -> Iterator[str]:
@@ -168,9 +194,24 @@ def test_the_reference_stands_alone() -> None:
 
 @pytest.mark.parametrize("path", PACKAGE, ids=name_of)
 def test_importing_needs_the_base_dependencies_only(path: Path) -> None:
-    allowed = BASE_DEPENDENCIES | ({"typer"} if part_of(module_of(path)) == "cli" else set()) | {"pygpt"}
+    allowed = BASE_DEPENDENCIES | (CLI_DEPENDENCIES if part_of(module_of(path)) == "cli" else set()) | {"pygpt"}
     found = {m.split(".")[0] for m in imports(path, lazy=False)}
     assert found <= allowed | sys.stdlib_module_names
+
+
+def test_the_dependencies_are_those_that_are_imported() -> None:
+    """No more and no fewer than pyproject.toml names; what an extra brings is imported where it is used."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+    def names(key: str) -> set[str]:
+        found = re.search(rf"^{key} = \[(.*)\]$", text, re.M)
+        assert found is not None
+        return set(re.findall(r'"([\w-]+)[^"]*"', found[1]))
+
+    extras = names("gguf") | names("hub") | names("train")
+    modules = {m.split(".")[0] for path in PACKAGE for m in imports(path, lazy=True)} - {"pygpt"}
+    assert names("dependencies") == BASE_DEPENDENCIES | CLI_DEPENDENCIES
+    assert modules - sys.stdlib_module_names == BASE_DEPENDENCIES | CLI_DEPENDENCIES | extras
 
 
 # --- sizes, version, traces of a machine ------------------------------------------------------------------------------

@@ -8,11 +8,11 @@
 #include "bindings/arrays.h"
 #include "bindings/module.h"
 #include "kernels/select.h"
-#include "ops/training_attention.h"
-#include "ops/training_linear.h"
-#include "ops/training_loss.h"
-#include "ops/training_rows.h"
 #include "threads/parallel.h"
+#include "training/attention_passes.h"
+#include "training/linear_layer.h"
+#include "training/loss.h"
+#include "training/row_passes.h"
 
 namespace pygpt {
 
@@ -30,14 +30,14 @@ Activation activation_named(const std::string& name) {
     throw InvalidArgument("name='" + name + "' is not one of 'gelu', 'gelu_tanh', 'silu', 'relu'");
 }
 
-const MatmulFormat& matmul_format(const Kernels& kernels, const std::string& precision) {
+const MatmulFormat& matmul_format(const Kernels& isa, const TrainingKernels& kernels, const std::string& precision) {
     if (precision == "float32") return kernels.matmul_f32;
     if (precision != "bfloat16") {
         throw InvalidArgument("precision must be 'float32' or 'bfloat16', not '" + precision + "'");
     }
     if (kernels.matmul_bf16.multiply == nullptr) {
         throw InvalidArgument(std::string("precision='bfloat16' needs AMX with bfloat16 tiles, which isa '") +
-                              kernels.name + "' on this machine lacks; use 'float32'");
+                              isa.name + "' on this machine lacks; use 'float32'");
     }
     return kernels.matmul_bf16;
 }
@@ -56,16 +56,17 @@ const std::int32_t* checked_ids(const char* name, In a, int rows, int n_vocab, s
 class TrainingPrimitives {
 public:
     TrainingPrimitives(int threads, const std::optional<std::string>& isa, const std::string& precision)
-        : kernels_(select_kernels(isa.value_or(""))),
+        : inference_(select_kernels(isa.value_or(""))),
+          kernels_(training_kernels(inference_)),
           threads_(threads),
-          matmul_(matmul_format(kernels_, precision), threads_.count()) {
+          matmul_(matmul_format(inference_, kernels_, precision), threads_.count()) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));
         }
     }
 
-    const char* isa() const { return kernels_.name; }
+    const char* isa() const { return inference_.name; }
     int threads() const { return threads_.count(); }
 
     void linear(In x, In weight, OptionalArray bias, Out y) {
@@ -74,7 +75,7 @@ public:
         const float* w = elements<const float>("weight", weight, {&s.outputs, s.inputs});
         const float* b = bias ? elements<const float>("bias", *bias, {s.outputs}) : nullptr;
         float* to = elements<float>("y", y, {s.rows, s.outputs});
-        run([&](Team& team) { training::linear(team, matmul_, s, from, w, b, to); });
+        run([&](Team& team) { training::linear_forward(team, matmul_, s, from, w, b, to); });
     }
 
     void linear_backward(In dy, In x, In weight, Out dweight, const std::optional<py::array>& dbias, Out dx) {
@@ -98,7 +99,7 @@ public:
         a.eps = eps;
         a.y = elements<float>("y", y, {a.rows, a.n});
         a.stats = elements<float>("stats", stats, {a.rows, bias ? 2 : 1});
-        run([&](Team& team) { training::norm(team, bias ? kernels_.layer_norm : kernels_.rms_norm, a); });
+        run([&](Team& team) { training::norm_forward(team, bias ? inference_.layer_norm : inference_.rms_norm, a); });
     }
 
     void norm_backward(In dy, In x, In weight, In stats, Out dweight, const std::optional<py::array>& dbias, Out dx) {
@@ -110,7 +111,7 @@ public:
         a.dweight = elements<float>("dweight", dweight, {a.n});
         a.dbias = dbias ? elements<float>("dbias", *dbias, {a.n}) : nullptr;
         a.dx = elements<float>("dx", dx, {a.rows, a.n});
-        const auto kernel = dbias ? kernels_.training.layer_norm_backward : kernels_.training.rms_norm_backward;
+        const auto kernel = dbias ? kernels_.layer_norm_backward : kernels_.rms_norm_backward;
         run([&](Team& team) { training::norm_backward(team, scratch_, kernel, a); });
     }
 
@@ -119,7 +120,7 @@ public:
         int rows, n;
         const float* from = elements<const float>("x", x, {&rows, &n});
         float* to = elements<float>("y", y, {rows, n});
-        run([&](Team& team) { training::activation(kernels_, team, f, from, to, x.size()); });
+        run([&](Team& team) { training::activation_forward(kernels_, team, f, from, to, x.size()); });
     }
 
     void activation_backward(const std::string& name, In dy, In x, Out dx) {
@@ -136,7 +137,7 @@ public:
         int rows, n;
         float* to = elements<float>("y", y, {&rows, &n});
         const float* from = elements<const float>("gate_up", gate_up, {rows, 2 * py::ssize_t{n}});
-        run([&](Team& team) { training::gated_activation(kernels_, team, f, from, to, rows, n); });
+        run([&](Team& team) { training::gated_activation_forward(kernels_, team, f, from, to, rows, n); });
     }
 
     void gated_activation_backward(const std::string& name, In dy, In gate_up, Out dgate_up) {
@@ -165,7 +166,7 @@ public:
         c.dim = 2 * half;
         c.interleaved = interleaved;
         c.inverse = inverse;
-        run([&](Team& team) { training::rope(kernels_, team, scratch_, c); });
+        run([&](Team& team) { training::rope_rows(inference_, team, scratch_, c); });
     }
 
     void attention(In qkv, int n_batch, int n_head, int n_kv_head, double scale, OptionalArray keep, double keep_scale,
@@ -176,7 +177,7 @@ public:
         const py::ssize_t rows = py::ssize_t{n_batch} * s.n_ctx, width = py::ssize_t{n_head} * s.head_dim;
         float* to = elements<float>("out", out, {rows, width});
         float* sums = elements<float>("lse", lse, {n_batch, n_head, s.n_ctx});
-        run([&](Team& team) { training::attention(kernels_, team, scratch_, batch, to, sums); });
+        run([&](Team& team) { training::attention_forward(kernels_, team, scratch_, batch, to, sums); });
     }
 
     void attention_backward(In dout, In qkv, In out, In lse, int n_batch, int n_head, int n_kv_head, double scale,
@@ -198,7 +199,7 @@ public:
         const float* d = elements<const float>("dx", dx, {&rows, &n});
         float* to = elements<float>("dweight", dweight, {&n_vocab, n});
         const std::int32_t* at = checked_ids("ids", ids, rows, n_vocab, 0);
-        run([&](Team& team) { training::embedding_backward(kernels_, team, d, at, rows, n, to); });
+        run([&](Team& team) { training::embedding_backward(inference_, team, d, at, rows, n, to); });
     }
 
     double cross_entropy_rows(Out logits, In targets, float scale, bool gradient) {
@@ -207,7 +208,7 @@ public:
         const std::int32_t* at = checked_ids("targets", targets, rows, n_vocab, std::numeric_limits<int>::min());
         double nats = 0.0;
         run([&](Team& team) {
-            nats = training::cross_entropy_rows(kernels_, team, scratch_, x, at, rows, n_vocab, scale, gradient);
+            nats = training::cross_entropy(kernels_, team, scratch_, x, at, rows, n_vocab, scale, gradient);
         });
         return nats;
     }
@@ -269,7 +270,8 @@ private:
         threads_.run(f);
     }
 
-    const Kernels& kernels_;
+    const Kernels& inference_;  // its norms and its rotary embedding are the trainer's too
+    const TrainingKernels& kernels_;
     Threads threads_;
     std::mutex mutex_;  // of what follows: Python's threads may call at once
     training::Scratch scratch_;

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "base/lanes.h"
+
 namespace pygpt {
 
 constexpr int kPagePositions = 64;                                  // positions that a page holds
@@ -17,7 +19,7 @@ constexpr int kWeightStride = kSegmentPositions + 16;
 // What is kept of a query's segment beside its value sums: the maximum and the sum of the weights.
 constexpr int kSegmentTail = 16;
 
-constexpr int padded_head(int head_dim) { return (head_dim + 15) / 16 * 16; }
+constexpr int padded_head(int head_dim) { return round_up(head_dim, 16); }
 
 // Floats of one query's result of one segment, see AttentionArgs::segment.
 constexpr int segment_floats(int head_dim) { return padded_head(head_dim) + kSegmentTail; }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "base/lanes.h"
 
 namespace pygpt {
 
@@ -26,7 +27,7 @@ constexpr int padded_inputs(int k) {
     const int left = k % kInt8Group;
     return k - left + (left == 0 ? 0 : int8_group_size(left));
 }
-constexpr int int8_groups(int k) { return (k + kInt8Group - 1) / kInt8Group; }
+constexpr int int8_groups(int k) { return ceil_div(k, kInt8Group); }
 
 // Rows of quantised activations.
 struct QuantizedRows {

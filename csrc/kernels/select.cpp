@@ -14,7 +14,6 @@ extern const Kernels kAvx512Kernels;
 void linear_int8_avxvnni(const LinearInt8Args& args);
 void linear_int8_avx512vnni(const LinearInt8Args& args);
 void linear_int8_amx(const LinearInt8Args& args);
-extern const MatmulFormat kAmxBf16Matmul;
 #endif
 
 namespace {
@@ -41,16 +40,10 @@ std::vector<Candidate> candidates() {
     static const Kernels avxvnni = with_int8_product("avxvnni", kAvx2Kernels, linear_int8_avxvnni);
     static const Kernels avx512vnni = with_int8_product("avx512vnni", kAvx512Kernels, linear_int8_avx512vnni);
     static const Kernels amx = with_int8_product("amx", kAvx512Kernels, linear_int8_amx);
-    static const Kernels amx_bf16 = [] {
-        Kernels k = amx;
-        k.matmul_bf16 = kAmxBf16Matmul;
-        return k;
-    }();
     const CpuFeatures cpu = detect_cpu();
-    const Kernels& best = cpu.amx_bf16 && cpu.avx512_bf16 ? amx_bf16 : amx;
     const bool avx2 = cpu.avx2 && cpu.fma && cpu.f16c;
     const bool avx512 = avx2 && cpu.avx512f && cpu.avx512bw && cpu.avx512vl && cpu.avx512dq;
-    all.push_back({&best, avx512 && cpu.avx512_vnni && cpu.amx_int8, request_amx});
+    all.push_back({&amx, avx512 && cpu.avx512_vnni && cpu.amx_int8, request_amx});
     all.push_back({&avx512vnni, avx512 && cpu.avx512_vnni});
     all.push_back({&kAvx512Kernels, avx512});
     all.push_back({&avxvnni, avx2 && cpu.avx_vnni});

@@ -7,11 +7,10 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "kernels/activation.h"
 #include "kernels/attention.h"
 #include "kernels/int8.h"
-#include "kernels/linear.h"
-#include "kernels/matmul.h"
-#include "kernels/training.h"
+#include "kernels/linear_float.h"
 
 namespace pygpt {
 
@@ -41,14 +40,10 @@ struct RopeArgs {
 
 struct Kernels {
     const char* name;
+    const char* vectors;  // the table whose vectors this one has: "avx512" for "amx"
 
     void (*linear_f32)(const LinearArgs&);
     void (*linear_bf16)(const LinearArgs&);
-
-    MatmulFormat matmul_f32;
-    MatmulFormat matmul_bf16;  // AMX only
-    // sums[c] += x[0][c], then += x[1][c], ...: (rows, n), row stride ldx.
-    void (*add_rows)(const float* x, std::ptrdiff_t ldx, int rows, int n, float* sums);
 
     void (*linear_int8)(const LinearInt8Args&);
     // Rotates and quantises k values, one row of `to`.
@@ -84,8 +79,6 @@ struct Kernels {
     void (*erf)(const float* x, float* y, std::ptrdiff_t n);
     // Round to nearest even; values beyond the largest float16 become it, so that a cache never holds an infinity.
     void (*to_f16)(const float* x, Half* y, std::ptrdiff_t n);
-
-    TrainingKernels training;
 };
 
 }  // namespace pygpt

@@ -36,7 +36,7 @@ struct ModelConfig {
     int kv_width() const { return n_kv_head * head_dim; }
     int qkv_width() const { return q_width() + 2 * kv_width(); }
     // Columns of the product that feeds the activation; a gated one alternates panels of gate and up.
-    int up_width() const { return gated_mlp ? (n_inner + 15) / 16 * 32 : n_inner; }
+    int up_width() const { return gated_mlp ? round_up(n_inner, 16) * 2 : n_inner; }
 };
 
 // InvalidArgument for sizes whose products would not fit the integers that count them. Memory is not asked for.

@@ -19,7 +19,7 @@ int rows_per_task(const Team& team, int rows) { return std::clamp(rows / (2 * te
 template <class F>
 void for_rows(Team& team, int rows, F body) {
     const int step = rows_per_task(team, rows);
-    team.parallel_for((rows + step - 1) / step, [&](int task, int) {
+    team.parallel_for(ceil_div(rows, step), [&](int task, int) {
         for (int row = task * step; row < std::min(rows, (task + 1) * step); ++row) body(row);
     });
 }
@@ -110,14 +110,14 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
     const int rows = step.rows();
     const int some = rows_per_task(m.team, rows);
-    m.team.parallel_for((rows + some - 1) / some, [&](int task, int) {
+    m.team.parallel_for(ceil_div(rows, some), [&](int task, int) {
         rotate_and_store(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
     });
-    attention(m.kernels, m.team,
-              {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
-               m.layout.values(layer, 0), m.layout.keys(0, 1),
-               static_cast<float>(c.layer_attn_scale[static_cast<std::size_t>(layer)]), ws.qkv.data, ws.qkv.stride,
-               ws.attended.data, ws.attended.stride, ws.attention});
+    paged_attention(m.kernels, m.team,
+                    {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
+                     m.layout.values(layer, 0), m.layout.keys(0, 1),
+                     static_cast<float>(c.layer_attn_scale[static_cast<std::size_t>(layer)]), ws.qkv.data,
+                     ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 // Activates the values of a part of the product `up`, n of them in each row: `to` may be where they are.

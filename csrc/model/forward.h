@@ -9,7 +9,7 @@
 #include "model/kv_cache.h"
 #include "model/weights.h"
 #include "model/workspace.h"
-#include "ops/attention.h"
+#include "ops/paged_attention.h"
 
 namespace pygpt {
 

@@ -29,7 +29,7 @@ std::shared_ptr<Buffer> PagePool::take() {
 
 void KvCache::reserve(int n) {
     const int first = length_ / kPagePositions;
-    const int end = (length_ + n + kPagePositions - 1) / kPagePositions;
+    const int end = ceil_div(length_ + n, kPagePositions);
     for (int i = first; i < end; ++i) {
         const auto at = static_cast<std::size_t>(i);
         if (at == pages_.size()) {
@@ -47,7 +47,7 @@ void KvCache::reserve(int n) {
 
 void KvCache::truncate(int length) {
     length_ = length;
-    pages_.resize(static_cast<std::size_t>((length + kPagePositions - 1) / kPagePositions));
+    pages_.resize(static_cast<std::size_t>(ceil_div(length, kPagePositions)));
 }
 
 }  // namespace pygpt

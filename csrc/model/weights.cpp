@@ -16,7 +16,7 @@ std::string shape_text(int rows, int cols) {
 
 Linear make_linear(int n, int k, bool bias, DType dtype) {
     Linear linear{PackedMatrix(n, k, dtype), {}};
-    if (bias) linear.bias.resize(static_cast<std::size_t>(n + 15) / 16 * 16);
+    if (bias) linear.bias.resize(static_cast<std::size_t>(round_up(n, 16)));
     return linear;
 }
 

@@ -8,8 +8,8 @@
 #include "base/buffer.h"
 #include "kernels/int8.h"
 #include "model/config.h"
-#include "ops/attention.h"
 #include "ops/linear.h"
+#include "ops/paged_attention.h"
 
 namespace pygpt {
 
@@ -55,15 +55,15 @@ private:
         bytes_ = 0;
         const auto take = [&](std::ptrdiff_t bytes) {
             std::byte* at = base == nullptr ? nullptr : base + bytes_;
-            bytes_ += static_cast<std::size_t>((bytes + 63) / 64 * 64);
+            bytes_ += static_cast<std::size_t>(round_up(bytes, 64));
             return at;
         };
         const auto floats = [&](int width) -> Activations {
-            const std::ptrdiff_t stride = width == 0 ? 0 : (width + 15) / 16 * 16 + 16;
+            const std::ptrdiff_t stride = width == 0 ? 0 : round_up(width, 16) + 16;
             return {reinterpret_cast<float*>(take(stride * rows_ * 4)), stride};
         };
         const auto quantized = [&](int width) -> QuantizedRows {
-            const std::ptrdiff_t rows = (rows_ + kInt8RowBlock - 1) / kInt8RowBlock * kInt8RowBlock;
+            const std::ptrdiff_t rows = round_up(rows_, kInt8RowBlock);
             const std::ptrdiff_t ld = (padded_inputs(width) / 64 | 1) * 64, groups = int8_groups(width);
             QuantizedRows q;
             q.q = reinterpret_cast<std::int8_t*>(take(rows * ld));

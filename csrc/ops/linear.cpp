@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/lanes.h"
 #include "packing/matrix.h"
 #include "threads/parallel.h"
 
@@ -27,8 +28,6 @@ constexpr int kInt8Rows = 128;
 constexpr int kRowTile = 32;
 // What linear_consumed holds of y for each thread.
 constexpr int kScratch = kInt8Rows * kPartPanels * 16;
-
-constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // How a product is cut: into panel_parts x row_parts parts, which begin at multiples of panel_step panels and row_step
 // rows and are nearly equal.
@@ -55,11 +54,6 @@ Cut cut(const LinearCall& call, int threads, int step, int most) {
     return {panel_parts, kCachedPanels, row_parts, 1};
 }
 
-// Where part i of `parts` begins among n things, at a multiple of `step`.
-int part_begin(int i, int parts, int step, int n) {
-    return std::min(n, static_cast<int>(static_cast<long long>(ceil_div(n, step)) * i / parts) * step);
-}
-
 void compute(const Kernels& kernels, const LinearCall& c, const LinearPart& part) {
     const PackedMatrix& w = c.weight;
     const int rows = part.row_end - part.row_begin;
@@ -82,10 +76,10 @@ void run(const Kernels& kernels, Team& team, const LinearCall& call, float* scra
     team.parallel_for(c.panel_parts * c.row_parts, [&](int task, int thread) {
         const int i = task % c.row_parts, p = task / c.row_parts;
         LinearPart part{};
-        part.row_begin = part_begin(i, c.row_parts, c.row_step, call.rows);
-        part.row_end = part_begin(i + 1, c.row_parts, c.row_step, call.rows);
-        part.panel_begin = part_begin(p, c.panel_parts, c.panel_step, panels);
-        part.panel_end = part_begin(p + 1, c.panel_parts, c.panel_step, panels);
+        part.row_begin = part_begin(i, c.row_parts, call.rows, c.row_step);
+        part.row_end = part_begin(i + 1, c.row_parts, call.rows, c.row_step);
+        part.panel_begin = part_begin(p, c.panel_parts, panels, c.panel_step);
+        part.panel_end = part_begin(p + 1, c.panel_parts, panels, c.panel_step);
         if (scratch == nullptr) {
             part.y = call.y + part.row_begin * call.ldy + part.panel_begin * 16;
             part.ldy = call.ldy;

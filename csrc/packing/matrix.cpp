@@ -69,7 +69,7 @@ public:
     PanelCut(int rows, Channels to) : rows_(rows), to_(to), lane_(to.first % 16) {
         assert(to.step == 16 || lane_ == 0);
     }
-    int size() const { return (lane_ + rows_ + 15) / 16; }
+    int size() const { return ceil_div(lane_ + rows_, 16); }
     PanelRows at(int i) const {
         const int begin = std::max(0, i * 16 - lane_), end = std::min(rows_, (i + 1) * 16 - lane_);
         return {begin, end - begin, (to_.first + i * to_.step) / 16, i == 0 ? lane_ : 0};
@@ -85,7 +85,7 @@ template <class From, class To>
 void write_rows(const Plain& src, Channels to, To* data, Team& team) {
     constexpr int kGroup = 8;  // panels of a task
     const PanelCut cut(src.rows, to);
-    team.parallel_for((cut.size() + kGroup - 1) / kGroup, [&](int task, int) {
+    team.parallel_for(ceil_div(cut.size(), kGroup), [&](int task, int) {
         for (int i = task * kGroup; i < std::min(cut.size(), (task + 1) * kGroup); ++i) {
             const PanelRows p = cut.at(i);
             write_panel(static_cast<const From*>(src.data) + p.row * src.row_stride, src.row_stride, src.col_stride,
@@ -122,11 +122,11 @@ void rotate(float* v, int size) {
 
 std::size_t PackedMatrix::data_bytes(int n, int k, DType dtype) {
     const auto inputs = static_cast<std::size_t>(dtype == DType::i8 ? padded_inputs(k) : k);
-    return static_cast<std::size_t>((n + 15) / 16) * 16 * inputs * size_of(dtype);
+    return static_cast<std::size_t>(round_up(n, 16)) * inputs * size_of(dtype);
 }
 
 std::size_t PackedMatrix::scale_bytes(int n, int k) {
-    return static_cast<std::size_t>((n + 15) / 16) * 16 * static_cast<std::size_t>(int8_groups(k)) * sizeof(BFloat16);
+    return static_cast<std::size_t>(round_up(n, 16)) * static_cast<std::size_t>(int8_groups(k)) * sizeof(BFloat16);
 }
 
 PackedMatrix::PackedMatrix(int n, int k, DType dtype) : n_(n), k_(k), dtype_(dtype) {
@@ -150,7 +150,7 @@ bool PackedMatrix::write_int8(const Plain& src, Channels to, const Kernels& kern
     const std::size_t tile = std::size_t{kInt8Group} * 16;
     std::vector<float> floats(static_cast<std::size_t>(team.size() * wide) * tile);
     std::atomic<bool> finite{true};
-    team.parallel_for((cut.size() + wide - 1) / wide, [&](int task, int thread) {
+    team.parallel_for(ceil_div(cut.size(), wide), [&](int task, int thread) {
         float* const plain = floats.data() + static_cast<std::size_t>(thread * wide) * tile;
         const int first = task * wide, last = std::min(cut.size(), first + wide);
         const bool whole = cut.at(first).count == 16 && cut.at(last - 1).count == 16;

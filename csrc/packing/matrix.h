@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "base/dtype.h"
+#include "base/lanes.h"
 #include "kernels/table.h"
 
 namespace pygpt {
@@ -55,7 +56,7 @@ public:
 
     int n() const { return n_; }
     int k() const { return k_; }
-    int panels() const { return (n_ + 15) / 16; }
+    int panels() const { return ceil_div(n_, 16); }
     DType dtype() const { return dtype_; }
     const void* data() const { return data_; }
     const BFloat16* scales() const { return static_cast<const BFloat16*>(scales_); }

@@ -17,6 +17,7 @@ from pygpt.cli._common import Threads
 from pygpt.errors import TrainingError
 from pygpt.training import finetune as starting
 from pygpt.training import lora as adapters
+from pygpt.training.batches import encode
 from pygpt.training.classifier import head_shapes
 from pygpt.training.language_model import LanguageModel
 from pygpt.training.loop import Objective
@@ -25,7 +26,7 @@ from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, check
 from pygpt.training.run_folder import RunFolder
 from pygpt.training.supervised import Supervised
-from pygpt.training.tasks import TaskData, encode, load_task
+from pygpt.training.tasks import TaskData, load_task
 
 _Lora = dict[str, Any]
 _OF_TEXT = ("accumulate", "eval_windows", "sample_interval", "ramp_steps", "ramp_from")  # what labels have no use for

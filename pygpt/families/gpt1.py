@@ -7,7 +7,8 @@ vocabulary of the original, lower-cased words that end in </w>, is not byte-leve
 from __future__ import annotations
 
 from pygpt.config import Activation, ModelConfig
-from pygpt.families.base import Family, Settings, Source, fused_qkv, token_settings
+from pygpt.families.base import Family, Settings, Sizes, Source, fused_qkv, gpt_settings, token_settings
+from pygpt.families.keys import fixed, harmless
 
 AFN: dict[str, Activation] = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
 """What the names in config.json mean here: "gelu" is the tanh form."""
@@ -18,10 +19,12 @@ def config(s: Settings) -> ModelConfig:
     n_embd, n_head, n_vocab = s.integer("n_embd"), s.integer("n_head"), s.integer("vocab_size")
     if n_embd % n_head:
         raise s.error("n_embd", f"a multiple of {s.name('n_head')} ({n_head})")
-    bos = s.token_ids("bos_token_id", n_vocab)
+    bos, n_ctx = s.token_ids("bos_token_id", n_vocab), s.integer("n_positions")
+    s.require("n_ctx", n_ctx, f"n_positions ({n_ctx})")
+    s.require("n_inner", 4 * n_embd, f"4 n_embd ({4 * n_embd}): the MLP is as wide as that in GPT-1")
     return ModelConfig(
         n_vocab=n_vocab,
-        n_ctx=s.integer("n_positions"),
+        n_ctx=n_ctx,
         n_layer=s.integer("n_layer"),
         n_embd=n_embd,
         n_head=n_head,
@@ -63,10 +66,17 @@ def settings(c: ModelConfig) -> dict[str, object]:
     }
 
 
+def new(sizes: Sizes) -> dict[str, object]:
+    """A new model; its MLP is 4 n_embd wide."""
+    return gpt_settings(sizes, "gpt1")
+
+
 FAMILY = Family(
+    name="gpt1",
     model_types=("openai-gpt",),
     config=config,
     settings=settings,
+    new=new,
     prefix="transformer.",
     sources={
         "embed": Source("tokens_embed"),
@@ -80,5 +90,9 @@ FAMILY = Family(
         "head": Source("lm_head"),
     },
     ignored=(r"h\.\d+\.attn\.bias", "position_ids"),
+    harmless={
+        **harmless("of a vocabulary that grew, before the key vocab_size counted all", "predict_special_tokens"),
+        **fixed("pygpt reads vocab_size as the number of all tokens", n_special=0),
+    },
     gguf=None,
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pygpt.errors import TokenizerError
+from pygpt.errors import TokenizerError, check_type
 
 if TYPE_CHECKING:
     from pygpt.tokenizer.encoding import Encoding
@@ -61,15 +61,30 @@ class Tokenizer:
         """From the metadata of a GGUF file; arrays of strings are list[bytes]. `source` stands in messages."""
         from pygpt.tokenizer.gguf import read_gguf
 
+<<<<<<< HEAD
         if not isinstance(metadata, Mapping):
             raise TypeError(f"metadata must be a mapping, not {type(metadata).__name__}")
         return cls(lambda: read_gguf(metadata, source))
+=======
+        check_type("metadata", metadata, Mapping)
+
+        def load() -> Vocabulary:
+            from pygpt.tokenizer.files import from_gguf
+
+            return from_gguf(metadata, source)
+
+        return cls(load)
+>>>>>>> main
 
     def with_special(self, tokens: Mapping[str, int]) -> Tokenizer:
         """The same with more special tokens: ids by their text. TokenizerError, at the first use, where a text or an id
         is another token's already."""
+<<<<<<< HEAD
         from pygpt.tokenizer.vocabulary import AddedToken
 
+=======
+        check_type("tokens", tokens, Mapping)
+>>>>>>> main
         load = self._load
         if isinstance(load, str):
             raise TokenizerError(f"tiktoken's encoding {load!r} cannot be given more tokens")

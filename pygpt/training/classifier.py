@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.classification import BIAS, WEIGHT, Task
+from pygpt.training.batches import Batch, Encoded, micro_batches
 from pygpt.training.network import Network, Rng
 from pygpt.training.parameters import Parameters
 from pygpt.training.primitives import Array
-from pygpt.training.tasks import Batch, Encoded, micro_batches
 
 
 class TaskLoss(NamedTuple):

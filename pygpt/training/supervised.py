@@ -10,11 +10,11 @@ import numpy as np
 from pygpt import checkpoint
 from pygpt.classification import BIAS, WEIGHT, Classifier, SpecialIds, Task, task_metrics
 from pygpt.tokenizer import Tokenizer
+from pygpt.training.batches import Encoded, drawn, micro_batches
 from pygpt.training.classifier import evaluate_task, task_loss_and_gradients
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
 from pygpt.training.recipe import Recipe
-from pygpt.training.tasks import Encoded, drawn, micro_batches
 
 _PART_TOKENS = 1024  # computed at once: enough for the products to be fast, few enough to need little padding
 

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "model/kv_cache.h"
-#include "ops/attention.h"
+#include "ops/paged_attention.h"
 #include "support.h"
 
 namespace pygpt::test {
@@ -255,7 +255,7 @@ public:
                                  out.row(0),
                                  out.ld(),
                                  scratch};
-        with_team(threads, [&](Team& team) { attention(kernels, team, call); });
+        with_team(threads, [&](Team& team) { paged_attention(kernels, team, call); });
         EXPECT_TRUE(out.intact());
         for (const AttentionSequence& s : parts_) {
             for (int i = 0; i < s.n_rows * kHeads; ++i) {

@@ -77,27 +77,50 @@ def test_no_suite_is_left_out(build: Path) -> None:
     assert sorted(re.findall(r"^(\w+)\.$", listed, re.M)) == SUITES
 
 
-@pytest.mark.skipif(SANITIZE != "", reason="sanitizers add symbols of their own")
-@pytest.mark.parametrize("isa", sorted(f.stem for f in (ROOT / "csrc" / "kernels" / "isa").glob("*.cpp")))
-def test_an_instruction_set_offers_one_symbol_only(build: Path, isa: str) -> None:
-    """Its table, or the one product, or format of products, by which it differs from another's table.
+def objects(build: Path, source: Path) -> list[Path]:
+    """The object files of a source of the core, as this build has them."""
+    place = source.relative_to(ROOT).parent / f"{source.name}.o"
+    return [f for f in build.rglob(place.name) if f.as_posix().endswith(place.as_posix())]
 
-    Any other global symbol, weak ones above all, could be chosen by the linker for machines that cannot run it.
-    """
-    objects = [f for f in build.rglob(f"{isa}.cpp.o") if f.parent.name == "isa"]
-    if not objects:
-        pytest.skip(f"{isa} is not built for this machine")
+
+def symbols(*command: str | Path) -> list[str]:
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("nm (binutils) is not installed")
-    name = "".join(part.capitalize() for part in isa.split("_"))
-    table, product = f"pygpt::k{name}Kernels", f"pygpt::linear_int8_{isa}(pygpt::LinearInt8Args const&)"
-    offered = quiet(nm, "--defined-only", "--extern-only", "--demangle", objects[0]).split("\n")
-    assert [line.split(maxsplit=2)[2] for line in offered if line] in (
-        [table],
-        [product],
-        [f"pygpt::k{name}Matmul"],
-    )
-    assert not re.search(r" [VvWwu] ", quiet(nm, "--demangle", objects[0])), "a weak symbol"
+    return quiet(nm, *command).splitlines()
+
+
+# What each instruction set's translation unit offers: its table, or the one product, or format of products, by which it
+# differs from another's table.
+OFFERED = {
+    "kernels/isa/scalar": "pygpt::kScalarKernels",
+    "kernels/isa/avx2": "pygpt::kAvx2Kernels",
+    "kernels/isa/avxvnni": "pygpt::linear_int8_avxvnni(pygpt::LinearInt8Args const&)",
+    "kernels/isa/avx512": "pygpt::kAvx512Kernels",
+    "kernels/isa/avx512vnni": "pygpt::linear_int8_avx512vnni(pygpt::LinearInt8Args const&)",
+    "kernels/isa/amx": "pygpt::linear_int8_amx(pygpt::LinearInt8Args const&)",
+    "kernels/training/isa/scalar": "pygpt::kScalarTraining",
+    "kernels/training/isa/avx2": "pygpt::kAvx2Training",
+    "kernels/training/isa/avx512": "pygpt::kAvx512Training",
+    "kernels/training/isa/amx_bf16": "pygpt::kAmxBf16Matmul",
+}
+
+
+def test_every_instruction_set_is_named_here() -> None:
+    units = (ROOT / "csrc").rglob("isa/*.cpp")
+    assert sorted(OFFERED) == sorted(f.relative_to(ROOT / "csrc").with_suffix("").as_posix() for f in units)
+
+
+@pytest.mark.skipif(SANITIZE != "", reason="sanitizers add symbols of their own")
+@pytest.mark.parametrize("unit", OFFERED)
+def test_an_instruction_set_offers_one_symbol_only(build: Path, unit: str) -> None:
+    """Any other global symbol, weak ones above all, could be chosen by the linker for machines that cannot run it."""
+    found = objects(build, ROOT / "csrc" / f"{unit}.cpp")
+    if not found:
+        pytest.skip(f"{unit} is not built for this machine")
+    offered = symbols("--defined-only", "--extern-only", "--demangle", found[0])
+    assert [line.split(maxsplit=2)[2] for line in offered] == [OFFERED[unit]]
+    everything = symbols("--demangle", found[0])
+    assert [line for line in everything if re.search(r" [VvWwu] ", line)] == [], "a weak symbol"
     # A table that has to be filled at start-up runs this instruction set's code before anybody chose it.
-    assert "_GLOBAL__sub_I" not in quiet(nm, objects[0])
+    assert [line for line in everything if "_GLOBAL__sub_I" in line] == []

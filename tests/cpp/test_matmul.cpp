@@ -4,8 +4,8 @@
 #include <limits>
 #include <string>
 
-#include "ops/matmul.h"
-#include "support.h"
+#include "support_training.h"
+#include "training/matmul.h"
 
 namespace pygpt::test {
 namespace {
@@ -98,7 +98,7 @@ TEST(Matmul, IsOneChainOfFusedMultiplyAdds) {
         for (int options = 0; options < 16; ++options) {
             const Problem p(s.m, s.n, s.k, options, 1);
             const Guarded wanted = p.expected();
-            on_each_isa([&](const Kernels& kernels) {
+            on_each_training_isa([&](const TrainingKernels& kernels) {
                 Matmul matmul(kernels.matmul_f32, 1);
                 with_team(1, [&](Team& team) {
                     EXPECT_TRUE(same_bits(p.run(matmul, team).all(), wanted.all())) << p.text();
@@ -109,7 +109,7 @@ TEST(Matmul, IsOneChainOfFusedMultiplyAdds) {
 }
 
 TEST(Matmul, EveryHeightAndWidthOfTiles) {
-    Matmul matmul(best_kernels().matmul_f32, 1);
+    Matmul matmul(best_training().matmul_f32, 1);
     for (int m = 1; m <= 18; ++m) {
         for (const int n : {16, 32, 48, 64, 80, 112, 128, 144}) {
             const Problem p(m, n, 9, 4, 2);
@@ -127,7 +127,7 @@ TEST(Matmul, LongChainsAndWideMatricesStayWhole) {
         for (const int options : {0, 2, 9, 13}) {
             const Problem p(s.m, s.n, s.k, options, 3);
             const Guarded wanted = p.expected();
-            on_each_isa([&](const Kernels& kernels) {
+            on_each_training_isa([&](const TrainingKernels& kernels) {
                 Matmul matmul(kernels.matmul_f32, 2);
                 with_team(2, [&](Team& team) {
                     EXPECT_TRUE(same_bits(p.run(matmul, team).all(), wanted.all())) << p.text();
@@ -143,7 +143,7 @@ TEST(Matmul, AnyNumberOfThreadsGivesTheSame) {
             const Problem p(s.m, s.n, s.k, options, 4);
             const Guarded wanted = p.expected();
             for (const int count : {1, 2, 3}) {
-                Matmul matmul(best_kernels().matmul_f32, count);
+                Matmul matmul(best_training().matmul_f32, count);
                 with_team(count, [&](Team& team) {
                     EXPECT_TRUE(same_bits(p.run(matmul, team).all(), wanted.all())) << p.text() << " on " << count;
                 });
@@ -157,7 +157,7 @@ TEST(Matmul, AnyNumberOfThreadsGivesTheSame) {
 TEST(Matmul, IsNearTheProductInDouble) {
     for (int options = 0; options < 4; ++options) {
         const Problem p(50, 70, 1000, options, 5);
-        Matmul matmul(best_kernels().matmul_f32, 1);
+        Matmul matmul(best_training().matmul_f32, 1);
         with_team(1, [&](Team& team) {
             Guarded c = p.run(matmul, team);
             for (int row = 0; row < p.m; ++row) {
@@ -184,7 +184,7 @@ TEST(Matmul, UnusualNumbersGoThrough) {
             p.b.data.data()[p.b.ld + 1] = special;
             p.start.data()[0] = p.bias.data()[1] = special;
             const Guarded wanted = p.expected();
-            on_each_isa([&](const Kernels& kernels) {
+            on_each_training_isa([&](const TrainingKernels& kernels) {
                 Matmul matmul(kernels.matmul_f32, 1);
                 with_team(1, [&](Team& team) {
                     EXPECT_TRUE(same_bits(p.run(matmul, team).all(), wanted.all())) << p.text() << " " << special;
@@ -204,7 +204,7 @@ float rounded(float x) {
 // Products of bfloat16 values are exact in float32; each of at most k + 2 additions is off by at most one part in 2^24
 // of a partial sum, whichever way the hardware pairs them.
 TEST(Matmul, InBfloat16IsTheProductOfRoundedFactors) {
-    const Kernels& kernels = best_kernels();
+    const TrainingKernels& kernels = best_training();
     if (kernels.matmul_bf16.multiply == nullptr) GTEST_SKIP() << "no AMX with bfloat16 here";
     for (const Shape s : {Shape{1, 1, 1}, Shape{0, 5, 3}, Shape{2, 3, 0}, Shape{32, 32, 32}, Shape{17, 33, 31},
                           Shape{16, 48, 33}, Shape{49, 16, 64}, Shape{70, 100, 1700}, Shape{3, 1700, 40}}) {
@@ -245,7 +245,7 @@ TEST(Matmul, RowsAreAddedInOrder) {
             for (int row = 0; row < rows; ++row) {
                 for (int i = 0; i < n; ++i) wanted.data()[i] += x.row(row)[i] = random.uniform(-1.0f, 1.0f);
             }
-            on_each_isa([&](const Kernels& kernels) {
+            on_each_training_isa([&](const TrainingKernels& kernels) {
                 Guarded sums(1, n, n);
                 std::copy(start.begin(), start.end(), sums.row(0));
                 kernels.add_rows(x.row(0), x.ld(), rows, n, sums.row(0));

@@ -9,10 +9,10 @@ from pygpt import reference
 from pygpt.classification import TASKS, Task
 from pygpt.config import ModelConfig
 from pygpt.training import functions
+from pygpt.training.batches import Encoded, batch
 from pygpt.training.classifier import evaluate_task, head_shapes, task_loss_and_gradients
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
-from pygpt.training.tasks import Encoded, batch
 
 N_LABELS = 3
 SEQUENCES = {"classification": (1, 1, 1), "entailment": (1, 1, 1), "similarity": (2, 2, 2), "choice": (3, 2, 4)}

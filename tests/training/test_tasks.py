@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 
 from pygpt.classification import SpecialIds, Task, check_input, form
 from pygpt.errors import TrainingError
-from pygpt.training.tasks import (
-    Encoded,
-    batch,
-    drawn,
-    load_task,
-    micro_batches,
-    read_rows,
-    steps_per_epoch,
-)
+from pygpt.training.batches import Encoded, batch, drawn, micro_batches, steps_per_epoch
+from pygpt.training.tasks import load_task, read_rows
 
 IDS = SpecialIds(1000, 1001, 1002)
 
@@ -124,18 +117,29 @@ def test_pairs_and_choices(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "text,label\nx,1\n\ny\n", "a.csv, line 4: no column 'label'"),
-        ("a.csv", "words,label\nx,1\n", "a.csv, line 2: no column 'text'"),
-        ("a.csv", 'text,label\n"two\nlines",1\n,2\n', "a.csv, line 4: a text of classification must not be empty"),
-        ("a.csv", "text,label\nx,1,2\n", "a.csv, line 2: 3 cells, but 2 columns"),
+        ("a.csv", "text,label\nx,1\n\ny\n", "a.csv, line 4: no cell for column 'label'"),
+        ("a.csv", "words,label\nx,1\n", "a.csv, line 1: no column 'text'"),
+        ("a.csv", 'text,label\n"two\nlines",1\n,2\n', "a.csv, line 4: column 'text': a text must not be empty"),
+        (
+            "a.csv",
+            "text,label\nx,1,2\n",
+            "a.csv, line 2: 3 cells, but 2 columns: '2' stands after the last column, 'label'",
+        ),
         ("a.csv", 'text,label\n"x"y,1\n', "a.csv, line 2: "),
-        ("a.csv", "text,label\nx, \n", "a.csv, line 2: the label must be a text"),
+        ("a.csv", "text,label\nx, \n", "a.csv, line 2: column 'label': the label must be a text"),
         ("a.csv", "text,label\n", "no examples"),
         ("a.csv", "", "no examples"),
         ("a.jsonl", '{"text": "x", "label": 1}\n\n[1]\n', "a.jsonl, line 3: not a JSON object"),
         ("a.jsonl", '{"text": "x"\n', "a.jsonl, line 1: not valid JSON"),
-        ("a.jsonl", '{"text": 5, "label": 1}\n', "a.jsonl, line 1: classification takes a text, not int"),
-        ("a.jsonl", '{"text": "x", "label": 1.5}\n', "a.jsonl, line 1: the label must be a text or an integer"),
+        ("a.jsonl", '{"text": 5, "label": 1}\n', "a.jsonl, line 1: column 'text': must be a text, not int"),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": 1.5}\n',
+            "a.jsonl, line 1: column 'label': the label must be a text or an integer",
+        ),
+        ("a.csv", "text,label,text\nx,1,y\n", "a.csv, line 1: the column 'text' occurs twice"),
+        ("a.jsonl", '{"text": "x", "label": 1, "label": 2}\n', "a.jsonl, line 1: not valid JSON: 'label' occurs twice"),
+        ("a.jsonl", '{"text": "x"}\n', "a.jsonl, line 1: no column 'label': needed are text, label; there are 'text'"),
         ("a.csv", b"text,label\nx\xff,1\n", "not UTF-8: byte 12 is 0xff"),
         ("a.txt", "x", r"examples are read from \.csv, \.tsv, \.jsonl"),
     ],
@@ -145,10 +149,45 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, name: str, content: s
         read_rows(write(tmp_path, name, content), "classification")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "prompt,label,choice1,choice0,choice2\np,0,wrong,right,also wrong\n",
+        "choice2,choice1,note,choice0,label,prompt\n,right,,wrong,1,p\n",
+    ],
+)
+def test_answers_go_by_their_columns_names(tmp_path: Path, content: str) -> None:
+    ((_, answers), label, _) = read_rows(write(tmp_path, "c.csv", content), "choice")[0]
+    assert answers[int(label)] == "right"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "c.csv",
+            "prompt,label,choice0,choice1,choice2\np,0,x,,y\n",
+            "line 2: column 'choice1': a text must not be empty",
+        ),
+        ("c.csv", "prompt,label,choice0,choice2\np,0,x,y\n", "line 2: no column 'choice1', but 'choice2'"),
+        ("c.csv", "prompt,label,choice1,choice2\np,0,x,y\n", "line 2: no column 'choice0'"),
+        ("c.csv", "prompt,label,choices\np,0,x\n", "line 2: column 'choices': must be a list"),
+        ("c.csv", "prompt,label\np,0\n", "line 2: a choice needs at least 2 answers"),
+        ("c.jsonl", '{"prompt": "p", "label": 0, "choices": ["x", ""]}', r"line 1: column 'choices\[1\]'"),
+        ("c.jsonl", '{"prompt": "p", "label": 0, "choices": ["x", "y"], "choice0": "z"}', "'choices' and 'choice0'"),
+    ],
+)
+def test_answers_that_are_missing_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        read_rows(write(tmp_path, name, content), "choice")
+
+
 @pytest.mark.parametrize("label", ["2", "-1", "x"])
 def test_a_choice_is_labelled_with_a_number_of_its_answers(tmp_path: Path, label: str) -> None:
     path = write(tmp_path, "c.csv", f"prompt,choice0,choice1,label\np,x,y,{label}\n")
-    with pytest.raises(TrainingError, match="line 2: the label must be the right answer's number, from 0 to 1"):
+    with pytest.raises(
+        TrainingError, match="line 2: column 'label': the label must be the right answer's number, from 0 to 1"
+    ):
         read_rows(path, "choice")
 
 

@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "base/lanes.h"
 #include "kernels/attention.h"
 #include "kernels/body/attention_tile.h"
 #include "kernels/body/math.h"
@@ -68,8 +69,8 @@ struct AttentionRun {
     // body(from, to) for the queries tile by tile.
     template <class F>
     int each_tile(F body) const {
-        const int tiles = (a.n_queries + kAttentionRows - 1) / kAttentionRows;
-        for (int i = 0; i < tiles; ++i) body(a.n_queries * i / tiles, a.n_queries * (i + 1) / tiles);
+        const int tiles = ceil_div(a.n_queries, kAttentionRows);
+        for (int i = 0; i < tiles; ++i) body(part_begin(i, tiles, a.n_queries), part_begin(i + 1, tiles, a.n_queries));
         return tiles;
     }
 
@@ -100,7 +101,7 @@ struct AttentionRun {
         float* const c = weights + from * kWeightStride + page % kSegmentPages * kPagePositions;
         return attention_product<S, false, fetch>(AttentionProduct<B>{q + from * padded, padded, 0, a.head_dim, b,
                                                                       kPagePositions, next, c, kWeightStride, false},
-                                                  to - from, n_pages, (seen(limit, page) + 15) / 16);
+                                                  to - from, n_pages, ceil_div(seen(limit, page), 16));
     }
 
     template <bool fetch, class B>
@@ -151,7 +152,7 @@ struct AttentionRun {
 
     // The segment's keys, then its values. `limit`: of the query that sees most.
     void segment(int index, int limit, float* to_sums) {
-        const int first = index * kSegmentPages, pages = (limit + kPagePositions - 1) / kPagePositions;
+        const int first = index * kSegmentPages, pages = ceil_div(limit, kPagePositions);
         const int end = first + kSegmentPages < pages ? first + kSegmentPages : pages;
         if (a.n_queries > kAttentionRows) {
             for (int page = first; page < end; ++page)

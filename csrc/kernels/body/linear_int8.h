@@ -1,6 +1,7 @@
 // The body of the int8 product (kernels/int8.h) for vector instructions.
 #pragma once
 
+#include "base/lanes.h"
 #include "kernels/int8.h"
 
 namespace pygpt {
@@ -123,10 +124,10 @@ inline void int8_rows_of(int n_rows, const LinearInt8Args& a, int first) {
 template <class S>
 void linear_int8(const LinearInt8Args& a) {
     constexpr int most = int8_rows<S>();
-    const int blocks = (a.rows + most - 1) / most;
+    const int blocks = ceil_div(a.rows, most);
     for (int i = 0; i < blocks; ++i) {
-        const int from = static_cast<int>(static_cast<long long>(a.rows) * i / blocks);
-        const int to = static_cast<int>(static_cast<long long>(a.rows) * (i + 1) / blocks);
+        const int from = part_begin(i, blocks, a.rows);
+        const int to = part_begin(i + 1, blocks, a.rows);
         int8_rows_of<S, most>(to - from, a, from);
     }
 }

@@ -1,7 +1,7 @@
 // exp, erf and the activations over the 16-lane vector S::F32. Error bounds are tested in tests/cpp/test_math.cpp.
 #pragma once
 
-#include "kernels/table.h"
+#include "kernels/activation.h"
 
 namespace pygpt {
 namespace {
@@ -107,6 +107,21 @@ inline typename S::F32 activate_v(typename S::F32 x) {
     if constexpr (f == Activation::gelu_tanh) return gelu_tanh_v<S>(x);
     if constexpr (f == Activation::silu) return silu_v<S>(x);
     if constexpr (f == Activation::relu) return S::max(S::zero(), x);  // this order keeps a NaN
+}
+
+// body.operator()<f>(): what is inside is compiled for each activation.
+template <class F>
+inline void with_activation(Activation f, F body) {
+    switch (f) {
+        case Activation::gelu:
+            return body.template operator()<Activation::gelu>();
+        case Activation::gelu_tanh:
+            return body.template operator()<Activation::gelu_tanh>();
+        case Activation::silu:
+            return body.template operator()<Activation::silu>();
+        case Activation::relu:
+            return body.template operator()<Activation::relu>();
+    }
 }
 
 }  // namespace

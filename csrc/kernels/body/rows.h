@@ -85,45 +85,19 @@ void add_row(float* x, const float* y, std::ptrdiff_t n) {
     });
 }
 
-template <class S, Activation f>
-void activate_by(float* x, std::ptrdiff_t n) {
-    map<S>(x, x, n, [](auto v) { return activate_v<S, f>(v); });
-}
-
 template <class S>
 void activate(Activation f, float* x, std::ptrdiff_t n) {
-    switch (f) {
-        case Activation::gelu:
-            return activate_by<S, Activation::gelu>(x, n);
-        case Activation::gelu_tanh:
-            return activate_by<S, Activation::gelu_tanh>(x, n);
-        case Activation::silu:
-            return activate_by<S, Activation::silu>(x, n);
-        case Activation::relu:
-            return activate_by<S, Activation::relu>(x, n);
-    }
-}
-
-template <class S, Activation f>
-void activate_gated_by(const float* x, float* y, std::ptrdiff_t n) {
-    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
-        const auto gate = activate_v<S, f>(S::load(x + 2 * i));
-        S::store_n(y + i, S::mul(gate, S::load(x + 2 * i + 16)), lanes);
-    });
+    with_activation(f, [&]<Activation kind>() { map<S>(x, x, n, [](auto v) { return activate_v<S, kind>(v); }); });
 }
 
 template <class S>
 void activate_gated(Activation f, const float* x, float* y, std::ptrdiff_t n) {
-    switch (f) {
-        case Activation::gelu:
-            return activate_gated_by<S, Activation::gelu>(x, y, n);
-        case Activation::gelu_tanh:
-            return activate_gated_by<S, Activation::gelu_tanh>(x, y, n);
-        case Activation::silu:
-            return activate_gated_by<S, Activation::silu>(x, y, n);
-        case Activation::relu:
-            return activate_gated_by<S, Activation::relu>(x, y, n);
-    }
+    with_activation(f, [&]<Activation kind>() {
+        for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+            const auto gate = activate_v<S, kind>(S::load(x + 2 * i));
+            S::store_n(y + i, S::mul(gate, S::load(x + 2 * i + 16)), lanes);
+        });
+    });
 }
 
 // Pairs of values turn by their angle. Written on single floats: a few hundred per token, and without contraction the

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "base/dtype.h"
+#include "base/lanes.h"
 
 namespace pygpt {
 namespace {
@@ -35,16 +36,20 @@ struct Product {
     std::ptrdiff_t panel_stride;
     std::ptrdiff_t prefetch;  // bytes from what is read of b to what the cache should fetch meanwhile
 
-    static constexpr bool kInterleaved = interleaved;
+    static constexpr bool kPrefetches = !interleaved;
+    std::ptrdiff_t a_row() const { return interleaved ? 1 : lda; }
+    std::ptrdiff_t a_step() const { return interleaved ? 16 : 1; }
+    std::ptrdiff_t b_step() const { return 16; }
 };
 
 // end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for
-// all rows and the panels first ... first + panels - 1.
+// all rows and the panels first ... first + panels - 1. P is a Product, or says in the same words where its operands
+// lie: from one row of a to the next, and from one i to the next in a and in b.
 template <class S, int rows, int panels, class P, class Begin, class End>
 inline __attribute__((always_inline)) void tile(const P& m, int first, Begin begin, End end) {
     using V = typename S::F32;
     const float* a = m.a;
-    const std::ptrdiff_t lda = m.lda, panel_stride = m.panel_stride;
+    const std::ptrdiff_t a_row = m.a_row(), a_step = m.a_step(), b_step = m.b_step(), panel_stride = m.panel_stride;
     const auto* b = m.b + first * panel_stride;
     V acc[rows][panels];
 #pragma GCC unroll 16
@@ -52,17 +57,17 @@ inline __attribute__((always_inline)) void tile(const P& m, int first, Begin beg
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) acc[r][p] = begin(r, first + p);
     }
-    for (int i = 0; i < m.k; ++i) {
+    for (int i = 0; i < m.k; ++i, a += a_step, b += b_step) {
         V w[panels];
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) {
-            const auto* at = b + p * panel_stride + i * 16;
-            if constexpr (!P::kInterleaved) __builtin_prefetch(reinterpret_cast<const char*>(at) + m.prefetch);
+            const auto* at = b + p * panel_stride;
+            if constexpr (P::kPrefetches) __builtin_prefetch(reinterpret_cast<const char*>(at) + m.prefetch);
             w[p] = S::load(at);
         }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
-            const V x = S::set1(P::kInterleaved ? a[i * 16 + r] : a[r * lda + i]);
+            const V x = S::set1(a[r * a_row]);
 #pragma GCC unroll 16
             for (int p = 0; p < panels; ++p) acc[r][p] = S::fma(x, w[p], acc[r][p]);
         }
@@ -97,13 +102,13 @@ inline void tile_row_of(int n_rows, const P& m, int n_panels, Begin begin, End e
 template <class S, class P, class Begin, class End>
 inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End end) {
     constexpr int most = tile_rows<S>();
-    const int blocks = (n_rows + most - 1) / most;
+    const int blocks = ceil_div(n_rows, most);
     for (int i = 0; i < blocks; ++i) {
-        const int from = static_cast<int>(static_cast<long long>(n_rows) * i / blocks);
-        const int to = static_cast<int>(static_cast<long long>(n_rows) * (i + 1) / blocks);
+        const int from = part_begin(i, blocks, n_rows);
+        const int to = part_begin(i + 1, blocks, n_rows);
         // Not a changed copy of m: to copy what was just stored, the compiler takes loads wider than those stores,
         // which wait until every store before them has left for the cache.
-        const P part{m.a + from * m.lda, m.lda, m.k, m.b, m.panel_stride, m.prefetch};
+        const P part{m.a + from * m.a_row(), m.lda, m.k, m.b, m.panel_stride, m.prefetch};
         tile_row_of<S, most>(
             to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
             [&](int r, int p, typename S::F32 sum) { end(from + r, p, sum); });

@@ -1,0 +1,117 @@
+// Bodies of the backward passes on rows: norms and activations.
+#pragma once
+
+#include "kernels/body/math.h"
+#include "kernels/body/rows.h"
+#include "kernels/training/row_gradients.h"
+
+namespace pygpt {
+namespace {
+
+// With h the normed row before the weight, g = dy * weight and s = stats' scale:
+//   dx = s (g - mean(g) - h mean(g h)), without mean(g) where the norm does not centre;  dweight = sum of dy h.
+template <class S, bool centred>
+void norm_backward(const NormBackwardArgs& a) {
+    using V = typename S::F32;
+    for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+        S::store_n(a.dweight + i, S::zero(), lanes);
+        if constexpr (centred) S::store_n(a.dbias + i, S::zero(), lanes);
+    });
+    const float n = static_cast<float>(a.n);
+    for (int row = 0; row < a.rows; ++row) {
+        const float* const dy = a.dy + static_cast<std::ptrdiff_t>(row) * a.n;
+        const float* const x = a.x + static_cast<std::ptrdiff_t>(row) * a.n;
+        float* const dx = a.dx + static_cast<std::ptrdiff_t>(row) * a.n;
+        const V mean = S::set1(centred ? a.stats[2 * row] : 0.0f);
+        const V scale = S::set1(centred ? a.stats[2 * row + 1] : a.stats[row]);
+        const auto normed = [&](std::ptrdiff_t i, int lanes) {
+            const V v = S::load_n(x + i, lanes);
+            return S::mul(centred ? S::sub(v, mean) : v, scale);
+        };
+        V sum = S::zero(), product = S::zero();
+        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+            const V d = S::load_n(dy + i, lanes), h = normed(i, lanes);
+            const V g = S::mul(d, S::load_n(a.weight + i, lanes));
+            product = S::fma(g, h, product);
+            S::store_n(a.dweight + i, S::fma(d, h, S::load_n(a.dweight + i, lanes)), lanes);
+            if constexpr (centred) {
+                sum = S::add(sum, g);
+                S::store_n(a.dbias + i, S::add(S::load_n(a.dbias + i, lanes), d), lanes);
+            }
+        });
+        const V along = S::set1(-S::reduce_add(product) / n), shift = S::set1(centred ? S::reduce_add(sum) / n : 0.0f);
+        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+            V g = S::mul(S::load_n(dy + i, lanes), S::load_n(a.weight + i, lanes));
+            if constexpr (centred) g = S::sub(g, shift);
+            S::store_n(dx + i, S::mul(scale, S::fma(normed(i, lanes), along, g)), lanes);
+        });
+    }
+}
+
+// f'(x).
+template <class S, Activation f>
+inline typename S::F32 slope_v(typename S::F32 x) {
+    using V = typename S::F32;
+    const V one = S::set1(1.0f), half = S::set1(0.5f);
+    if constexpr (f == Activation::relu) return S::select_less(S::zero(), x, one, S::zero());
+    if constexpr (f == Activation::gelu) {  // Phi(x) + x phi(x), the normal distribution and its density
+        const V below = S::mul(half, S::add(one, erf_v<S>(S::mul(x, S::set1(0x1.6a09e6p-1f)))));
+        const V density = S::mul(S::set1(0x1.988454p-2f), exp_v<S>(S::mul(S::mul(x, x), S::set1(-0.5f))));
+        return S::fma(x, density, below);
+    }
+    // Both others are x s(w) with the logistic function s, whose slope is s (1 - s): s + x s (1 - s) w'.
+    const auto logistic = [&](V minus_w) { return S::div(one, S::add(one, exp_v<S>(minus_w))); };
+    if constexpr (f == Activation::silu) {
+        const V s = logistic(S::sub(S::zero(), x));
+        return S::fma(S::mul(x, s), S::sub(one, s), s);
+    }
+    if constexpr (f == Activation::gelu_tanh) {
+        constexpr float linear = 2.0f * 0.7978845608f, cubic = linear * 0.044715f;
+        // Beyond +-12 the slope is 1 or 0 to the last bit, and powers of x could overflow. This order keeps a NaN.
+        const V t = S::min(S::set1(12.0f), S::max(S::set1(-12.0f), x)), square = S::mul(t, t);
+        const V s = logistic(S::mul(t, S::fma(square, S::set1(-cubic), S::set1(-linear))));
+        const V w = S::fma(square, S::set1(3.0f * cubic), S::set1(linear));
+        return S::fma(S::mul(S::mul(t, w), s), S::sub(one, s), s);
+    }
+}
+
+template <class S>
+void activation(Activation f, const float* x, float* y, std::ptrdiff_t n) {
+    with_activation(f, [&]<Activation kind>() { map<S>(x, y, n, [](auto v) { return activate_v<S, kind>(v); }); });
+}
+
+template <class S>
+void activation_backward(Activation f, const float* dy, const float* x, float* dx, std::ptrdiff_t n) {
+    with_activation(f, [&]<Activation kind>() {
+        for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+            const auto slope = slope_v<S, kind>(S::load_n(x + i, lanes));
+            S::store_n(dx + i, S::mul(S::load_n(dy + i, lanes), slope), lanes);
+        });
+    });
+}
+
+template <class S>
+void gated_activation(Activation f, const float* gate, const float* up, float* y, std::ptrdiff_t n) {
+    with_activation(f, [&]<Activation kind>() {
+        for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+            const auto opened = activate_v<S, kind>(S::load_n(gate + i, lanes));
+            S::store_n(y + i, S::mul(opened, S::load_n(up + i, lanes)), lanes);
+        });
+    });
+}
+
+template <class S>
+void gated_activation_backward(Activation f, const float* dy, const float* gate, const float* up, float* dgate,
+                               float* dup, std::ptrdiff_t n) {
+    with_activation(f, [&]<Activation kind>() {
+        for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+            const auto d = S::load_n(dy + i, lanes), g = S::load_n(gate + i, lanes);
+            const auto slope = S::mul(S::load_n(up + i, lanes), slope_v<S, kind>(g));
+            S::store_n(dgate + i, S::mul(d, slope), lanes);
+            S::store_n(dup + i, S::mul(d, activate_v<S, kind>(g)), lanes);
+        });
+    });
+}
+
+}  // namespace
+}  // namespace pygpt

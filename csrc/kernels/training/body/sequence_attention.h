@@ -1,0 +1,162 @@
+// The body of attention's forward pass in training.
+#pragma once
+
+#include "kernels/body/math.h"
+#include "kernels/body/rows.h"
+#include "kernels/training/body/strip.h"
+#include "kernels/training/sequence_attention.h"
+
+namespace pygpt {
+namespace {
+
+// Where the parts of a sequence's heads lie.
+struct HeadLayout {
+    explicit HeadLayout(const SequenceAttentionArgs& a)
+        : ld(static_cast<std::ptrdiff_t>(a.n_head + 2 * a.n_kv_head) * a.head_dim),
+          ld_out(static_cast<std::ptrdiff_t>(a.n_head) * a.head_dim),
+          key(static_cast<std::ptrdiff_t>(a.n_head + a.kv_head) * a.head_dim),
+          value(key + static_cast<std::ptrdiff_t>(a.n_kv_head) * a.head_dim),
+          rows(round_up(a.n_ctx, 16)),
+          width(round_up(a.head_dim, 16)),
+          first_head(a.kv_head * (a.n_head / a.n_kv_head)),
+          end_head(first_head + a.n_head / a.n_kv_head) {}
+
+    std::ptrdiff_t ld, ld_out;  // row strides of qkv and out
+    std::ptrdiff_t key, value;  // columns of qkv
+    int rows, width;            // n_ctx and head_dim, padded
+    int first_head, end_head;   // the query heads
+};
+
+// The scores of one query become exp(score - maximum), those from `visible` on 0 up to a multiple of 16; the
+// maximum and the sum.
+struct RowSoftmax {
+    float maximum, sum;
+};
+template <class S>
+inline RowSoftmax softmax_row(float* scores, int visible) {
+    using V = typename S::F32;
+    const V lowest = S::set1(-__builtin_inff());
+    V top = lowest;
+    for (int i = 0; i < visible; i += 16) top = S::max(top, S::first_n(S::load(scores + i), visible - i, lowest));
+    const float maximum = S::reduce_max(top);
+    const V m = S::set1(maximum);
+    V sum = S::zero();
+    for (int i = 0; i < visible; i += 16) {
+        const V e = S::first_n(exp_not_positive_v<S>(S::sub(S::load(scores + i), m)), visible - i, S::zero());
+        S::store(scores + i, e);
+        sum = S::add(sum, e);
+    }
+    return {maximum, S::reduce_add(sum)};
+}
+
+template <class S>
+struct AttentionForward {
+    const AttentionForwardArgs& a;
+    const SequenceAttentionArgs& in = a.in;
+    const HeadLayout layout{in};
+    const int rows = layout.rows, width = layout.width;
+    const std::ptrdiff_t size = static_cast<std::ptrdiff_t>(rows) * width;
+    float* const keys = in.scratch;      // (rows, width)
+    float* const turned = keys + size;   // the keys as panels of 16: [rows / 16][width][16]
+    float* const values = turned + size;  // (rows, width)
+    float* const queries = values + size;                 // (kTrainBlock, width)
+    float* const sums = queries + kTrainBlock * width;    // (kTrainBlock, width)
+    float* const scores = sums + kTrainBlock * width;     // (kTrainBlock, rows)
+    float* const maxima = scores + static_cast<std::ptrdiff_t>(kTrainBlock) * rows;  // (kTrainBlock,)
+    float* const totals = maxima + kTrainBlock;                                       // (kTrainBlock,)
+
+    void run() {
+        copy_padded<S>(in.qkv + layout.key, layout.ld, in.n_ctx, in.head_dim, keys);
+        turn_padded<S>(keys, rows, width, turned);
+        copy_padded<S>(in.qkv + layout.value, layout.ld, in.n_ctx, in.head_dim, values);
+        for (int head = layout.first_head; head < layout.end_head; ++head) {
+            for (int first = 0; first < in.n_ctx; first += kTrainBlock) block(head, first);
+        }
+    }
+
+    // The queries from `first` on.
+    void block(int head, int first) {
+        const int n = in.n_ctx - first < kTrainBlock ? in.n_ctx - first : kTrainBlock;
+        const float* const q = in.qkv + first * layout.ld + static_cast<std::ptrdiff_t>(head) * in.head_dim;
+        copy_padded<S>(q, layout.ld, n, in.head_dim, queries);
+        // Keys in blocks that stay in the first cache level while the strips pass over them.
+        for (int key = 0; key < first + n; key += kTrainBlock) {
+            for (int strip = 0; strip < n; strip += kStrip) score(strip, key, first + strip + kStrip);
+        }
+        for (int i = 0; i < n; ++i) weigh(head, first, i);
+        float* const lse = a.lse + static_cast<std::ptrdiff_t>(head) * in.n_ctx + first;
+        for (int i = 0; i < n; ++i)
+            lse[i] = static_cast<float>(static_cast<double>(maxima[i]) + log_of(static_cast<double>(totals[i])));
+        for (int i = n; i < round_up(n, kStrip); ++i) {  // queries that do not exist
+            for (int key = 0; key < rows; key += 16) S::store(scores + i * rows + key, S::zero());
+        }
+        for (int key = 0; key < first + n; key += kTrainBlock) {
+            for (int strip = 0; strip < n; strip += kStrip) mix(strip, key, first + strip + kStrip);
+        }
+        for (int i = 0; i < n; ++i) {
+            const typename S::F32 factor = S::set1(1.0f / totals[i]);
+            float* const to = a.out + (first + i) * layout.ld_out + static_cast<std::ptrdiff_t>(head) * in.head_dim;
+            for_each_16(in.head_dim, [&](std::ptrdiff_t d, int lanes) {
+                S::store_n(to + d, S::mul(S::load(sums + i * width + d), factor), lanes);
+            });
+        }
+    }
+
+    // Keys of a block that begins at `key` which a strip that sees `limit` of them reads.
+    static int seen(int key, int limit) {
+        const int n = limit - key;
+        return n < 0 ? 0 : n < kTrainBlock ? n : kTrainBlock;
+    }
+
+    void score(int strip, int key, int limit) {
+        const typename S::F32 scale = S::set1(in.scale);
+        float* const to = scores + static_cast<std::ptrdiff_t>(strip) * rows + key;
+        const StripProduct m{queries + strip * width,
+                             width,
+                             1,
+                             turned + static_cast<std::ptrdiff_t>(key) * width,
+                             16,
+                             16 * static_cast<std::ptrdiff_t>(width),
+                             in.head_dim};
+        strip_product<S>(
+            m, ceil_div(seen(key, limit), 16), [](int, int) { return S::zero(); },
+            [=, this](int r, int p, typename S::F32 sum) { S::store(to + r * rows + p * 16, S::mul(sum, scale)); });
+    }
+
+    void weigh(int head, int first, int i) {
+        const int query = first + i, read = (i / kStrip + 1) * kStrip + first;
+        float* const row = scores + static_cast<std::ptrdiff_t>(i) * rows;
+        const RowSoftmax s = softmax_row<S>(row, query + 1);
+        for (int key = round_up(query + 1, 16); key < read; key += 16) S::store(row + key, S::zero());
+        maxima[i] = s.maximum;
+        totals[i] = s.sum;
+        const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(head) * in.n_ctx + query;
+        if (in.keep == nullptr) return;
+        const std::uint8_t* const keep = in.keep + at * in.n_ctx;
+        for (int key = 0; key <= query; key += 16) {
+            const auto factor = load_keep<S>(keep + key, query + 1 - key, in.keep_scale);
+            S::store(row + key, S::mul(S::load(row + key), factor));
+        }
+    }
+
+    void mix(int strip, int key, int limit) {
+        const int n = seen(key, limit);
+        if (n == 0) return;
+        const StripProduct m{scores + static_cast<std::ptrdiff_t>(strip) * rows + key,
+                             rows,
+                             1,
+                             values + static_cast<std::ptrdiff_t>(key) * width,
+                             width,
+                             16,
+                             n};
+        strip_product_to<S>(m, width / 16, sums + strip * width, width, key > 0);
+    }
+};
+
+template <class S>
+void attention_forward(const AttentionForwardArgs& a) {
+    AttentionForward<S>{a}.run();
+}
+
+}  // namespace
+}  // namespace pygpt

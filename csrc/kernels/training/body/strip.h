@@ -1,0 +1,96 @@
+// The small products that attention's training passes are made of, and the padded copies that they read.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/lanes.h"
+#include "kernels/body/tile.h"
+
+namespace pygpt {
+namespace {
+
+// Rows that a product takes at once. Everything that depends on a position, such as which keys are visible, is decided
+// for a strip as a whole, so that results do not depend on the tile that an instruction set prefers.
+constexpr int kStrip = 8;
+
+// The operands of a strip's product, in the words of kernels/body/tile.h.
+struct StripProduct {
+    const float* a;
+    std::ptrdiff_t row_of_a, step_of_a;
+    const float* b;
+    std::ptrdiff_t step_of_b, panel_stride;
+    int k;
+
+    static constexpr bool kPrefetches = false;
+    std::ptrdiff_t a_row() const { return row_of_a; }
+    std::ptrdiff_t a_step() const { return step_of_a; }
+    std::ptrdiff_t b_step() const { return step_of_b; }
+};
+
+// end(row, panel, sum) for the rows of a strip and n_panels panels of 16 columns, as tile() does.
+template <class S, class Begin, class End>
+inline void strip_product(const StripProduct& m, int n_panels, Begin begin, End end) {
+    constexpr int rows = S::kRegisters >= 32 ? 8 : S::kRegisters >= 8 ? 4 : 1, wide = S::kRegisters >= 32 ? 2 : 1;
+    const auto part = [&]<int panels>(int row, int panel) {
+        const StripProduct of_row{m.a + row * m.row_of_a, m.row_of_a, m.step_of_a, m.b, m.step_of_b,
+                                  m.panel_stride,         m.k};
+        tile<S, rows, panels>(
+            of_row, panel, [&](int r, int p) { return begin(row + r, p); },
+            [&](int r, int p, typename S::F32 sum) { end(row + r, p, sum); });
+    };
+    int panel = 0;
+    for (; panel + wide <= n_panels; panel += wide) {
+        for (int row = 0; row < kStrip; row += rows) part.template operator()<wide>(row, panel);
+    }
+    if constexpr (wide > 1) {
+        for (int row = 0; panel < n_panels && row < kStrip; row += rows) part.template operator()<1>(row, panel);
+    }
+}
+
+// c[r * ldc + 16 p] (if `add`, else 0) + the product, into c.
+template <class S>
+inline void strip_product_to(const StripProduct& m, int n_panels, float* c, std::ptrdiff_t ldc, bool add) {
+    strip_product<S>(
+        m, n_panels, [=](int r, int p) { return add ? S::load(c + r * ldc + p * 16) : S::zero(); },
+        [=](int r, int p, typename S::F32 sum) { S::store(c + r * ldc + p * 16, sum); });
+}
+
+// How far ahead of a walk over the rows of a wide matrix the cache fetches, in rows: they are too far apart for the
+// processor to see a pattern.
+constexpr int kRowsAhead = 16;
+
+// (rows, n) with row stride ld as (rows rounded up to 16, n rounded up to 16), with zeros in the rest.
+template <class S>
+inline void copy_padded(const float* from, std::ptrdiff_t ld, int rows, int n, float* to) {
+    const int padded = round_up(n, 16), all = round_up(rows, 16), whole = n / 16 * 16;
+    for (int row = 0; row < rows; ++row, from += ld, to += padded) {
+        for (int i = 0; i < whole; i += 16) {
+            __builtin_prefetch(from + kRowsAhead * ld + i);
+            S::store(to + i, S::load(from + i));
+        }
+        if (whole < n) S::store(to + whole, S::load_n(from + whole, n - whole));
+    }
+    for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(all - rows) * padded; i += 16) {
+        S::store(to + i, S::zero());
+    }
+}
+
+// Such an array (rows, n), both multiples of 16, as panels of 16 rows: [rows / 16][n][16].
+template <class S>
+inline void turn_padded(const float* from, int rows, int n, float* to) {
+    for (int row = 0; row < rows; row += 16) {
+        for (int i = 0; i < n; i += 16) S::transpose(from + row * n + i, n, to + row * n + i * 16);
+    }
+}
+
+// 16 of a dropout mask as 0 or `scale`; those from `lanes` on as 0.
+template <class S>
+inline typename S::F32 load_keep(const std::uint8_t* keep, int lanes, float scale) {
+    float values[16];
+    for (int i = 0; i < 16; ++i) values[i] = i < lanes ? static_cast<float>(keep[i]) : 0.0f;
+    return S::mul(S::load(values), S::set1(scale));
+}
+
+}  // namespace
+}  // namespace pygpt

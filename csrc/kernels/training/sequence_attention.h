@@ -1,0 +1,54 @@
+// Contract: attention of a whole sequence, and its backward pass.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/lanes.h"
+
+namespace pygpt {
+
+// Causal attention of one sequence, and of the query heads that share one key and value head: `n_head / n_kv_head` of
+// them from kv_head * n_head / n_kv_head on. Every score, and every sum over keys or queries, is taken in order, in
+// blocks that depend on the sizes alone.
+struct SequenceAttentionArgs {
+    const float* qkv;  // (n_ctx, (n_head + 2 n_kv_head) head_dim): a row's queries, keys and values
+    int n_ctx;
+    int n_head, n_kv_head, head_dim;
+    int kv_head;
+    float scale;
+    const std::uint8_t* keep;  // (n_head, n_ctx, n_ctx): the probabilities are multiplied by keep * keep_scale; or null
+    float keep_scale;
+    float* scratch;  // attention_forward_floats(), or attention_backward_floats()
+};
+
+// out (n_ctx, n_head head_dim), and lse (n_head, n_ctx): the logarithms of each query's sum of exponentials.
+struct AttentionForwardArgs {
+    SequenceAttentionArgs in;
+    float* out;
+    float* lse;
+};
+
+// The probabilities are computed again from lse (Dao et al. 2022, arXiv:2205.14135). dqkv is as qkv; these heads' part
+// is set.
+struct AttentionBackwardArgs {
+    SequenceAttentionArgs in;
+    const float* out;
+    const float* lse;
+    const float* dout;
+    float* dqkv;
+};
+
+// Queries and keys of a block.
+constexpr int kTrainBlock = 64;
+
+constexpr std::ptrdiff_t attention_forward_floats(int n_ctx, int head_dim) {
+    const std::ptrdiff_t rows = round_up(n_ctx, 16), columns = round_up(head_dim, 16);
+    return 3 * rows * columns + kTrainBlock * (2 * columns + rows + 2);
+}
+constexpr std::ptrdiff_t attention_backward_floats(int n_ctx, int head_dim) {
+    const std::ptrdiff_t rows = round_up(n_ctx, 16), columns = round_up(head_dim, 16);
+    return 8 * rows * columns + 2 * rows + 2 * kTrainBlock * kTrainBlock;
+}
+
+}  // namespace pygpt
