@@ -33,8 +33,8 @@ class Tokenizer:
     def __init__(self, load: Callable[[], Vocabulary] | str, folder: Path | None = None) -> None:
         """From a function that reads a vocabulary, or from the name of one of tiktoken's own encodings ("gpt2",
         "o200k_base"), which tiktoken downloads once and caches. `folder`: where the vocabulary's files are."""
-        if not isinstance(load, str) and not callable(load):
-            raise TypeError(f"load must be a function or the name of an encoding, not {type(load).__name__}")
+        if not callable(load):
+            check_type("load", load, str)
         self._load = load
         self._folder = folder
         self._lock = threading.Lock()
@@ -52,8 +52,7 @@ class Tokenizer:
         if not files.has_tokenizer(path):
             return None
         for name, i in (("bos_id", bos_id), ("eos_id", eos_id)):
-            if not isinstance(i, int | None):
-                raise TypeError(f"{name} must be an int or None, not {type(i).__name__}")
+            check_type(name, i, int, type(None))
         return cls(lambda: files.read_folder(path, bos_id, eos_id), path)
 
     @classmethod
@@ -61,35 +60,20 @@ class Tokenizer:
         """From the metadata of a GGUF file; arrays of strings are list[bytes]. `source` stands in messages."""
         from pygpt.tokenizer.gguf import read_gguf
 
-<<<<<<< HEAD
-        if not isinstance(metadata, Mapping):
-            raise TypeError(f"metadata must be a mapping, not {type(metadata).__name__}")
-        return cls(lambda: read_gguf(metadata, source))
-=======
         check_type("metadata", metadata, Mapping)
-
-        def load() -> Vocabulary:
-            from pygpt.tokenizer.files import from_gguf
-
-            return from_gguf(metadata, source)
-
-        return cls(load)
->>>>>>> main
+        return cls(lambda: read_gguf(metadata, source))
 
     def with_special(self, tokens: Mapping[str, int]) -> Tokenizer:
         """The same with more special tokens: ids by their text. TokenizerError, at the first use, where a text or an id
         is another token's already."""
-<<<<<<< HEAD
         from pygpt.tokenizer.vocabulary import AddedToken
 
-=======
         check_type("tokens", tokens, Mapping)
->>>>>>> main
         load = self._load
         if isinstance(load, str):
             raise TokenizerError(f"tiktoken's encoding {load!r} cannot be given more tokens")
-        if not isinstance(tokens, Mapping) or not all(isinstance(t, str) for t in tokens):
-            raise TypeError(f"tokens must be a mapping of texts to ids, not {type(tokens).__name__}")
+        for text in tokens:
+            check_type("the text of a token", text, str)
         more = tuple(AddedToken(text=text, id=i) for text, i in tokens.items())
 
         def extended() -> Vocabulary:
@@ -153,8 +137,7 @@ class Tokenizer:
         hold, becomes U+FFFD. A byte that the vocabulary lacks becomes its unknown token; where it has none either,
         TokenizerError. TypeError for what is not a str.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text must be a str, not {type(text).__name__}")
+        check_type("text", text, str)
         return self._state.encode(text, bool(allow_special), bool(add_special))
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -205,8 +188,7 @@ class _Read:
 
 
 def _path(folder: str | os.PathLike[str]) -> Path:
-    if not isinstance(folder, str | os.PathLike):
-        raise TypeError(f"folder must be a path, not {type(folder).__name__}")
+    check_type("folder", folder, str, os.PathLike)
     return Path(folder)
 
 

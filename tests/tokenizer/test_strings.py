@@ -127,7 +127,7 @@ def test_repr_and_pickle(tokenizers: dict[str, Tokenizer]) -> None:
 
 
 def test_encode_wants_text(tokenizers: dict[str, Tokenizer]) -> None:
-    with pytest.raises(TypeError, match="text must be a str, not bytes"):
+    with pytest.raises(TypeError, match="text must be of type str, not bytes"):
         tokenizers["gpt2"].encode(b"bytes")  # type: ignore[arg-type]
 
 
