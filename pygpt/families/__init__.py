@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
+from typing import Any
 
 from pygpt._json import shown
 from pygpt.config import ModelConfig
@@ -81,10 +82,19 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
             continue
         if found == config:
             return family, values
-        fields = (f.name for f in dataclasses.fields(config))
-        odd = (f"{f} {getattr(config, f)!r}" for f in fields if getattr(found, f) != getattr(config, f))
-        reasons.append(f"{family.model_types[0]} has no {', no '.join(odd)}")
+        reasons.append(f"{family.model_types[0]} has no {', no '.join(_differences(config, found))}")
     raise ConfigError(f"no family can express this configuration: {'; '.join(reasons)}")
+
+
+def _differences(config: ModelConfig, found: ModelConfig) -> list[str]:
+    """The fields of `config` that are not as in `found`, and those of the first layer that differs."""
+
+    def fields(a: Any, b: Any, where: str) -> list[str]:
+        names = (f.name for f in dataclasses.fields(a) if f.name != "layers")
+        return [f"{where}{n} {getattr(a, n)!r}" for n in names if getattr(a, n) != getattr(b, n)]
+
+    layers = (fields(a, b, f"layers[{i}].") for i, (a, b) in enumerate(zip(config.layers, found.layers, strict=False)))
+    return fields(config, found, "") + next(filter(None, layers), [])
 
 
 def new_model(name: str, sizes: Sizes) -> ModelConfig:
