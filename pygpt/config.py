@@ -8,12 +8,14 @@ of fields in ``csrc/model/config.h``, through which the core reads it by its nam
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt._json import shown
 from pygpt.errors import ConfigError
 
 Norm = Literal["layer_norm", "rms_norm"]
@@ -26,8 +28,15 @@ MAX_LAYERS = 1 << 16
 
 
 def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise ConfigError(f"{name} must be a positive number, not {value!r}")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+        raise ConfigError(f"{name} must be a positive number, not {shown(value)}")
+
+
+def _check_at_least_one(name: str, value: object) -> None:
+    """Below 1 a frequency could be beyond every float."""
+    _check_positive(name, value)
+    if value < 1:  # type: ignore[operator]
+        raise ConfigError(f"{name} must be at least 1, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +56,8 @@ class RopeScaling:
     def __post_init__(self) -> None:
         if self.kind not in get_args(RopeScalingKind):
             raise ConfigError(f"rope scaling {self.kind!r} is not one of {', '.join(get_args(RopeScalingKind))}")
-        for name in ("factor", "low_freq_factor", "high_freq_factor", "original_n_ctx"):
+        _check_at_least_one("rope scaling's factor", self.factor)
+        for name in ("low_freq_factor", "high_freq_factor", "original_n_ctx"):
             _check_positive(f"rope scaling's {name}", getattr(self, name))
         if self.low_freq_factor >= self.high_freq_factor:
             raise ConfigError(
@@ -97,7 +107,7 @@ class LayerConfig:
         if not isinstance(self.rope, (Rope, type(None))):
             raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
         if self.rope is not None:
-            _check_positive("rope.theta", self.rope.theta)
+            _check_at_least_one("rope.theta", self.rope.theta)
 
     def repeated(self, n_layer: int) -> tuple[LayerConfig, ...]:
         """The layers of a model in which all are alike. ConfigError unless 1 <= n_layer <= MAX_LAYERS."""
