@@ -1,7 +1,7 @@
 """pygpt runs GPT models on the CPU in front of you. `Model.load` is where to start."""
 
 try:
-    from pygpt._core import build_info
+    from pygpt._core import build_info as _build_info
 except ModuleNotFoundError as error:
     if error.name != "pygpt._core":
         raise
@@ -17,7 +17,7 @@ from pygpt.generation import CancelToken, Completion, Piece, SamplingParams, Ses
 from pygpt.model import Model
 from pygpt.tokenizer import Tokenizer
 
-__version__ = build_info()["version"]
+__version__ = _build_info()["version"]
 
 __all__ = [
     "CancelToken",

@@ -16,7 +16,7 @@ from pygpt.classification import Classification, Classifier, Input, classify, re
 from pygpt.config import ModelConfig
 from pygpt.embedding import hidden_states, pooled
 from pygpt.engine import KvFormat, check_options
-from pygpt.errors import TokenizerError
+from pygpt.errors import TokenizerError, check_type
 from pygpt.evaluation import mean_score, perplexity, score
 from pygpt.generation import (
     Batch,
@@ -111,6 +111,9 @@ class Model:
 
         Raises ValueError for a tensor that is missing, unknown, of another shape, or beyond what int8 can hold.
         """
+        check_type("config", config, ModelConfig)
+        check_type("tensors", tensors, Mapping)
+        check_type("tokenizer", tokenizer, Tokenizer, type(None))
         threads, isa = check_options(weights, kv, threads, isa)
         return cls(engine.of_arrays(config, tensors, weights, kv, threads, isa), None, tokenizer)
 

@@ -11,6 +11,7 @@
 #include "kernels/table.h"
 #include "model/config.h"
 #include "model/kv_cache.h"
+#include "model/ropes.h"
 #include "model/weights.h"
 #include "model/workspace.h"
 #include "threads/parallel.h"
@@ -57,9 +58,9 @@ public:
     const ModelConfig& config() const { return config_; }
     const Kernels& kernels() const { return kernels_; }
     int threads() const { return threads_.count(); }
-    std::size_t weight_bytes() const { return weights_.bytes(); }
+    std::size_t weight_bytes() const { return weights_.bytes(config_); }
     // They last as long as the engine.
-    std::vector<PackedTensor> tensors() const { return packed_tensors(weights_); }
+    std::vector<PackedTensor> tensors() const { return packed_tensors(config_, weights_); }
     std::size_t kv_bytes_per_token() const { return layout_.page_bytes() / kPagePositions; }
 
     std::shared_ptr<Session> session() const { return std::make_shared<Session>(shared_from_this()); }
@@ -83,6 +84,7 @@ private:
     const Weights weights_;
     const Kernels& kernels_;
     const Threads threads_;
+    const DistinctRopes ropes_;
     const PageLayout layout_;
     const std::shared_ptr<PagePool> pool_;
     // Workspaces not in use by a step. Nobody waits for the lock: in a child process after fork() it may be held for

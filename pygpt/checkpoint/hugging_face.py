@@ -25,7 +25,7 @@ from pygpt.checkpoint.folder import (
 from pygpt.checkpoint.safetensors import PYTORCH, read_file, read_sharded, write_file
 from pygpt.checkpoint.tensor import Tensor
 from pygpt.config import ModelConfig
-from pygpt.errors import CheckpointError, ConfigError
+from pygpt.errors import CheckpointError, ConfigError, check_type
 from pygpt.families import Family, Settings, by_model_type, keys, model_config, settings_for
 from pygpt.tokenizer import EXTRA_FILES, FILES, Tokenizer
 
@@ -83,6 +83,11 @@ def write(
     Raises ConfigError where no family can say what `config` says, ValueError for tensors that do not fit it, and
     CheckpointError where the folder holds something else or cannot be written.
     """
+    check_type("folder", folder, Path)
+    check_type("config", config, ModelConfig)
+    check_type("tensors", tensors, Mapping)
+    check_type("tokenizer", tokenizer, Tokenizer, type(None))
+    check_type("extra", extra, Extra, type(None))
     family, values = settings_for(config)
     named = {name: ("float32", array) for name, array in stored(config, tensors, family.sources, family.prefix).items()}
     folder = folder.absolute()

@@ -1,7 +1,6 @@
 // The model as a whole, in C++ so that the sanitizers see it; tests/model/ proves the numbers.
 #include "model/engine.h"
 
-#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -17,7 +16,6 @@ ModelConfig gpt2_like() {
     ModelConfig c;
     c.n_vocab = 101;
     c.n_ctx = 700;
-    c.n_layer = 2;
     c.n_embd = 30;
     c.n_head = c.n_kv_head = 3;
     c.head_dim = 10;
@@ -25,7 +23,7 @@ ModelConfig gpt2_like() {
     c.norm_eps = 1e-5f;
     c.activation = Activation::gelu_tanh;
     c.qkv_bias = c.attn_out_bias = c.mlp_bias = c.learned_positions = c.tied_head = true;
-    c.layer_attn_scale = {0.3, 0.3};
+    c.layers.assign(2, {.attn_scale = 0.3f});
     return c;
 }
 
@@ -36,44 +34,15 @@ ModelConfig llama_like() {
     c.activation = Activation::silu;
     c.gated_mlp = true;
     c.qkv_bias = c.attn_out_bias = c.learned_positions = c.tied_head = false;
-    c.rope_inv_freq = {1.0, 0.1, 0.01};
+    c.layers[0].rope = Rope{false, {1.0, 0.1, 0.01}};
+    c.layers[1].rope = Rope{true, {0.5, 0.25}};
     return c;
 }
 
 ModelConfig gpt1_like() {
     ModelConfig c = gpt2_like();
-    c.post_norm = true;
+    c.norm_placement = NormPlacement::after_sum;
     return c;
-}
-
-// Canonical names and shapes, as pygpt/config.py lists them.
-std::map<std::string, std::pair<int, int>> shapes(const ModelConfig& c) {
-    std::map<std::string, std::pair<int, int>> out;
-    const auto norm = [&](const std::string& name) {
-        out[name + ".weight"] = {c.n_embd, 1};
-        if (c.norm == Norm::layer_norm) out[name + ".bias"] = {c.n_embd, 1};
-    };
-    const auto linear = [&](const std::string& name, int n, int k, bool bias) {
-        out[name + ".weight"] = {n, k};
-        if (bias) out[name + ".bias"] = {n, 1};
-    };
-    linear("embed", c.n_vocab, c.n_embd, false);
-    if (c.learned_positions) out["pos.weight"] = {c.n_ctx, c.n_embd};
-    for (int i = 0; i < c.n_layer; ++i) {
-        const std::string block = "blocks." + std::to_string(i);
-        norm(block + ".attn_norm");
-        linear(block + ".attn.q", c.q_width(), c.n_embd, c.qkv_bias);
-        linear(block + ".attn.k", c.kv_width(), c.n_embd, c.qkv_bias);
-        linear(block + ".attn.v", c.kv_width(), c.n_embd, c.qkv_bias);
-        linear(block + ".attn.out", c.n_embd, c.q_width(), c.attn_out_bias);
-        norm(block + ".mlp_norm");
-        if (c.gated_mlp) linear(block + ".mlp.gate", c.n_inner, c.n_embd, c.mlp_bias);
-        linear(block + ".mlp.up", c.n_inner, c.n_embd, c.mlp_bias);
-        linear(block + ".mlp.down", c.n_embd, c.n_inner, c.mlp_bias);
-    }
-    if (!c.post_norm) norm("norm");
-    if (!c.tied_head) linear("head", c.n_vocab, c.n_embd, false);
-    return out;
 }
 
 void add(WeightsBuilder& builder, const std::string& name, int rows, int cols, unsigned seed = 1) {
@@ -85,7 +54,7 @@ std::shared_ptr<Engine> make_engine(const ModelConfig& config, DType dtype, DTyp
                                     int threads) {
     WeightsBuilder builder(config, dtype, kernels);
     unsigned seed = 80;
-    for (const auto& [name, shape] : shapes(config)) add(builder, name, shape.first, shape.second, seed++);
+    for (const TensorSpec& t : list_tensors(config)) add(builder, t.name, t.rows, t.cols, seed++);
     return std::make_shared<Engine>(config, builder.finish(), kernels, threads, kv);
 }
 
