@@ -101,6 +101,16 @@ def test_strides_of_part_of_an_element_are_refused() -> None:
         new_builder().add("norm.weight", records["a"], "float32")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system itself refuses")
+def test_a_matrix_larger_than_the_memory_is_refused() -> None:
+    """The system would grant it, and kill the process later."""
+    config = dataclasses.replace(CONFIG, n_vocab=2**24, n_embd=2**18)  # 16 TiB
+    builder = _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
+    embedding = np.broadcast_to(np.float32(1), (config.n_vocab, config.n_embd))
+    with pytest.raises(MemoryError, match=r"^16777216 MiB of memory are needed, and \d+ MiB are available$"):
+        builder.add("embed.weight", embedding, "float32")
+
+
 def test_each_tensor_comes_once() -> None:
     builder = new_builder()
     with pytest.raises(ValueError, match=r"tensors are missing, first of them 'blocks\.0\.attn\.k\.bias'"):
