@@ -117,6 +117,7 @@ def test_a_headers_name_means_one_thing() -> None:
 
 PYTHON_RANKS = {
     "errors": 0,
+    "fields": 0,
     "_json": 1,
     "config": 1,
     "_core": 1,
