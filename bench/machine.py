@@ -10,12 +10,16 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """As far as the system says."""
-    cpu = platform.processor()
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
+    """As far as the system says; `model` is the CPU's family, model and stepping."""
+    cpu: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+        cpu = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    about = {"cpu": cpu.get("model name") or platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    if "stepping" in cpu:
+        about["model"] = f"{cpu['cpu family']}-{cpu['model']}-{cpu['stepping']}"
+    about["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    return {**about, "system": platform.system(), "python": platform.python_version()}
 
 
 class Others:

@@ -21,10 +21,10 @@ import numpy as np
 
 # n_embd, n_layer, n_head: Radford et al. 2019, table 2, as released
 GPT2 = {"gpt2-124M": (768, 12, 12), "gpt2-355M": (1024, 24, 16), "gpt2-774M": (1280, 36, 20)}
+GPT2["gpt2-smoke"] = (128, 2, 2)  # of no model: to see that something runs
 # hidden, inner, layers, heads, key-value heads: Allal et al. 2025, arXiv:2502.02737
 LLAMA = {"smollm2-135M": (576, 1536, 30, 9, 3)}
 GPT2_VOCAB, GPT2_POSITIONS, LLAMA_VOCAB = 50257, 1024, 49152
-VOCABULARY = Path(__file__).resolve().parents[2] / "shared" / "data" / "gpt2-bpe"
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -152,15 +152,15 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="the folder to write")
     parser.add_argument("--shape", choices=[*GPT2, *LLAMA], default="gpt2-124M")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vocabulary", type=Path, default=VOCABULARY, help="GPT-2's vocab.json and merges.txt")
+    parser.add_argument("--vocabulary", type=Path, help="a folder of vocab.json and merges.txt, to be copied")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    for name in ("vocab.json", "merges.txt") if args.vocabulary else ():
+        if not (args.vocabulary / name).is_file():
+            parser.error(f"--vocabulary {args.vocabulary} has no {name}")
+        shutil.copyfile(args.vocabulary / name, args.out / name)
     if args.shape in GPT2:
         config, shapes = gpt2_config(args.shape), gpt2_tensors(args.shape)
-        for name in ("vocab.json", "merges.txt"):
-            if not (args.vocabulary / name).is_file():
-                parser.error(f"--vocabulary {args.vocabulary} has no {name}")
-            shutil.copyfile(args.vocabulary / name, args.out / name)
     else:
         config, shapes = llama_config(args.shape), llama_tensors(args.shape)
     write_safetensors(args.out / "model.safetensors", shapes, args.seed)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ctranslate2 as ct2
 import numpy as np
-from ctranslate2.specs import TransformerDecoderModelSpec
-from ctranslate2.specs.common_spec import Activation, LayerNormSpec, LinearSpec
 from numpy.typing import NDArray
 from peer_common import read_gpt2
+
+if TYPE_CHECKING:
+    from ctranslate2.specs.common_spec import LayerNormSpec, LinearSpec
 
 VERSION = f"ctranslate2 {ct2.__version__}"
 FORMATS = {"int8": 8.0, "float32": 32.0}
@@ -51,6 +53,10 @@ load = CTranslate2Engine
 
 def prepare(checkpoint: Path, cache: Path, weights: str) -> None:
     """Write CTranslate2's model of a GPT-2 folder to `cache`."""
+    # Not above: these modules import torch where it is installed, which the generator does without.
+    from ctranslate2.specs import TransformerDecoderModelSpec
+    from ctranslate2.specs.common_spec import Activation
+
     shape, tensors = read_gpt2(checkpoint)
 
     def linear(spec: LinearSpec, name: str) -> None:

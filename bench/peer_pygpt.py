@@ -14,6 +14,7 @@ from peer_common import link
 import pygpt
 
 VERSION = f"pygpt {pygpt.__version__}"
+CODE = [*sorted(Path(pygpt.__file__).parent.rglob("*.py")), Path(pygpt._core.__file__)]  # it may change under a version
 FORMATS = {"int8": 8.25, "int8-saved": 8.25, "bfloat16": 16.0, "float32": 32.0}
 
 

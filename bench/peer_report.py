@@ -1,47 +1,65 @@
-"""The table of peers.py, from the runs in a file of results.
+"""The tables of peers.py, from the runs in its files.
 
-python bench/peer_report.py bench/results/peers.json
+python bench/peer_report.py bench/results/peers/*.jsonl
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-GROUP = ("checkpoint", "threads", "isa")  # runs that belong in one table
+from peer_results import read
+
+GROUP = ("machine", "checkpoint", "threads", "isa", "note")  # runs that belong in one table
 
 
-def show(runs: list[dict[str, Any]], like: dict[str, Any], tasks: Iterable[str]) -> None:
+def show(runs: list[dict[str, Any]], like: dict[str, Any]) -> None:
     """Tokens per second, each with the first engine's speed as a multiple of it, of the runs that are like one."""
-    runs = [run for run in runs if all(run[key] == like[key] for key in GROUP)]
+    runs = [run for run in runs if all(run[key] == like[key] for key in GROUP) and run["samples"]]
+    tasks = list(dict.fromkeys(sample["task"] for run in runs for sample in run["samples"]))
     engines = {name: about for run in runs for name, about in run["engines"].items()}
+    if not tasks:
+        print("nothing was measured")
+        return
     first = next(iter(engines))
-    roof = statistics.median(gbytes for run in runs for gbytes in run["read_roof"])
-    isa = f", {like['isa']}" if like["isa"] else ""
-    print(f"\n{like['checkpoint']}, {like['threads']} threads{isa}; reads {roof:.1f} GB/s")
+    print("\n" + ", ".join(f"{key} {value}" for key, value in like["machine"].items()))
+    title = [like["checkpoint"], f"{like['threads']} threads", *filter(None, (like["isa"], like["note"]))]
+    roofs = [gbytes for run in runs for gbytes in run["read_roof"]]
+    print(", ".join(title) + (f"; reads {statistics.median(roofs):.1f} GB/s" if roofs else ""))
     print(f"{'tokens/s, ' + first + ' / it':<40}" + "".join(f"{task:>19}" for task in tasks), end="")
     print("   of roof   load s  process s   peak MiB  distance  foreign  stolen")
-    for name, about in engines.items():
-        print(f"{name:<40}" + "".join(f"{cell(runs, first, name, task):>19}" for task in tasks), end="")
-        shares, loading, load = [], [], {}
-        for run in (run for run in runs if name in run["engines"]):
-            bytes_read = run["matrix_weights"] * about["bits"] / 8
-            median = statistics.median(rate(run, name, "decode at 16").values())
-            shares.append(median * bytes_read / 1e9 / statistics.median(run["read_roof"]))
-            loading += [sample for sample in run["loading"] if sample["engine"] == name]
-        for key in ("load", "process", "peak_mib"):
-            load[key] = statistics.median(sample[key] for sample in loading)
-        met = {
-            key: statistics.fmean(s[key] for run in runs for s in run["samples"] if s["engine"] == name)
-            for key in ("foreign", "stolen")
-        }
-        print(f"{statistics.median(shares):10.0%} {load['load']:8.2f} {load['process']:10.2f}", end="")
-        print(f"{load['peak_mib']:11.0f} {about['distance']:9.3f} {met['foreign']:8.1%} {met['stolen']:7.1%}")
+    for name in engines:
+        print(f"{name:<40}" + "".join(f"{cell(runs, first, name, task):>19}" for task in tasks) + rest(runs, name))
     print("; ".join(sorted({about["version"] for about in engines.values()})))
+    for run in runs:
+        for message in run["failed"].values():
+            print(message)
+
+
+def rest(runs: list[dict[str, Any]], name: str) -> str:
+    """What stands right of an engine's speeds."""
+    shares, distances = [], [run["distance"][name] for run in runs if name in run["distance"]]
+    for run in runs:
+        decoded = rate(run, name, "decode at 16").values()
+        if decoded and run["read_roof"]:
+            bytes_read = run["matrix_weights"] * run["engines"][name]["bits"] / 8
+            shares.append(statistics.median(decoded) * bytes_read / 1e9 / statistics.median(run["read_roof"]))
+
+    def median(form: str, width: int, values: list[float]) -> str:
+        return f"{statistics.median(values):{width}{form}}" if values else " " * (width - 1) + "-"
+
+    loading = [sample for run in runs for sample in run["loading"] if sample["engine"] == name]
+    samples = [sample for run in runs for sample in run["samples"] if sample["engine"] == name]
+    columns = [median(".0%", 10, shares)]
+    for key, form, width in (("load", ".2f", 9), ("process", ".2f", 11), ("peak_mib", ".0f", 11)):
+        columns.append(median(form, width, [sample[key] for sample in loading]))
+    columns.append(median(".3f", 10, distances[-1:]))
+    for key, width in (("foreign", 9), ("stolen", 8)):
+        met = [sample[key] for sample in samples]
+        columns.append(f"{statistics.fmean(met):{width}.1%}" if met else " " * (width - 1) + "-")
+    return "".join(columns)
 
 
 def rate(run: dict[str, Any], engine: str, task: str) -> dict[int, float]:
@@ -57,18 +75,20 @@ def cell(runs: list[dict[str, Any]], first: str, name: str, task: str) -> str:
         base, own = rate(run, first, task), rate(run, name, task)
         rates += own.values()
         ratios += [base[number] / own[number] for number in own if number in base]
+    if not rates:
+        return "-"
     ratio = f" ({statistics.median(ratios):.2f})" if ratios and name != first else ""
     return f"{statistics.median(rates):.0f}{ratio}"
 
 
 def main() -> None:
-    runs = json.loads(Path(sys.argv[1]).read_text())
-    seen = []
-    for run in runs:
-        group = [run[key] for key in GROUP]
-        if group not in seen:
-            seen.append(group)
-            show(runs, run, list(dict.fromkeys(sample["task"] for sample in run["samples"])))
+    for path in sys.argv[1:]:
+        runs, seen = read(Path(path)), []
+        for run in runs:
+            group = [run[key] for key in GROUP]
+            if group not in seen:
+                seen.append(group)
+                show(runs, run)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ The module peer_ENGINE gives `VERSION`, `FORMATS` (name -> bits of memory a weig
 `prepare(checkpoint, cache, format)`, which converts once, and `load(cache, threads, format)`, whose result has
 `start(tokens (B, T)) -> logits (B, V)`, which forgets everything before, and `step(tokens (B,)) -> logits (B, V)`,
 which reads one more token of each sequence; or, instead of `step`, its own `generate` in the form of `greedy`.
+Conversion has a process of its own (a fifth argument, `prepare`), so that what it imports is no part of the engine's
+memory. `CODE` lists the files, beside the module, that it depends on.
 
 Commands: {"batch", "context", "steps", "seed"} reads `context` random tokens and decodes `steps` greedily. The answer
 has the seconds of the steps, or of the reading if there are no steps, and the tokens. Without "steps", the answer has
@@ -14,6 +16,7 @@ the logits after the reading.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peer_common
 from numpy.typing import NDArray
 from peer_common import UnsuitableError
 
@@ -41,7 +45,9 @@ def greedy(engine: Any, prompt: NDArray[np.int64], steps: int) -> tuple[float, f
     return reading, time.perf_counter() - begin, np.stack(tokens, 1)
 
 
-def measure(engine: Any, n_vocab: int, batch: int, context: int, seed: int, steps: int | None = None) -> dict[str, Any]:
+def measure(
+    engine: Any, n_vocab: int, batch: int, context: int, seed: int | list[int], steps: int | None = None
+) -> dict[str, Any]:
     """One command. A short untimed call first wakes the threads and makes what the engine makes once a shape."""
     prompt = np.random.default_rng(seed).integers(0, n_vocab, (batch, context))
     if steps is None:
@@ -52,17 +58,25 @@ def measure(engine: Any, n_vocab: int, batch: int, context: int, seed: int, step
     return {"seconds": stepping if steps else reading, "tokens": tokens.tolist()}
 
 
-def prepare(module: Any, checkpoint: Path, cache: Path, weights: str) -> None:
-    """Convert the checkpoint, unless the folder already holds this one's conversion by this version."""
+def stamp(module: Any, checkpoint: Path, weights: str) -> str:
+    """What a conversion depends on: the checkpoint, the format, the engine's version, and the code that converts."""
     stat = (checkpoint / "model.safetensors").stat()
-    stamp = json.dumps([str(checkpoint.resolve()), stat.st_size, stat.st_mtime_ns, module.VERSION])
-    done = cache / "done.json"
-    if done.is_file() and done.read_text() == stamp:
+    about = [str(checkpoint.resolve()), stat.st_size, stat.st_mtime_ns, module.VERSION, weights]
+    code = hashlib.sha256((checkpoint / "config.json").read_bytes())
+    for path in (module.__file__, peer_common.__file__, *getattr(module, "CODE", ())):
+        code.update(Path(path).read_bytes())
+    return json.dumps([*about, code.hexdigest()])
+
+
+def prepare(module: Any, checkpoint: Path, cache: Path, weights: str) -> None:
+    """Convert the checkpoint, unless the folder already holds what this code made of it."""
+    expected, done = stamp(module, checkpoint, weights), cache / "done.json"
+    if done.is_file() and done.read_text() == expected:
         return
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
     module.prepare(checkpoint, cache, weights)
-    done.write_text(stamp)
+    done.write_text(expected)
 
 
 def main() -> None:

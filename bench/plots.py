@@ -13,13 +13,13 @@ import itertools
 import json
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from machine import machine
-from peers import HERE, start
+from peers import CACHE, HERE, start
+from worker import SETTLE, WorkerError
 
 CONTEXTS, PROMPTS, BATCHES = (16, 128, 256, 384, 512, 640, 768, 896), (64, 128, 256, 512, 768, 1023), (1, 2, 4, 8, 16)
 TASKS: dict[tuple[str, int], dict[str, int]] = {
@@ -34,7 +34,9 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Tokens per second of each task, in rounds over all checkpoints and numbers of threads."""
     workers = {}
     for checkpoint, threads in itertools.product(args.checkpoints, args.threads):
-        one = argparse.Namespace(checkpoint=checkpoint, threads=threads, cache=args.cache, isa=args.isa)
+        one = argparse.Namespace(
+            checkpoint=Path(checkpoint), threads=threads, cache=args.cache, isa=args.isa, settle=SETTLE
+        )
         start(args.engine, sys.executable, one, "prepare").close()
         workers[Path(checkpoint).resolve().name, threads] = start(args.engine, sys.executable, one)
     samples = []
@@ -100,7 +102,7 @@ def main() -> None:
     parser.add_argument("--isa", default="", help="the instruction set that pygpt is held to, such as avx2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "pygpt-peers"), help="converted models")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="converted models")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "scaling.json")
     parser.add_argument("--pictures", type=Path, default=HERE.parent / "docs" / "images", help="folder of the PNGs")
     args = parser.parse_args()
@@ -115,4 +117,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except WorkerError as error:
+        raise SystemExit(str(error)) from None

@@ -31,7 +31,7 @@ import numpy as np
 from machine import machine
 from numpy.typing import NDArray
 from train_worker import config
-from worker import Worker
+from worker import Worker, WorkerError
 
 HERE = Path(__file__).resolve().parent
 ENGINES = ("torch", "pygpt", "numpy")
@@ -184,4 +184,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except WorkerError as error:
+        raise SystemExit(str(error)) from None

@@ -107,7 +107,6 @@ def measure(model: Model, train: NDArray[Any], texts: list[Text]) -> dict[str, M
     """Both models on each held-out text and on all of them. The first token of a text, which the network is not asked
     for, counts as the mean of the others."""
     tokenizer = model.tokenizer
-    assert tokenizer is not None
     assert tokenizer.eos_id is not None
     held_out = [encode(tokenizer, text.held_out) for text in texts]
     counted = best_ngram(train, held_out, tokenizer.n_vocab, tokenizer.eos_id)
@@ -125,7 +124,6 @@ def write(out: Path, run: Path, texts: list[Text]) -> None:
     """Write MODEL_CARD.md and loss.png beside the weights in `out`, made by the run in the folder `run`."""
     model = Model.load(out)
     config, tokenizer = model.config, model.tokenizer
-    assert tokenizer is not None
     settings = json.loads((run / "run.json").read_text(encoding="utf-8"))
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     best = min((step for step in steps if "validation_loss" in step), key=lambda step: float(step["validation_loss"]))

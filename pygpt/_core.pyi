@@ -1,7 +1,7 @@
 """The C++ core as Python sees it. Private: use `pygpt.Model`."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,17 +100,11 @@ class Sampler:
     """Draws the next token of a sequence from its logits. Immutable. `draw` takes (seed, sequence, position) as the
     counter of a Philox generator (Salmon et al. 2011), so a draw depends on nothing drawn before it."""
 
-    def __init__(
-        self,
-        *,
-        temperature: float,
-        top_k: int | None,
-        top_p: float | None,
-        min_p: float | None,
-        repetition_penalty: float,
-        seed: int,
-    ) -> None:
-        """Arguments are validated by `pygpt.SamplingParams`; temperature 0 is greedy (ties: the lowest id)."""
+    options: ClassVar[tuple[str, ...]]
+    """The names of its options: fields of `pygpt.SamplingParams`, which says what they mean and checks them."""
+
+    def __init__(self, **options: float | None) -> None:
+        """All of `options`, by name. Temperature 0 is greedy (ties: the lowest id). TypeError: one more, or less."""
 
     def draw(
         self, engine: Engine, logits: NDArray[np.float32], history: NDArray[np.int32], sequence: int, position: int

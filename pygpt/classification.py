@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -22,7 +22,9 @@ from pygpt import _core
 from pygpt.checkpoint.folder import CLASSIFIER, CLASSIFIER_TENSORS, WEIGHTS, Extra
 from pygpt.checkpoint.safetensors import Opened, open_file
 from pygpt.config import ModelConfig
+from pygpt.embedding import hidden_states
 from pygpt.errors import CheckpointError
+from pygpt.fields import doc, documented
 from pygpt.tokenizer import Tokenizer
 
 Task = Literal["classification", "entailment", "similarity", "choice"]
@@ -62,14 +64,15 @@ class Classifier:
         return Extra(text, {WEIGHT: self.weight, BIAS: self.bias})
 
 
+@documented
 @dataclass(frozen=True, slots=True)
 class Classification:
     """What a classifier makes of one example."""
 
-    label: str
-    """The likeliest label; of a multiple choice, the likeliest answer."""
-    probabilities: Mapping[str, float]
-    """By label, or by answer, in the classifier's order; they sum to 1."""
+    label: str = field(metadata=doc("The likeliest label; of a choice, the likeliest answer."))
+    probabilities: Mapping[str, float] = field(
+        metadata=doc("By label, or by answer, in the classifier's order; they sum to 1.")
+    )
 
 
 class Form(NamedTuple):
@@ -143,32 +146,16 @@ def classify(
     """What a classifier makes of each item, some at a time. TypeError, ValueError: see `check_input`."""
     task = classifier.task
     inputs = [check_input(task, item) for item in items]
-    results: list[Classification] = []
-    for group in _groups([form(task, item, tokenizer.encode, classifier.ids, n_ctx).sequences for item in inputs]):
-        tokens = [np.array(sequence, np.int32) for sequences in group for sequence in sequences]
-        states = iter(engine.forward([(engine.session(), t) for t in tokens], output="hidden"))
-        for sequences in group:
-            scores = _scores(classifier, [next(states)[-1] for _ in sequences])
-            item = inputs[len(results)]
-            names = tuple(item[1]) if task == "choice" else classifier.labels
-            chances = map(math.exp, engine.log_softmax(scores).tolist())
-            results.append(Classification(names[int(scores.argmax())], dict(zip(names, chances, strict=True))))
+    forms = [form(task, item, tokenizer.encode, classifier.ids, n_ctx).sequences for item in inputs]
+    sequences = (np.array(sequence, np.int32) for sequences in forms for sequence in sequences)
+    states = hidden_states(engine, sequences, _GROUP_TOKENS)
+    results = []
+    for item, own in zip(inputs, forms, strict=True):
+        scores = _scores(classifier, [next(states)[-1] for _ in own])
+        names = tuple(item[1]) if task == "choice" else classifier.labels
+        chances = map(math.exp, engine.log_softmax(scores).tolist())
+        results.append(Classification(names[int(scores.argmax())], dict(zip(names, chances, strict=True))))
     return results
-
-
-def _groups(examples: list[list[list[int]]]) -> Iterator[list[list[list[int]]]]:
-    """Examples in their order, as many together as have `_GROUP_TOKENS` tokens, or one."""
-    group: list[list[list[int]]] = []
-    n_tokens = 0
-    for sequences in examples:
-        n = sum(map(len, sequences))
-        if group and n_tokens + n > _GROUP_TOKENS:
-            yield group
-            group, n_tokens = [], 0
-        group.append(sequences)
-        n_tokens += n
-    if group:
-        yield group
 
 
 def _scores(classifier: Classifier, states: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

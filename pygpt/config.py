@@ -124,6 +124,8 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
                 raise ConfigError(f"{name} must be a positive number, not {value!r}")
+        if not isinstance(self.rope, (Rope, type(None))):
+            raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
         if self.rope is not None:
             if not 0 < self.rope.dim <= self.head_dim or self.rope.dim % 2:
                 raise ConfigError(f"rope.dim must be even and at most head_dim ({self.head_dim}), not {self.rope.dim}")

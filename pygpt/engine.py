@@ -1,26 +1,86 @@
-"""Engines made: the options of `Model.load` and `Model.from_tensors`, and the packing of tensors."""
+"""Engines made of checkpoints and of arrays: the options of `Model.load` and the packing of tensors."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pygpt import _core, checkpoint
 from pygpt.checkpoint import Weights
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
+from pygpt.tokenizer import Tokenizer
 
 KvFormat = Literal["float32", "float16"]
 
 _MAX_THREADS = 1024  # as csrc/threads/parallel.h
 
 
-def new_builder(
-    config: ModelConfig, *, weights: Weights, kv: KvFormat, threads: int, isa: str, adopts: bool = False
+class Made(NamedTuple):
+    """An engine, and what it was made of."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer | None
+    engine: _core.Engine
+    weights: Weights
+    kv: KvFormat
+
+
+def of_checkpoint(
+    path: Path,
+    weights: Weights | None,
+    kv: KvFormat | None,
+    threads: int,
+    isa: str,
+    progress: Callable[[int, int], object] | None,
+) -> Made:
+    """The engine of a checkpoint's weights: mapped, if they were saved in the format that is asked for, else packed.
+    Raises what `Model.load` does."""
+    saved = checkpoint.open_saved(path)
+    if saved is not None and weights in (None, saved.weights):
+        weights, kv = saved.weights, kv or _default_kv(saved.weights)
+        builder = _new_builder(saved.config, weights, kv, threads, isa, adopts=True)
+        arrays = saved.arrays(builder.packed())
+        try:
+            builder.adopt(arrays)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        if progress is not None:
+            progress(saved.config.n_params(), saved.config.n_params())
+        return Made(saved.config, saved.tokenizer, builder.build(), weights, kv)
+    config, tensors, tokenizer = checkpoint.read(path)
+    weights = weights or "int8"
+    kv = kv or _default_kv(weights)
+    builder = _new_builder(config, weights, kv, threads, isa)
+    _pack(builder, tensors, config.n_params(), progress)
+    return Made(config, tokenizer, builder.build(), weights, kv)
+
+
+def of_arrays(
+    config: ModelConfig,
+    arrays: Mapping[str, ArrayLike],
+    weights: Weights | None,
+    kv: KvFormat | None,
+    threads: int,
+    isa: str,
+) -> Made:
+    """The engine of arrays by the names of ``config.tensor_shapes()``. Raises what `Model.from_tensors` does."""
+    weights = weights or "int8"
+    kv = kv or _default_kv(weights)
+    builder = _new_builder(config, weights, kv, threads, isa)
+    for name, values in arrays.items():
+        builder.add(name, np.asarray(values, np.float32), "float32")
+    return Made(config, None, builder.build(), weights, kv)
+
+
+def _new_builder(
+    config: ModelConfig, weights: Weights, kv: KvFormat, threads: int, isa: str, *, adopts: bool = False
 ) -> _core.EngineBuilder:
     """An engine that waits for the tensors of ``config.tensor_shapes()``; or, if it `adopts`, for packed ones."""
     builder = _core.EngineBuilder(config.for_core(), weights=weights, kv=kv, threads=threads, isa=isa)
@@ -29,7 +89,7 @@ def new_builder(
     return builder
 
 
-def pack(
+def _pack(
     builder: _core.EngineBuilder,
     tensors: Mapping[str, checkpoint.Tensor],
     total: int,
@@ -63,7 +123,7 @@ def check_options(weights: str | None, kv: str | None, threads: int | None, isa:
     return threads, _core.select_isa(isa)
 
 
-def default_kv(weights: Weights) -> KvFormat:
+def _default_kv(weights: Weights) -> KvFormat:
     """The format of cached keys and values that fits that of the weights."""
     return "float32" if weights == "float32" else "float16"
 

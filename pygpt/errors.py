@@ -4,6 +4,13 @@ Bad arguments raise the built-in ``ValueError`` or ``TypeError``; everything els
 """
 
 
+def check_type(argument: str, value: object, *kinds: type) -> None:
+    """TypeError, which names the argument, unless the value is of one of these kinds."""
+    if not isinstance(value, kinds):
+        allowed = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise TypeError(f"{argument} must be of type {allowed}, not {type(value).__name__}")
+
+
 class PygptError(Exception):
     """The root of pygpt's own exceptions."""
 

@@ -2,66 +2,65 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pygpt import _core, checkpoint
+from pygpt import checkpoint, engine
 from pygpt.checkpoint import Weights
 from pygpt.classification import Classification, Classifier, Input, classify, read_classifier
 from pygpt.config import ModelConfig
-from pygpt.engine import KvFormat, check_options, default_kv, new_builder, pack
-from pygpt.errors import CheckpointError, ContextOverflowError, TokenizerError
+from pygpt.embedding import hidden_states, pooled
+from pygpt.engine import KvFormat, check_options
+from pygpt.errors import TokenizerError, check_type
+from pygpt.evaluation import mean_score, perplexity, score
 from pygpt.generation import (
+    Batch,
     CancelToken,
     Completion,
+    Prompt,
     SamplingOptions,
     SamplingParams,
     Session,
     Stream,
-    as_ids,
-    collect,
-    decode,
-    fresh_seed,
-    lists_options,
+    check_fits,
+    is_several,
+    read_prompt,
+    read_prompts,
+    resolve,
+    start,
+    takes_options,
 )
 from pygpt.tokenizer import FILES, Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer]
+_AnyPrompt = TypeVar("_AnyPrompt", bound=Prompt)
+_AnyInput = TypeVar("_AnyInput", bound=Input)
+_Several: TypeAlias = Literal[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # type checkers know no "int > 1"
+_EMBED_TOKENS = 4096  # that are computed together
 
 
 class Model:
     """A language model in memory. Immutable, and usable from any number of threads at once.
 
-    A prompt is text or a flat sequence of token ids, shorter than the context. Wrong arguments raise ValueError or
-    TypeError, too many tokens `ContextOverflowError`; text for a model without a tokenizer raises `TokenizerError`.
+    A prompt is text or a flat sequence of token ids; a list of prompts is computed together, and each of its results
+    equals, to the bit, that of the prompt alone. Wrong arguments raise ValueError or TypeError, too many tokens
+    `ContextOverflowError`; text for a model without a tokenizer raises `TokenizerError`.
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        tokenizer: Tokenizer | None,
-        engine: _core.Engine,
-        weights: Weights,
-        kv: KvFormat,
-        source: str | None,
-        classifier: Classifier | None = None,
+        self, made: engine.Made, source: str | None, tokenizer: Tokenizer | None, classifier: Classifier | None = None
     ) -> None:
         """Private: use `Model.load` or `Model.from_tensors`."""
-        self._config = config
-        self._tokenizer = tokenizer
-        self._engine = engine
-        self._weights = weights
-        self._kv = kv
+        self._config, self._engine, self._weights, self._kv = made.config, made.engine, made.weights, made.kv
         self._source = source
+        self._tokenizer = tokenizer
         self._classifier = classifier
 
     @classmethod
@@ -90,30 +89,8 @@ class Model:
         """
         threads, isa = check_options(weights, kv, threads, isa)
         path = checkpoint.locate(source)
-        saved = checkpoint.open_saved(path)
-        if saved is not None and weights not in (None, saved.weights):
-            saved = None  # its tensors are read one by one, and packed anew
-        if saved is None:
-            config, tensors, tokenizer = checkpoint.read(path)
-            weights = weights or "int8"
-        else:
-            config, tokenizer = saved.config, saved.tokenizer
-            weights = saved.weights
-        kv = kv or default_kv(weights)
-        adopts = saved is not None
-        builder = new_builder(config, weights=weights, kv=kv, threads=threads, isa=isa, adopts=adopts)
-        if saved is None:
-            pack(builder, tensors, config.n_params(), progress)
-        else:
-            arrays = saved.arrays(builder.packed())
-            try:
-                builder.adopt(arrays)
-            except ValueError as error:
-                raise CheckpointError(f"{path}: {error}") from None
-            if progress is not None:
-                progress(config.n_params(), config.n_params())
-        classifier = read_classifier(path, config)
-        return cls(config, tokenizer, builder.build(), weights, kv, os.fspath(source), classifier)
+        made = engine.of_checkpoint(path, weights, kv, threads, isa, progress)
+        return cls(made, os.fspath(source), made.tokenizer, read_classifier(path, made.config))
 
     @classmethod
     def from_tensors(
@@ -134,13 +111,11 @@ class Model:
 
         Raises ValueError for a tensor that is missing, unknown, of another shape, or beyond what int8 can hold.
         """
+        check_type("config", config, ModelConfig)
+        check_type("tensors", tensors, Mapping)
+        check_type("tokenizer", tokenizer, Tokenizer, type(None))
         threads, isa = check_options(weights, kv, threads, isa)
-        weights = weights or "int8"
-        kv = kv or default_kv(weights)
-        builder = new_builder(config, weights=weights, kv=kv, threads=threads, isa=isa)
-        for name, values in tensors.items():
-            builder.add(name, np.asarray(values, np.float32), "float32")
-        return cls(config, tokenizer, builder.build(), weights, kv, None)
+        return cls(engine.of_arrays(config, tensors, weights, kv, threads, isa), None, tokenizer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the packed weights, the configuration, the tokenizer and the classifier to a new or empty folder, which
@@ -158,9 +133,20 @@ class Model:
         return self._config
 
     @property
-    def tokenizer(self) -> Tokenizer | None:
-        """Text to ids and back; None if the checkpoint has no tokenizer files."""
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back. TokenizerError where the checkpoint has none: see `has_tokenizer`."""
+        if self._tokenizer is None:
+            if self._source is None:
+                raise TokenizerError("this model was made from tensors and no tokenizer")
+            raise TokenizerError(
+                f"{self._source} has no tokenizer: looked for {FILES[0]}, or {FILES[1]} and {FILES[2]}"
+            )
         return self._tokenizer
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model reads text, or token ids alone."""
+        return self._tokenizer is not None
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -201,72 +187,124 @@ class Model:
         name = "from tensors" if self._source is None else repr(self._source)
         return f"<pygpt.Model {name}: {self._config.n_params()} parameters, {self._weights}, {self.isa}>"
 
+    def __reduce__(self) -> NoReturn:
+        load = "Model.from_tensors" if self._source is None else f"Model.load({self._source!r})"
+        raise TypeError(
+            f"a Model cannot be pickled or copied: make it again in the other process with {load}, or before a fork; "
+            "threads may share one"
+        )
+
     @overload
     def generate(
         self,
         prompt: Prompt,
         *,
         n: Literal[1] = 1,
+        params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Completion: ...
 
     @overload
     def generate(
-        self, prompt: Prompt, *, n: int, cancel: CancelToken | None = None, **options: Unpack[SamplingOptions]
+        self,
+        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        n: _Several,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> list[Completion]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        n: int = 1,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> list[Completion]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        n: int,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Completion | list[Completion]: ...
 
-    @lists_options
+    @takes_options
     def generate(
-        self, prompt: Prompt, *, n: int = 1, cancel: CancelToken | None = None, **options: Unpack[SamplingOptions]
+        self,
+        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
     ) -> Completion | list[Completion]:
-        """Continue the prompt; n > 1 gives a list of n completions.
+        """Continue a prompt, or each of a list of prompts.
 
-        The options are the fields of `SamplingParams`: max_tokens, temperature, top_k, top_p, min_p,
-        repetition_penalty, stop, seed, logprobs. Where `cancel.cancel()` is called from another thread, the result is
-        what there was by then, with finish_reason "cancelled".
+        One prompt with n = 1 gives a `Completion`; n > 1 gives a list of n, and a list of prompts a list of n for each
+        prompt, one prompt's after the other's. A prompt must be shorter than the context.
+
+        params: the options as one value; those that are given as well stand in the place of its own.
+        cancel: where its `cancel()` is called from another thread, the result is what there was by then, with
+            finish_reason "cancelled".
         """
-        params = SamplingParams(n=n, **options)
-        stream = self._stream(prompt, params, cancel)
-        done = collect(stream, params, stream.seed)
-        return done[0] if params.n == 1 else done
+        stream = self._stream(prompt, resolve(params, options), cancel)
+        done = stream.collect()
+        return done[0] if len(done) == 1 and not is_several(prompt) else done
 
-    @lists_options
+    @takes_options
     def stream(
-        self, prompt: Prompt, *, n: int = 1, cancel: CancelToken | None = None, **options: Unpack[SamplingOptions]
+        self,
+        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
     ) -> Stream:
-        """As `generate`, but each piece as soon as there is one; with n > 1, `piece.index` says whose it is."""
-        return self._stream(prompt, SamplingParams(n=n, **options), cancel)
+        """As `generate`, but each piece as soon as there is one; where there are several sequences, `piece.index` says
+        whose it is."""
+        return self._stream(prompt, resolve(params, options), cancel)
 
-    def _stream(self, prompt: Prompt, params: SamplingParams, cancel: CancelToken | None) -> Stream:
-        tokens = self._ids(prompt)
-        if len(tokens) >= self._config.n_ctx:
-            raise ContextOverflowError(
-                f"the prompt's {len(tokens)} tokens leave no room for a new one in the context of {self._config.n_ctx}"
-            )
+    def _stream(self, prompts: object, params: SamplingParams, cancel: CancelToken | None) -> Stream:
+        tokens = read_prompts(prompts, self._encode, self._config.n_vocab)
         if params.stop and self._tokenizer is None:
-            raise TokenizerError(f"stop strings need a tokenizer. {self._no_tokenizer()}")
-        seed = fresh_seed() if params.seed is None else params.seed
-        cancel = CancelToken() if cancel is None else cancel
-        return Stream(decode(self._engine, self._config, self._tokenizer, tokens, params, seed, cancel), cancel, seed)
+            raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
+        return start(Batch(self._engine, self._config, self._tokenizer), self._config.n_ctx, tokens, params, cancel)
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
         """(T,) tokens -> (T, n_vocab): row t are the logits of the token after the first t + 1."""
         tokens = self._fitting_ids(prompt)
         return self._engine.forward([(self._engine.session(), tokens)], output="all")[0]
 
-    def embed(self, prompt: Prompt) -> NDArray[np.float32]:
+    def hidden_states(self, prompt: Prompt) -> NDArray[np.float32]:
         """(T,) tokens -> (T, n_embd): the hidden states after the final norm, which the head multiplies."""
         tokens = self._fitting_ids(prompt)
         return self._engine.forward([(self._engine.session(), tokens)], output="hidden")[0]
+
+    def embed(self, text: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...]) -> NDArray[np.float32]:
+        """One vector for a text, (n_embd,), or one for each of a list of n, (n, n_embd): the mean of its hidden states
+        over its tokens, divided by its Euclidean length, so that a product of two vectors is their cosine."""
+        texts = read_prompts(text, self._encode, self._config.n_vocab)
+        for name, tokens in texts.items():
+            check_fits(tokens, self._config.n_ctx, name)
+        vectors = np.stack([pooled(states) for states in hidden_states(self._engine, texts.values(), _EMBED_TOKENS)])
+        return vectors if is_several(text) else vectors[0]
 
     @overload
     def classify(self, item: Input) -> Classification: ...
 
     @overload
-    def classify(self, item: list[Input]) -> list[Classification]: ...
+    def classify(self, item: list[_AnyInput]) -> list[Classification]: ...
 
-    def classify(self, item: Input | list[Input]) -> Classification | list[Classification]:
+    def classify(self, item: Input | list[_AnyInput]) -> Classification | list[Classification]:
         """The label of an example and the probability of each, from a model that `pygpt finetune --task` made; a list
         of examples is computed together and gives a list.
 
@@ -277,74 +315,36 @@ class Model:
         """
         if self._classifier is None:
             raise ValueError(f"{self._source or 'this model'} has no classifier: `pygpt finetune --task` trains one")
-        if self._tokenizer is None:
-            raise TokenizerError(self._no_tokenizer())
         items = item if isinstance(item, list) else [item]
-        results = classify(self._engine, self._config.n_ctx, self._tokenizer, self._classifier, items)
+        results = classify(self._engine, self._config.n_ctx, self.tokenizer, self._classifier, items)
         return results if isinstance(item, list) else results[0]
 
     def score(self, prompt: Prompt) -> NDArray[np.float32]:
         """(T,) tokens -> (T - 1,): the natural log-probability of each token after the first, given those before."""
-        return self._score(self._fitting_ids(prompt), 1)
+        return score(self._engine, self._config, self._fitting_ids(prompt))
 
     def perplexity(self, prompt: Prompt, *, stride: int | None = None) -> float:
-        """exp of minus the mean log-probability of the T - 1 tokens after the first; T >= 2.
+        """exp of minus the mean log-probability of the T - 1 tokens after the first; T >= 2. Infinity where that is
+        more than a float can hold.
 
         Up to n_ctx tokens are one computation. A longer text is read in windows of n_ctx tokens that start every
         `stride` tokens (1 <= stride < n_ctx; None: n_ctx // 2). Each token counts once, in the first window that holds
         it, so it is given at least n_ctx - stride tokens before it, unless it stands nearer to the start. This is the
         sliding window of Hugging Face's documentation; a smaller stride is slower and gives a lower value.
         """
-        tokens = self._ids(prompt)
-        n_ctx = self._config.n_ctx
-        if len(tokens) < 2:
-            raise ValueError("perplexity needs at least 2 tokens")
-        if stride is None:
-            stride = max(1, n_ctx // 2)
-        elif not 1 <= stride < n_ctx:
-            raise ValueError(f"stride must be from 1 to {n_ctx - 1}, less than the context, not {stride}")
-        total, start, scored = 0.0, 0, 1
-        while scored < len(tokens):
-            window = tokens[start : start + n_ctx]
-            total += math.fsum(self._score(window, scored - start).tolist())
-            scored = start + len(window)
-            start += stride
-        return math.exp(-total / (len(tokens) - 1))
+        return perplexity(mean_score(self._engine, self._config, self._ids(prompt), stride))
 
     def session(self) -> Session:
         """An empty cache, to drive the model token by token."""
         return Session(self._engine, self._config, self._engine.session())
 
-    def _ids(self, prompt: Prompt) -> NDArray[np.int32]:
-        """The prompt's tokens (T,), T >= 1."""
-        if isinstance(prompt, str):
-            if self._tokenizer is None:
-                raise TokenizerError(self._no_tokenizer())
-            if not prompt:
-                raise ValueError("the prompt must not be empty")
-            return as_ids(self._tokenizer.encode(prompt), self._config.n_vocab, "the prompt")
-        return as_ids(prompt, self._config.n_vocab, "the prompt")
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
 
-    def _fitting_ids(self, prompt: Prompt) -> NDArray[np.int32]:
+    def _ids(self, prompt: object) -> NDArray[np.int32]:
+        return read_prompt(prompt, self._encode, self._config.n_vocab)
+
+    def _fitting_ids(self, prompt: object) -> NDArray[np.int32]:
         tokens = self._ids(prompt)
-        if len(tokens) > self._config.n_ctx:
-            raise ContextOverflowError(f"{len(tokens)} tokens do not fit the context of {self._config.n_ctx} tokens")
+        check_fits(tokens, self._config.n_ctx)
         return tokens
-
-    def _score(self, tokens: NDArray[np.int32], first: int) -> NDArray[np.float32]:
-        """Log-probabilities of tokens[first:], each given all before it; 1 <= first. Bounded memory: by chunks."""
-        chunk = max(16, min(512, 2**23 // self._config.n_vocab))  # rows of logits at a time: 32 MiB of them, or 16
-        session = self._engine.session()
-        if first > 1:
-            self._engine.forward([(session, tokens[: first - 1])], output="last")
-        parts = [np.empty(0, np.float32)]
-        for at in range(first - 1, len(tokens) - 1, chunk):
-            targets = tokens[at + 1 : at + 1 + chunk]
-            logits = self._engine.forward([(session, tokens[at : at + len(targets)])], output="all")[0]
-            parts.append(self._engine.log_softmax(logits)[np.arange(len(targets)), targets])
-        return np.concatenate(parts)
-
-    def _no_tokenizer(self) -> str:
-        if self._source is None:
-            return "this model was made from tensors and no tokenizer"
-        return f"{self._source} has no tokenizer: looked for {FILES[0]}, or {FILES[1]} and {FILES[2]}"

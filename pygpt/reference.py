@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pygpt.config import ModelConfig, Rope
-from pygpt.errors import ContextOverflowError
+from pygpt.errors import ContextOverflowError, check_type
 
 Array = NDArray[np.floating[Any]]
 Tensors = Mapping[str, ArrayLike]
@@ -219,6 +219,8 @@ def forward(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.f
 
 def check(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType) -> NDArray[np.int64]:
     """The ids as an array (T,), once they, the tensors and the dtype are what `forward` says it takes."""
+    check_type("config", config, ModelConfig)
+    check_type("tensors", tensors, Mapping)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype must be numpy's float32 or float64, not {dtype!r}")
     shapes = config.tensor_shapes()

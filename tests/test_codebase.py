@@ -87,6 +87,9 @@ def test_special_headers_stay_in_their_place(path: Path) -> None:
     for include in includes(path):
         if re.search(r"intrin\.h|arm_neon|arm_sve|arm_acle", include):
             assert re.match(r"simd/|kernels/(training/)?isa/", here), f"{include}: intrinsics belong to simd/"
+        assert include not in {"iostream", "sstream", "fstream", "istream", "ostream", "iomanip", "locale", "regex"}, (
+            f"{include}: streams and locales mix where an extension carries a C++ library of its own"
+        )
         if include == "thread":
             assert here.startswith(("threads/", "cpu/", "bindings/")), "threads belong to threads/"
         if re.match(r"pybind11/|Python\.h", include):
@@ -126,7 +129,9 @@ PYTHON_RANKS = {
     "reference": 2,
     "checkpoint": 3,
     "classification": 4,
+    "embedding": 3,
     "engine": 4,
+    "evaluation": 4,
     "generation": 4,
     "model": 5,
     "training": 6,
@@ -134,7 +139,8 @@ PYTHON_RANKS = {
     "cli": 7,
     "__main__": 8,
 }
-BASE_DEPENDENCIES = {"numpy", "safetensors", "tiktoken"}
+BASE_DEPENDENCIES = {"numpy", "safetensors", "tiktoken"}  # of all but the command line
+CLI_DEPENDENCIES = {"typer"}
 
 
 def imports(path: Path, *, lazy: bool) -> Iterator[str]:
@@ -188,9 +194,24 @@ def test_the_reference_stands_alone() -> None:
 
 @pytest.mark.parametrize("path", PACKAGE, ids=name_of)
 def test_importing_needs_the_base_dependencies_only(path: Path) -> None:
-    allowed = BASE_DEPENDENCIES | ({"typer"} if part_of(module_of(path)) == "cli" else set()) | {"pygpt"}
+    allowed = BASE_DEPENDENCIES | (CLI_DEPENDENCIES if part_of(module_of(path)) == "cli" else set()) | {"pygpt"}
     found = {m.split(".")[0] for m in imports(path, lazy=False)}
     assert found <= allowed | sys.stdlib_module_names
+
+
+def test_the_dependencies_are_those_that_are_imported() -> None:
+    """No more and no fewer than pyproject.toml names; what an extra brings is imported where it is used."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+    def names(key: str) -> set[str]:
+        found = re.search(rf"^{key} = \[(.*)\]$", text, re.M)
+        assert found is not None
+        return set(re.findall(r'"([\w-]+)[^"]*"', found[1]))
+
+    extras = names("gguf") | names("hub") | names("train")
+    modules = {m.split(".")[0] for path in PACKAGE for m in imports(path, lazy=True)} - {"pygpt"}
+    assert names("dependencies") == BASE_DEPENDENCIES | CLI_DEPENDENCIES
+    assert modules - sys.stdlib_module_names == BASE_DEPENDENCIES | CLI_DEPENDENCIES | extras
 
 
 # --- sizes, version, traces of a machine ------------------------------------------------------------------------------

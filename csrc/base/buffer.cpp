@@ -6,7 +6,9 @@
 #include <limits>
 #include <new>
 
+#include "base/error.h"
 #include "base/lanes.h"
+#include "base/system.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -26,11 +28,14 @@ Buffer::Buffer(std::size_t bytes) : size_(bytes) {
     if (bytes > std::numeric_limits<std::size_t>::max() / 2) throw std::bad_alloc();
 #if defined(__linux__)
     if (bytes >= kHuge) {
+        // The system grants what it does not have, and ends the process that uses it: so it is asked first.
+        const std::uint64_t available = available_memory().value_or(bytes);
+        if (bytes > available) throw OutOfMemory(bytes, available);
         mapped_ = bytes + kHuge;  // room to align the start
-        mapping_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        mapping_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (mapping_ == MAP_FAILED) {
             mapping_ = nullptr;
-            throw std::bad_alloc();
+            throw OutOfMemory(bytes, available);
         }
         const auto start = round_up(reinterpret_cast<std::uintptr_t>(mapping_), kHuge);
         data_ = reinterpret_cast<std::byte*>(start);

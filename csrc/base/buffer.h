@@ -9,7 +9,7 @@ namespace pygpt {
 class Buffer {
 public:
     Buffer() = default;
-    // `bytes` zero bytes; throws std::bad_alloc.
+    // `bytes` zero bytes; throws std::bad_alloc, or OutOfMemory for large ones, before any of them is used.
     explicit Buffer(std::size_t bytes);
     Buffer(Buffer&& other) noexcept { swap(other); }
     Buffer& operator=(Buffer&& other) noexcept {

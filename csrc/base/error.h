@@ -1,8 +1,10 @@
 // What the core throws; bindings/ turns each into its Python exception.
 #pragma once
 
+#include <cstdint>
+#include <cstdio>
+#include <new>
 #include <stdexcept>
-#include <string>
 
 namespace pygpt {
 
@@ -19,6 +21,21 @@ struct ContextOverflow : std::length_error {
 // Stopped on request: pygpt.errors.Cancelled.
 struct Cancelled : std::runtime_error {
     using std::runtime_error::runtime_error;
+};
+
+// More memory than there is: MemoryError. The message has its place in the object, since there may be none elsewhere.
+class OutOfMemory : public std::bad_alloc {
+public:
+    OutOfMemory(std::uint64_t wanted, std::uint64_t available) noexcept {
+        std::snprintf(text_, sizeof text_, "%llu MiB of memory are needed, and %llu MiB are available",
+                      mebibytes(wanted), mebibytes(available));
+    }
+    const char* what() const noexcept override { return text_; }
+
+private:
+    static unsigned long long mebibytes(std::uint64_t bytes) { return bytes >> 20; }
+
+    char text_[96];
 };
 
 }  // namespace pygpt

@@ -3,7 +3,6 @@
 
 #include <initializer_list>
 #include <limits>
-#include <sstream>
 #include <string>
 #include <type_traits>
 
@@ -32,13 +31,11 @@ private:
 
 [[noreturn]] inline void fail_array(const char* name, const py::array& a, const py::dtype& dtype, bool writeable,
                                     std::initializer_list<Size> shape) {
-    std::ostringstream text;
-    text << name << " must be a C-contiguous" << (writeable ? ", writeable" : "") << " array of "
-         << py::str(dtype).cast<std::string>() << " of shape (";
-    for (const Size& size : shape) text << size.text() << ", ";
-    text << "), not of " << py::str(a.dtype()).cast<std::string>() << " "
-         << py::str(a.attr("shape")).cast<std::string>();
-    throw InvalidArgument(text.str());
+    const auto text_of = [](const py::handle& o) { return py::str(o).cast<std::string>(); };
+    std::string text = std::string(name) + " must be a C-contiguous" + (writeable ? ", writeable" : "") + " array of " +
+                       text_of(dtype) + " of shape (";
+    for (const Size& size : shape) text += size.text() + ", ";
+    throw InvalidArgument(text + "), not of " + text_of(a.dtype()) + " " + text_of(a.attr("shape")));
 }
 
 // The elements of `a`, of type T (const where they are only read). ValueError where it is not as described.

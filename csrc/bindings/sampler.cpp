@@ -3,6 +3,9 @@
 
 #include <pybind11/stl.h>
 
+#include <string>
+#include <type_traits>
+
 #include "base/error.h"
 #include "bindings/module.h"
 #include "model/engine.h"
@@ -13,6 +16,26 @@ namespace {
 
 using Ids = py::array_t<std::int32_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
+
+// One value by name for each field, and no others.
+Sampler make(const py::kwargs& values) {
+    SamplerOptions options;
+    std::size_t n_fields = 0;
+    visit_fields(options, [&](const char* name, auto& field) {
+        if (!values.contains(name)) throw py::type_error(std::string("Sampler needs ") + name);
+        field = values[name].template cast<std::decay_t<decltype(field)>>();
+        ++n_fields;
+    });
+    if (values.size() != n_fields) throw py::type_error("Sampler was given options that it does not have");
+    return Sampler(options);
+}
+
+py::tuple option_names() {
+    py::list names;
+    const SamplerOptions options;
+    visit_fields(options, [&](const char* name, const auto&) { names.append(name); });
+    return py::tuple(names);
+}
 
 int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, const Ids& history, std::uint64_t sequence,
          std::uint64_t position) {
@@ -27,12 +50,8 @@ int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, con
 
 void bind_sampler(py::module_& m) {
     py::class_<Sampler>(m, "Sampler")
-        .def(py::init([](double temperature, std::optional<int> top_k, std::optional<double> top_p,
-                         std::optional<double> min_p, double repetition_penalty, std::uint64_t seed) {
-                 return Sampler({temperature, top_k, top_p, min_p, repetition_penalty, seed});
-             }),
-             py::kw_only(), py::arg("temperature"), py::arg("top_k"), py::arg("top_p"), py::arg("min_p"),
-             py::arg("repetition_penalty"), py::arg("seed"))
+        .def(py::init(&make))
+        .def_property_readonly_static("options", [](const py::object&) { return option_names(); })
         .def("draw", &draw, py::arg("engine"), py::arg("logits"), py::arg("history"), py::arg("sequence"),
              py::arg("position"));
 }

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <thread>
 #include <vector>
+
+#include "base/system.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -18,13 +18,6 @@ namespace pygpt {
 #if defined(__linux__)
 
 namespace {
-
-std::optional<std::string> first_line(const std::string& path) {
-    std::ifstream file(path);
-    std::string line;
-    if (!file || !std::getline(file, line)) return std::nullopt;
-    return line;
-}
 
 // The CPUs this process may run on; empty where the kernel does not say.
 std::vector<int> allowed_cpus() {
@@ -48,50 +41,34 @@ std::vector<int> allowed_cpus() {
 int physical_cores(const std::string& root, const std::vector<int>& cpus) {
     std::set<std::string> cores;
     for (const int cpu : cpus) {
-        const auto siblings =
-            first_line(root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
-        cores.insert(siblings ? *siblings : std::to_string(cpu));
+        const std::string name = std::to_string(cpu);
+        const auto siblings = text_of(root + "/sys/devices/system/cpu/cpu" + name + "/topology/thread_siblings_list");
+        cores.insert(siblings.value_or(name));
     }
     return static_cast<int>(cores.size());
 }
 
-std::optional<double> ratio(const std::optional<std::string>& quota, const std::optional<std::string>& period) {
-    if (!quota || !period) return std::nullopt;
-    double q = 0, p = 0;
-    if (!(std::istringstream(*quota) >> q) || !(std::istringstream(*period) >> p) || q <= 0 || p <= 0)
-        return std::nullopt;
-    return q / p;
+// CPUs' worth of time that a control group grants in each period.
+std::optional<double> quota_of(const ControlGroup& group) {
+    std::string quota, period;
+    if (group.v2) {  // "quota period", where quota may be "max"
+        quota = text_of(group.folder + "/cpu.max").value_or("");
+        period = quota.substr(std::min(quota.find(' '), quota.size()));
+    } else {
+        quota = text_of(group.folder + "/cpu.cfs_quota_us").value_or("");
+        period = text_of(group.folder + "/cpu.cfs_period_us").value_or("");
+    }
+    const auto q = number_in(quota), p = number_in(period);
+    if (!q || !p || *q <= 0 || *p <= 0) return std::nullopt;
+    return static_cast<double>(*q) / static_cast<double>(*p);
 }
 
-// CPUs' worth of time that the process's control groups grant, the tightest of all levels (cgroup v2, then v1).
+// The tightest of all levels (version 2, then 1).
 std::optional<double> cgroup_quota(const std::string& root) {
     std::optional<double> tightest;
-    const auto take = [&](std::optional<double> q) {
-        if (q && (!tightest || *q < *tightest)) tightest = q;
-    };
-    std::ifstream groups(root + "/proc/self/cgroup");
-    std::string line;
-    while (std::getline(groups, line)) {
-        const auto first = line.find(':'), second = line.find(':', first + 1);
-        if (second == std::string::npos) continue;
-        const std::string controllers = line.substr(first + 1, second - first - 1);
-        std::string path = line.substr(second + 1);
-        const bool v2 = controllers.empty();
-        if (!v2 && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
-        // Inside a container the path may be the host's; the root of the mount is then the container's own group.
-        for (;; path = path.substr(0, path.rfind('/'))) {
-            if (path == "/") path.clear();
-            if (v2) {
-                if (const auto max = first_line(root + "/sys/fs/cgroup" + path + "/cpu.max")) {
-                    const auto space = max->find(' ');
-                    if (space != std::string::npos) take(ratio(max->substr(0, space), max->substr(space + 1)));
-                }
-            } else {
-                const std::string dir = root + "/sys/fs/cgroup/cpu" + path;
-                take(ratio(first_line(dir + "/cpu.cfs_quota_us"), first_line(dir + "/cpu.cfs_period_us")));
-            }
-            if (path.empty()) break;
-        }
+    for (const ControlGroup& group : control_groups(root, "cpu")) {
+        const auto quota = quota_of(group);
+        if (quota && (!tightest || *quota < *tightest)) tightest = quota;
     }
     return tightest;
 }

@@ -9,6 +9,7 @@
 
 namespace pygpt {
 
+// What pygpt.SamplingParams says of the draw, by the same names; it has checked the values.
 struct SamplerOptions {
     double temperature = 1.0;  // 0: the most likely token, the lowest id of equals
     std::optional<int> top_k;
@@ -17,6 +18,17 @@ struct SamplerOptions {
     double repetition_penalty = 1.0;
     std::uint64_t seed = 0;
 };
+
+// visit(name, value) for each field.
+template <class Options, class Visit>
+void visit_fields(Options& o, Visit&& visit) {
+    visit("temperature", o.temperature);
+    visit("top_k", o.top_k);
+    visit("top_p", o.top_p);
+    visit("min_p", o.min_p);
+    visit("repetition_penalty", o.repetition_penalty);
+    visit("seed", o.seed);
+}
 
 // 64 random bits for a counter: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 std::uint64_t philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high);

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from pygpt.checkpoint.canonical import canonical
-from pygpt.checkpoint.folder import CONFIG, WEIGHTS, Extra, check_free, models_own
+from pygpt.checkpoint.folder import INDEX, WEIGHTS, Extra, check_free
 from pygpt.checkpoint.hub import locate
-from pygpt.checkpoint.hugging_face import write
-from pygpt.checkpoint.safetensors import read_file, read_sharded
+from pygpt.checkpoint.hugging_face import read_folder, write
 from pygpt.checkpoint.saved import Weights, open_saved, save
-from pygpt.checkpoint.tensor import Dtype, Stored, Tensor, forget
+from pygpt.checkpoint.tensor import Dtype, Tensor, forget
 from pygpt.config import ModelConfig
-from pygpt.errors import CheckpointError, ConfigError
-from pygpt.families import Settings, by_model_type, model_config
+from pygpt.errors import CheckpointError
 from pygpt.tokenizer import Tokenizer
 
 __all__ = [
@@ -32,12 +29,10 @@ __all__ = [
     "write",
 ]
 
-INDEX, GENERATION = "model.safetensors.index.json", "generation_config.json"
-
 
 def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
-    """Open a checkpoint: a folder in Hugging Face's layout, a .safetensors file with config.json beside it, a .gguf
-    file, a folder that holds one, or what `save` wrote.
+    """Open a checkpoint: a folder in Hugging Face's layout, a safetensors file with config.json beside it, a GGUF file,
+    a folder that holds one, or what `save` wrote. A file is told by its first bytes, whatever its name.
 
     The tensors are those of ``config.tensor_shapes()``, in its order and with its shapes, and stay in their files until
     they are asked for. The tokenizer is None where the checkpoint has none that pygpt knows to look for.
@@ -46,60 +41,49 @@ def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer
     """
     path = Path(path)
     try:
-        path.stat()
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise CheckpointError(f"{path}: neither a file nor a folder")
+        begin = _first_bytes(path) if stat.S_ISREG(mode) else b""
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: no such file or folder, or not to be looked up: {error}") from error
+        raise CheckpointError(f"{path}: no such file or folder, or not to be read: {error}") from error
+    if begin.startswith(b"GGUF") or (stat.S_ISREG(mode) and path.suffix.lower() == ".gguf"):
+        from pygpt.checkpoint.gguf import read_gguf
+
+        return read_gguf(path)
     if (saved := open_saved(path)) is not None:
         from pygpt.checkpoint.packed import unpacked
 
         return saved.config, unpacked(saved), saved.tokenizer
-    if path.is_file() and path.suffix == ".gguf":
-        from pygpt.checkpoint.gguf import read_gguf
+    if stat.S_ISDIR(mode):
+        return _read_what_is_in(path)
+    if begin[8:] == b"{" or path.suffix.lower() == ".safetensors" or path.name.endswith(INDEX):
+        return read_folder(path)
+    raise CheckpointError(
+        f"{path}: expected a .safetensors or .gguf file, or a folder; this file begins with {begin[:4]!r}"
+    )
 
-        return read_gguf(path)
-    if path.is_file():
-        if path.suffix != ".safetensors":
-            raise CheckpointError(f"{path}: expected a .safetensors or .gguf file, or a folder")
-        return _read_hugging_face(path.parent, read_file(path), path)
-    if (path / WEIGHTS).is_file():
-        return _read_hugging_face(path, read_file(path / WEIGHTS), path / WEIGHTS)
-    if (path / INDEX).is_file():
-        return _read_hugging_face(path, read_sharded(path / INDEX), path / INDEX)
-    found = sorted(path.glob("*.gguf"))
+
+def _first_bytes(path: Path) -> bytes:
+    """The 4 that mark a GGUF file, or the 8 of a safetensors header's length and the brace that opens it."""
+    with path.open("rb") as file:
+        return file.read(9)
+
+
+def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
+    for name in (WEIGHTS, INDEX):
+        if (folder / name).is_file():
+            return read_folder(folder / name)
+    try:
+        files = sorted(f for f in folder.iterdir() if f.is_file())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    found = [f for f in files if f.suffix.lower() == ".gguf"]
     if len(found) == 1:
         return read(found[0])
     if found:
         names = ", ".join(f.name for f in found)
-        raise CheckpointError(f"{path}: holds several GGUF files ({names}): give the path of one")
-    pickles = sorted([*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth")])
+        raise CheckpointError(f"{folder}: holds several GGUF files ({names}): give the path of one")
+    pickles = [f for f in files if f.suffix.lower() in (".bin", ".pt", ".pth")]
     hint = f"; {pickles[0].name} is a pickle, which can run code: convert it to safetensors" if pickles else ""
-    raise CheckpointError(f"{path}: no checkpoint here: looked for {WEIGHTS}, {INDEX} and *.gguf{hint}")
-
-
-def _read_hugging_face(
-    folder: Path, stored: Mapping[str, Stored], where: Path
-) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
-    values = _json_table(folder / CONFIG)
-    family = by_model_type(values, str(folder / CONFIG))
-    if (folder / GENERATION).is_file():  # where a chat model lists all the tokens that end its turn
-        generation = _json_table(folder / GENERATION)
-        values |= {k: generation[k] for k in ("bos_token_id", "eos_token_id") if generation.get(k) is not None}
-    config = model_config(family, Settings(values=values, file=str(folder / CONFIG)))
-    own = models_own(folder, stored)
-    tensors = canonical(where, config, own, family.sources, family.prefix, family.ignored)
-    eos_id = config.eos_ids[0] if config.eos_ids else None
-    return config, tensors, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id)
-
-
-def _json_table(path: Path) -> dict[str, object]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file, and the weights cannot be read without it") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: not a JSON table")
-    return values
+    raise CheckpointError(f"{folder}: no checkpoint here: looked for {WEIGHTS}, {INDEX} and *.gguf{hint}")

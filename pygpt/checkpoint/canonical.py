@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pygpt.checkpoint.tensor import Stored, Tensor
+from pygpt.checkpoint.tensor import Stored, Tensor, forget
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
 from pygpt.families import Source
@@ -26,12 +27,15 @@ def canonical(
     prefix: str = "",
     ignored: tuple[str, ...] = (),
 ) -> dict[str, Tensor]:
-    """The canonical tensors of a checkpoint; nothing is read.
+    """The canonical tensors of a checkpoint; nothing is read, but a tied head that the file holds beside the embedding.
 
     Raises CheckpointError where a tensor is missing, has a shape that disagrees with `config`, has a type that is not
-    a supported float, or where the file holds a tensor that the family does not know: a sign of another architecture.
+    a supported float, where a tied head is not the embedding, or where the file holds a tensor that the family does not
+    know: a sign of another architecture.
     """
     by_name = _without_prefix(where, stored, prefix)
+    if config.tied_head:
+        _tie(where, by_name, sources)
     if config.n_layer > len(by_name):  # before a name is made for each
         raise CheckpointError(f"{where}: {len(by_name)} tensors cannot be those of {config.n_layer} layers")
     tensors: dict[str, Tensor] = {}
@@ -46,8 +50,6 @@ def canonical(
             missing.append(stored_name)
     if missing:
         raise CheckpointError(f"{where}: lacks {_listed(missing)}, which its configuration asks for")
-    if config.tied_head:  # a copy of the embedding, if it is there
-        used.add(sources["head"].module + ".weight")
     unknown = [n for n in by_name if n not in used and not any(re.fullmatch(p, n) for p in ignored)]
     if unknown:
         raise CheckpointError(
@@ -98,6 +100,34 @@ def _without_prefix(where: Path, stored: Mapping[str, Stored], prefix: str) -> d
             raise CheckpointError(f"{where}: holds both {short!r} and {prefix + short!r}")
         by_name[short] = tensor
     return by_name
+
+
+def _tie(where: Path, by_name: dict[str, Stored], sources: Mapping[str, Source]) -> None:
+    """One matrix for embedding and head, under the embedding's name: a file may hold it under either, or twice."""
+    embed, head = (f"{sources[module].module}.weight" for module in ("embed", "head"))
+    copy = by_name.pop(head, None)
+    if copy is None:
+        return
+    if not _equal(by_name.setdefault(embed, copy), copy):
+        raise CheckpointError(
+            f"{where}: {copy.name!r} differs from {by_name[embed].name!r}, but the configuration says that they are "
+            "one: is tie_word_embeddings wrong?"
+        )
+
+
+def _equal(a: Stored, b: Stored) -> bool:
+    if a is b:
+        return True
+    if (a.shape, a.kind) != (b.shape, b.kind):
+        return False
+    x, y = a.read(), b.read()
+    step = max(1, (1 << 20) // max(1, math.prod(a.shape[1:])))
+    for i in range(0, len(x), step):
+        if not np.array_equal(x[i : i + step], y[i : i + step]):
+            return False
+        forget(x)
+        forget(y)
+    return True
 
 
 def _source(name: str, sources: Mapping[str, Source]) -> tuple[Source, str]:

@@ -16,6 +16,7 @@ from pygpt.errors import CheckpointError, TokenizerError
 from pygpt.tokenizer import Tokenizer
 
 WEIGHTS, CONFIG, CLASSIFIER = "model.safetensors", "config.json", "classifier.json"
+INDEX = f"{WEIGHTS}.index.json"  # instead of WEIGHTS, where they are several files
 CLASSIFIER_TENSORS = ("classifier.weight", "classifier.bias")  # stand among the model's where there is a CLASSIFIER
 
 T = TypeVar("T")

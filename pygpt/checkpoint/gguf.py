@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt._json import shown
 from pygpt.checkpoint.canonical import canonical
 from pygpt.checkpoint.gguf_file import GgufFile, TensorInfo, parse
+from pygpt.checkpoint.gguf_keys import Metadata
 from pygpt.checkpoint.gguf_quants import dequantizer
 from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, MappedFile, Stored, Tensor
 from pygpt.config import ModelConfig, RopeScaling
@@ -26,9 +28,16 @@ ROPE_FREQS = "rope_freqs.weight"
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | None]:
     """One GGUF file of the architectures that the families name. The tokenizer is None where the file has none."""
     file = parse(path)
+    kind = file.metadata.get("general.type", "model")
+    if kind != "model":
+        raise ConfigError(f"{path}: general.type is {shown(kind)}, but must be 'model': this is no model of its own")
     family, gguf = by_architecture(file.metadata.get("general.architecture"), str(path))
-    _refuse_unsupported(path, file, gguf.architecture)
-    config = model_config(family, _settings(path, file, gguf))
+    if file.metadata.get("split.count", 1) not in (0, 1):
+        raise CheckpointError(f"{path}: one part of a split GGUF; join the parts with llama.cpp's gguf-split --merge")
+    metadata = Metadata(file.metadata, str(path), gguf.architecture)
+    config = model_config(family, _settings(file, gguf, metadata))
+    _check_layers(config, metadata, rotary="rope_theta" in gguf.keys)
+    metadata.refuse_unknown()
     stored = {name: _stored(file.file, info) for name, info in file.tensors.items()}
     if ROPE_FREQS in stored:
         config = _with_rope_freqs(path, config, stored.pop(ROPE_FREQS))
@@ -37,41 +46,56 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | N
     return config, tensors, tokenizer
 
 
-def _refuse_unsupported(path: Path, file: GgufFile, architecture: str) -> None:
-    """Keys that change what the model computes and that pygpt does not know must not be passed over."""
-    metadata = file.metadata
-    if metadata.get("split.count", 1) not in (0, 1):
-        raise CheckpointError(f"{path}: one part of a split GGUF; join the parts with llama.cpp's gguf-split --merge")
-    for key in ("expert_count", "attention.sliding_window"):
-        if metadata.get(f"{architecture}.{key}"):
-            raise ConfigError(f"{path}: {architecture}.{key} is {metadata[f'{architecture}.{key}']!r}, but must be 0")
-
-
-def _settings(path: Path, file: GgufFile, gguf: Gguf) -> Settings:
+def _settings(file: GgufFile, gguf: Gguf, metadata: Metadata) -> Settings:
     """The metadata under the keys of the family's config.json."""
-    metadata, arch = file.metadata, gguf.architecture
-    names = {key: f"{arch}.{name}" for key, name in gguf.keys.items()}
-    values = {key: metadata[name] for key, name in names.items() if name in metadata}
+    names = {key: metadata.name(name) for key, name in gguf.keys.items()}
+    values = {key: value for key, name in gguf.keys.items() if (value := metadata.get(name)) is not None}
     # What the metadata leaves out, the tensors show.
     if "vocab_size" not in values and (embed := file.tensors.get("token_embd.weight")) is not None:
         values["vocab_size"] = embed.shape[0]
     values["tie_word_embeddings"] = "output.weight" not in file.tensors
     values["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
     values["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
-    values["bos_token_id"] = metadata.get("tokenizer.ggml.bos_token_id")
-    eos = (metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom"))
-    values["eos_token_id"] = list(dict.fromkeys(token for token in eos if token is not None))
+    values["bos_token_id"] = file.metadata.get("tokenizer.ggml.bos_token_id")
+    eos = (file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom"))
+    values["eos_token_id"] = [token for token in eos if token is not None]
     names |= {"bos_token_id": "tokenizer.ggml.bos_token_id", "eos_token_id": "tokenizer.ggml.eos_token_id"}
-    kind = metadata.get(f"{arch}.rope.scaling.type", "none")
-    if kind != "none":
-        values["rope_scaling"] = {"type": kind, "factor": metadata.get(f"{arch}.rope.scaling.factor")}
-        names["rope_scaling"] = f"{arch}.rope.scaling"
-    rope_dim, head_dim = metadata.get(f"{arch}.rope.dimension_count"), values.get("head_dim")
-    if head_dim is None and "head_dim" in gguf.keys and rope_dim is not None:
-        values["head_dim"], names["head_dim"] = rope_dim, f"{arch}.rope.dimension_count"
-    elif rope_dim not in (None, head_dim) and "head_dim" in gguf.keys:
-        raise ConfigError(f"{path}: {arch}.rope.dimension_count is {rope_dim!r}, but must be {head_dim!r}")
-    return Settings(values=values, file=str(path), names=names)
+    if "rope_theta" in gguf.keys:
+        values["rope_scaling"], names["rope_scaling"] = _rope_scaling(metadata), metadata.name("rope.scaling")
+        if "head_dim" not in values and (rope_dim := metadata.get("rope.dimension_count")) is not None:
+            values["head_dim"], names["head_dim"] = rope_dim, metadata.name("rope.dimension_count")
+    return Settings(values=values, file=metadata.file, names=names)
+
+
+def _rope_scaling(metadata: Metadata) -> dict[str, object] | None:
+    """The stretch of the rotary frequencies. As in llama.cpp, it is linear where no type is named, its factor has an
+    older name, 0 is no factor, and under the type "none" a factor counts for nothing."""
+    kind = metadata.get("rope.scaling.type")
+    given = {key: metadata.get(key) for key in ("rope.scaling.factor", "rope.scale_linear")}
+    named = {key: value for key, value in given.items() if value is not None}
+    for key, value in named.items():
+        if type(value) not in (int, float):
+            raise metadata.error(key, "a number")
+    if len(set(named.values())) == 2:
+        raise metadata.error("rope.scale_linear", f"{named['rope.scaling.factor']!r}, as rope.scaling.factor is")
+    metadata.get("rope.scaling.finetuned")  # whether the model was trained with it
+    if kind in (None, "linear"):
+        metadata.get("rope.scaling.original_context_length")  # which a linear stretch does not depend on
+    factor = next(iter(named.values()), None)
+    if kind == "none" or (kind is None and factor in (None, 0)):
+        return None
+    return {"type": "linear" if kind is None else kind, "factor": factor}
+
+
+def _check_layers(config: ModelConfig, metadata: Metadata, *, rotary: bool) -> None:
+    """What the metadata says in addition about heads and attention must be what the configuration makes of it."""
+    sizes = ["attention.key_length", "attention.value_length", *(["rope.dimension_count"] if rotary else [])]
+    for key in sizes:
+        if metadata.get(key) not in (None, config.head_dim):
+            raise metadata.error(key, str(config.head_dim))
+    usual = float(str(np.float32(config.head_dim**-0.5)))
+    if metadata.get("attention.scale") not in (None, 0, usual):
+        raise metadata.error("attention.scale", f"0, or 1 / sqrt of the width of a head ({usual})")
 
 
 def _stored(file: MappedFile, info: TensorInfo) -> Stored:

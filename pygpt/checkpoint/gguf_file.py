@@ -65,7 +65,8 @@ class TensorInfo(NamedTuple):
 
 
 class GgufFile(NamedTuple):
-    """A parsed file. Metadata values are bool, int, float, str, a NumPy array, or list[bytes] for arrays of strings."""
+    """A parsed file. Metadata values are bool, int, float, str, a NumPy array, or list[bytes] for arrays of strings;
+    and bytes for a string that is not UTF-8, which does no harm in a name that only people read."""
 
     file: MappedFile
     metadata: dict[str, object]
@@ -110,13 +111,15 @@ class _Cursor:
         return value
 
     def string(self, what: str) -> str:
-        length = self.count("Q", f"bytes of {what}", 1)
-        raw = self.buffer[self.pos : self.pos + length]
-        self.pos += length
         try:
-            return raw.decode("utf-8")
+            return self.raw_string(what).decode("utf-8")
         except UnicodeDecodeError as error:
             raise self.error(f"{what} is not UTF-8") from error
+
+    def raw_string(self, what: str) -> bytes:
+        length = self.count("Q", f"bytes of {what}", 1)
+        self.pos += length
+        return self.buffer[self.pos - length : self.pos]
 
     def strings(self, key: str) -> list[bytes]:
         """An array of strings, undecoded: a vocabulary has 100,000 of them, so the loop is kept tight."""
@@ -144,7 +147,11 @@ class _Cursor:
     def value(self, key: str) -> object:
         kind = self.number("I")
         if kind == STRING:
-            return self.string(repr(key))
+            raw = self.raw_string(repr(key))
+            try:
+                return raw.decode("utf-8")
+            except UnicodeDecodeError:
+                return raw
         if kind == ARRAY:
             item = int(self.number("I"))
             if item == STRING:

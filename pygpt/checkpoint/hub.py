@@ -6,7 +6,10 @@ import os
 import re
 from pathlib import Path
 
+from pygpt.checkpoint.folder import CONFIG, INDEX, WEIGHTS
+from pygpt.checkpoint.safetensors import shards
 from pygpt.errors import CheckpointError
+from pygpt.tokenizer import FILES
 
 BUILT_IN = ("tiny",)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -34,12 +37,18 @@ def locate(name: str | os.PathLike[str]) -> Path:
         if not path.is_dir():
             raise CheckpointError(f"the built-in model {text!r} is not part of this installation ({path} is missing)")
         return path
-    if not _HUB_ID.fullmatch(text) or ".." in text or path.suffix in (".safetensors", ".gguf"):
+    if not _HUB_ID.fullmatch(text) or ".." in text or path.suffix.lower() in (".safetensors", ".gguf"):
         raise CheckpointError(f"{text}: no such file or folder")
-    cached = _cached(text)
-    if cached is not None:
-        return cached
-    return _download(text)
+    snapshot = _snapshot(text)
+    lacks = "has no weights of it" if snapshot is None else _lacks(snapshot)
+    if snapshot is not None and not lacks and _has_tokenizer(snapshot):
+        return snapshot
+    try:
+        return _download(text, lacks)
+    except CheckpointError:
+        if snapshot is None or lacks:
+            raise
+        return snapshot  # a model without a tokenizer, or a download that broke before it: the hub alone would know
 
 
 def cache_folder() -> Path:
@@ -56,26 +65,49 @@ def _snapshots(hub_id: str) -> Path:
     return cache_folder() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
 
 
-def _cached(hub_id: str) -> Path | None:
-    """The cached snapshot that the branch main names, or the only one; None unless it holds weights."""
+def _snapshot(hub_id: str) -> Path | None:
+    """The cached snapshot that the branch main names, or the only one; None where there is none, or it is empty."""
     snapshots = _snapshots(hub_id)
     main = snapshots.parent / "refs" / "main"
     try:
         revisions = (
             [main.read_text(encoding="utf-8").strip()] if main.is_file() else [p.name for p in snapshots.iterdir()]
         )
+        if len(revisions) != 1 or not re.fullmatch(r"\w+", revisions[0]):
+            return None
+        snapshot = snapshots / revisions[0]
+        return snapshot if any(snapshot.iterdir()) else None
     except (OSError, ValueError):
         return None
-    if len(revisions) != 1 or not re.fullmatch(r"\w+", revisions[0]):
-        return None
-    snapshot = snapshots / revisions[0]
-    has_weights = any(any(snapshot.glob(pattern)) for pattern in ("*.safetensors", "*.gguf"))
-    return snapshot if has_weights else None
 
 
-def _download(hub_id: str) -> Path:
+def _lacks(snapshot: Path) -> str:
+    """What a snapshot lacks to be loaded, because its download broke; nothing where it is whole.
+
+    The client gives a file its name when it is whole, but it fetches them one by one.
+    """
+    files = {f.name for f in snapshot.iterdir() if f.is_file()}  # not a link whose file is missing
+    if any(f.lower().endswith(".gguf") for f in files):
+        return ""
+    wanted = [CONFIG, WEIGHTS]
+    if WEIGHTS not in files and INDEX in files:
+        try:
+            wanted = [CONFIG, *shards(snapshot / INDEX)]
+        except CheckpointError:
+            return ""  # whoever reads it says what is wrong
+    missing = sorted(set(wanted) - files)
+    if files.isdisjoint(wanted[1:]):
+        return "has no weights of it"
+    return f"lacks its {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}" if missing else ""
+
+
+def _has_tokenizer(snapshot: Path) -> bool:
+    return any((snapshot / name).is_file() for name in FILES) or any(snapshot.glob("*.[gG][gG][uU][fF]"))
+
+
+def _download(hub_id: str, lacks: str) -> Path:
     looked = f"{hub_id!r} is neither a file or folder nor a built-in model ({', '.join(BUILT_IN)}), and the cache of "
-    looked += f"the Hugging Face hub has no weights of it ({_snapshots(hub_id)})"
+    looked += f"the Hugging Face hub {lacks or 'lacks its tokenizer'} ({_snapshots(hub_id)})"
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Checkpoints in Hugging Face's layout, written: for training to go on from, and for other programs."""
+"""Checkpoints in Hugging Face's layout: read, and written for training to go on from and for other programs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,64 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from pygpt.checkpoint.canonical import stored
+from pygpt._json import read_table
+from pygpt.checkpoint.canonical import canonical, stored
 from pygpt.checkpoint.folder import (
     CLASSIFIER,
     CONFIG,
+    INDEX,
     WEIGHTS,
     Extra,
     check_free,
+    models_own,
     partial_folder,
     sync,
     sync_all,
     write_settings,
 )
-from pygpt.checkpoint.safetensors import PYTORCH, write_file
+from pygpt.checkpoint.safetensors import PYTORCH, read_file, read_sharded, write_file
+from pygpt.checkpoint.tensor import Tensor
 from pygpt.config import ModelConfig
-from pygpt.errors import CheckpointError
-from pygpt.families import settings_for
+from pygpt.errors import CheckpointError, ConfigError, check_type
+from pygpt.families import Family, Settings, by_model_type, keys, model_config, settings_for
 from pygpt.tokenizer import EXTRA_FILES, FILES, Tokenizer
+
+GENERATION = "generation_config.json"
+_ENDS = ("bos_token_id", "eos_token_id")
+
+
+def read_folder(weights: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
+    """The checkpoint of a .safetensors file, or of an index of several, with config.json beside it.
+
+    Raises CheckpointError and ConfigError, as `pygpt.checkpoint.read` says.
+    """
+    folder = weights.parent
+    family, config = _configuration(folder)
+    head = f"{family.sources['head'].module}.weight"
+    if weights.name.endswith(INDEX):
+        found = read_sharded(weights, may_lack=(head,) if config.tied_head else ())
+    else:
+        found = read_file(weights)
+    own = models_own(folder, found)
+    tensors = canonical(weights, config, own, family.sources, family.prefix, family.ignored)
+    eos_id = config.eos_ids[0] if config.eos_ids else None
+    return config, tensors, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id)
+
+
+def _configuration(folder: Path) -> tuple[Family, ModelConfig]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file, and the weights cannot be read without it")
+    values = read_table(path, ConfigError)
+    if (folder / GENERATION).is_file():  # where a chat model lists all the tokens that end its turn
+        generation = Settings(read_table(folder / GENERATION, ConfigError), str(folder / GENERATION))
+        values |= {key: generation.get(key) for key in _ENDS if generation.has(key)}
+        keys.refuse_unknown(generation.rest(), keys.GENERATION, generation.file)
+    settings = Settings(values, str(path))
+    family = by_model_type(settings)
+    config = model_config(family, settings)
+    keys.refuse_unknown(settings.rest(), {**keys.CONFIG, **family.harmless}, settings.file)
+    return family, config
 
 
 def write(
@@ -42,6 +83,11 @@ def write(
     Raises ConfigError where no family can say what `config` says, ValueError for tensors that do not fit it, and
     CheckpointError where the folder holds something else or cannot be written.
     """
+    check_type("folder", folder, Path)
+    check_type("config", config, ModelConfig)
+    check_type("tensors", tensors, Mapping)
+    check_type("tokenizer", tokenizer, Tokenizer, type(None))
+    check_type("extra", extra, Extra, type(None))
     family, values = settings_for(config)
     named = {name: ("float32", array) for name, array in stored(config, tensors, family.sources, family.prefix).items()}
     folder = folder.absolute()

@@ -6,7 +6,6 @@ Loading one is a memory map. The layout is described in docs/formats.md.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt._json import read_table, shown
 from pygpt.checkpoint.folder import (
     CONFIG,
     WEIGHTS,
@@ -40,6 +40,7 @@ _NEW_FIELDS = {  # of ModelConfig, by the last version that had not got them: wh
     2: {"sinusoidal_positions": False},
 }
 INT8_GROUP = 128
+_KEYS = ("model_type", "version", "weights", "int8_group", "config")
 
 _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; bool is no int here
     "int": (int,),
@@ -84,15 +85,15 @@ def open_saved(path: Path) -> Saved | None:
 
     Raises CheckpointError or ConfigError for a damaged one, before memory is taken by its numbers.
     """
-    folder = path.parent if path.name == WEIGHTS else path
-    try:
-        text = (folder / CONFIG).read_text(encoding="utf-8")
-        values = json.loads(text) if MODEL_TYPE in text else None
-    except (OSError, ValueError, RecursionError):  # whoever reads other checkpoints says what is wrong
-        return None
-    if not isinstance(values, dict) or values.get("model_type") != MODEL_TYPE:
-        return None
+    is_file = path.suffix.lower() == ".safetensors" and path.is_file()
+    folder, weights = (path.parent, path) if is_file else (path, path / WEIGHTS)
     where = folder / CONFIG
+    try:
+        values: dict[str, Any] = read_table(where, ConfigError)
+    except ConfigError:  # whoever reads other checkpoints says what is wrong
+        return None
+    if values.get("model_type") != MODEL_TYPE:
+        return None
     for key, allowed in (
         ("version", (*_NEW_FIELDS, VERSION)),
         ("weights", tuple(PACKED)),
@@ -101,6 +102,8 @@ def open_saved(path: Path) -> Saved | None:
         if values.get(key) not in allowed or isinstance(values.get(key), bool):
             known = ", ".join(map(repr, allowed))
             raise CheckpointError(f"{where}: {key} is {values.get(key)!r}; this version of pygpt reads {known}")
+    if odd := sorted(values.keys() - _KEYS):
+        raise CheckpointError(f"{where}: holds the key {shown(odd[0])}; this version of pygpt reads {', '.join(_KEYS)}")
     try:
         table = values.get("config")
         if isinstance(table, dict):
@@ -109,9 +112,9 @@ def open_saved(path: Path) -> Saved | None:
         config: ModelConfig = _from_table(ModelConfig, table, "config")
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
-    file = open_file(folder / WEIGHTS)
+    file = open_file(weights)
     if config.n_layer > len(file.entries) or config.for_core().n_params() > file.file.size:  # a byte each
-        raise CheckpointError(f"{folder / WEIGHTS}: too small for the model that {CONFIG} describes")
+        raise CheckpointError(f"{weights}: too small for the model that {CONFIG} describes")
     eos_id = config.eos_ids[0] if config.eos_ids else None
     return Saved(config, values["weights"], file, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id))
 

@@ -81,10 +81,10 @@ def generate(
     stream = loaded.stream(_tokens(loaded, text, special), n=n, **options)
     prefix = text if (sys.stdout.isatty() if echo is None else echo) else ""
     if as_json:
-        for completion in collect(timer.watch(stream), params, stream.seed):
+        for completion in collect(timer.watch(stream), params, stream.seeds):
             typer.echo(json.dumps(dataclasses.asdict(completion)))
     elif n > 1:
-        for i, completion in enumerate(collect(timer.watch(stream), params, stream.seed), 1):
+        for i, completion in enumerate(collect(timer.watch(stream), params, stream.seeds), 1):
             typer.echo(f"--- {i} of {n} ---\n{prefix}{completion.text}")
     else:
         typer.echo(prefix, nl=False)
@@ -98,7 +98,7 @@ def generate(
 
 def _tokens(model: Model, text: str, special: bool) -> str | list[int]:
     """The prompt with its special tokens, where they are wanted and the model has any."""
-    if special and text and model.tokenizer is not None:
+    if special and text and model.has_tokenizer:
         return model.tokenizer.encode(text, allow_special=True)
     return text
 

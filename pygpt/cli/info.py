@@ -38,7 +38,7 @@ def _describe(source: str, model: Model) -> None:
     _row("parameters", f"{config.n_params():,}")
     _row("weights", f"{_size(model.weight_bytes)} in memory ({model.weights})")
     _row("cache", f"{_size(per_token)} a token, {_size(per_token * config.n_ctx)} when full ({model.kv})")
-    _row("tokenizer", "none" if model.tokenizer is None else f"{model.tokenizer.n_vocab:,} tokens")
+    _row("tokenizer", f"{model.tokenizer.n_vocab:,} tokens" if model.has_tokenizer else "none")
     for field in dataclasses.fields(config):
         _row(f"  {field.name}", str(getattr(config, field.name)))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from pygpt.cli._common import Isa, Kv, Source, Threads, Weights, load_model, read_text
-from pygpt.errors import TokenizerError
+from pygpt.evaluation import perplexity
 
 
 def score(
@@ -35,19 +34,18 @@ def score(
     if not content:
         raise ValueError("the text must not be empty")
     tokenizer = loaded.tokenizer
-    if tokenizer is None:
-        raise TokenizerError(f"{model} has no tokenizer files, so it cannot score text")
     ids = tokenizer.encode(content)
     if len(ids) < 2:
         raise ValueError("the text must be at least 2 tokens long")
-    if tokens:
+    if tokens or len(ids) <= loaded.config.n_ctx:
         logprobs = loaded.score(ids)
-        for token, logprob in zip(ids[1:], logprobs, strict=True):
-            typer.echo(f"{logprob:10.4f}  {tokenizer.decode([token])!r}")
-        mean = float(np.mean(logprobs, dtype=np.float64))
+        if tokens:
+            for token, logprob in zip(ids[1:], logprobs, strict=True):
+                typer.echo(f"{logprob:10.4f}  {tokenizer.decode([token])!r}")
+        mean = math.fsum(logprobs.tolist()) / len(logprobs)
     else:
         mean = -math.log(loaded.perplexity(ids, stride=stride))
     n_scored = len(ids) - 1
     typer.echo(f"tokens           {n_scored}")
     typer.echo(f"log-probability  {mean * n_scored:.4f} nats")
-    typer.echo(f"perplexity       {math.exp(-mean):.4f}")
+    typer.echo(f"perplexity       {perplexity(mean):.4f}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 from pygpt.config import ModelConfig
 from pygpt.errors import ConfigError
@@ -25,15 +24,14 @@ __all__ = [
 FAMILIES: tuple[Family, ...] = (gpt1.FAMILY, gpt2.FAMILY, llama.FAMILY)
 
 
-def by_model_type(values: Mapping[str, object], file: str) -> Family:
+def by_model_type(settings: Settings) -> Family:
     """The family that a config.json names in its key model_type."""
-    s = Settings(values=values, file=file)
-    if not s.has("model_type"):
-        raise ConfigError(f"{file} lacks the key 'model_type'")
+    if not settings.has("model_type"):
+        raise ConfigError(f"{settings.file} lacks the key 'model_type'")
     for family in FAMILIES:
-        if values["model_type"] in family.model_types:
+        if settings.get("model_type") in family.model_types:
             return family
-    raise s.error("model_type", f"one of {', '.join(t for family in FAMILIES for t in family.model_types)}")
+    raise settings.error("model_type", f"one of {', '.join(t for family in FAMILIES for t in family.model_types)}")
 
 
 def by_architecture(architecture: object, file: str) -> tuple[Family, Gguf]:

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from pygpt._json import shown
 from pygpt.config import Activation, ModelConfig
 from pygpt.errors import ConfigError
+from pygpt.families.keys import Known
 
 ACTIVATIONS: dict[str, Activation] = {  # the names that config.json uses
     "gelu": "gelu",
@@ -34,29 +36,50 @@ class Settings:
     """A checkpoint's own configuration: typed look-ups whose errors name the file and the key.
 
     `names` gives the key as the file spells it, where that differs from the key that the family asks for; `prefix`
-    precedes all others (the path to a nested table).
+    precedes all others (the path to a nested table). Which keys were asked for is kept: `rest` gives the others, none
+    of which may be passed over without a reason.
     """
 
     def __init__(
         self, values: Mapping[str, object], file: str, names: Mapping[str, str] | None = None, prefix: str = ""
     ) -> None:
         self.values, self.file, self._names, self._prefix = values, file, names or {}, prefix
+        self._asked: set[str] = set()
+        self._tables: list[Settings] = []
 
     def has(self, key: str) -> bool:
         """True where the key is present and not null."""
-        return self.values.get(key) is not None
+        return self.get(key) is not None
+
+    def get(self, key: str) -> object:
+        """The value as it stands in the file; None where there is none."""
+        self._asked.add(key)
+        return self.values.get(key)
 
     def name(self, key: str) -> str:
         """The key as the file spells it."""
         return self._names.get(key, self._prefix + key)
 
+    def rest(self) -> dict[str, object]:
+        """What stands in the file and was never asked for, nested tables included, under the file's names."""
+        rest = {self.name(key): value for key, value in self.values.items() if key not in self._asked}
+        for table in self._tables:
+            rest |= table.rest()
+        return rest
+
     def error(self, key: str, allowed: str) -> ConfigError:
         """The error for a value that pygpt cannot run."""
-        return ConfigError(f"{self.file}: {self.name(key)} is {self.values.get(key)!r}, but must be {allowed}")
+        return ConfigError(f"{self.file}: {self.name(key)} is {shown(self.values.get(key))}, but must be {allowed}")
+
+    def require(self, key: str, allowed: object, text: str | None = None) -> None:
+        """ConfigError unless the key is absent, null or `allowed`, which `text` describes."""
+        if self.has(key) and self.values[key] != allowed:
+            raise self.error(key, text or shown(allowed))
 
     def _get(self, key: str, default: object) -> object:
-        if self.has(key):
-            return self.values[key]
+        value = self.get(key)
+        if value is not None:
+            return value
         if default is None:
             raise ConfigError(f"{self.file} lacks the key {self.name(key)!r}")
         return default
@@ -91,17 +114,18 @@ class Settings:
 
     def table(self, key: str) -> Settings | None:
         """A nested table, or None where there is none."""
-        if not self.has(key):
+        value = self.get(key)
+        if value is None:
             return None
-        value = self.values[key]
         if not isinstance(value, dict):
             raise self.error(key, "a table of settings")
-        return Settings(values=value, file=self.file, prefix=f"{self.name(key)}.")
+        self._tables.append(Settings(values=value, file=self.file, prefix=f"{self.name(key)}."))
+        return self._tables[-1]
 
     def token_ids(self, key: str, n_vocab: int) -> tuple[int, ...]:
         """Token ids, given as one integer or a list. An id outside the vocabulary can never occur and is dropped:
         transformers writes GPT-2's 50256 into the configuration of any small model."""
-        value = self.values.get(key)
+        value = self.get(key)
         given = [] if value is None else value if isinstance(value, list) else [value]
         ids = [i for i in given if isinstance(i, int) and not isinstance(i, bool)]
         if len(ids) != len(given):
@@ -146,7 +170,8 @@ class Family(NamedTuple):
 
     `settings` is the inverse of `config`: the config.json of a configuration, as far as the family's keys can say it;
     reading it back shows whether they can. Keys of `sources` are canonical modules, with ``{i}`` for the layer.
-    `ignored` are regular expressions for stored names (without the prefix) that carry no parameters.
+    `ignored` are regular expressions for stored names (without the prefix) that carry no parameters. `harmless` are the
+    keys of config.json that `config` does not ask for and need not, beside those of all families (`keys.CONFIG`).
     """
 
     model_types: tuple[str, ...]
@@ -155,4 +180,5 @@ class Family(NamedTuple):
     prefix: str  # of the stored names, where the checkpoint is of the model with its head
     sources: Mapping[str, Source]
     ignored: tuple[str, ...]
+    harmless: Mapping[str, Known]
     gguf: Gguf | None  # None: GGUF has no such architecture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pygpt.config import Activation, ModelConfig
 from pygpt.families.base import Family, Settings, Source, fused_qkv, token_settings
+from pygpt.families.keys import fixed, harmless
 
 AFN: dict[str, Activation] = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
 """What the names in config.json mean here: "gelu" is the tanh form."""
@@ -18,10 +19,12 @@ def config(s: Settings) -> ModelConfig:
     n_embd, n_head, n_vocab = s.integer("n_embd"), s.integer("n_head"), s.integer("vocab_size")
     if n_embd % n_head:
         raise s.error("n_embd", f"a multiple of {s.name('n_head')} ({n_head})")
-    bos = s.token_ids("bos_token_id", n_vocab)
+    bos, n_ctx = s.token_ids("bos_token_id", n_vocab), s.integer("n_positions")
+    s.require("n_ctx", n_ctx, f"n_positions ({n_ctx})")
+    s.require("n_inner", 4 * n_embd, f"4 n_embd ({4 * n_embd}): the MLP is as wide as that in GPT-1")
     return ModelConfig(
         n_vocab=n_vocab,
-        n_ctx=s.integer("n_positions"),
+        n_ctx=n_ctx,
         n_layer=s.integer("n_layer"),
         n_embd=n_embd,
         n_head=n_head,
@@ -80,5 +83,9 @@ FAMILY = Family(
         "head": Source("lm_head"),
     },
     ignored=(r"h\.\d+\.attn\.bias", "position_ids"),
+    harmless={
+        **harmless("of a vocabulary that grew, before the key vocab_size counted all", "predict_special_tokens"),
+        **fixed("pygpt reads vocab_size as the number of all tokens", n_special=0),
+    },
     gguf=None,
 )

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from pygpt.config import ModelConfig
 from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, fused_qkv, token_settings
+from pygpt.families.keys import harmless
 
 
 def config(s: Settings) -> ModelConfig:
-    """config.json of GPT2LMHeadModel. transformers v5 no longer writes n_ctx, which was always n_positions.
-
-    reorder_and_upcast_attn asks for scores in float32, which pygpt always computes.
-    """
+    """config.json of GPT2LMHeadModel. transformers v5 no longer writes n_ctx, which was always n_positions."""
     n_embd, n_head, n_vocab = s.integer("n_embd"), s.integer("n_head"), s.integer("vocab_size")
     if n_embd % n_head:
         raise s.error("n_embd", f"a multiple of {s.name('n_head')} ({n_head})")
     head_dim = n_embd // n_head
     bos = s.token_ids("bos_token_id", n_vocab)
+    n_ctx = s.integer("n_positions" if s.has("n_positions") or not s.has("n_ctx") else "n_ctx")
+    s.require("n_ctx", n_ctx, f"n_positions ({n_ctx})")
     return ModelConfig(
         n_vocab=n_vocab,
-        n_ctx=s.integer("n_ctx") if s.has("n_ctx") and not s.has("n_positions") else s.integer("n_positions"),
+        n_ctx=n_ctx,
         n_layer=s.integer("n_layer"),
         n_embd=n_embd,
         n_head=n_head,
@@ -83,6 +83,7 @@ FAMILY = Family(
         "head": Source("lm_head"),
     },
     ignored=(r"h\.\d+\.attn\.(bias|masked_bias)",),
+    harmless=harmless("it asks for scores in float32, which pygpt always computes", "reorder_and_upcast_attn"),
     gguf=Gguf(
         architecture="gpt2",
         keys={

@@ -6,19 +6,24 @@ Names and keys are those of Hugging Face transformers' LlamaForCausalLM and of l
 
 from __future__ import annotations
 
+from pygpt._json import shown
 from pygpt.config import ModelConfig, Rope, RopeScaling
+from pygpt.errors import ConfigError
 from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, token_settings
+from pygpt.families.keys import fixed, harmless
 
 
-def rope_scaling(s: Settings | None) -> RopeScaling | None:
+def rope_scaling(s: Settings) -> RopeScaling | None:
     """The table `rope_scaling`, or `rope_parameters` since transformers v5; older files name the kind "type"."""
-    if s is None:
-        return None
     key = "rope_type" if s.has("rope_type") else "type"
-    kind = s.values.get(key) or "default"
+    kind = s.get(key) or "default"
+    s.require("type", kind, f"{shown(kind)}, as rope_type is")
+    s.require("partial_rotary_factor", 1)
     if kind == "default":
+        s.require("factor", 1)
         return None
     if kind == "linear":
+        s.has("original_max_position_embeddings")  # which a linear stretch does not depend on
         return RopeScaling(kind="linear", factor=s.number("factor"))
     if kind == "llama3":
         return RopeScaling(
@@ -31,21 +36,39 @@ def rope_scaling(s: Settings | None) -> RopeScaling | None:
     raise s.error(key, "one of default, linear, llama3")
 
 
+def rotary_embedding(s: Settings, dim: int) -> Rope:
+    """`rope_theta` and `rope_scaling` of transformers v4, v5's `rope_parameters`, or both where they agree."""
+    tables = [table for key in ("rope_parameters", "rope_scaling") if (table := s.table(key)) is not None]
+    scalings = [rope_scaling(table) for table in tables]
+    if len(set(scalings)) == 2:
+        raise ConfigError(f"{s.file}: rope_parameters and rope_scaling disagree: {scalings[0]} and {scalings[1]}")
+    thetas = [table for table in (*tables, s) if table.has("rope_theta")]
+    theta = thetas[0].number("rope_theta") if thetas else 10000.0
+    for table in thetas[1:]:
+        table.require("rope_theta", theta, f"{theta}, as {thetas[0].name('rope_theta')} is")
+    s.require("partial_rotary_factor", 1)
+    s.require("rope_interleaved", False, "false: Llama turns the values i and i + head_dim / 2 of a head together")
+    return Rope(theta=theta, dim=dim, scaling=scalings[0] if scalings else None)
+
+
 def config(s: Settings) -> ModelConfig:
     """config.json of LlamaForCausalLM."""
     n_embd, n_head, n_vocab = s.integer("hidden_size"), s.integer("num_attention_heads"), s.integer("vocab_size")
     if not s.has("head_dim") and n_embd % n_head:
         raise s.error("hidden_size", f"a multiple of {s.name('num_attention_heads')} ({n_head})")
     head_dim = s.integer("head_dim", n_embd // n_head)
-    rope = s.table("rope_parameters")  # transformers v5; v4 has rope_theta and rope_scaling at the top
-    theta = (rope if rope is not None and rope.has("rope_theta") else s).number("rope_theta", 10000.0)
-    if rope is not None and rope.number("partial_rotary_factor", 1.0) != 1.0:
-        raise rope.error("partial_rotary_factor", "1")
     attention_bias, bos = s.flag("attention_bias", False), s.token_ids("bos_token_id", n_vocab)
+    n_layer, n_ctx = s.integer("num_hidden_layers"), s.integer("max_position_embeddings")
+    s.require("max_sequence_length", n_ctx, f"max_position_embeddings ({n_ctx})")
+    window, kinds = s.get("sliding_window"), s.get("layer_types")
+    if window is not None and not (isinstance(window, int) and window >= n_ctx):
+        raise s.error("sliding_window", f"null, or no less than max_position_embeddings ({n_ctx})")
+    if kinds is not None and not (isinstance(kinds, list) and all(kind == "full_attention" for kind in kinds)):
+        raise s.error("layer_types", "a list of 'full_attention'")
     return ModelConfig(
         n_vocab=n_vocab,
-        n_ctx=s.integer("max_position_embeddings"),
-        n_layer=s.integer("num_hidden_layers"),
+        n_ctx=n_ctx,
+        n_layer=n_layer,
         n_embd=n_embd,
         n_head=n_head,
         n_kv_head=s.integer("num_key_value_heads", n_head),
@@ -59,7 +82,7 @@ def config(s: Settings) -> ModelConfig:
         attn_out_bias=attention_bias,
         mlp_bias=s.flag("mlp_bias", False),
         learned_positions=False,
-        rope=Rope(theta=theta, dim=head_dim, scaling=rope_scaling(rope or s.table("rope_scaling"))),
+        rope=rotary_embedding(s, head_dim),
         attn_scale=head_dim**-0.5,
         tied_head=s.flag("tie_word_embeddings", False),
         bos_id=bos[0] if bos else None,
@@ -120,6 +143,11 @@ FAMILY = Family(
         "head": Source("lm_head"),
     },
     ignored=(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",),
+    harmless={
+        **harmless("it cuts products into slices, which add up to the same", "pretraining_tp"),
+        **fixed("written by the trainer of SmolLM2", is_llama_config=True),
+        **fixed("a position sees all before it", use_sliding_window=False),
+    },
     gguf=Gguf(
         architecture="llama",
         keys={

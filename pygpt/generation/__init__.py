@@ -1,24 +1,32 @@
 """Text from a model: the options, the loop over a batch of sequences, streams and sessions. `pygpt.Model` drives it."""
 
-from pygpt.generation.loop import decode
-from pygpt.generation.params import SamplingOptions, SamplingParams, lists_options
-from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogprob
-from pygpt.generation.session import Session, as_ids
-from pygpt.generation.stream import CancelToken, Stream, collect, fresh_seed
+from pygpt.generation.cancel import CancelToken
+from pygpt.generation.loop import Batch, Request
+from pygpt.generation.params import SamplingOptions, SamplingParams, resolve, takes_options
+from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
+from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogprob, collect
+from pygpt.generation.session import Session
+from pygpt.generation.stream import Stream, start
 
 __all__ = [
+    "Batch",
     "CancelToken",
     "Completion",
     "FinishReason",
     "Piece",
+    "Prompt",
+    "Request",
     "SamplingOptions",
     "SamplingParams",
     "Session",
     "Stream",
     "TokenLogprob",
-    "as_ids",
+    "check_fits",
     "collect",
-    "decode",
-    "fresh_seed",
-    "lists_options",
+    "is_several",
+    "read_prompt",
+    "read_prompts",
+    "resolve",
+    "start",
+    "takes_options",
 ]

@@ -1,56 +1,133 @@
-"""The loop that turns logits into tokens and text, shared by `Model.generate` and `Model.stream`."""
+"""The loop that turns logits into tokens and text: a batch of sequences that come and go at any step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import Cancelled
+from pygpt.generation.cancel import CancelToken
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.results import FinishReason, Piece, TokenLogprob
-from pygpt.generation.stream import CancelToken
 from pygpt.generation.text import Text
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
     from pygpt.tokenizer import Tokenizer
 
+_MAX_SEQUENCES = 128  # computed together by `run`: each holds a cache, and more rows make a step hardly more efficient
+
+
+class Request(NamedTuple):
+    """One prompt, to be continued params.n times."""
+
+    prompt: NDArray[np.int32]  # (T,), shorter than the context
+    params: SamplingParams
+    seed: int
+    first_index: int  # of the n sequences' pieces
+    cancel: CancelToken
+
+
+class Batch:
+    """The sequences that a model continues together, a token each a step. One caller at a time.
+
+    What a sequence gets depends on its own request alone, whoever is in the batch with it: its logits are the same
+    bits, and its draws are keyed on its own seed.
+    """
+
+    def __init__(self, engine: _core.Engine, config: ModelConfig, tokenizer: Tokenizer | None) -> None:
+        self._engine, self._config, self._tokenizer = engine, config, tokenizer
+        self._n_texts = 0 if tokenizer is None else tokenizer.n_vocab
+        self._eos_ids = frozenset(config.eos_ids)
+        self._rows: list[list[_Sequence]] = []  # sequences that share a session, because their next tokens are equal
+
+    def __len__(self) -> int:
+        """How many sequences are unfinished."""
+        return sum(map(len, self._rows))
+
+    def admit(self, request: Request) -> None:
+        """Take the n sequences of a request in. The next step reads its prompt, once."""
+        session = self._engine.session()
+        sampler = _sampler(request.params, request.seed)
+        limit = self._config.n_ctx - len(request.prompt)
+        if request.params.max_tokens is not None:
+            limit = min(limit, request.params.max_tokens)
+        stops = tuple(request.params.stop)
+        self._rows.append(
+            [
+                _Sequence(request, k, session, sampler, limit, Text(self._tokenizer, self._n_texts, stops))
+                for k in range(request.params.n)
+            ]
+        )
+
+    def step(self) -> list[Piece]:
+        """Draw the next token of every sequence, and drop those that end with it: a piece each, in the order in which
+        they came. Those whose requests are cancelled, before or meanwhile, end without a token.
+
+        After an exception from within the model the batch is as it was before.
+        """
+        pieces = self._drop_cancelled()
+        if not self._rows:
+            return pieces
+        inputs = [(row[0].session, row[0].unread) for row in self._rows]
+        flags = {row[0].request.cancel for row in self._rows}
+        try:
+            outputs = self._engine.forward(inputs, cancel=flags.pop() if len(flags) == 1 else None)
+        except Cancelled:
+            return pieces + self._drop_cancelled()
+        sequences: list[_Sequence] = []
+        for row, logits in zip(self._rows, outputs, strict=True):
+            for sequence in row[1:]:
+                sequence.session = row[0].session.fork()
+            pieces += [sequence.step(self._engine, logits, self._eos_ids) for sequence in row]
+            sequences += row
+        self._rows = [[sequence] for sequence in sequences if sequence.finish_reason is None]
+        return pieces
+
+    def _drop_cancelled(self) -> list[Piece]:
+        dropped = [row for row in self._rows if row[0].request.cancel.cancelled]
+        self._rows = [row for row in self._rows if row not in dropped]
+        return [sequence.cancel() for row in dropped for sequence in row]
+
+
+def run(batch: Batch, requests: Iterable[Request]) -> Iterator[Piece]:
+    """The pieces of all requests, which enter the batch in their order as room is made by those that finish."""
+    waiting = deque(requests)
+    while waiting or len(batch):
+        while waiting and (not len(batch) or len(batch) + waiting[0].params.n <= _MAX_SEQUENCES):
+            batch.admit(waiting.popleft())
+        yield from batch.step()
+
 
 class _Sequence:
-    """One of the n sequences of a generation while it grows."""
+    """One of the n sequences of a request while it grows."""
 
     def __init__(
-        self,
-        index: int,
-        session: _core.Session,
-        prompt: NDArray[np.int32],
-        limit: int,
-        n_logprobs: int | None,
-        text: Text,
+        self, request: Request, number: int, session: _core.Session, sampler: _core.Sampler, limit: int, text: Text
     ) -> None:
-        self.index = index
+        self.request = request
         self.session = session
         self.finish_reason: FinishReason | None = None
-        self._history = np.empty(len(prompt) + limit, np.int32)  # the prompt and every token after it
-        self._history[: len(prompt)] = prompt
-        self._length = len(prompt)
-        self._n_logprobs = n_logprobs
+        self._number = number
+        self._sampler = sampler
         self._text = text
+        self._length = len(request.prompt)
+        self._history = np.empty(self._length + limit, np.int32)  # the prompt and every token after it
+        self._history[: self._length] = request.prompt
 
     @property
-    def last(self) -> NDArray[np.int32]:
-        """The newest token, (1,), which the session does not hold yet."""
-        return self._history[self._length - 1 : self._length]
+    def unread(self) -> NDArray[np.int32]:
+        """The tokens that the session does not hold yet: the prompt, then the newest token."""
+        return self._history[self.session.length : self._length]
 
-    def step(
-        self, engine: _core.Engine, sampler: _core.Sampler, logits: NDArray[np.float32], eos_ids: frozenset[int]
-    ) -> Piece:
+    def step(self, engine: _core.Engine, logits: NDArray[np.float32], eos_ids: frozenset[int]) -> Piece:
         """Draw the next token from the (n_vocab,) logits."""
-        token = sampler.draw(engine, logits, self._history[: self._length], self.index, self._length)
+        token = self._sampler.draw(engine, logits, self._history[: self._length], self._number, self._length)
         self._history[self._length] = token
         self._length += 1
         if token in eos_ids:
@@ -62,13 +139,22 @@ class _Sequence:
             elif self._length == len(self._history):
                 text, self.finish_reason = text + self._text.cut(), "length"
         logprob = None
-        if self._n_logprobs is not None:
-            logprob = _token_logprob(engine.log_softmax(logits), token, self._n_logprobs)
-        return Piece(text, token, self.index, self.finish_reason, logprob)
+        if self.request.params.logprobs is not None:
+            logprob = _token_logprob(engine.log_softmax(logits), token, self.request.params.logprobs)
+        return self._piece(text, token, logprob)
 
     def cancel(self) -> Piece:
         """The last piece of a sequence that is cut short."""
-        return Piece(self._text.cut(), None, self.index, "cancelled", None)
+        self.finish_reason = "cancelled"
+        return self._piece(self._text.cut(), None, None)
+
+    def _piece(self, text: str, token: int | None, logprob: TokenLogprob | None) -> Piece:
+        return Piece(text, token, self.request.first_index + self._number, self.finish_reason, logprob)
+
+
+def _sampler(params: SamplingParams, seed: int) -> _core.Sampler:
+    values = {name: getattr(params, name) for name in _core.Sampler.options}
+    return _core.Sampler(**{**values, "seed": seed})
 
 
 def _token_logprob(logprobs: NDArray[np.float32], token: int, n_top: int) -> TokenLogprob:
@@ -81,49 +167,3 @@ def _token_logprob(logprobs: NDArray[np.float32], token: int, n_top: int) -> Tok
         ids = ids[np.argsort(-logprobs[ids], kind="stable")][:n_top]
         top = tuple((int(i), float(logprobs[i])) for i in ids)
     return TokenLogprob(token, float(logprobs[token]), top)
-
-
-def decode(
-    engine: _core.Engine,
-    config: ModelConfig,
-    tokenizer: Tokenizer | None,
-    prompt: NDArray[np.int32],
-    params: SamplingParams,
-    seed: int,
-    cancel: CancelToken,
-) -> Iterator[Piece]:
-    """Compute the prompt once, fork it for the n sequences, and step them together as one batch.
-
-    One piece a token, in the order of the sequences. The prompt must be shorter than the context.
-    """
-    room = config.n_ctx - len(prompt)
-    limit = room if params.max_tokens is None else min(params.max_tokens, room)
-    sampler = _core.Sampler(
-        temperature=params.temperature,
-        top_k=None if params.top_k is None else min(params.top_k, config.n_vocab),
-        top_p=params.top_p,
-        min_p=params.min_p,
-        repetition_penalty=params.repetition_penalty,
-        seed=seed,
-    )
-    eos_ids = frozenset(config.eos_ids)
-    session = engine.session()
-    n_texts = 0 if tokenizer is None else tokenizer.n_vocab
-    stops = tuple(params.stop)
-    sequences = [
-        _Sequence(i, session, prompt, limit, params.logprobs, Text(tokenizer, n_texts, stops)) for i in range(params.n)
-    ]
-    try:
-        logits = engine.forward([(session, prompt)], cancel=cancel._flag)[0]
-        for sequence in sequences[1:]:
-            sequence.session = session.fork()
-        rows = [logits] * params.n
-        while sequences:
-            for sequence, row in zip(sequences, rows, strict=True):
-                yield sequence.step(engine, sampler, row, eos_ids)
-            sequences = [s for s in sequences if s.finish_reason is None]
-            if sequences:
-                rows = engine.forward([(s.session, s.last) for s in sequences], cancel=cancel._flag)
-    except Cancelled:
-        for sequence in sequences:
-            yield sequence.cancel()

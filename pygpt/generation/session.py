@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from numbers import Integral
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import ContextOverflowError
+from pygpt.generation.prompt import as_ids
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
 
 
 class Session:
-    """The tokens a model has read so far and its cache of them. Made by `Model.session`; one caller at a time."""
+    """The tokens a model has read so far and its cache of them. Made by `Model.session`; one caller at a time.
+
+        session = model.session()
+        logits = session.append(model.tokenizer.encode("Once upon"))  # of the token after these
+        other = session.fork()  # goes on from here by itself
+        session.truncate(1)  # forgets all but the first token
+
+    What a session returns is what the model computes of all its tokens at once, to the bit.
+    """
 
     def __init__(self, engine: _core.Engine, config: ModelConfig, core: _core.Session) -> None:
+        """Private: use `Model.session`."""
         self._engine = engine
         self._config = config
         self._core = core
@@ -31,8 +42,8 @@ class Session:
     def append(self, ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
         """Read (T,) more tokens and return the logits (n_vocab,) of the one after them.
 
-        After an error or Ctrl-C the session is as it was before. ValueError: no tokens, or an id outside the
-        vocabulary. ContextOverflowError: more than n_ctx tokens in all.
+        After an error or Ctrl-C the session is as it was before. ValueError: no tokens, an id outside the vocabulary,
+        or another thread is using the session. ContextOverflowError: more than n_ctx tokens in all.
         """
         tokens = as_ids(ids, self._config.n_vocab, "ids")
         if self.length + len(tokens) > self._config.n_ctx:
@@ -47,26 +58,17 @@ class Session:
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from position `length` on; ValueError unless 0 <= length <= self.length."""
+        if not isinstance(length, Integral) or isinstance(length, bool):
+            raise TypeError(f"length must be an integer from 0 to {self.length}, not {length!r:.80}")
         if not 0 <= length <= self.length:
             raise ValueError(f"length must be from 0 to {self.length}, the tokens in the session, not {length}")
-        self._core.truncate(length)
+        self._core.truncate(int(length))
 
+    def __repr__(self) -> str:
+        return f"<pygpt.Session: {self.length} of {self._config.n_ctx} tokens>"
 
-def as_ids(ids: object, n_vocab: int, argument: str) -> NDArray[np.int32]:
-    """Token ids from outside as a contiguous (T,) array, T >= 1.
-
-    TypeError unless it is a flat sequence of integers; ValueError if it is empty or an id is outside the vocabulary.
-    """
-    try:
-        array = np.asarray(ids)
-    except ValueError:  # rows of different lengths
-        array = np.empty((0, 0))
-    if array.shape == (0,):
-        raise ValueError(f"{argument} must not be empty")
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must be a flat sequence of integer token ids, not {ids!r:.80}")
-    outside = np.flatnonzero((array < 0) | (array >= n_vocab))
-    if len(outside):
-        at = outside[0]
-        raise ValueError(f"token id {array[at]} at position {at} of {argument} is outside the vocabulary of {n_vocab}")
-    return np.ascontiguousarray(array, np.int32)
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Session is memory of one model in one process and cannot be pickled or copied: fork() copies it here; "
+            "in another process append the same token ids to a new session, which gives the same bits"
+        )

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NoReturn
 
-from pygpt import _core
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt.errors import ContextOverflowError
+from pygpt.generation.cancel import CancelToken
+from pygpt.generation.loop import Batch, Request, run
 from pygpt.generation.params import SamplingParams
-from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogprob
-
-
-class CancelToken:
-    """Stops a computation from outside: give it to `Model.generate` and call `cancel()` from any thread."""
-
-    def __init__(self) -> None:
-        self._flag = _core.CancelFlag()
-
-    def cancel(self) -> None:
-        """Stop within one layer of the model; whatever is given this token afterwards stops at once."""
-        self._flag.set()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._flag.is_set()
+from pygpt.generation.results import Completion, Piece, collect
 
 
 class Stream:
@@ -32,43 +22,73 @@ class Stream:
     Ctrl-C raises KeyboardInterrupt from the iteration within one layer; the pieces before it stand.
     """
 
-    def __init__(self, pieces: Iterator[Piece], cancel: CancelToken, seed: int) -> None:
+    def __init__(
+        self, pieces: Iterator[Piece], params: SamplingParams, seeds: Sequence[int], cancel: CancelToken
+    ) -> None:
+        """Private: use `Model.stream`."""
         self._pieces = pieces
+        self._params = params
+        self._seeds = tuple(seeds)
         self._cancel = cancel
-        self.seed = seed
-        """The seed that is used, also where none was given."""
+        self._n_unfinished = params.n * len(self._seeds)
+
+    @property
+    def seed(self) -> int:
+        """The seed that is used for the prompt, or for the first of several; also where none was given."""
+        return self._seeds[0]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each prompt: the one that was given, or fresh ones."""
+        return self._seeds
 
     def __iter__(self) -> Stream:
         return self
 
     def __next__(self) -> Piece:
-        return next(self._pieces)
+        piece = next(self._pieces)
+        self._n_unfinished -= piece.finish_reason is not None
+        return piece
 
     def cancel(self) -> None:
         """End the stream from any thread: unfinished sequences get a last piece with finish_reason "cancelled"."""
         self._cancel.cancel()
 
+    def collect(self) -> list[Completion]:
+        """Read what is left of the stream: the completions of its sequences, as `Piece.index` numbers them."""
+        return collect(self, self._params, self._seeds)
 
-def collect(pieces: Iterable[Piece], params: SamplingParams, seed: int) -> list[Completion]:
-    """Run a stream to its end; one completion for each of its n sequences."""
-    texts: list[list[str]] = [[] for _ in range(params.n)]
-    tokens: list[list[int]] = [[] for _ in range(params.n)]
-    logprobs: list[list[TokenLogprob]] = [[] for _ in range(params.n)]
-    reasons: list[FinishReason] = ["cancelled"] * params.n
-    for piece in pieces:
-        texts[piece.index].append(piece.text)
-        if piece.token is not None:
-            tokens[piece.index].append(piece.token)
-        if piece.logprob is not None:
-            logprobs[piece.index].append(piece.logprob)
-        if piece.finish_reason is not None:
-            reasons[piece.index] = piece.finish_reason
-    return [
-        Completion("".join(text), tuple(ids), reason, None if params.logprobs is None else tuple(values), seed)
-        for text, ids, reason, values in zip(texts, tokens, reasons, logprobs, strict=True)
-    ]
+    def __repr__(self) -> str:
+        n = self._params.n * len(self._seeds)
+        return f"<pygpt.Stream: {self._n_unfinished} of {n} sequences unfinished>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Stream computes in the process that made it and cannot be pickled or copied: send its pieces, which can"
+        )
 
 
-def fresh_seed() -> int:
-    """A seed that nobody can guess, 0 <= seed < 2**64."""
-    return int.from_bytes(os.urandom(8), "little")
+def start(
+    batch: Batch,
+    n_ctx: int,
+    prompts: Mapping[str, NDArray[np.int32]],
+    params: SamplingParams,
+    cancel: CancelToken | None,
+) -> Stream:
+    """The stream that an empty batch makes of prompts, which have the names that errors give them.
+
+    ContextOverflowError: a prompt that leaves no room for a token.
+    """
+    if cancel is None:
+        cancel = CancelToken()
+    elif not isinstance(cancel, CancelToken):
+        raise TypeError(f"cancel must be a CancelToken or None, not {type(cancel).__name__}")
+    requests: list[Request] = []
+    for name, tokens in prompts.items():
+        if len(tokens) >= n_ctx:
+            raise ContextOverflowError(
+                f"{name}'s {len(tokens)} tokens leave no room for a new one in the context of {n_ctx}"
+            )
+        seed = int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed
+        requests.append(Request(tokens, params, seed, len(requests) * params.n, cancel))
+    return Stream(run(batch, requests), params, [request.seed for request in requests], cancel)

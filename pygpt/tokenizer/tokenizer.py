@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pygpt.errors import TokenizerError
+from pygpt.errors import TokenizerError, check_type
 
 if TYPE_CHECKING:
     from pygpt.tokenizer.encoding import Encoding
@@ -55,6 +55,8 @@ class Tokenizer:
     def from_gguf(cls, metadata: Mapping[str, object], source: str) -> Tokenizer:
         """From the metadata of a GGUF file; arrays of strings are list[bytes]."""
 
+        check_type("metadata", metadata, Mapping)
+
         def load() -> Vocabulary:
             from pygpt.tokenizer.files import from_gguf
 
@@ -65,6 +67,7 @@ class Tokenizer:
     def with_special(self, tokens: Mapping[str, int]) -> Tokenizer:
         """The same with more control tokens: ids by their text. TokenizerError, at the first use, where a text or an id
         is another token's already."""
+        check_type("tokens", tokens, Mapping)
         load = self._load
         if isinstance(load, str):
             raise TokenizerError(f"tiktoken's encoding {load!r} cannot be given more tokens")

@@ -178,6 +178,8 @@ class Gguf:
                 continue
             if isinstance(value, float):
                 writer.add_float32(key, value)
+            elif isinstance(value, bool):
+                writer.add_bool(key, value)
             elif isinstance(value, int):
                 writer.add_uint32(key, value)
             elif isinstance(value, str):

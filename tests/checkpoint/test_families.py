@@ -9,7 +9,7 @@ import pytest
 
 from pygpt.config import ModelConfig, Rope, RopeScaling
 from pygpt.errors import ConfigError
-from pygpt.families import Settings, by_architecture, by_model_type, model_config
+from pygpt.families import Settings, by_architecture, by_model_type, keys, model_config
 
 GPT2: dict[str, Any] = {  # as the hub's config.json of GPT-2 124M
     "model_type": "gpt2", "activation_function": "gelu_new", "bos_token_id": 50256, "eos_token_id": 50256,
@@ -34,8 +34,11 @@ LLAMA3 = {
 
 def read(values: dict[str, Any], **changes: Any) -> ModelConfig:
     """The configuration with some keys changed; a key set to ... is taken out."""
-    values = {k: v for k, v in (values | changes).items() if v is not ...}
-    return model_config(by_model_type(values, "config.json"), Settings(values, "config.json"))
+    settings = Settings({k: v for k, v in (values | changes).items() if v is not ...}, "config.json")
+    family = by_model_type(settings)
+    config = model_config(family, settings)
+    keys.refuse_unknown(settings.rest(), {**keys.CONFIG, **family.harmless}, "config.json")
+    return config
 
 
 def test_gpt1() -> None:

@@ -29,7 +29,8 @@ def fill(cache: Path, name: str, revision: str = REVISION, *, main: bool = True)
     model = cache / f"models--{name.replace('/', '--')}"
     snapshot = model / "snapshots" / revision
     snapshot.mkdir(parents=True)
-    (snapshot / "model.safetensors").touch()
+    for file in ("config.json", "model.safetensors", "tokenizer.json"):
+        (snapshot / file).touch()
     if main:
         (model / "refs").mkdir()
         (model / "refs" / "main").write_text(revision + "\n", encoding="utf-8")
@@ -81,6 +82,77 @@ def test_a_snapshot_without_weights_is_not_enough(cache: Path) -> None:
     (fill(cache, "org/name") / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="has no weights of it"):
         locate("org/name")
+
+
+def broken_client(monkeypatch: pytest.MonkeyPatch, snapshot: Path, *missing: str) -> list[str]:
+    """A client of the hub that fetches the missing files; gives the ids it was asked for."""
+    asked = []
+
+    def snapshot_download(hub_id: str, **patterns: object) -> str:
+        asked.append(hub_id)
+        for name in missing:
+            (snapshot / name).unlink(missing_ok=True)
+            (snapshot / name).touch()
+        return str(snapshot)
+
+    client = types.ModuleType("huggingface_hub")
+    client.snapshot_download = snapshot_download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    return asked
+
+
+INDEX = '{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}'
+
+
+@pytest.mark.parametrize(
+    ("files", "lacks"),
+    [
+        ({"model.safetensors.index.json": INDEX, "model-1.safetensors": "", "config.json": ""}, "model-2.safetensors"),
+        ({"model.safetensors.index.json": INDEX, "model-1.safetensors": ""}, "config.json, model-2.safetensors"),
+        ({"model.safetensors": ""}, "config.json"),
+    ],
+)
+def test_a_broken_download_goes_on(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], lacks: str
+) -> None:
+    snapshot = fill(cache, "org/name")
+    for old in snapshot.iterdir():
+        old.unlink()
+    for name, text in files.items():
+        (snapshot / name).write_text(text, encoding="utf-8")
+    (snapshot / "model-2.safetensors").symlink_to(snapshot / "blob")  # whose file was not written
+    with pytest.raises(CheckpointError, match=rf"the Hugging Face hub lacks its {lacks} .* pip install"):
+        locate("org/name")
+    asked = broken_client(monkeypatch, snapshot, "config.json", "model-2.safetensors", "tokenizer.json")
+    assert locate("org/name") == snapshot
+    assert locate("org/name") == snapshot
+    assert asked == ["org/name"]
+
+
+def test_only_the_hub_knows_whether_a_tokenizer_is_missing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = fill(cache, "org/name")
+    (snapshot / "tokenizer.json").unlink()
+    assert locate("org/name") == snapshot  # it cannot be asked
+    asked = broken_client(monkeypatch, snapshot, "tokenizer.json")
+    assert locate("org/name") == snapshot
+    assert asked == ["org/name"]
+    assert (snapshot / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize("index", ["", "{}", '{"weight_map": {"a": "../x"}}'])
+def test_a_damaged_index_is_left_to_its_reader(cache: Path, index: str) -> None:
+    snapshot = fill(cache, "org/name")
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+    assert locate("org/name") == snapshot
+
+
+def test_a_gguf_file_is_whole(cache: Path) -> None:
+    snapshot = fill(cache, "org/name")
+    for old in snapshot.iterdir():
+        old.unlink()
+    (snapshot / "model.Q8_0.GGUF").touch()
+    assert locate("org/name") == snapshot
 
 
 def test_download(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,8 +63,6 @@ def test_the_built_in_model_round_trips(tmp_path: Path, weights: Any) -> None:
     model.save(tmp_path / "out")
     again = Model.load(tmp_path / "out", threads=1)
     text = "Once upon a time there was a fox <|endoftext|> né à 3 o'clock"
-    assert model.tokenizer is not None
-    assert again.tokenizer is not None
     for special in (False, True):
         ids = model.tokenizer.encode(text, allow_special=special)
         assert again.tokenizer.encode(text, allow_special=special) == ids
@@ -87,8 +85,6 @@ def test_a_gguf_file_round_trips_with_its_tokenizer(llama: Any, writer: Any, tmp
     model = Model.load(writer.write_llama(tmp_path / "m.gguf", llama, added), threads=1)
     model.save(tmp_path / "out")
     again = Model.load(tmp_path / "out", threads=1)
-    assert model.tokenizer is not None
-    assert again.tokenizer is not None
     for text in ("abcab", "a<|endoftext|>b"):
         ids = model.tokenizer.encode(text, allow_special=True)
         assert again.tokenizer.encode(text, allow_special=True) == ids
@@ -99,7 +95,7 @@ def test_a_gguf_file_round_trips_with_its_tokenizer(llama: Any, writer: Any, tmp
 def test_a_tokenizer_that_pygpt_cannot_read_is_left_out(llama: Any, writer: Any, tmp_path: Path) -> None:
     tokens = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["a", "b"]}
     Model.load(writer.write_llama(tmp_path / "m.gguf", llama, tokens), threads=1).save(tmp_path / "out")
-    assert Model.load(tmp_path / "out", threads=1).tokenizer is None
+    assert not Model.load(tmp_path / "out", threads=1).has_tokenizer
 
 
 def test_a_tokenizers_files_are_copied(gpt2_folder: Path, tmp_path: Path) -> None:

@@ -1,18 +1,15 @@
 // What the machine can do, which table that selects, and how many threads it is worth.
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
 
 #include "base/error.h"
 #include "cpu/cores.h"
 #include "cpu/features.h"
-#include "support.h"
+#include "support_root.h"
 
 #if defined(__linux__)
 #include <sched.h>
-#include <unistd.h>
 #endif
 
 namespace pygpt::test {
@@ -115,29 +112,9 @@ TEST(Cores, AreAtLeastOneAndHaveAReason) {
 }
 
 #if defined(__linux__)
-// A folder in place of / with some files of /proc and /sys.
-class FakeRoot {
-public:
-    explicit FakeRoot(const std::vector<std::pair<std::string, std::string>>& files) {
-        for (const auto& [path, text] : files) {
-            const std::filesystem::path at = root_ / path;
-            std::filesystem::create_directories(at.parent_path());
-            std::ofstream(at) << text << "\n";
-        }
-    }
-    FakeRoot(const FakeRoot&) = delete;
-    FakeRoot& operator=(const FakeRoot&) = delete;
-    ~FakeRoot() { std::filesystem::remove_all(root_); }
-
-    UsableCores cores() const { return usable_cores(root_.string()); }
-
-private:
-    std::filesystem::path root_ = testing::TempDir() + "pygpt-cores-" + std::to_string(getpid());
-};
-
 TEST(Cores, KeepToTheQuota) {
-    using Files = std::vector<std::pair<std::string, std::string>>;
-    const int all = FakeRoot({}).cores().count;  // no quota, and no word of cores that share threads
+    using Files = FakeRoot::Files;
+    const int all = usable_cores(FakeRoot({}).path()).count;  // no quota, and no word of cores that share threads
     if (all < 2) GTEST_SKIP() << "one CPU: there is nothing that a quota could take away";
     const Files one_core[] = {
         {{"proc/self/cgroup", "0::/"}, {"sys/fs/cgroup/cpu.max", "100000 100000"}},
@@ -152,7 +129,7 @@ TEST(Cores, KeepToTheQuota) {
          {"sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "50000"}},
     };
     for (const Files& files : one_core) {
-        const UsableCores cores = FakeRoot(files).cores();
+        const UsableCores cores = usable_cores(FakeRoot(files).path());
         EXPECT_EQ(cores.count, 1) << files.back().first << " " << files.back().second;
         EXPECT_EQ(cores.reason, "cgroup CPU quota");
     }
@@ -164,16 +141,17 @@ TEST(Cores, KeepToTheQuota) {
          {"sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1"},
          {"sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000"}},
     };
-    for (const Files& files : no_limit) EXPECT_EQ(FakeRoot(files).cores().count, all) << files.back().second;
+    for (const Files& files : no_limit)
+        EXPECT_EQ(usable_cores(FakeRoot(files).path()).count, all) << files.back().second;
 }
 
 TEST(Cores, ThatAreThreadsOfOneCountOnce) {
-    std::vector<std::pair<std::string, std::string>> files;
+    FakeRoot::Files files;
     for (int cpu = 0; cpu < 1024; ++cpu) {
         files.emplace_back("sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list",
                            "0-1023");
     }
-    EXPECT_EQ(FakeRoot(files).cores().count, 1);
+    EXPECT_EQ(usable_cores(FakeRoot(files).path()).count, 1);
 }
 
 TEST(Cores, KeepToTheAffinityMask) {

@@ -51,7 +51,6 @@ def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def _divergence(exact: Model, int8: Model) -> tuple[float, int]:
     """Of int8 from float32, in nats, and the tokens over which it is the mean."""
     assert (exact.weights, int8.weights) == ("float32", "int8")
-    assert exact.tokenizer is not None
     ids = exact.tokenizer.encode(TEXT)[: exact.config.n_ctx]
     expected, found = _log_softmax(exact.logits(ids)), _log_softmax(int8.logits(ids))
     return float((np.exp(expected) * (expected - found)).sum(axis=-1).mean()), len(ids)

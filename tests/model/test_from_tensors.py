@@ -30,7 +30,7 @@ def test_a_model_of_tensors_is_the_loaded_one(gpt2_folder: Path) -> None:
 
 
 def test_the_order_of_the_tensors_does_not_matter(gpt2_folder: Path) -> None:
-    config, tensors, tokenizer = checkpoint.read(gpt2_folder)
+    config, _, tokenizer = checkpoint.read(gpt2_folder)
     config = replace(config, n_embd=40, n_head=4, n_kv_head=4, head_dim=10)  # 40 channels: two panels and a half
     rng = np.random.default_rng(8)
     arrays = {name: rng.normal(0.0, 0.3, shape) for name, shape in config.tensor_shapes().items()}

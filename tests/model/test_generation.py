@@ -20,7 +20,6 @@ PROMPT = "in the"
 
 
 def greedy_by_hand(model: Model, prompt: str, n: int) -> list[int]:
-    assert model.tokenizer is not None
     ids = model.tokenizer.encode(prompt)
     start = len(ids)
     for _ in range(n):
@@ -36,7 +35,6 @@ def test_greedy_is_the_argmax_of_recomputed_logits(model: Model) -> None:
 
 
 def test_a_prompt_may_be_ids_of_any_kind(model: Model) -> None:
-    assert model.tokenizer is not None
     ids = model.tokenizer.encode(PROMPT)
     expected = model.generate(PROMPT, max_tokens=8, temperature=0)
     for prompt in (ids, tuple(ids), np.array(ids, np.int64), np.array(ids, np.uint16), np.array(ids)[::1]):
@@ -81,7 +79,6 @@ def test_n_sequences_may_end_at_different_lengths(model: Model) -> None:
 
 
 def test_a_repetition_penalty_forbids_repeats_when_it_is_huge(model: Model) -> None:
-    assert model.tokenizer is not None
     plain = model.generate(PROMPT, max_tokens=40, temperature=0)
     done = model.generate(PROMPT, max_tokens=40, temperature=0, repetition_penalty=1e30)
     assert len(set(done.tokens)) == len(done.tokens)
@@ -98,7 +95,6 @@ def test_top_k_draws_only_from_the_k_likeliest(model: Model) -> None:
 
 
 def test_logprobs_are_the_models_own(model: Model) -> None:
-    assert model.tokenizer is not None
     done = model.generate(PROMPT, max_tokens=12, temperature=0.3, repetition_penalty=1.3, seed=2, logprobs=4)
     ids = model.tokenizer.encode(PROMPT)
     scores = model.score([*ids, *done.tokens])[len(ids) - 1 :]

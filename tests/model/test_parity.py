@@ -160,7 +160,7 @@ def test_core_equals_reference_for_configs_of_no_family(changes: dict[str, Any])
     ids = rng.integers(config.n_vocab, size=config.n_ctx)
     computes: tuple[tuple[NDArray[np.float32], Compute], ...] = (
         (model.logits(ids), reference.forward),
-        (model.embed(ids), reference.hidden),
+        (model.hidden_states(ids), reference.hidden),
     )
     for values, compute in computes:
         bound = rounding_bound(config, tensors, ids, UNIT_FLOAT32, compute)

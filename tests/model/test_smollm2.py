@@ -56,7 +56,6 @@ def model(gguf_file: Path) -> pygpt.Model:
 
 
 def test_answers_paris(model: pygpt.Model) -> None:
-    assert model.tokenizer is not None
     ids = model.tokenizer.encode(_chat(QUESTION), allow_special=True)
     done = model.generate(ids, temperature=0, max_tokens=32)
     assert "Paris" in done.text
@@ -65,7 +64,6 @@ def test_answers_paris(model: pygpt.Model) -> None:
 
 def test_bfloat16_answers_paris(gguf_file: Path) -> None:
     model = pygpt.Model.load(gguf_file, weights="bfloat16")
-    assert model.tokenizer is not None
     ids = model.tokenizer.encode(_chat(QUESTION), allow_special=True)
     assert "Paris" in model.generate(ids, temperature=0, max_tokens=16).text
 
@@ -77,7 +75,6 @@ def test_the_reference_agrees(model: pygpt.Model, gguf_file: Path) -> None:
     roundings are independent (Higham and Mary 2019), which is 2.3e-6; sqrt(120) of them in a row: 2.6e-5 of the largest
     logit.
     """
-    assert model.tokenizer is not None
     ids = model.tokenizer.encode("The capital of France is")
     config, tensors, _ = checkpoint.read(gguf_file)
     expected = reference.forward(config, tensors, ids, dtype=np.float64)

@@ -1,0 +1,59 @@
+"""How well a model foretells a text: log-probabilities and perplexity."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.config import ModelConfig
+
+
+def score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int32], first: int = 1) -> NDArray[np.float32]:
+    """The natural log-probability of each of tokens[first:], given all before it; 1 <= first, at most n_ctx tokens.
+
+    (T,) -> (T - first,). Memory is bounded: the logits are computed some rows at a time.
+    """
+    chunk = max(16, min(512, 2**23 // config.n_vocab))  # rows of logits at a time: 32 MiB of them, or 16
+    session = engine.session()
+    if first > 1:
+        engine.forward([(session, tokens[: first - 1])], output="last")
+    parts = [np.empty(0, np.float32)]
+    for at in range(first - 1, len(tokens) - 1, chunk):
+        targets = tokens[at + 1 : at + 1 + chunk]
+        logits = engine.forward([(session, tokens[at : at + len(targets)])], output="all")[0]
+        parts.append(engine.log_softmax(logits)[np.arange(len(targets)), targets])
+    return np.concatenate(parts)
+
+
+def mean_score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int32], stride: int | None) -> float:
+    """The mean log-probability in nats of the tokens (T,) after the first, T >= 2, as `Model.perplexity` defines it.
+
+    ValueError: fewer than 2 tokens, or a stride outside 1 to n_ctx - 1.
+    """
+    n_ctx = config.n_ctx
+    if len(tokens) < 2:
+        raise ValueError("perplexity needs at least 2 tokens")
+    if stride is None:
+        stride = max(1, n_ctx // 2)
+    elif isinstance(stride, bool) or not isinstance(stride, int):
+        raise TypeError(f"stride must be an integer or None, not {stride!r:.80}")
+    elif not 1 <= stride < n_ctx:
+        raise ValueError(f"stride must be from 1 to {n_ctx - 1}, less than the context, not {stride:.80g}")
+    total, start, scored = 0.0, 0, 1
+    while scored < len(tokens):
+        window = tokens[start : start + n_ctx]
+        total += math.fsum(score(engine, config, window, scored - start).tolist())
+        scored = start + len(window)
+        start += stride
+    return total / (len(tokens) - 1)
+
+
+def perplexity(mean: float) -> float:
+    """exp(-mean) of a mean log-probability in nats; infinity where that is more than a float can hold."""
+    try:
+        return math.exp(-mean)
+    except OverflowError:
+        return math.inf
