@@ -50,7 +50,7 @@ class ProgressBar:
         if self._bar is None:
             self._bar = _rich_bar()
             self._bar.start()
-            self._bar.add_task("")
+            self._bar.add_task(self.label, note="")
         self._bar.update(self._bar.task_ids[0], description=self.label, completed=done, total=total, note=note)
         self._bar.refresh()
 

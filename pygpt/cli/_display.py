@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import signal
 import textwrap
 import time
@@ -16,6 +15,7 @@ import typer
 
 from pygpt.cli._common import ProgressBar
 from pygpt.training import plot
+from pygpt.training.memory import keep_freed_memory
 from pygpt.training.metrics import Record
 from pygpt.training.plan import Plan
 from pygpt.training.runs import Backend, TrainingResult
@@ -30,17 +30,7 @@ BackendOption = Annotated[
     ),
 ]
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of the state that --resume goes on from.")]
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _PATIENCE = 1.0  # seconds of preparation without a word
-
-
-def keep_freed_memory() -> None:
-    """Let the process hold on to the arrays that a step frees, for the next one: mapping and clearing them anew takes a
-    fifth of a small model's step. For glibc; this is a command's own process, so nobody else is concerned."""
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most it takes
-        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 class Display(Watcher):
@@ -52,7 +42,8 @@ class Display(Watcher):
     def __init__(self) -> None:
         self._bar = ProgressBar("training")
         self._begun = time.monotonic()
-        self._expected: list[tuple[str, str]] = []
+        self._expected: list[tuple[str, str]] = []  # what may be shown ...
+        self._shown: list[tuple[str, str]] = []  # ... and what has been
         self._plan: Plan | None = None
         self._first: int | None = None
         self._asked = False
@@ -61,7 +52,7 @@ class Display(Watcher):
         """A bar; and what is expected, if that takes a while."""
         if self._expected and time.monotonic() - self._begun > _PATIENCE:
             self._print(self._expected)
-            self._expected = []
+            self._shown, self._expected = self._expected, []
         self._bar.label = what
         self._bar(done, max(total, 1))
 
@@ -72,7 +63,7 @@ class Display(Watcher):
         if not plan.is_exact:
             self._expected = lines
             return
-        self._print(lines)
+        self._print([line for line in lines if line not in self._shown])
         self._expected, self._plan = [], plan
         self._bar = ProgressBar("training")
         self._begun = time.monotonic()

@@ -42,11 +42,11 @@ def _parameters(cls: type[Any], unset: str | None, more: Mapping[str, tuple[str,
     parameters = []
     for f in fields(cls):
         kind, default = hints[f.name], None if f.default is MISSING else f.default
-        if get_origin(kind) is not None and issubclass(get_origin(kind), Sequence):  # may be given several times
+        if get_origin(kind) is Sequence:  # may be given several times
             kind, default = list[str], list(default or ())
         if unset is not None:
             kind, default = kind | None, None
-        shown = unset or (nones.get(f.name, False) if default is None else True)
+        shown: bool | str = unset or (nones.get(f.name, "") if default is None else True)
         names = (f"--{f.name.replace('_', '-')}", *more.get(f.name, ()))
         option = typer.Option(*names, help=helps[f.name], show_default=shown)
         parameters.append(

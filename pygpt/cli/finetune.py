@@ -66,8 +66,8 @@ def finetune(
         _print_metrics(carry_out(resume_, lambda watcher: resume(resume_, **session, watcher=watcher)))
         return
     if model is None or data is None or out is None:
-        raise typer.BadParameter(
-            "must be given: a model, texts and a new folder (or --resume)", param_hint="MODEL, --data and --out"
+        context.fail(
+            "a model, data and a new folder are needed: pygpt finetune MODEL --data DATA --out RUN (or --resume RUN)"
         )
     if task is None and (labels is not None or language_weight is not None):
         raise typer.BadParameter("need --task", param_hint="--labels and --language-weight")

@@ -61,7 +61,7 @@ def train(
         carry_out(resume_, lambda watcher: resume(resume_, **session, watcher=watcher))
         return
     if data is None or out is None:
-        raise typer.BadParameter("must be given: a text and a new folder (or --resume)", param_hint="--data and --out")
+        context.fail("a text and a new folder are needed: pygpt train --data TEXT --out RUN (or --resume RUN)")
     carry_out(
         out,
         lambda watcher: pretrain(

@@ -110,10 +110,8 @@ def recipe(
     per_epoch = max(1, math.ceil(n_sequences / max(batch, 1)))
     steps = given.get("steps", math.ceil(per_epoch * epochs))
     if n_ctx is None:  # all examples held out are evaluated, whose sequences are cut into parts of few tokens
-        evaluated = {
-            "eval_interval": evaluations(steps * batch, steps, {"eval_windows": n_validation})["eval_interval"]
-        }
-        evaluated["eval_interval"] = max(evaluated["eval_interval"], min(per_epoch, steps))
+        allowed = evaluations(steps * batch, steps, {"eval_windows": n_validation})["eval_interval"]
+        evaluated = {"eval_interval": max(allowed, min(per_epoch, steps))}
     else:
         evaluated = evaluations(steps * batch, steps, given)
     values: dict[str, Any] = {

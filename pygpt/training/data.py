@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ from pygpt.training.text import TRAIN, VALIDATION, Division, Piece, Split, divid
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 Progress = Callable[[str, int, int], None]
-_Result = TypeVar("_Result")
 
 DEFAULT_VOCAB = 2048
 """Byte pairs that are learnt unless somebody says how many; fewer where the text has too few."""
@@ -198,17 +197,8 @@ def _write(
     """Write all files into a folder beside it, which is renamed when they are on the disk."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise TrainingError(f"{folder}: holds something else: data is prepared in a new or an empty folder")
-    total = division.n_bytes
-
-    def pieces(what: str) -> Iterator[tuple[int, Piece]]:
-        done = 0
-        for part, piece in division.pieces():
-            yield part, piece
-            done += len(piece[0].encode())
-            progress(what, done, total)
-
     if isinstance(tokenizer, str):
-        tokenizer = _learnt(tokenizer, pieces("learning the vocabulary"), n_vocab, division, progress)
+        tokenizer = _learnt(tokenizer, division, n_vocab, progress)
     if tokenizer.eos_id is None and division.n_documents > 1:
         raise TrainingError(
             f"the text has {division.n_documents} documents, but the tokenizer names no token to end each of them"
@@ -219,7 +209,9 @@ def _write(
         partial.mkdir(parents=True)
         tokenizer.save(partial)
         ids = {"n_vocab": tokenizer.n_vocab, "bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
-        counts = _encode(pieces("writing tokens"), tokenizer, partial)
+        counts = _encode(
+            _pieces(division, lambda done: progress("writing tokens", done, division.n_bytes)), tokenizer, partial
+        )
         table = {"settings": settings} | ids | counts
         (partial / _TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
         sync_all(partial)
@@ -230,42 +222,51 @@ def _write(
         raise
 
 
-def _learnt(
-    kind: Literal["bpe", "char"],
-    pieces: Iterator[tuple[int, Piece]],
-    n_vocab: int | None,
-    division: Division,
-    progress: Progress,
-) -> Tokenizer:
-    """A vocabulary from the text."""
+def _pieces(division: Division, tell: Callable[[int], object]) -> Iterator[tuple[int, Piece]]:
+    """All pieces; `tell` hears of how many bytes they are, after each."""
+    done = 0
+    for part, piece in division.pieces():
+        yield part, piece
+        done += len(piece[0].encode())
+        tell(done)
+
+
+def _learnt(kind: Literal["bpe", "char"], division: Division, n_vocab: int | None, progress: Progress) -> Tokenizer:
+    """A vocabulary from the text. Byte pairs are learnt in a thread, so that this one hears of Ctrl-C, and `progress`
+    may raise, while somebody else's code works; that one then ends with the piece that it has."""
+    what, total = "learning the vocabulary", division.n_bytes
     if kind == "char":
+        pieces = _pieces(division, lambda done: progress(what, done, total))
         return learn.characters((piece for _, (piece, _) in pieces), division.n_documents > 1)
-    texts = (piece for part, (piece, _) in pieces if part == TRAIN)
-    total = division.n_bytes
-    return _aside(
-        lambda: learn.byte_pairs(texts, n_vocab or DEFAULT_VOCAB, at_most=n_vocab is None),
-        lambda: progress("learning the vocabulary", total, total),
-    )
+    done = 0
+    given_up = False
+    found: list[Tokenizer | BaseException] = []
 
+    def tell(n_bytes: int) -> None:
+        nonlocal done
+        done = n_bytes
+        if given_up:
+            raise InterruptedError
 
-def _aside(work: Callable[[], _Result], ask: Callable[[], None]) -> _Result:
-    """Do long work of somebody else's code in a thread, so that this one hears of Ctrl-C, and `ask` may raise."""
-    found: list[_Result] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
+    def work() -> None:
+        texts = (piece for part, (piece, _) in _pieces(division, tell) if part == TRAIN)
         try:
-            found.append(work())
-        except BaseException as error:
-            failed.append(error)
+            found.append(learn.byte_pairs(texts, n_vocab or DEFAULT_VOCAB, at_most=n_vocab is None))
+        except BaseException as error:  # raised below
+            found.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(_ASK_SECONDS)
-        ask()
-    if failed:
-        raise failed[0]
+    try:
+        while thread.is_alive():
+            thread.join(_ASK_SECONDS)
+            progress(what, done, total)
+        progress(what, done, total)
+    except BaseException:
+        given_up = True
+        raise
+    if isinstance(found[0], BaseException):
+        raise found[0]
     return found[0]
 
 
