@@ -1,7 +1,7 @@
 """pygpt runs GPT models on the CPU in front of you. `Model.load` is where to start."""
 
 try:
-    from pygpt._core import build_info
+    from pygpt._core import build_info as _build_info
 except ModuleNotFoundError as error:
     if error.name != "pygpt._core":
         raise
@@ -22,7 +22,7 @@ from pygpt.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from pygpt.training import TrainingResult, finetune, pretrain
 
-__version__ = build_info()["version"]
+__version__ = _build_info()["version"]
 
 __all__ = [
     "CancelToken",

@@ -10,6 +10,9 @@ from pygpt.config import ModelConfig
 
 _Floats = NDArray[np.float32]
 
+def config_fields() -> dict[str, list[str]]:
+    """The fields of each class of `pygpt.config` that the core reads."""
+
 class CancelFlag:
     """Set from any thread; a forward pass that was given it raises `pygpt.errors.Cancelled` within one layer."""
 

@@ -1,14 +1,15 @@
-"""`ModelConfig`: every model that pygpt runs is one value of this dataclass.
+"""`ModelConfig` and its `LayerConfig`s: every model that pygpt runs is one value of these dataclasses.
 
-The families translate a checkpoint's own configuration into it; the C++ core (``csrc/model/config.h``), the NumPy
-reference and the trainer are driven by it and never ask which family a model came from.
+The families translate a checkpoint's own configuration into it; the C++ core, the NumPy reference and the trainer are
+driven by it and never ask which family a model came from. A field stands twice: here, with its checks, and in the list
+of fields in ``csrc/model/config.h``, through which the core reads it by its name.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,16 @@ from pygpt.errors import ConfigError
 
 Norm = Literal["layer_norm", "rms_norm"]
 Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
+NormPlacement = Literal["before_branch", "after_sum"]
 RopeScalingKind = Literal["linear", "llama3"]
+
+MAX_LAYERS = 1 << 16
+"""Far above every model there is, and few enough to make a list of."""
+
+
+def _check_positive(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"{name} must be a positive number, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +48,7 @@ class RopeScaling:
         if self.kind not in get_args(RopeScalingKind):
             raise ConfigError(f"rope scaling {self.kind!r} is not one of {', '.join(get_args(RopeScalingKind))}")
         for name in ("factor", "low_freq_factor", "high_freq_factor", "original_n_ctx"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise ConfigError(f"rope scaling's {name} must be a positive number, not {value!r}")
+            _check_positive(f"rope scaling's {name}", getattr(self, name))
         if self.low_freq_factor >= self.high_freq_factor:
             raise ConfigError(
                 f"rope scaling's low_freq_factor ({self.low_freq_factor}) must be below "
@@ -78,16 +86,41 @@ class Rope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerConfig:
+    """What may differ from layer to layer."""
+
+    attn_scale: float  # scores are multiplied by this; usually 1 / sqrt(head_dim)
+    rope: Rope | None = None
+
+    def __post_init__(self) -> None:
+        _check_positive("attn_scale", self.attn_scale)
+        if not isinstance(self.rope, (Rope, type(None))):
+            raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
+        if self.rope is not None:
+            _check_positive("rope.theta", self.rope.theta)
+
+    def repeated(self, n_layer: int) -> tuple[LayerConfig, ...]:
+        """The layers of a model in which all are alike. ConfigError unless 1 <= n_layer <= MAX_LAYERS."""
+        if not isinstance(n_layer, int) or isinstance(n_layer, bool) or not 1 <= n_layer <= MAX_LAYERS:
+            raise ConfigError(f"n_layer must be a positive integer, at most {MAX_LAYERS}, not {n_layer!r}")
+        return (self,) * n_layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """The architecture of a decoder-only transformer, in tokens and values (no units of bytes).
 
-    The block is pre-norm, ``x += attn(norm(x)); x += mlp(norm(x))``, and the last one is followed by a final norm and
-    the head; or post-norm, ``x = norm(x + attn(x)); x = norm(x + mlp(x))``, followed by the head.
+    A block has two branches, attention and MLP, and each adds to the residual stream x what it reads from it.
+    `norm_placement` says where the norms stand:
+
+        before_branch   x = x + branch(norm(x))    (GPT-2, Llama)
+        after_sum       x = norm(x + branch(x))    (GPT-1)
+
+    After the last block come a norm, unless it has just been one (after_sum), and the head.
     """
 
     n_vocab: int
     n_ctx: int
-    n_layer: int
     n_embd: int
     n_head: int
     n_kv_head: int  # n_head: multi-head; 1: multi-query; between: grouped-query attention
@@ -101,45 +134,50 @@ class ModelConfig:
     attn_out_bias: bool
     mlp_bias: bool
     learned_positions: bool
-    rope: Rope | None
-    attn_scale: float  # scores are multiplied by this; usually 1 / sqrt(head_dim)
-    attn_scale_by_inverse_layer: bool = False  # layer i divides its scores by i + 1 as well
+    layers: tuple[LayerConfig, ...]  # from the first block to the last
     tied_head: bool = True
-    post_norm: bool = False
+    norm_placement: NormPlacement = "before_branch"
     sinusoidal_positions: bool = False  # or learned ones, not both
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("n_vocab", "n_ctx", "n_layer", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner"):
+        for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
                 raise ConfigError(f"{name} must be a positive integer below 2**31, not {value!r}")
         if self.n_head % self.n_kv_head:
             raise ConfigError(f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
-        for name, allowed in (("norm", get_args(Norm)), ("activation", get_args(Activation))):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
-        for name in ("norm_eps", "attn_scale"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise ConfigError(f"{name} must be a positive number, not {value!r}")
-        if not isinstance(self.rope, (Rope, type(None))):
-            raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
-        if self.rope is not None:
-            if not 0 < self.rope.dim <= self.head_dim or self.rope.dim % 2:
-                raise ConfigError(f"rope.dim must be even and at most head_dim ({self.head_dim}), not {self.rope.dim}")
-            if not (math.isfinite(self.rope.theta) and self.rope.theta > 0):
-                raise ConfigError(f"rope.theta must be a positive number, not {self.rope.theta!r}")
+        for name, kinds in (("norm", Norm), ("activation", Activation), ("norm_placement", NormPlacement)):
+            if getattr(self, name) not in get_args(kinds):
+                raise ConfigError(f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(kinds))}")
+        _check_positive("norm_eps", self.norm_eps)
+        if not isinstance(self.layers, tuple) or any(not isinstance(layer, LayerConfig) for layer in self.layers):
+            raise ConfigError(f"layers must be a tuple of LayerConfig, not {self.layers!r:.80}")
+        if not 1 <= len(self.layers) <= MAX_LAYERS:
+            raise ConfigError(f"layers must be at least 1 and at most {MAX_LAYERS}, not {len(self.layers)}")
+        for layer in set(self.layers):
+            if (rope := layer.rope) is not None and (not 0 < rope.dim <= self.head_dim or rope.dim % 2):
+                raise ConfigError(f"rope.dim must be even and at most head_dim ({self.head_dim}), not {rope.dim}")
         if self.learned_positions and self.sinusoidal_positions:
             raise ConfigError("learned_positions and sinusoidal_positions must not both be true")
         for token in (*self.eos_ids, *(() if self.bos_id is None else (self.bos_id,))):
             if not 0 <= token < self.n_vocab:
                 raise ConfigError(f"the special token {token} is outside the vocabulary of {self.n_vocab}")
 
-    def layer_attn_scale(self, layer: int) -> float:
-        """The factor on the attention scores of one layer."""
-        return self.attn_scale / (layer + 1) if self.attn_scale_by_inverse_layer else self.attn_scale
+    @property
+    def n_layer(self) -> int:
+        """The number of blocks."""
+        return len(self.layers)
+
+    @property
+    def final_norm(self) -> bool:
+        """Whether a norm of its own stands before the head."""
+        return self.norm_placement != "after_sum"
+
+    def with_layers(self, **changes: Any) -> ModelConfig:
+        """The same model but for these fields of every layer."""
+        return replace(self, layers=tuple(replace(layer, **changes) for layer in self.layers))
 
     def sinusoids(self) -> NDArray[np.float64]:
         """The sinusoidal positions, (n_ctx, n_embd), which are added to the embeddings as they are.
@@ -188,7 +226,7 @@ class ModelConfig:
                 linear(f"{block}.mlp.gate", inner, embd, self.mlp_bias)
             linear(f"{block}.mlp.up", inner, embd, self.mlp_bias)
             linear(f"{block}.mlp.down", embd, inner, self.mlp_bias)
-        if not self.post_norm:
+        if self.final_norm:
             norm("norm")
         if not self.tied_head:
             linear("head", self.n_vocab, embd, False)

@@ -153,10 +153,10 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
         return apart
 
     q, k, v = heads("q", config.n_head), heads("k", config.n_kv_head), heads("v", config.n_kv_head)
-    if config.rope is not None:
+    if (rotary := config.layers[layer].rope) is not None:
         positions = np.arange(n_token)
-        q, k = rope(q, positions, config.rope), rope(k, positions, config.rope)
-    mixed = causal_attention(q, k, v, config.layer_attn_scale(layer))  # (H, T, D)
+        q, k = rope(q, positions, rotary), rope(k, positions, rotary)
+    mixed = causal_attention(q, k, v, config.layers[layer].attn_scale)  # (H, T, D)
     joined: Array = mixed.swapaxes(0, 1).reshape(n_token, -1)  # (T, H D)
     return linear(joined, tensors, f"{name}.out")  # (T, C)
 
@@ -185,7 +185,7 @@ def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
 
     Or it reads the stream itself, and the sum is normed (post-norm, as in GPT-1).
     """
-    if config.post_norm:
+    if config.norm_placement == "after_sum":
         x = norm(config, tensors, x + attention(config, tensors, x, layer), f"blocks.{layer}.attn_norm")
         return norm(config, tensors, x + mlp(config, tensors, x, layer), f"blocks.{layer}.mlp_norm")
     x = x + attention(config, tensors, norm(config, tensors, x, f"blocks.{layer}.attn_norm"), layer)
@@ -202,7 +202,7 @@ def hidden(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.fl
         x = x + config.sinusoids().astype(dtype)[: len(tokens)]
     for layer in range(config.n_layer):
         x = block(config, tensors, x, layer)
-    return x if config.post_norm else norm(config, tensors, x, "norm")
+    return norm(config, tensors, x, "norm") if config.final_norm else x
 
 
 def forward(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:

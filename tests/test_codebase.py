@@ -139,8 +139,8 @@ PYTHON_RANKS = {
     "cli": 7,
     "__main__": 8,
 }
-BASE_DEPENDENCIES = {"numpy", "safetensors", "tiktoken"}  # of all but the command line
-CLI_DEPENDENCIES = {"typer"}
+BASE_DEPENDENCIES = {"numpy", "regex", "safetensors", "tiktoken"}  # of all but the command line
+CLI_DEPENDENCIES = {"rich", "typer"}
 
 
 def imports(path: Path, *, lazy: bool) -> Iterator[str]:

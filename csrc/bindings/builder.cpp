@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "base/error.h"
-#include "bindings/module.h"
+#include "bindings/choice.h"
+#include "bindings/read_config.h"
 #include "kernels/select.h"
 #include "model/engine.h"
 
@@ -16,57 +17,9 @@ namespace pygpt {
 
 namespace {
 
-// The value that `name` has in a list of (name, value); an unknown name is a ValueError that says what is allowed.
-template <class T>
-T choose(const char* argument, const std::string& name, std::initializer_list<std::pair<const char*, T>> allowed) {
-    std::string names;
-    for (const auto& [key, value] : allowed) {
-        if (name == key) return value;
-        names += (names.empty() ? "'" : ", '") + std::string(key) + "'";
-    }
-    throw InvalidArgument(std::string(argument) + "='" + name + "' is not one of " + names);
-}
-
-// From pygpt.config.ModelConfig, which has checked its own values.
-ModelConfig read_config(const py::object& o) {
-    ModelConfig c;
-    const auto get = [&](const char* name, auto& value) { value = o.attr(name).cast<std::decay_t<decltype(value)>>(); };
-    get("n_vocab", c.n_vocab);
-    get("n_ctx", c.n_ctx);
-    get("n_layer", c.n_layer);
-    get("n_embd", c.n_embd);
-    get("n_head", c.n_head);
-    get("n_kv_head", c.n_kv_head);
-    get("head_dim", c.head_dim);
-    get("n_inner", c.n_inner);
-    get("norm_eps", c.norm_eps);
-    get("post_norm", c.post_norm);
-    get("gated_mlp", c.gated_mlp);
-    get("qkv_bias", c.qkv_bias);
-    get("attn_out_bias", c.attn_out_bias);
-    get("mlp_bias", c.mlp_bias);
-    get("learned_positions", c.learned_positions);
-    get("tied_head", c.tied_head);
-    c.norm = choose<Norm>("norm", o.attr("norm").cast<std::string>(),
-                          {{"layer_norm", Norm::layer_norm}, {"rms_norm", Norm::rms_norm}});
-    c.activation = choose<Activation>("activation", o.attr("activation").cast<std::string>(),
-                                      {{"gelu", Activation::gelu},
-                                       {"gelu_tanh", Activation::gelu_tanh},
-                                       {"silu", Activation::silu},
-                                       {"relu", Activation::relu}});
-    check_sizes(c);
-    for (int i = 0; i < c.n_layer; ++i) c.layer_attn_scale.push_back(o.attr("layer_attn_scale")(i).cast<double>());
-    if (const py::object rope = o.attr("rope"); !rope.is_none()) {
-        c.rope_interleaved = rope.attr("interleaved").cast<bool>();
-        c.rope_inv_freq = rope.attr("inv_freq")().cast<std::vector<double>>();
-    }
-    return c;
-}
-
 // A NumPy array of one or two dimensions, in place.
 Plain as_plain(const std::string& name, const py::array& a, const std::string& dtype) {
-    const DType type =
-        choose<DType>("dtype", dtype, {{"float32", DType::f32}, {"float16", DType::f16}, {"bfloat16", DType::bf16}});
+    const DType type = choose("dtype", dtype, {DType::f32, DType::f16, DType::bf16});
     const char* wanted = numpy_name(type);
     const auto item = static_cast<py::ssize_t>(size_of(type));
     if (!a.dtype().equal(py::dtype(wanted))) {
@@ -107,12 +60,9 @@ public:
         : config_(read_config(config)),
           kernels_(select_kernels(isa.value_or(""))),
           threads_(threads),
-          kv_(choose<DType>("kv", kv, {{"float32", DType::f32}, {"float16", DType::f16}})),
+          kv_(choose("kv", kv, {DType::f32, DType::f16})),
           weights_(std::make_unique<WeightsBuilder>(
-              config_,
-              choose<DType>("weights", weights,
-                            {{"float32", DType::f32}, {"bfloat16", DType::bf16}, {"int8", DType::i8}}),
-              kernels_)) {
+              config_, choose("weights", weights, {DType::f32, DType::bf16, DType::i8}), kernels_)) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));

@@ -33,6 +33,7 @@ PYBIND11_MODULE(_core, m) {
         .def(py::init<>())
         .def("set", &CancelFlag::set)
         .def("is_set", &CancelFlag::is_set);
+    bind_config(m);
     bind_session(m);
     bind_engine(m);
     bind_builder(m);

@@ -63,6 +63,7 @@ private:
     PyThreadState* state_;
 };
 
+void bind_config(py::module_& m);
 void bind_builder(py::module_& m);
 void bind_engine(py::module_& m);
 void bind_session(py::module_& m);

@@ -21,7 +21,7 @@ void check(const std::string& name, std::int64_t value, std::int64_t most) {
 void check_sizes(const ModelConfig& c) {
     // Far above every model there is, and low enough that rounding up, doubling and the bytes of a matrix fit.
     constexpr std::int64_t kMostValues = 1 << 24, kMostLayers = 1 << 16;
-    check("n_layer", c.n_layer, kMostLayers);
+    check("n_layer", c.n_layer(), kMostLayers);
     check("n_vocab", c.n_vocab, kMostValues);
     check("n_ctx", c.n_ctx, kMostValues);
     check("n_embd", c.n_embd, kMostValues);

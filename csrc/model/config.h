@@ -1,18 +1,39 @@
 // The architecture of a model, mirrored from pygpt/config.py, which also checks it.
 #pragma once
 
+#include <array>
+#include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/table.h"
 
 namespace pygpt {
 
+// The names of an enum's values, in their order, stand beside it: enum_names(T{}).
 enum class Norm : std::uint8_t { layer_norm, rms_norm };
+constexpr std::array<const char*, 2> enum_names(Norm) { return {"layer_norm", "rms_norm"}; }
+
+enum class NormPlacement : std::uint8_t { before_branch, after_sum };
+constexpr std::array<const char*, 2> enum_names(NormPlacement) { return {"before_branch", "after_sum"}; }
+
+struct Rope {
+    bool interleaved = false;
+    std::vector<double> inv_freq;  // radians per position of each rotated pair
+
+    int dim() const { return static_cast<int>(inv_freq.size()) * 2; }
+    bool operator==(const Rope&) const = default;
+};
+
+// What may differ from layer to layer.
+struct LayerConfig {
+    float attn_scale = 0.0f;
+    std::optional<Rope> rope;
+};
 
 struct ModelConfig {
     int n_vocab = 0;
     int n_ctx = 0;
-    int n_layer = 0;
     int n_embd = 0;
     int n_head = 0;
     int n_kv_head = 0;
@@ -21,23 +42,58 @@ struct ModelConfig {
     Norm norm = Norm::layer_norm;
     float norm_eps = 0.0f;
     Activation activation = Activation::gelu;
-    bool post_norm = false;  // norm after each half's sum; no final norm
     bool gated_mlp = false;
     bool qkv_bias = false;
     bool attn_out_bias = false;
     bool mlp_bias = false;
     bool learned_positions = false;
+    std::vector<LayerConfig> layers;
     bool tied_head = false;
-    bool rope_interleaved = false;
-    std::vector<double> rope_inv_freq;      // radians per position of each rotated pair; empty: no rotary embedding
-    std::vector<double> layer_attn_scale;   // (n_layer,)
+    NormPlacement norm_placement = NormPlacement::before_branch;
 
+    int n_layer() const { return static_cast<int>(layers.size()); }
     int q_width() const { return n_head * head_dim; }
     int kv_width() const { return n_kv_head * head_dim; }
     int qkv_width() const { return q_width() + 2 * kv_width(); }
     // Columns of the product that feeds the activation; a gated one alternates panels of gate and up.
     int up_width() const { return gated_mlp ? round_up(n_inner, 16) * 2 : n_inner; }
+    bool final_norm() const { return norm_placement != NormPlacement::after_sum; }
 };
+
+// visit(name, field) for each field, under its name in pygpt/config.py: the one list of them.
+template <class Visit>
+void visit_fields(Rope& c, Visit visit) {
+    visit("interleaved", c.interleaved);
+    visit("inv_freq", c.inv_freq);
+}
+
+template <class Visit>
+void visit_fields(LayerConfig& c, Visit visit) {
+    visit("attn_scale", c.attn_scale);
+    visit("rope", c.rope);
+}
+
+template <class Visit>
+void visit_fields(ModelConfig& c, Visit visit) {
+    visit("n_vocab", c.n_vocab);
+    visit("n_ctx", c.n_ctx);
+    visit("n_embd", c.n_embd);
+    visit("n_head", c.n_head);
+    visit("n_kv_head", c.n_kv_head);
+    visit("head_dim", c.head_dim);
+    visit("n_inner", c.n_inner);
+    visit("norm", c.norm);
+    visit("norm_eps", c.norm_eps);
+    visit("activation", c.activation);
+    visit("gated_mlp", c.gated_mlp);
+    visit("qkv_bias", c.qkv_bias);
+    visit("attn_out_bias", c.attn_out_bias);
+    visit("mlp_bias", c.mlp_bias);
+    visit("learned_positions", c.learned_positions);
+    visit("layers", c.layers);
+    visit("tied_head", c.tied_head);
+    visit("norm_placement", c.norm_placement);
+}
 
 // InvalidArgument for sizes whose products would not fit the integers that count them. Memory is not asked for.
 void check_sizes(const ModelConfig& config);

@@ -56,6 +56,7 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, int 
       weights_(std::move(weights)),
       kernels_(kernels),
       threads_(threads),
+      ropes_(config_),
       layout_(config_, kv),
       pool_(std::make_shared<PagePool>(layout_.page_bytes(),
                                        static_cast<std::size_t>(config_.n_ctx / kPagePositions + 1))) {}
@@ -90,7 +91,7 @@ std::unique_ptr<Workspace> Engine::take_workspace(int rows) const {
         }
         idle_.clear();  // all too small
     }
-    return std::make_unique<Workspace>(config_, weights_.dtype(), rows, threads_.count());
+    return std::make_unique<Workspace>(config_, ropes_, weights_.dtype(), rows, threads_.count());
 }
 
 namespace {
@@ -179,8 +180,9 @@ void Engine::forward(std::span<const SequenceInput> batch, Output output, const 
     }
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
     Steps steps(batch, std::move(pages), std::move(starts));
-    threads_.run(
-        [&](Team& team) { run_steps({config_, weights_, kernels_, layout_, team}, steps, output, stop, *ws, out); });
+    threads_.run([&](Team& team) {
+        run_steps({config_, weights_, kernels_, layout_, ropes_, team}, steps, output, stop, *ws, out);
+    });
     for (const SequenceInput& s : batch) s.session->cache_.commit(static_cast<int>(s.tokens.size()));
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
 }

@@ -11,6 +11,7 @@
 #include "kernels/table.h"
 #include "model/config.h"
 #include "model/kv_cache.h"
+#include "model/ropes.h"
 #include "model/weights.h"
 #include "model/workspace.h"
 #include "threads/parallel.h"
@@ -83,6 +84,7 @@ private:
     const Weights weights_;
     const Kernels& kernels_;
     const Threads threads_;
+    const DistinctRopes ropes_;
     const PageLayout layout_;
     const std::shared_ptr<PagePool> pool_;
     // Workspaces not in use by a step. Nobody waits for the lock: in a child process after fork() it may be held for

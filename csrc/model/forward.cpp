@@ -26,6 +26,8 @@ void for_rows(Team& team, int rows, F body) {
 
 const float* data_or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
+bool after_sum(const Model& m) { return m.config.norm_placement == NormPlacement::after_sum; }
+
 bool is_int8(const Model& m) { return m.weights.dtype() == DType::i8; }
 
 // One row of a product's input in the form that the weights want.
@@ -39,7 +41,7 @@ void norm_row(const Model& m, const NormWeights& w, bool add, float* x, float* y
     if (add) m.kernels.add(x, y, m.config.n_embd);
     const NormArgs args{x, 0, y, 0, 1, m.config.n_embd, w.weight.data(), data_or_null(w.bias), m.config.norm_eps};
     (m.config.norm == Norm::layer_norm ? m.kernels.layer_norm : m.kernels.rms_norm)(args);
-    if (m.config.post_norm) std::copy_n(y, m.config.n_embd, x);
+    if (after_sum(m)) std::copy_n(y, m.config.n_embd, x);
 }
 
 void norm(const Model& m, const NormWeights& w, bool add, int rows, Workspace& ws) {
@@ -69,10 +71,11 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
                 m.weights.positions.data() + static_cast<std::ptrdiff_t>(step.positions[at]) * c.n_embd;
             for (int i = 0; i < c.n_embd; ++i) x[i] += position[i];
         }
-        if (!c.rope_inv_freq.empty()) {
-            rotary_table(step.positions[at], c.rope_inv_freq, ws.cos.row(row), ws.sin.row(row));
+        for (std::size_t i = 0; i < m.ropes.size(); ++i) {
+            const Angles& angles = ws.angles[i];
+            rotary_table(step.positions[at], m.ropes.distinct(i).inv_freq, angles.cos.row(row), angles.sin.row(row));
         }
-        if (c.post_norm) {  // the first block reads the embedding as it is
+        if (after_sum(m)) {  // the first block reads the embedding as it is
             std::copy_n(x, c.n_embd, ws.normed.row(row));
             prepare(m, x, c.n_embd, row, ws.input);
         }
@@ -80,19 +83,20 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
 }
 
 // Turns a row's queries and keys by the angles of its position.
-void rotate(const Model& m, int row, Workspace& ws) {
+void rotate(const Model& m, int row, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
-    if (c.rope_inv_freq.empty()) return;
-    const int dim = static_cast<int>(c.rope_inv_freq.size()) * 2;
-    const float *cos = ws.cos.row(row), *sin = ws.sin.row(row);
+    const std::optional<Rope>& rope = c.layers[static_cast<std::size_t>(layer)].rope;
+    if (!rope) return;
+    const Angles& angles = ws.angles[m.ropes.of_layer(layer)];
+    const float *cos = angles.cos.row(row), *sin = angles.sin.row(row);
     float* q = ws.qkv.row(row);
-    m.kernels.rope({q, c.n_head, c.head_dim, dim, c.rope_interleaved, cos, sin});
-    m.kernels.rope({q + c.q_width(), c.n_kv_head, c.head_dim, dim, c.rope_interleaved, cos, sin});
+    m.kernels.rope({q, c.n_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
+    m.kernels.rope({q + c.q_width(), c.n_kv_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
 }
 
 // Rotates the rows first ... end - 1 and stores their keys and values, those of one page together.
 void rotate_and_store(const Model& m, const Step& step, int first, int end, int layer, Workspace& ws) {
-    for (int row = first; row < end; ++row) rotate(m, row, ws);
+    for (int row = first; row < end; ++row) rotate(m, row, layer, ws);
     for (const AttentionSequence& s : step.sequences) {
         const int stop = std::min(end, s.first_row + s.n_rows);
         for (int row = std::max(first, s.first_row); row < stop;) {
@@ -113,11 +117,11 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     m.team.parallel_for(ceil_div(rows, some), [&](int task, int) {
         rotate_and_store(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
     });
-    paged_attention(m.kernels, m.team,
-                    {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
-                     m.layout.values(layer, 0), m.layout.keys(0, 1),
-                     static_cast<float>(c.layer_attn_scale[static_cast<std::size_t>(layer)]), ws.qkv.data,
-                     ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
+    paged_attention(
+        m.kernels, m.team,
+        {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
+         m.layout.values(layer, 0), m.layout.keys(0, 1), c.layers[static_cast<std::size_t>(layer)].attn_scale,
+         ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 // Activates the values of a part of the product `up`, n of them in each row: `to` may be where they are.
@@ -159,9 +163,9 @@ void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
 
 void run_blocks(const Model& m, const Step& step, Workspace& ws, const std::function<void()>& stop) {
     const int rows = step.rows();
-    const bool post = m.config.post_norm;
+    const bool post = after_sum(m);
     embed(m, step, ws);
-    for (int layer = 0; layer < m.config.n_layer; ++layer) {
+    for (int layer = 0; layer < m.config.n_layer(); ++layer) {
         stop();
         const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
         if (!post) norm(m, b.attn_norm, layer > 0, rows, ws);
@@ -177,7 +181,7 @@ void run_blocks(const Model& m, const Step& step, Workspace& ws, const std::func
 }
 
 void final_norm(const Model& m, std::span<const int> rows, Workspace& ws) {
-    for_rows(m.team, m.config.post_norm ? 0 : static_cast<int>(rows.size()), [&](int i) {
+    for_rows(m.team, after_sum(m) ? 0 : static_cast<int>(rows.size()), [&](int i) {
         const int row = rows[static_cast<std::size_t>(i)];
         norm_row(m, m.weights.norm, true, ws.x.row(row), ws.normed.row(row));
     });

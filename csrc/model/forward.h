@@ -21,6 +21,7 @@ struct Model {
     const Weights& weights;
     const Kernels& kernels;
     const PageLayout& layout;
+    const DistinctRopes& ropes;
     Team& team;
 };
 

@@ -9,7 +9,7 @@ PageLayout::PageLayout(const ModelConfig& config, DType dtype)
     const std::size_t row = kPagePositions * size_of(dtype);
     keys_bytes_ = row * static_cast<std::size_t>(head_dim_);
     both_ = keys_bytes_ + row * static_cast<std::size_t>(padded_head(head_dim_));
-    page_bytes_ = both_ * static_cast<std::size_t>(heads_) * static_cast<std::size_t>(config.n_layer);
+    page_bytes_ = both_ * static_cast<std::size_t>(heads_) * config.layers.size();
 }
 
 std::shared_ptr<Buffer> PagePool::take() {

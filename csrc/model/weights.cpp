@@ -68,9 +68,9 @@ WeightsBuilder::WeightsBuilder(const ModelConfig& config, DType dtype, const Ker
         weights_.positions.resize(size(config_.n_ctx) * size(config_.n_embd));
         add_vector("pos.weight", weights_.positions.data(), config_.n_ctx, config_.n_embd);
     }
-    weights_.blocks.resize(size(config_.n_layer));
-    for (int i = 0; i < config_.n_layer; ++i) add_block("blocks." + std::to_string(i), weights_.blocks[size(i)]);
-    if (!config_.post_norm) add_norm("norm", weights_.norm);
+    weights_.blocks.resize(config_.layers.size());
+    for (int i = 0; i < config_.n_layer(); ++i) add_block("blocks." + std::to_string(i), weights_.blocks[size(i)]);
+    if (config_.final_norm()) add_norm("norm", weights_.norm);
     if (!config_.tied_head) {
         weights_.head = PackedMatrix(config_.n_vocab, config_.n_embd, dtype_);
         add_matrix("head.weight", weights_.head, config_.n_vocab, {});

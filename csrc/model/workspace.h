@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
+#include <vector>
 
 #include "base/buffer.h"
 #include "kernels/int8.h"
 #include "model/config.h"
+#include "model/ropes.h"
 #include "ops/linear.h"
 #include "ops/paged_attention.h"
 
@@ -22,13 +24,19 @@ struct Activations {
     float* row(std::ptrdiff_t i) const { return data + i * stride; }
 };
 
+// Of each row's position, for one rotary embedding.
+struct Angles {
+    Activations cos, sin;
+};
+
 class Workspace {
 public:
     // For steps of up to `rows` rows with weights of the given type.
-    Workspace(const ModelConfig& config, DType weights, int rows, int threads) : rows_(rows) {
-        lay_out(config, weights, threads, nullptr);
+    Workspace(const ModelConfig& config, const DistinctRopes& ropes, DType weights, int rows, int threads)
+        : angles(ropes.size()), rows_(rows) {
+        lay_out(config, ropes, weights, threads, nullptr);
         buffer_ = Buffer(bytes_);
-        lay_out(config, weights, threads, buffer_.data());
+        lay_out(config, ropes, weights, threads, buffer_.data());
     }
 
     int rows() const { return rows_; }
@@ -37,7 +45,7 @@ public:
     Activations normed;    // what a branch reads; then what it adds to x
     Activations qkv;
     Activations attended;  // heads' outputs, side by side
-    Activations cos, sin;  // of each row's position
+    std::vector<Angles> angles;  // see DistinctRopes
     std::span<float> attention;  // see AttentionCall::scratch
 
     // float weights only: the MLP's values before and, if it has a gate, after the activation
@@ -51,7 +59,7 @@ public:
 
 private:
     // Gives every member its place after `base`, and bytes_ their size.
-    void lay_out(const ModelConfig& c, DType weights, int threads, std::byte* base) {
+    void lay_out(const ModelConfig& c, const DistinctRopes& ropes, DType weights, int threads, std::byte* base) {
         bytes_ = 0;
         const auto take = [&](std::ptrdiff_t bytes) {
             std::byte* at = base == nullptr ? nullptr : base + bytes_;
@@ -78,8 +86,10 @@ private:
         normed = floats(c.n_embd);
         qkv = floats(c.qkv_width());
         attended = floats(c.q_width());
-        cos = floats(static_cast<int>(c.rope_inv_freq.size()));
-        sin = floats(static_cast<int>(c.rope_inv_freq.size()));
+        for (std::size_t i = 0; i < ropes.size(); ++i) {
+            const int half = ropes.distinct(i).dim() / 2;
+            angles[i] = {floats(half), floats(half)};
+        }
         const std::size_t of_attention = static_cast<std::size_t>(threads) * attention_scratch(c.head_dim) +
                                          split_floats(rows_, c.n_head, c.head_dim, c.n_ctx, threads);
         attention = {reinterpret_cast<float*>(take(static_cast<std::ptrdiff_t>(of_attention) * 4)), of_attention};

@@ -119,13 +119,14 @@ def _with_rope_freqs(path: Path, config: ModelConfig, stored: Stored) -> ModelCo
 
     The factor is the greatest divisor; the rest of the schedule is Llama 3.1's, and is compared with the divisors.
     """
-    if config.rope is None or stored.shape != (config.rope.dim // 2,) or stored.kind != "float32":
+    plain = config.layers[0].rope
+    if plain is None or stored.shape != (plain.dim // 2,) or stored.kind != "float32":
         raise CheckpointError(f"{path}: {ROPE_FREQS} has shape {list(stored.shape)} and does not fit the heads")
     divisors = stored.read().astype(np.float64)
     factor = float(divisors.max())
     if np.isfinite(factor) and factor >= 1:
-        rope = dataclasses.replace(config.rope, scaling=RopeScaling(kind="llama3", factor=factor))
-        expected = np.divide(config.rope.inv_freq(), rope.inv_freq())
+        rope = dataclasses.replace(plain, scaling=RopeScaling(kind="llama3", factor=factor))
+        expected = np.divide(plain.inv_freq(), rope.inv_freq())
         if np.allclose(divisors, expected, rtol=1e-4):
-            return dataclasses.replace(config, rope=rope)
+            return config.with_layers(rope=rope)
     raise ConfigError(f"{path}: {ROPE_FREQS} is not the schedule of Llama 3.1 (factors 1 and 4, context 8192)")

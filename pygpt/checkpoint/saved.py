@@ -27,18 +27,15 @@ from pygpt.checkpoint.folder import (
     write_settings,
 )
 from pygpt.checkpoint.safetensors import PACKED, Opened, open_file, write_file
-from pygpt.config import ModelConfig, Rope, RopeScaling
+from pygpt.config import MAX_LAYERS, LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.errors import CheckpointError, ConfigError
 from pygpt.tokenizer import Tokenizer
 
 Weights = Literal["int8", "bfloat16", "float32"]
 
 MODEL_TYPE = "pygpt"
-VERSION = 3
-_NEW_FIELDS = {  # of ModelConfig, by the last version that had not got them: what it means there
-    1: {"post_norm": False},
-    2: {"sinusoidal_positions": False},
-}
+VERSION = 4
+_VERSIONS = (1, 2, 3, VERSION)
 INT8_GROUP = 128
 _KEYS = ("model_type", "version", "weights", "int8_group", "config")
 
@@ -48,9 +45,10 @@ _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; b
     "float": (int, float),
     "bool": (bool,),
     "tuple[int, ...]": (list,),
-    **dict.fromkeys(("Norm", "Activation", "RopeScalingKind"), (str,)),
+    **dict.fromkeys(("Norm", "Activation", "NormPlacement", "RopeScalingKind"), (str,)),
 }
 _NESTED = {"Rope | None": Rope, "RopeScaling | None": RopeScaling}
+_LISTS = {"tuple[LayerConfig, ...]": LayerConfig}
 
 
 class Saved(NamedTuple):
@@ -95,7 +93,7 @@ def open_saved(path: Path) -> Saved | None:
     if values.get("model_type") != MODEL_TYPE:
         return None
     for key, allowed in (
-        ("version", (*_NEW_FIELDS, VERSION)),
+        ("version", _VERSIONS),
         ("weights", tuple(PACKED)),
         ("int8_group", (INT8_GROUP,)),
     ):
@@ -106,9 +104,8 @@ def open_saved(path: Path) -> Saved | None:
         raise CheckpointError(f"{where}: holds the key {shown(odd[0])}; this version of pygpt reads {', '.join(_KEYS)}")
     try:
         table = values.get("config")
-        if isinstance(table, dict):
-            for version, fields in _NEW_FIELDS.items():
-                table = fields | table if values["version"] <= version else table
+        if values["version"] < VERSION and isinstance(table, dict):
+            table = _with_layers(table)
         config: ModelConfig = _from_table(ModelConfig, table, "config")
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
@@ -119,18 +116,41 @@ def open_saved(path: Path) -> Saved | None:
     return Saved(config, values["weights"], file, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id))
 
 
+def _with_layers(old: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a version before the fourth, in which one field stood for all layers."""
+    table = dict(old)
+    n_layer, scale, rope = table.pop("n_layer", None), table.pop("attn_scale", None), table.pop("rope", None)
+    by_inverse_layer, post_norm = table.pop("attn_scale_by_inverse_layer", False), table.pop("post_norm", False)
+    if type(n_layer) is not int or not 1 <= n_layer <= MAX_LAYERS:
+        raise ConfigError(f"config.n_layer is {n_layer!r}, but must be an integer from 1 to {MAX_LAYERS}")
+    if type(scale) not in (int, float) or type(by_inverse_layer) is not bool or type(post_norm) is not bool:
+        raise ConfigError(
+            "config must hold a number attn_scale, and of attn_scale_by_inverse_layer and post_norm flags"
+        )
+    scales = (scale / (i + 1) if by_inverse_layer else scale for i in range(n_layer))
+    table["layers"] = [{"attn_scale": s, "rope": rope} for s in scales]
+    table["norm_placement"] = "after_sum" if post_norm else "before_branch"
+    return table
+
+
 def _from_table(cls: Callable[..., Any], values: object, name: str) -> Any:
-    """A dataclass of pygpt.config from its JSON table, which must hold each field and nothing else."""
+    """A dataclass of pygpt.config from its JSON table, which must hold each field without a default, and no others."""
     if not isinstance(values, dict):
         raise ConfigError(f"{name} is {values!r}, but must be a table")
-    fields = {field.name: str(field.type) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if values.keys() != fields.keys():
-        odd = sorted(values.keys() ^ fields.keys())
+    known = dataclasses.fields(cls)  # type: ignore[arg-type]
+    fields = {field.name: str(field.type) for field in known}
+    needed = {field.name for field in known if field.default is dataclasses.MISSING}
+    if not needed <= values.keys() <= fields.keys():
+        odd = sorted((needed - values.keys()) | (values.keys() - fields.keys()))
         raise ConfigError(f"{name} must have just the fields {', '.join(fields)}: check {', '.join(odd)}")
     out: dict[str, object] = {}
-    for key, annotation in fields.items():
-        value = values[key]
-        if annotation in _NESTED:
+    for key, value in values.items():
+        annotation = fields[key]
+        if annotation in _LISTS:
+            if not isinstance(value, list):
+                raise ConfigError(f"{name}.{key} is {value!r}, but must be a list")
+            value = tuple(_from_table(_LISTS[annotation], v, f"{name}.{key}[{i}]") for i, v in enumerate(value))
+        elif annotation in _NESTED:
             value = None if value is None else _from_table(_NESTED[annotation], value, f"{name}.{key}")
         elif type(value) not in _TYPES[annotation]:
             raise ConfigError(f"{name}.{key} is {value!r}, but must be {annotation}")

@@ -1,45 +1,60 @@
-"""The model families: how each one's own configuration becomes a `ModelConfig`, and what it calls its tensors."""
+"""The model families: how each one's own configuration becomes a `ModelConfig`, and what it calls its tensors.
+
+A family is a module of this package with a value `FAMILY`; nothing else names it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib
+import pkgutil
+from typing import Any
 
+from pygpt._json import shown
 from pygpt.config import ModelConfig
 from pygpt.errors import ConfigError
-from pygpt.families import gpt1, gpt2, llama
-from pygpt.families.base import Family, Gguf, Settings, Source
+from pygpt.families.base import Family, Gguf, Settings, Sizes, Source
 
 __all__ = [
-    "FAMILIES",
     "Family",
     "Gguf",
     "Settings",
+    "Sizes",
     "Source",
     "by_architecture",
     "by_model_type",
+    "families",
     "model_config",
+    "new_model",
     "settings_for",
 ]
 
-FAMILIES: tuple[Family, ...] = (gpt1.FAMILY, gpt2.FAMILY, llama.FAMILY)
+
+@functools.cache
+def families() -> tuple[Family, ...]:
+    """Every family, in the order of their modules' names; these are imported when first asked for."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    return tuple(module.FAMILY for module in modules if hasattr(module, "FAMILY"))
 
 
 def by_model_type(settings: Settings) -> Family:
     """The family that a config.json names in its key model_type."""
     if not settings.has("model_type"):
         raise ConfigError(f"{settings.file} lacks the key 'model_type'")
-    for family in FAMILIES:
+    for family in families():
         if settings.get("model_type") in family.model_types:
             return family
-    raise settings.error("model_type", f"one of {', '.join(t for family in FAMILIES for t in family.model_types)}")
+    raise settings.error("model_type", f"one of {', '.join(t for family in families() for t in family.model_types)}")
 
 
 def by_architecture(architecture: object, file: str) -> tuple[Family, Gguf]:
     """The family that a GGUF file names in its key general.architecture."""
-    families = {family.gguf.architecture: (family, family.gguf) for family in FAMILIES if family.gguf is not None}
-    if isinstance(architecture, str) and architecture in families:
-        return families[architecture]
-    raise ConfigError(f"{file}: general.architecture is {architecture!r}, but must be one of {', '.join(families)}")
+    known = {family.gguf.architecture: (family, family.gguf) for family in families() if family.gguf is not None}
+    if isinstance(architecture, str) and architecture in known:
+        return known[architecture]
+    raise ConfigError(f"{file}: general.architecture is {shown(architecture)}, but must be one of {', '.join(known)}")
 
 
 def model_config(family: Family, settings: Settings) -> ModelConfig:
@@ -58,7 +73,7 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
     Raises ConfigError where there is none, with what each family cannot say.
     """
     reasons = []
-    for family in FAMILIES:
+    for family in families():
         values = family.settings(config)
         try:
             found = family.config(Settings(values=values, file="config.json"))
@@ -67,7 +82,26 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
             continue
         if found == config:
             return family, values
-        fields = (f.name for f in dataclasses.fields(config))
-        odd = (f"{f} {getattr(config, f)!r}" for f in fields if getattr(found, f) != getattr(config, f))
-        reasons.append(f"{family.model_types[0]} has no {', no '.join(odd)}")
+        reasons.append(f"{family.model_types[0]} has no {', no '.join(_differences(config, found))}")
     raise ConfigError(f"no family can express this configuration: {'; '.join(reasons)}")
+
+
+def _differences(config: ModelConfig, found: ModelConfig) -> list[str]:
+    """The fields of `config` that are not as in `found`, and those of the first layer that differs."""
+
+    def fields(a: Any, b: Any, where: str) -> list[str]:
+        names = (f.name for f in dataclasses.fields(a) if f.name != "layers")
+        return [f"{where}{n} {getattr(a, n)!r}" for n in names if getattr(a, n) != getattr(b, n)]
+
+    layers = (fields(a, b, f"layers[{i}].") for i, (a, b) in enumerate(zip(config.layers, found.layers, strict=False)))
+    return fields(config, found, "") + next(filter(None, layers), [])
+
+
+def new_model(name: str, sizes: Sizes) -> ModelConfig:
+    """A new model of a family, untrained. ValueError for a name or for sizes that are not allowed, ConfigError for
+    sizes that no model can have."""
+    makers = {family.name: (family, family.new) for family in families() if family.new is not None}
+    if name not in makers:
+        raise ValueError(f"the architecture must be one of {', '.join(makers)}, not {name!r}")
+    family, new = makers[name]
+    return family.config(Settings(values=new(sizes), file=f"a new {name}"))

@@ -133,6 +133,43 @@ class Settings:
         return tuple(i for i in ids if 0 <= i < n_vocab)
 
 
+class Sizes(NamedTuple):
+    """What is chosen for a new model; the rest is its family's."""
+
+    n_vocab: int
+    n_ctx: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    n_kv_head: int | None = None  # n_head
+    bos_id: int | None = None
+    eos_id: int | None = None
+
+    @property
+    def head_dim(self) -> int:
+        """The width of a head. ValueError where the heads do not share n_embd evenly."""
+        if self.n_head < 1 or self.n_embd % self.n_head:
+            raise ValueError(f"the width ({self.n_embd}) must be a multiple of the number of heads ({self.n_head})")
+        return self.n_embd // self.n_head
+
+
+def gpt_settings(sizes: Sizes, name: str) -> dict[str, object]:
+    """The config.json of a new GPT-1 or GPT-2: they spell sizes alike, and the rest are defaults."""
+    if sizes.head_dim and sizes.n_kv_head not in (None, sizes.n_head):
+        raise ValueError(
+            f"key and value heads must be as many as heads ({sizes.n_head}) in {name}, not {sizes.n_kv_head}"
+        )
+    return {
+        "vocab_size": sizes.n_vocab,
+        "n_positions": sizes.n_ctx,
+        "n_embd": sizes.n_embd,
+        "n_layer": sizes.n_layer,
+        "n_head": sizes.n_head,
+        "bos_token_id": sizes.bos_id,
+        "eos_token_id": sizes.eos_id,
+    }
+
+
 class Source(NamedTuple):
     """Where one canonical module (a linear, a norm, an embedding) lies in a checkpoint.
 
@@ -169,14 +206,17 @@ class Family(NamedTuple):
     """One family of models, as data.
 
     `settings` is the inverse of `config`: the config.json of a configuration, as far as the family's keys can say it;
-    reading it back shows whether they can. Keys of `sources` are canonical modules, with ``{i}`` for the layer.
+    reading it back shows whether they can. `new` gives the config.json of a new model, for `config` to read; ValueError
+    for sizes that the family cannot have. Keys of `sources` are canonical modules, with ``{i}`` for the layer.
     `ignored` are regular expressions for stored names (without the prefix) that carry no parameters. `harmless` are the
     keys of config.json that `config` does not ask for and need not, beside those of all families (`keys.CONFIG`).
     """
 
-    model_types: tuple[str, ...]
+    name: str  # among pygpt's own words: --arch
+    model_types: tuple[str, ...]  # among Hugging Face's
     config: Callable[[Settings], ModelConfig]
     settings: Callable[[ModelConfig], dict[str, object]]
+    new: Callable[[Sizes], dict[str, object]] | None  # None: pygpt makes no new ones
     prefix: str  # of the stored names, where the checkpoint is of the model with its head
     sources: Mapping[str, Source]
     ignored: tuple[str, ...]

@@ -6,8 +6,8 @@ vocabulary of the original, lower-cased words that end in </w>, is not byte-leve
 
 from __future__ import annotations
 
-from pygpt.config import Activation, ModelConfig
-from pygpt.families.base import Family, Settings, Source, fused_qkv, token_settings
+from pygpt.config import Activation, LayerConfig, ModelConfig
+from pygpt.families.base import Family, Settings, Sizes, Source, fused_qkv, gpt_settings, token_settings
 from pygpt.families.keys import fixed, harmless
 
 AFN: dict[str, Activation] = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
@@ -25,7 +25,6 @@ def config(s: Settings) -> ModelConfig:
     return ModelConfig(
         n_vocab=n_vocab,
         n_ctx=n_ctx,
-        n_layer=s.integer("n_layer"),
         n_embd=n_embd,
         n_head=n_head,
         n_kv_head=n_head,
@@ -39,10 +38,9 @@ def config(s: Settings) -> ModelConfig:
         attn_out_bias=True,
         mlp_bias=True,
         learned_positions=True,
-        rope=None,
-        attn_scale=(n_embd // n_head) ** -0.5,
+        layers=LayerConfig(attn_scale=(n_embd // n_head) ** -0.5).repeated(s.integer("n_layer")),
         tied_head=s.flag("tie_word_embeddings", True),
-        post_norm=True,
+        norm_placement="after_sum",
         bos_id=bos[0] if bos else None,
         eos_ids=s.token_ids("eos_token_id", n_vocab),
     )
@@ -66,10 +64,17 @@ def settings(c: ModelConfig) -> dict[str, object]:
     }
 
 
+def new(sizes: Sizes) -> dict[str, object]:
+    """A new model; its MLP is 4 n_embd wide."""
+    return gpt_settings(sizes, "gpt1")
+
+
 FAMILY = Family(
+    name="gpt1",
     model_types=("openai-gpt",),
     config=config,
     settings=settings,
+    new=new,
     prefix="transformer.",
     sources={
         "embed": Source("tokens_embed"),

@@ -5,8 +5,20 @@ Names and keys are those of Hugging Face transformers' GPT2LMHeadModel and of ll
 
 from __future__ import annotations
 
-from pygpt.config import ModelConfig
-from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, fused_qkv, token_settings
+from dataclasses import replace
+
+from pygpt.config import LayerConfig, ModelConfig
+from pygpt.families.base import (
+    ACTIVATION_NAMES,
+    Family,
+    Gguf,
+    Settings,
+    Sizes,
+    Source,
+    fused_qkv,
+    gpt_settings,
+    token_settings,
+)
 from pygpt.families.keys import harmless
 
 
@@ -16,13 +28,15 @@ def config(s: Settings) -> ModelConfig:
     if n_embd % n_head:
         raise s.error("n_embd", f"a multiple of {s.name('n_head')} ({n_head})")
     head_dim = n_embd // n_head
+    scale = head_dim**-0.5 if s.flag("scale_attn_weights", True) else 1.0
+    by_inverse_layer = s.flag("scale_attn_by_inverse_layer_idx", False)
+    layers = LayerConfig(attn_scale=scale).repeated(s.integer("n_layer"))
     bos = s.token_ids("bos_token_id", n_vocab)
     n_ctx = s.integer("n_positions" if s.has("n_positions") or not s.has("n_ctx") else "n_ctx")
     s.require("n_ctx", n_ctx, f"n_positions ({n_ctx})")
     return ModelConfig(
         n_vocab=n_vocab,
         n_ctx=n_ctx,
-        n_layer=s.integer("n_layer"),
         n_embd=n_embd,
         n_head=n_head,
         n_kv_head=n_head,
@@ -36,9 +50,9 @@ def config(s: Settings) -> ModelConfig:
         attn_out_bias=True,
         mlp_bias=True,
         learned_positions=True,
-        rope=None,
-        attn_scale=head_dim**-0.5 if s.flag("scale_attn_weights", True) else 1.0,
-        attn_scale_by_inverse_layer=s.flag("scale_attn_by_inverse_layer_idx", False),
+        layers=tuple(
+            replace(layer, attn_scale=scale / (i + 1) if by_inverse_layer else scale) for i, layer in enumerate(layers)
+        ),
         tied_head=s.flag("tie_word_embeddings", True),
         bos_id=bos[0] if bos else None,
         eos_ids=s.token_ids("eos_token_id", n_vocab),
@@ -47,6 +61,7 @@ def config(s: Settings) -> ModelConfig:
 
 def settings(c: ModelConfig) -> dict[str, object]:
     """The inverse of `config`."""
+    first, last = c.layers[0].attn_scale, c.layers[-1].attn_scale
     return {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
@@ -58,17 +73,24 @@ def settings(c: ModelConfig) -> dict[str, object]:
         "n_inner": c.n_inner,
         "activation_function": ACTIVATION_NAMES[c.activation],
         "layer_norm_epsilon": c.norm_eps,
-        "scale_attn_weights": c.attn_scale == c.head_dim**-0.5,
-        "scale_attn_by_inverse_layer_idx": c.attn_scale_by_inverse_layer,
+        "scale_attn_weights": first == c.head_dim**-0.5,
+        "scale_attn_by_inverse_layer_idx": first != last,
         "tie_word_embeddings": c.tied_head,
         **token_settings(c),
     }
 
 
+def new(sizes: Sizes) -> dict[str, object]:
+    """A new model; its MLP is 4 n_embd wide."""
+    return gpt_settings(sizes, "gpt2")
+
+
 FAMILY = Family(
+    name="gpt2",
     model_types=("gpt2",),
     config=config,
     settings=settings,
+    new=new,
     prefix="transformer.",
     sources={
         "embed": Source("wte"),

@@ -7,9 +7,9 @@ Names and keys are those of Hugging Face transformers' LlamaForCausalLM and of l
 from __future__ import annotations
 
 from pygpt._json import shown
-from pygpt.config import ModelConfig, Rope, RopeScaling
+from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.errors import ConfigError
-from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Source, token_settings
+from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Sizes, Source, token_settings
 from pygpt.families.keys import fixed, harmless
 
 
@@ -57,6 +57,7 @@ def config(s: Settings) -> ModelConfig:
     if not s.has("head_dim") and n_embd % n_head:
         raise s.error("hidden_size", f"a multiple of {s.name('num_attention_heads')} ({n_head})")
     head_dim = s.integer("head_dim", n_embd // n_head)
+    layer = LayerConfig(attn_scale=head_dim**-0.5, rope=rotary_embedding(s, head_dim))
     attention_bias, bos = s.flag("attention_bias", False), s.token_ids("bos_token_id", n_vocab)
     n_layer, n_ctx = s.integer("num_hidden_layers"), s.integer("max_position_embeddings")
     s.require("max_sequence_length", n_ctx, f"max_position_embeddings ({n_ctx})")
@@ -68,7 +69,6 @@ def config(s: Settings) -> ModelConfig:
     return ModelConfig(
         n_vocab=n_vocab,
         n_ctx=n_ctx,
-        n_layer=n_layer,
         n_embd=n_embd,
         n_head=n_head,
         n_kv_head=s.integer("num_key_value_heads", n_head),
@@ -82,8 +82,7 @@ def config(s: Settings) -> ModelConfig:
         attn_out_bias=attention_bias,
         mlp_bias=s.flag("mlp_bias", False),
         learned_positions=False,
-        rope=rotary_embedding(s, head_dim),
-        attn_scale=head_dim**-0.5,
+        layers=layer.repeated(n_layer),
         tied_head=s.flag("tie_word_embeddings", False),
         bos_id=bos[0] if bos else None,
         eos_ids=s.token_ids("eos_token_id", n_vocab),
@@ -110,9 +109,9 @@ def settings(c: ModelConfig) -> dict[str, object]:
         "tie_word_embeddings": c.tied_head,
         **token_settings(c),
     }
-    if c.rope is not None:
-        table["rope_theta"] = c.rope.theta
-        if (scaling := c.rope.scaling) is not None:
+    if (rotary := c.layers[0].rope) is not None:
+        table["rope_theta"] = rotary.theta
+        if (scaling := rotary.scaling) is not None:
             schedule = {
                 "low_freq_factor": scaling.low_freq_factor,
                 "high_freq_factor": scaling.high_freq_factor,
@@ -123,10 +122,32 @@ def settings(c: ModelConfig) -> dict[str, object]:
     return table
 
 
+def new(sizes: Sizes) -> dict[str, object]:
+    """A new model, tied. Its gated MLP is 8/3 n_embd wide, to the next multiple of 16: as many parameters as 4 n_embd
+    without the gate."""
+    if sizes.head_dim % 2:
+        raise ValueError(f"rotary positions need an even width of a head, not {sizes.head_dim}")
+    return {
+        "vocab_size": sizes.n_vocab,
+        "max_position_embeddings": sizes.n_ctx,
+        "hidden_size": sizes.n_embd,
+        "intermediate_size": -(-8 * sizes.n_embd // 48) * 16,
+        "num_hidden_layers": sizes.n_layer,
+        "num_attention_heads": sizes.n_head,
+        "num_key_value_heads": sizes.n_kv_head,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+        "bos_token_id": sizes.bos_id,
+        "eos_token_id": sizes.eos_id,
+    }
+
+
 FAMILY = Family(
+    name="llama",
     model_types=("llama",),
     config=config,
     settings=settings,
+    new=new,
     prefix="model.",
     sources={
         "embed": Source("embed_tokens"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from pygpt.config import ModelConfig, Rope
+from pygpt.config import ModelConfig
+from pygpt.families import Sizes, new_model
 
 Architecture = Literal["gpt1", "gpt2", "llama"]
 
@@ -28,36 +29,4 @@ def architecture(
     The MLP is 4 n_embd wide; with its gate 8/3 n_embd, to the next multiple of 16, which is as many parameters.
     The head is the embedding. ValueError for a name or sizes that are not allowed.
     """
-    if name not in get_args(Architecture):
-        raise ValueError(f"the architecture must be one of {', '.join(get_args(Architecture))}, not {name!r}")
-    if n_head < 1 or n_embd % n_head:
-        raise ValueError(f"the width ({n_embd}) must be a multiple of the number of heads ({n_head})")
-    llama = name == "llama"
-    if n_kv_head not in (None, n_head) and not llama:
-        raise ValueError(f"key and value heads must be as many as heads ({n_head}) in {name}, not {n_kv_head}")
-    head_dim = n_embd // n_head
-    if llama and head_dim % 2:
-        raise ValueError(f"rotary positions need an even width of a head, not {head_dim}")
-    values: dict[str, Any] = {
-        "n_vocab": n_vocab,
-        "n_ctx": n_ctx,
-        "n_layer": n_layer,
-        "n_embd": n_embd,
-        "n_head": n_head,
-        "n_kv_head": n_head if n_kv_head is None else n_kv_head,
-        "head_dim": head_dim,
-        "n_inner": -(-8 * n_embd // 48) * 16 if llama else 4 * n_embd,
-        "norm": "rms_norm" if llama else "layer_norm",
-        "norm_eps": 1e-5,
-        "activation": "silu" if llama else "gelu_tanh",
-        "gated_mlp": llama,
-        "attn_scale": head_dim**-0.5,
-        "learned_positions": not llama,
-        "rope": Rope(theta=10000.0, dim=head_dim) if llama else None,
-        "bos_id": bos_id,
-        "eos_ids": () if eos_id is None else (eos_id,),
-        **dict.fromkeys(("qkv_bias", "attn_out_bias", "mlp_bias"), not llama),
-    }
-    if name == "gpt1":
-        values["post_norm"] = True
-    return ModelConfig(**values)
+    return new_model(name, Sizes(n_vocab, n_ctx, n_layer, n_head, n_embd, n_kv_head, bos_id, eos_id))

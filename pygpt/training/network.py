@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt.config import ModelConfig
+from pygpt.config import ModelConfig, Rope
 from pygpt.training.parameters import Parameters
 from pygpt.training.primitives import Array, Heads, Ids, Mask, Primitives
 
@@ -67,7 +67,7 @@ class Network:
         self.config = config
         self.primitives = primitives
         self.dropout = dropout
-        self._angles: tuple[Array, Array] | None = None  # cos and sin, (n_ctx, dim / 2)
+        self._angles: dict[tuple[Rope, np.dtype[Any]], tuple[Array, Array]] = {}  # cos and sin, (n_ctx, dim / 2)
         self._sinusoids: Array | None = None  # (n_ctx, C)
 
     def loss(self, params: Parameters, ids: Ids, targets: Ids) -> tuple[float, int]:
@@ -129,7 +129,7 @@ class Network:
             if record:
                 blocks.append(block)
         norm = None
-        if not self.config.post_norm:
+        if self.config.final_norm:
             x, norm = self._norm(params, x, "norm")
         return x, Tape(ids, keep, blocks, norm)
 
@@ -150,7 +150,7 @@ class Network:
     # A block: each half reads the stream and adds to it, with the norm before the half or, as in GPT-1, after the sum.
 
     def _block(self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng) -> tuple[Array, _Block]:
-        name, post = f"blocks.{layer}", self.config.post_norm
+        name, post = f"blocks.{layer}", not self.config.final_norm
         read, norm1 = (x, None) if post else self._norm(params, x, f"{name}.attn_norm")
         y, attn = self._attention(params, read, n_batch, layer, rng)
         keep1 = self._dropout(y, rng)
@@ -164,7 +164,7 @@ class Network:
         return x, _Block(norm1, attn, keep1, norm2, mlp, keep2)
 
     def _block_backward(self, params: Parameters, grads: Parameters, dx: Array, tape: _Block, layer: int) -> Array:
-        name, post = f"blocks.{layer}", self.config.post_norm
+        name, post = f"blocks.{layer}", not self.config.final_norm
 
         def half(dx: Array, norm: _Norm, norm_name: str, keep: Mask | None, attention: bool) -> Array:
             if post:
@@ -210,9 +210,9 @@ class Network:
         c, name = self.config, f"blocks.{layer}.attn"
         n_token = len(x) // n_batch
         qkv = self._linear(params, x, f"{name}.q", f"{name}.k", f"{name}.v")
-        self._turn(qkv, n_token, inverse=False)
+        self._turn(qkv, n_token, layer, inverse=False)
         keep = self._mask((n_batch, c.n_head, n_token, n_token), rng)
-        heads = Heads(n_batch, c.n_head, c.n_kv_head, c.layer_attn_scale(layer), keep, self._keep_scale)
+        heads = Heads(n_batch, c.n_head, c.n_kv_head, c.layers[layer].attn_scale, keep, self._keep_scale)
         out, lse = self.primitives.attention(qkv, heads)
         return self._linear(params, out, f"{name}.out"), _Attention(x, qkv, out, lse, heads)
 
@@ -222,20 +222,20 @@ class Network:
         name = f"blocks.{layer}.attn"
         dout = self._linear_backward(params, grads, dy, tape.out, f"{name}.out")
         dqkv = self.primitives.attention_backward(dout, tape.qkv, tape.out, tape.lse, tape.heads)
-        self._turn(dqkv, len(dy) // tape.heads.n_batch, inverse=True)
+        self._turn(dqkv, len(dy) // tape.heads.n_batch, layer, inverse=True)
         return self._linear_backward(params, grads, dqkv, tape.x, f"{name}.q", f"{name}.k", f"{name}.v")
 
-    def _turn(self, qkv: Array, n_token: int, inverse: bool) -> None:
+    def _turn(self, qkv: Array, n_token: int, layer: int, inverse: bool) -> None:
         """Rotary positions of queries and keys, where the model has them."""
-        c = self.config
-        if c.rope is None:
+        c, rope = self.config, self.config.layers[layer].rope
+        if rope is None:
             return
-        if self._angles is None or self._angles[0].dtype != qkv.dtype:
-            angle = np.outer(np.arange(c.n_ctx), c.rope.inv_freq())  # in float64
-            self._angles = np.cos(angle).astype(qkv.dtype), np.sin(angle).astype(qkv.dtype)
-        cos, sin = self._angles
+        if (rope, qkv.dtype) not in self._angles:
+            angle = np.outer(np.arange(c.n_ctx), rope.inv_freq())  # in float64
+            self._angles[rope, qkv.dtype] = np.cos(angle).astype(qkv.dtype), np.sin(angle).astype(qkv.dtype)
+        cos, sin = self._angles[rope, qkv.dtype]
         self.primitives.rope(
-            qkv, c.n_head + c.n_kv_head, c.head_dim, cos[:n_token], sin[:n_token], c.rope.interleaved, inverse
+            qkv, c.n_head + c.n_kv_head, c.head_dim, cos[:n_token], sin[:n_token], rope.interleaved, inverse
         )
 
     def _mlp(self, params: Parameters, x: Array, layer: int) -> tuple[Array, _Mlp]:

@@ -55,7 +55,7 @@ def test_llama(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     script.main()
     config, tensors, tokenizer = checkpoint.read(tmp_path)
     assert (config.n_embd, config.n_inner, config.n_layer, config.n_kv_head, config.head_dim) == (12, 20, 2, 2, 2)
-    assert config.rope is not None
-    assert config.rope.theta == 100000
+    assert config.layers[0].rope is not None
+    assert config.layers[0].rope.theta == 100000
     assert np.asarray(tensors["blocks.0.attn.k.weight"]).shape == (4, 12)
     assert tokenizer is None

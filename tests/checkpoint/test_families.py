@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pygpt.config import ModelConfig, Rope, RopeScaling
+from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.errors import ConfigError
 from pygpt.families import Settings, by_architecture, by_model_type, keys, model_config
 
@@ -41,31 +41,44 @@ def read(values: dict[str, Any], **changes: Any) -> ModelConfig:
     return config
 
 
+INVERSE_LAYERS = tuple(LayerConfig(attn_scale=0.125 / (i + 1)) for i in range(12))
+
+
+def field_of(config: ModelConfig, field: str) -> object:
+    """A field of the model, or one in which all layers agree."""
+    if hasattr(config, field):
+        return getattr(config, field)
+    (value,) = {getattr(layer, field) for layer in config.layers}
+    return value
+
+
 def test_gpt1() -> None:
     assert read(GPT1) == ModelConfig(
-        n_vocab=40478, n_ctx=512, n_layer=12, n_embd=768, n_head=12, n_kv_head=12, head_dim=64, n_inner=3072,
+        n_vocab=40478, n_ctx=512, n_embd=768, n_head=12, n_kv_head=12, head_dim=64, n_inner=3072,
         norm="layer_norm", norm_eps=1e-5, activation="gelu_tanh", gated_mlp=False, qkv_bias=True, attn_out_bias=True,
-        mlp_bias=True, learned_positions=True, rope=None, attn_scale=0.125, tied_head=True, post_norm=True,
+        mlp_bias=True, learned_positions=True, layers=LayerConfig(attn_scale=0.125).repeated(12), tied_head=True,
+        norm_placement="after_sum",
     )  # fmt: skip
     assert read(GPT1).n_params() == 116_534_784
 
 
 def test_gpt2() -> None:
     assert read(GPT2) == ModelConfig(
-        n_vocab=50257, n_ctx=1024, n_layer=12, n_embd=768, n_head=12, n_kv_head=12, head_dim=64, n_inner=3072,
+        n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_kv_head=12, head_dim=64, n_inner=3072,
         norm="layer_norm", norm_eps=1e-5, activation="gelu_tanh", gated_mlp=False, qkv_bias=True, attn_out_bias=True,
-        mlp_bias=True, learned_positions=True, rope=None, attn_scale=0.125, tied_head=True, bos_id=50256,
-        eos_ids=(50256,),
+        mlp_bias=True, learned_positions=True, layers=LayerConfig(attn_scale=0.125).repeated(12), tied_head=True,
+        bos_id=50256, eos_ids=(50256,),
     )  # fmt: skip
     assert read(GPT2).n_params() == 124_439_808
 
 
 def test_smollm2() -> None:
     assert read(SMOLLM2) == ModelConfig(
-        n_vocab=49152, n_ctx=8192, n_layer=30, n_embd=576, n_head=9, n_kv_head=3, head_dim=64, n_inner=1536,
+        n_vocab=49152, n_ctx=8192, n_embd=576, n_head=9, n_kv_head=3, head_dim=64, n_inner=1536,
         norm="rms_norm", norm_eps=1e-5, activation="silu", gated_mlp=True, qkv_bias=False, attn_out_bias=False,
-        mlp_bias=False, learned_positions=False, rope=Rope(theta=100000.0, dim=64), attn_scale=0.125, tied_head=True,
-        bos_id=1, eos_ids=(2,),
+        mlp_bias=False, learned_positions=False,
+        layers=LayerConfig(attn_scale=0.125, rope=Rope(theta=100000.0, dim=64)).repeated(30),
+        tied_head=True, bos_id=1, eos_ids=(2,),
     )  # fmt: skip
     assert read(SMOLLM2).n_params() == 134_515_008
 
@@ -83,7 +96,7 @@ def test_smollm2() -> None:
     ],
 )
 def test_gpt1_keys(changes: dict[str, Any], field: str, value: object) -> None:
-    assert getattr(read(GPT1, **changes), field) == value
+    assert field_of(read(GPT1, **changes), field) == value
 
 
 @pytest.mark.parametrize(
@@ -94,7 +107,7 @@ def test_gpt1_keys(changes: dict[str, Any], field: str, value: object) -> None:
         ({"n_inner": 100}, "n_inner", 100),
         ({"n_inner": None}, "n_inner", 3072),
         ({"scale_attn_weights": False}, "attn_scale", 1.0),
-        ({"scale_attn_by_inverse_layer_idx": True}, "attn_scale_by_inverse_layer", True),
+        ({"scale_attn_by_inverse_layer_idx": True}, "layers", INVERSE_LAYERS),
         ({"reorder_and_upcast_attn": True}, "attn_scale", 0.125),
         ({"tie_word_embeddings": False}, "tied_head", False),
         ({"activation_function": "gelu"}, "activation", "gelu"),
@@ -109,7 +122,7 @@ def test_gpt1_keys(changes: dict[str, Any], field: str, value: object) -> None:
     ],
 )
 def test_gpt2_keys(changes: dict[str, Any], field: str, value: object) -> None:
-    assert getattr(read(GPT2, **changes), field) == value
+    assert field_of(read(GPT2, **changes), field) == value
 
 
 @pytest.mark.parametrize(
@@ -149,7 +162,7 @@ def test_gpt2_keys(changes: dict[str, Any], field: str, value: object) -> None:
     ],
 )
 def test_llama_keys(changes: dict[str, Any], field: str, value: object) -> None:
-    assert getattr(read(SMOLLM2, **changes), field) == value
+    assert field_of(read(SMOLLM2, **changes), field) == value
 
 
 @pytest.mark.parametrize("key", ["vocab_size", "n_positions", "n_embd", "n_head", "n_layer"])
@@ -190,7 +203,7 @@ def test_llama_missing_key(key: str) -> None:
         (GPT2, {"n_layer": "12"}, "n_layer is '12', but must be a positive integer"),
         (GPT2, {"n_layer": True}, "n_layer is True"),
         (GPT2, {"n_layer": 12.0}, "n_layer is 12.0"),
-        (GPT2, {"n_layer": 2**40}, r"config\.json: n_layer must be a positive integer below"),
+        (GPT2, {"n_layer": 2**40}, r"config\.json: n_layer must be a positive integer, at most 65536"),
         (GPT2, {"layer_norm_epsilon": -1.0}, "layer_norm_epsilon is -1.0, but must be a positive number"),
         (GPT2, {"layer_norm_epsilon": math.nan}, "layer_norm_epsilon is nan"),
         (GPT2, {"layer_norm_epsilon": math.inf}, "layer_norm_epsilon is inf"),

@@ -182,8 +182,8 @@ def test_another_architecture(writer: Any, tmp_path: Path) -> None:
 def test_linear_rope_scaling(writer: Any, tmp_path: Path, llama: Any) -> None:
     changes = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
     config, _, _ = checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, changes))
-    assert config.rope is not None
-    assert config.rope.scaling == RopeScaling(kind="linear", factor=4.0)
+    assert config.layers[1].rope is not None
+    assert config.layers[1].rope.scaling == RopeScaling(kind="linear", factor=4.0)
 
 
 def test_llama3_frequencies(writer: Any, tmp_path: Path, llama: Any) -> None:
@@ -196,11 +196,12 @@ def test_llama3_frequencies(writer: Any, tmp_path: Path, llama: Any) -> None:
     plain, _, _ = checkpoint.read(llama.write(tmp_path / "plain"))
     llama.config["rope_scaling"] = scaling
     scaled, _, _ = checkpoint.read(llama.write(tmp_path / "scaled"))
-    assert plain.rope is not None
-    assert scaled.rope is not None
-    divisors = np.divide(plain.rope.inv_freq(), scaled.rope.inv_freq()).astype(np.float32)
+    before, after = plain.layers[0].rope, scaled.layers[0].rope
+    assert before is not None
+    assert after is not None
+    divisors = np.divide(before.inv_freq(), after.inv_freq()).astype(np.float32)
     config, _, _ = checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, rope_freqs__weight=divisors))
-    assert config.rope == scaled.rope
+    assert config.layers == scaled.layers
     other = np.array([2.0, 3.0], np.float32)
     with pytest.raises(ConfigError, match=r"is not the schedule of Llama 3.1"):
         checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, rope_freqs__weight=other))

@@ -15,31 +15,38 @@ from safetensors import safe_open
 
 from pygpt import Model, Tokenizer, checkpoint
 from pygpt.checkpoint import hugging_face
-from pygpt.config import ModelConfig, Rope, RopeScaling
+from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.errors import CheckpointError, ConfigError
 
 GPT2 = ModelConfig(
-    n_vocab=13, n_ctx=9, n_layer=2, n_embd=6, n_head=3, n_kv_head=3, head_dim=2, n_inner=7, norm="layer_norm",
+    n_vocab=13, n_ctx=9, n_embd=6, n_head=3, n_kv_head=3, head_dim=2, n_inner=7, norm="layer_norm",
     norm_eps=1e-5, activation="gelu_tanh", gated_mlp=False, qkv_bias=True, attn_out_bias=True, mlp_bias=True,
-    learned_positions=True, rope=None, attn_scale=2**-0.5, bos_id=1, eos_ids=(2,),
+    learned_positions=True, layers=LayerConfig(attn_scale=2**-0.5).repeated(2), bos_id=1, eos_ids=(2,),
 )  # fmt: skip
 LLAMA = ModelConfig(
-    n_vocab=13, n_ctx=9, n_layer=2, n_embd=8, n_head=4, n_kv_head=2, head_dim=4, n_inner=7, norm="rms_norm",
+    n_vocab=13, n_ctx=9, n_embd=8, n_head=4, n_kv_head=2, head_dim=4, n_inner=7, norm="rms_norm",
     norm_eps=1e-6, activation="silu", gated_mlp=True, qkv_bias=False, attn_out_bias=False, mlp_bias=False,
-    learned_positions=False, rope=Rope(theta=5000.0, dim=4), attn_scale=0.5, tied_head=False, eos_ids=(2, 3),
+    learned_positions=False, layers=LayerConfig(attn_scale=0.5, rope=Rope(theta=5000.0, dim=4)).repeated(2),
+    tied_head=False, eos_ids=(2, 3),
 )  # fmt: skip
-GPT1 = replace(GPT2, post_norm=True, n_inner=24)
+GPT1 = replace(GPT2, norm_placement="after_sum", n_inner=24)
 LLAMA3 = RopeScaling(kind="llama3", factor=8.0, low_freq_factor=1.5, high_freq_factor=3.5, original_n_ctx=33)
 CONFIGS = {
     "gpt1": GPT1,
     "gpt1 untied, silu": replace(GPT1, tied_head=False, activation="silu"),
     "gpt2": GPT2,
-    "gpt2 untied, unscaled": replace(GPT2, tied_head=False, attn_scale=1.0, activation="gelu", bos_id=None, eos_ids=()),
-    "gpt2 inverse layer": replace(GPT2, attn_scale_by_inverse_layer=True, activation="relu"),
+    "gpt2 untied, unscaled": replace(
+        GPT2.with_layers(attn_scale=1.0), tied_head=False, activation="gelu", bos_id=None, eos_ids=()
+    ),
+    "gpt2 inverse layer": replace(
+        GPT2, layers=(GPT2.layers[0], LayerConfig(attn_scale=2**-0.5 / 2)), activation="relu"
+    ),
     "llama": LLAMA,
     "llama tied, biases": replace(LLAMA, tied_head=True, qkv_bias=True, attn_out_bias=True, mlp_bias=True),
-    "llama linear rope": replace(LLAMA, rope=Rope(theta=1e5, dim=4, scaling=RopeScaling(kind="linear", factor=3.0))),
-    "llama llama3 rope": replace(LLAMA, rope=Rope(theta=1e5, dim=4, scaling=LLAMA3), activation="gelu_tanh"),
+    "llama linear rope": LLAMA.with_layers(rope=Rope(theta=1e5, dim=4, scaling=RopeScaling(kind="linear", factor=3.0))),
+    "llama llama3 rope": replace(
+        LLAMA.with_layers(rope=Rope(theta=1e5, dim=4, scaling=LLAMA3)), activation="gelu_tanh"
+    ),
 }
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -109,14 +116,14 @@ def test_the_tokenizer_goes_with_it(gpt2_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "changes", "message"),
     [
-        (GPT1, {"n_inner": 23}, "no n_inner 23; gpt2 has no post_norm True; llama has .*post_norm True"),
+        (GPT1, {"n_inner": 23}, "no n_inner 23; gpt2 has no norm_placement 'after_sum'; llama has .*norm_placement"),
         (GPT1, {"activation": "gelu"}, "openai-gpt has no activation 'gelu'"),
         (GPT2, {"norm": "rms_norm"}, r"gpt2 has no norm 'rms_norm'; llama"),
         (GPT2, {"gated_mlp": True}, "gpt2 has no gated_mlp True"),
         (GPT2, {"learned_positions": False, "sinusoidal_positions": True}, "gpt2 has .*no sinusoidal_positions True"),
         (LLAMA, {"attn_out_bias": True}, r"llama has no (qkv_bias False|attn_out_bias True)"),
-        (LLAMA, {"rope": Rope(theta=5000.0, dim=2)}, r"llama has no rope Rope\(theta=5000.0, dim=2"),
-        (LLAMA, {"attn_scale": 0.3}, "llama has no attn_scale 0.3"),
+        (LLAMA.with_layers(rope=Rope(theta=5000.0, dim=2)), {}, r"llama has no layers\[0\].rope Rope\(.*dim=2"),
+        (LLAMA.with_layers(attn_scale=0.3), {}, r"llama has no layers\[0\].attn_scale 0.3"),
         (GPT2, {"n_head": 4, "n_kv_head": 4}, r"gpt2: config.json: n_embd is 6, but must be a multiple"),
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 from pygpt import checkpoint
 from pygpt.errors import CheckpointError, ConfigError
-from pygpt.families import FAMILIES, Settings, keys, model_config
+from pygpt.families import Settings, families, keys, model_config
 
 COMMON: dict[str, Any] = {  # what transformers 4.57 and 5.24 write for any model, with their own defaults
     "return_dict": True, "output_hidden_states": False, "output_attentions": False, "torchscript": False,
@@ -113,7 +113,7 @@ def test_what_gpt2_refuses(tmp_path: Path, gpt2: Any, changes: dict[str, Any], m
 
 
 def test_what_gpt1_refuses() -> None:
-    (gpt1,) = (family for family in FAMILIES if "openai-gpt" in family.model_types)
+    (gpt1,) = (family for family in families() if "openai-gpt" in family.model_types)
     sizes = {"n_embd": 8, "n_head": 2, "vocab_size": 9, "n_positions": 4, "n_layer": 1}
     for changes, message in (({"n_ctx": 3}, "n_ctx is 3"), ({"n_inner": 16}, "n_inner is 16, but must be 4 n_embd")):
         with pytest.raises(ConfigError, match=message):

@@ -132,20 +132,23 @@ def test_data_that_is_not_aligned_is_read_all_the_same(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "new"), [(1, ["post_norm", "sinusoidal_positions"]), (2, ["sinusoidal_positions"])]
+    ("version", "new"), [(1, ["post_norm", "sinusoidal_positions"]), (2, ["sinusoidal_positions"]), (3, [])]
 )
-def test_older_versions_had_fewer_fields(folder: Path, version: int, new: list[str]) -> None:
-    expected, path = Model.load(folder, threads=1), folder / "config.json"
+def test_older_versions_had_one_field_for_all_layers(folder: Path, version: int, new: list[str]) -> None:
+    path = folder / "config.json"
     values = json.loads(path.read_text())
-    assert values["version"] == 3
-    assert [values["config"].pop(name) for name in new] == [False] * len(new)
-    path.write_text(json.dumps(values))
-    with pytest.raises(ConfigError, match=f"check {', '.join(new)}"):
-        Model.load(folder)
+    assert values["version"] == 4
+    config = values["config"]
+    layers = config.pop("layers")
+    old = {"n_layer": len(layers), "attn_scale": layers[0]["attn_scale"], "rope": layers[0]["rope"]}
+    config |= old | {"attn_scale_by_inverse_layer": True, "post_norm": config.pop("norm_placement") == "after_sum"}
+    for name in new:
+        del config[name]
     path.write_text(json.dumps(values | {"version": version}))
-    again = Model.load(folder, threads=1)
-    assert again.config == expected.config
-    same_logits(expected, again, [1, 2, 3])
+    read = Model.load(folder, threads=1).config
+    assert [layer.attn_scale for layer in read.layers] == [old["attn_scale"] / (i + 1) for i in range(len(layers))]
+    assert {layer.rope for layer in read.layers} == {None}
+    assert (read.norm_placement, read.sinusoidal_positions) == ("before_branch", False)
 
 
 def test_the_model_outlives_its_files(folder: Path) -> None:
@@ -284,24 +287,28 @@ def test_spoilt_tensors_are_named(folder: Path, name: str, change: Any, dtype: s
     ("key", "value", "message"),
     [
         ("int8_group", 64, "int8_group is 64"),
-        ("version", 4, "version is 4"),
+        ("version", 5, "version is 5"),
         ("version", True, "version is True"),
         ("weights", "int4", "weights is 'int4'"),
         ("weights", "float32", "I8.*F32"),
         ("config", None, "config is None"),
         ("config.n_embd", 200, "too small|shape"),
-        ("config.n_layer", 1, "blocks.1"),
-        ("config.n_layer", 10**9, "too small"),
+        ("config.layers", [{"attn_scale": 0.25}], "blocks.1"),
+        ("config.layers", [{"attn_scale": 0.25}] * 2000, "too small"),
+        ("config.layers", [], "layers must be at least 1"),
+        ("config.layers", 2, "config.layers is 2"),
+        ("config.layers", [{"attn_scale": 0.25}, 3], r"config.layers\[1\] is 3"),
+        ("config.layers", [{"attn_scale": 0.25, "surprise": 1}], r"config.layers\[0\] must have .*: check surprise"),
         ("config.n_vocab", 40, "embed.weight"),
         ("config.n_ctx", 2**30, "too small"),
-        ("config.n_layer", 2.0, "config.n_layer is 2.0"),
+        ("config.layers", [{"attn_scale": "1"}], r"config.layers\[0\].attn_scale is '1'"),
         ("config.tied_head", 1, "config.tied_head is 1"),
         ("config.tied_head", False, "head.weight"),
         ("config.norm", "batch_norm", "batch_norm"),
         ("config.sinusoidal_positions", True, "must not both be true"),
         ("config.norm_eps", float("nan"), "norm_eps"),
         ("config.eos_ids", [1.5], "eos_ids"),
-        ("config.rope", {"theta": 1.0}, "config.rope must have just the fields"),
+        ("config.layers", [{"attn_scale": 1, "rope": {"theta": 1.0}}], r"layers\[0\].rope must have .* check dim"),
         ("config.surprise", 1, "surprise"),
     ],
 )

@@ -273,7 +273,7 @@ private:
 
     static ModelConfig config() {
         ModelConfig c;
-        c.n_layer = 2;
+        c.layers.resize(2);
         c.n_kv_head = kKvHeads;
         c.head_dim = kWidth;
         return c;

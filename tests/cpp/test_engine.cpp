@@ -17,7 +17,6 @@ ModelConfig gpt2_like() {
     ModelConfig c;
     c.n_vocab = 101;
     c.n_ctx = 700;
-    c.n_layer = 2;
     c.n_embd = 30;
     c.n_head = c.n_kv_head = 3;
     c.head_dim = 10;
@@ -25,7 +24,7 @@ ModelConfig gpt2_like() {
     c.norm_eps = 1e-5f;
     c.activation = Activation::gelu_tanh;
     c.qkv_bias = c.attn_out_bias = c.mlp_bias = c.learned_positions = c.tied_head = true;
-    c.layer_attn_scale = {0.3, 0.3};
+    c.layers.assign(2, {.attn_scale = 0.3f});
     return c;
 }
 
@@ -36,13 +35,14 @@ ModelConfig llama_like() {
     c.activation = Activation::silu;
     c.gated_mlp = true;
     c.qkv_bias = c.attn_out_bias = c.learned_positions = c.tied_head = false;
-    c.rope_inv_freq = {1.0, 0.1, 0.01};
+    c.layers[0].rope = Rope{false, {1.0, 0.1, 0.01}};
+    c.layers[1].rope = Rope{true, {0.5, 0.25}};
     return c;
 }
 
 ModelConfig gpt1_like() {
     ModelConfig c = gpt2_like();
-    c.post_norm = true;
+    c.norm_placement = NormPlacement::after_sum;
     return c;
 }
 
@@ -59,7 +59,7 @@ std::map<std::string, std::pair<int, int>> shapes(const ModelConfig& c) {
     };
     linear("embed", c.n_vocab, c.n_embd, false);
     if (c.learned_positions) out["pos.weight"] = {c.n_ctx, c.n_embd};
-    for (int i = 0; i < c.n_layer; ++i) {
+    for (int i = 0; i < c.n_layer(); ++i) {
         const std::string block = "blocks." + std::to_string(i);
         norm(block + ".attn_norm");
         linear(block + ".attn.q", c.q_width(), c.n_embd, c.qkv_bias);
@@ -71,7 +71,7 @@ std::map<std::string, std::pair<int, int>> shapes(const ModelConfig& c) {
         linear(block + ".mlp.up", c.n_inner, c.n_embd, c.mlp_bias);
         linear(block + ".mlp.down", c.n_embd, c.n_inner, c.mlp_bias);
     }
-    if (!c.post_norm) norm("norm");
+    if (c.final_norm()) norm("norm");
     if (!c.tied_head) linear("head", c.n_vocab, c.n_embd, false);
     return out;
 }

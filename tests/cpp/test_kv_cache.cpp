@@ -31,7 +31,7 @@ TEST(PageLayout, EveryElementHasItsOwnPlace) {
     for (const DType dtype : {DType::f32, DType::f16}) {
         for (const int width : {1, 10, 16, 33}) {
             ModelConfig config;
-            config.n_layer = 2;
+            config.layers.resize(2);
             config.n_kv_head = 3;
             config.head_dim = width;
             const PageLayout layout(config, dtype);

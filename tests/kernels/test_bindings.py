@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.config import ModelConfig
+from pygpt.config import LayerConfig, ModelConfig, Rope
 
 CONFIG = ModelConfig(
-    n_vocab=37, n_ctx=20, n_layer=1, n_embd=24, n_head=3, n_kv_head=1, head_dim=8, n_inner=19, norm="layer_norm",
+    n_vocab=37, n_ctx=20, n_embd=24, n_head=3, n_kv_head=1, head_dim=8, n_inner=19, norm="layer_norm",
     norm_eps=1e-5, activation="silu", gated_mlp=True, qkv_bias=True, attn_out_bias=True, mlp_bias=True,
-    learned_positions=True, rope=None, attn_scale=0.3, tied_head=False,
+    learned_positions=True, layers=(LayerConfig(attn_scale=0.3),), tied_head=False,
 )  # fmt: skip
 IDS = np.arange(12, dtype=np.int32)
 Array = NDArray[np.float32]
@@ -131,6 +131,27 @@ def test_wrong_arguments_say_what_is_allowed(argument: str, value: object, messa
         _core.EngineBuilder(CONFIG, **{**arguments, argument: value})  # type: ignore[arg-type]
 
 
+def test_a_configurations_fields_are_the_same_on_both_sides() -> None:
+    fields = _core.config_fields()
+    pythons_own = {  # tokens are the sampler's business, and the core sees a sinusoid as learned positions
+        ModelConfig: {"bos_id", "eos_ids", "sinusoidal_positions"},
+        LayerConfig: set(),
+        Rope: {"theta", "dim", "scaling"},  # what inv_freq is made of
+    }
+    for cls, own in pythons_own.items():
+        derived = {name for name in fields[cls.__name__] if callable(getattr(cls, name, None))}
+        assert derived == ({"inv_freq"} if cls is Rope else set())
+        mirrored = [field.name for field in dataclasses.fields(cls) if field.name not in own]
+        assert [name for name in fields[cls.__name__] if name not in derived] == mirrored
+
+
+def test_the_core_refuses_what_it_does_not_know() -> None:
+    config = dataclasses.replace(CONFIG)
+    object.__setattr__(config, "norm", "batch_norm")  # past the configuration's own check
+    with pytest.raises(ValueError, match="norm='batch_norm' is not one of 'layer_norm', 'rms_norm'"):
+        _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
+
+
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
@@ -139,7 +160,6 @@ def test_wrong_arguments_say_what_is_allowed(argument: str, value: object, messa
         ({"n_inner": 1 << 30}, "n_inner .* not 1073741824"),
         ({"n_inner": 2**31 - 1}, "n_inner .* not 2147483647"),
         ({"n_vocab": 2**31 - 1}, "n_vocab .* not 2147483647"),
-        ({"n_layer": 2**31 - 1}, "n_layer .* not 2147483647"),
         ({"n_ctx": 1 << 17, "n_embd": 1 << 17}, r"n_ctx \* n_embd .* not 17179869184"),
     ],
 )

@@ -10,32 +10,35 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.config import ModelConfig, Rope
+from pygpt.config import LayerConfig, ModelConfig, Rope
 
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
-SIZES = {"n_vocab": 101, "n_ctx": 700, "n_layer": 2, "n_embd": 60, "n_head": 6, "head_dim": 10, "n_inner": 77}
+SIZES = {"n_vocab": 101, "n_ctx": 700, "n_embd": 60, "n_head": 6, "head_dim": 10, "n_inner": 77}
 GPT2 = ModelConfig(
     **SIZES, n_kv_head=6, norm="layer_norm", norm_eps=1e-5, activation="gelu_tanh", gated_mlp=False,
-    qkv_bias=True, attn_out_bias=True, mlp_bias=True, learned_positions=True, rope=None, attn_scale=10**-0.5,
+    qkv_bias=True, attn_out_bias=True, mlp_bias=True, learned_positions=True,
+    layers=LayerConfig(attn_scale=10**-0.5).repeated(2),
 )  # fmt: skip
 LLAMA = ModelConfig(
     **SIZES, n_kv_head=2, norm="rms_norm", norm_eps=1e-5, activation="silu", gated_mlp=True,
-    qkv_bias=False, attn_out_bias=False, mlp_bias=True, learned_positions=False, attn_scale=10**-0.5,
-    rope=Rope(theta=10000.0, dim=8), tied_head=False,
+    qkv_bias=False, attn_out_bias=False, mlp_bias=True, learned_positions=False,
+    layers=LayerConfig(attn_scale=10**-0.5, rope=Rope(theta=10000.0, dim=8)).repeated(2), tied_head=False,
 )  # fmt: skip
 INTERLEAVED = ModelConfig(
     **SIZES, n_kv_head=3, norm="rms_norm", norm_eps=1e-6, activation="gelu", gated_mlp=True,
-    qkv_bias=True, attn_out_bias=False, mlp_bias=False, learned_positions=False, attn_scale=0.3,
-    rope=Rope(theta=500.0, dim=10, interleaved=True), attn_scale_by_inverse_layer=True, tied_head=False,
+    qkv_bias=True, attn_out_bias=False, mlp_bias=False, learned_positions=False,
+    layers=tuple(LayerConfig(attn_scale=s, rope=Rope(theta=500.0, dim=10, interleaved=True)) for s in (0.3, 0.15)),
+    tied_head=False,
 )  # fmt: skip
 MULTI_QUERY = ModelConfig(
-    n_vocab=33, n_ctx=700, n_layer=1, n_embd=31, n_head=5, n_kv_head=1, head_dim=33, n_inner=17,
+    n_vocab=33, n_ctx=700, n_embd=31, n_head=5, n_kv_head=1, head_dim=33, n_inner=17,
     norm="layer_norm", norm_eps=1e-5, activation="relu", gated_mlp=False, qkv_bias=False, attn_out_bias=True,
-    mlp_bias=False, learned_positions=True, rope=Rope(theta=100.0, dim=32), attn_scale=0.2,
+    mlp_bias=False, learned_positions=True,
+    layers=(LayerConfig(attn_scale=0.2, rope=Rope(theta=100.0, dim=32)),),
 )  # fmt: skip
-POST_NORM = replace(GPT2, post_norm=True, n_layer=3)
+POST_NORM = replace(GPT2, norm_placement="after_sum", layers=GPT2.layers[:1] * 3)
 CONFIGS = {
     "gpt2": GPT2, "llama": LLAMA, "interleaved": INTERLEAVED, "multi-query": MULTI_QUERY, "post-norm": POST_NORM,
 }  # fmt: skip

@@ -19,19 +19,20 @@ Scripted = Callable[[Iterable[int]], Model]
 PROMPT = "in the"
 
 
-def greedy_by_hand(model: Model, prompt: str, n: int) -> list[int]:
-    ids = model.tokenizer.encode(prompt)
-    start = len(ids)
-    for _ in range(n):
+def greedy_by_hand(model: Model, prompt: list[int], n: int) -> list[int]:
+    """At most n tokens, each the likeliest after a computation of all before it; the end token is the last."""
+    ids = list(prompt)
+    while len(ids) < len(prompt) + n and (len(ids) == len(prompt) or ids[-1] not in model.config.eos_ids):
         ids.append(int(np.argmax(model.logits(ids)[-1])))
-    return ids[start:]
+    return ids[len(prompt) :]
 
 
-def test_greedy_is_the_argmax_of_recomputed_logits(model: Model) -> None:
-    done = model.generate(PROMPT, max_tokens=20, temperature=0)
-    assert list(done.tokens) == greedy_by_hand(model, PROMPT, len(done.tokens))
-    assert done.finish_reason in ("length", "stop")
-    assert len(done.tokens) == 20 or done.finish_reason == "stop"
+@pytest.mark.parametrize("prompt", [PROMPT, "a", "on and on"])
+def test_greedy_is_the_argmax_of_recomputed_logits(model: Model, prompt: str) -> None:
+    done = model.generate(prompt, max_tokens=20, temperature=0)
+    expected = greedy_by_hand(model, model.tokenizer.encode(prompt), 20)
+    assert list(done.tokens) == expected
+    assert done.finish_reason == ("stop" if expected[-1] in model.config.eos_ids else "length")
 
 
 def test_a_prompt_may_be_ids_of_any_kind(model: Model) -> None:
@@ -170,11 +171,13 @@ def test_the_stop_filter_does_not_depend_on_the_cuts(cuts: tuple[int, ...]) -> N
 
 def test_the_context_ends_a_generation(model: Model) -> None:
     n_ctx = model.config.n_ctx
-    done = model.generate([1] * (n_ctx - 5), max_tokens=None, temperature=0, repetition_penalty=1.0)
-    assert done.finish_reason == "length" or done.tokens[-1] in model.config.eos_ids
-    assert len(done.tokens) <= 5
-    last = model.generate([1] * (n_ctx - 1), max_tokens=9, temperature=0)
-    assert len(last.tokens) == 1
+    for room, max_tokens in ((5, None), (5, 99), (1, 9)):
+        prompt = [1] * (n_ctx - room)
+        expected = greedy_by_hand(model, prompt, room)
+        assert not set(expected) & set(model.config.eos_ids)  # or it is not the context that ends it
+        done = model.generate(prompt, max_tokens=max_tokens, temperature=0)
+        assert (list(done.tokens), done.finish_reason) == (expected, "length")
+        assert len(done.tokens) == room
 
 
 @pytest.mark.parametrize("extra", [0, 1])

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import pygpt
 from pygpt import checkpoint, reference
-from pygpt.config import ModelConfig, Rope, RopeScaling
+from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
 
 GOLDENS = sorted(path.parent for path in Path(__file__).parents[1].glob("data/parity/*/expected.npz"))
 Tensors = Mapping[str, ArrayLike]
@@ -108,7 +108,6 @@ def test_core_in_bfloat16_equals_reference_with_rounded_matrices(golden: Path) -
 BASE = ModelConfig(
     n_vocab=61,
     n_ctx=40,
-    n_layer=2,
     n_embd=36,
     n_head=6,
     n_kv_head=3,
@@ -122,29 +121,41 @@ BASE = ModelConfig(
     attn_out_bias=False,
     mlp_bias=True,
     learned_positions=False,
-    rope=Rope(theta=1000.0, dim=10),
-    attn_scale=0.4,
+    layers=LayerConfig(attn_scale=0.4, rope=Rope(theta=1000.0, dim=10)).repeated(2),
 )
+
+
+def layers(*ropes: Rope | None, scale: float = 0.4) -> tuple[LayerConfig, ...]:
+    """A layer for each rope, of falling scales, or two of one."""
+    ropes = ropes * 2 if len(ropes) == 1 else ropes
+    return tuple(LayerConfig(attn_scale=scale / (i + 1), rope=rope) for i, rope in enumerate(ropes))
+
+
 # What no golden has; each is one difference from BASE.
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
-    "interleaved": {"rope": Rope(theta=1000.0, dim=10, interleaved=True)},
-    "partial": {"rope": Rope(theta=1000.0, dim=4)},
-    "partial interleaved": {"rope": Rope(theta=1000.0, dim=6, interleaved=True)},
-    "scaled partial": {"rope": Rope(theta=1000.0, dim=6, scaling=RopeScaling(kind="linear", factor=2.5))},
-    "no positions": {"rope": None},
+    "interleaved": {"layers": layers(Rope(theta=1000.0, dim=10, interleaved=True))},
+    "partial": {"layers": layers(Rope(theta=1000.0, dim=4))},
+    "partial interleaved": {"layers": layers(Rope(theta=1000.0, dim=6, interleaved=True))},
+    "scaled partial": {"layers": layers(Rope(theta=1000.0, dim=6, scaling=RopeScaling(kind="linear", factor=2.5)))},
+    "no positions": {"layers": layers(None)},
     "both positions": {"learned_positions": True},
-    "sinusoidal": {"sinusoidal_positions": True, "rope": None, "n_embd": 35},
+    "sinusoidal": {"sinusoidal_positions": True, "layers": layers(None), "n_embd": 35},
     "gated relu": {"gated_mlp": True, "activation": "relu"},
     "plain silu": {"activation": "silu"},
     "rms norm": {"norm": "rms_norm"},
-    "post-norm": {"post_norm": True},
-    "post-norm of rms, gated, untied": {"post_norm": True, "norm": "rms_norm", "gated_mlp": True, "tied_head": False},
+    "post-norm": {"norm_placement": "after_sum"},
+    "post-norm of rms, gated, untied": {
+        "norm_placement": "after_sum",
+        "norm": "rms_norm",
+        "gated_mlp": True,
+        "tied_head": False,
+    },
     "output bias": {"attn_out_bias": True, "qkv_bias": False},
-    "inverse layer": {"attn_scale_by_inverse_layer": True, "n_layer": 3},
+    "layers that differ": {"layers": layers(Rope(theta=1000.0, dim=10), None, Rope(theta=50.0, dim=4), scale=0.3)},
     "one of everything": {"n_vocab": 1, "n_embd": 1, "n_head": 1, "n_kv_head": 1, "n_inner": 1, "norm": "rms_norm"},
-    "head of 2": {"head_dim": 2, "rope": Rope(theta=1000.0, dim=2)},
-    "wide head": {"head_dim": 130, "rope": Rope(theta=1000.0, dim=130), "n_head": 2, "n_kv_head": 1},
+    "head of 2": {"head_dim": 2, "layers": layers(Rope(theta=1000.0, dim=2))},
+    "wide head": {"head_dim": 130, "layers": layers(Rope(theta=1000.0, dim=130)), "n_head": 2, "n_kv_head": 1},
 }
 
 

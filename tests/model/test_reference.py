@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import reference
-from pygpt.config import ModelConfig, Rope, RopeScaling
+from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.errors import ConfigError, ContextOverflowError
 
 F64 = NDArray[np.float64]
@@ -19,7 +19,6 @@ F64 = NDArray[np.float64]
 GPT2 = ModelConfig(
     n_vocab=37,
     n_ctx=16,
-    n_layer=2,
     n_embd=24,
     n_head=4,
     n_kv_head=4,
@@ -33,8 +32,7 @@ GPT2 = ModelConfig(
     attn_out_bias=True,
     mlp_bias=True,
     learned_positions=True,
-    rope=None,
-    attn_scale=6**-0.5,
+    layers=LayerConfig(attn_scale=6**-0.5).repeated(2),
 )
 LLAMA = replace(
     GPT2,
@@ -47,19 +45,19 @@ LLAMA = replace(
     attn_out_bias=False,
     mlp_bias=False,
     learned_positions=False,
-    rope=Rope(theta=10000.0, dim=10),
+    layers=LayerConfig(attn_scale=6**-0.5, rope=Rope(theta=10000.0, dim=10)).repeated(2),
     tied_head=False,
 )
 CONFIGS = {
     "gpt2": GPT2,
     "llama": LLAMA,
-    "multi-query, erf gelu, no positions": replace(LLAMA, n_kv_head=1, activation="gelu", rope=None),
+    "multi-query, erf gelu, no positions": replace(LLAMA.with_layers(rope=None), n_kv_head=1, activation="gelu"),
     "relu, some biases, inverse layer": replace(
-        GPT2, activation="relu", qkv_bias=False, attn_scale_by_inverse_layer=True
+        GPT2, activation="relu", qkv_bias=False, layers=(LayerConfig(attn_scale=0.4), LayerConfig(attn_scale=0.2))
     ),
-    "post-norm": replace(GPT2, post_norm=True),
+    "post-norm": replace(GPT2, norm_placement="after_sum"),
     "gated layer norm, learned and rotary": replace(
-        GPT2, gated_mlp=True, rope=Rope(theta=50.0, dim=4, interleaved=True)
+        GPT2.with_layers(rope=Rope(theta=50.0, dim=4, interleaved=True)), gated_mlp=True
     ),
     "sinusoidal, odd width": replace(GPT2, learned_positions=False, sinusoidal_positions=True, n_embd=23),
 }
@@ -215,13 +213,13 @@ def test_grouped_queries_equal_repeated_heads() -> None:
 
 
 def test_attn_scale_equals_scaled_queries() -> None:
-    config = replace(GPT2, attn_scale=0.25, attn_scale_by_inverse_layer=True)
+    config = replace(GPT2, layers=(LayerConfig(attn_scale=0.25), LayerConfig(attn_scale=0.125)))
     tensors = random_tensors(config)
     scaled = dict(tensors)
     for layer in range(config.n_layer):
         for part in ("weight", "bias"):
             scaled[f"blocks.{layer}.attn.q.{part}"] = tensors[f"blocks.{layer}.attn.q.{part}"] * 0.25 / (layer + 1)
-    plain = reference.forward(replace(GPT2, attn_scale=1.0), scaled, IDS)
+    plain = reference.forward(GPT2.with_layers(attn_scale=1.0), scaled, IDS)
     np.testing.assert_allclose(plain, reference.forward(config, tensors, IDS), rtol=0, atol=1e-12)
 
 

@@ -175,11 +175,11 @@ MODEL = """
 import os, signal, sys, threading, time
 import numpy as np
 from pygpt import _core
-from pygpt.config import ModelConfig
+from pygpt.config import LayerConfig, ModelConfig
 config = ModelConfig(
-    n_vocab=101, n_ctx=200, n_layer=2, n_embd=60, n_head=6, n_kv_head=6, head_dim=10, n_inner=77, norm="layer_norm",
+    n_vocab=101, n_ctx=200, n_embd=60, n_head=6, n_kv_head=6, head_dim=10, n_inner=77, norm="layer_norm",
     norm_eps=1e-5, activation="gelu", gated_mlp=False, qkv_bias=False, attn_out_bias=False, mlp_bias=False,
-    learned_positions=True, rope=None, attn_scale=0.3,
+    learned_positions=True, layers=LayerConfig(attn_scale=0.3).repeated(2),
 )
 rng = np.random.default_rng(0)
 builder = _core.EngineBuilder(config, weights="float32", kv="float16", threads=3, isa=None)

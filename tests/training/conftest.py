@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pygpt.config import ModelConfig, Rope
+from pygpt.config import LayerConfig, ModelConfig, Rope
 
 
 def make_config(**changes: Any) -> ModelConfig:
@@ -19,7 +19,6 @@ def make_config(**changes: Any) -> ModelConfig:
     values: dict[str, Any] = {
         "n_vocab": 11,
         "n_ctx": 6,
-        "n_layer": 2,
         "n_embd": 8,
         "n_head": 2,
         "n_kv_head": 2,
@@ -33,11 +32,14 @@ def make_config(**changes: Any) -> ModelConfig:
         "attn_out_bias": True,
         "mlp_bias": True,
         "learned_positions": True,
-        "rope": None,
-        "attn_scale": 0.5,
+        "layers": LayerConfig(attn_scale=0.5).repeated(2),
         "tied_head": True,
     }
     return ModelConfig(**(values | changes))
+
+
+def layers(rope: Rope) -> tuple[LayerConfig, ...]:
+    return LayerConfig(attn_scale=0.5, rope=rope).repeated(2)
 
 
 LLAMA = {
@@ -52,13 +54,15 @@ LLAMA = {
 }
 CONFIGS = {
     "gpt2": make_config(),
-    "gpt2-untied": make_config(tied_head=False, activation="gelu", attn_scale_by_inverse_layer=True),
-    "gpt1": make_config(post_norm=True),
-    "llama": make_config(**LLAMA, rope=Rope(theta=100.0, dim=4), tied_head=False),
-    "llama-biases": make_config(
-        **{**LLAMA, "qkv_bias": True, "mlp_bias": True}, rope=Rope(theta=100.0, dim=2, interleaved=True)
+    "gpt2-untied": make_config(
+        tied_head=False, activation="gelu", layers=(LayerConfig(attn_scale=0.5), LayerConfig(attn_scale=0.25))
     ),
-    "llama-post-norm": make_config(**LLAMA, rope=Rope(theta=100.0, dim=4), post_norm=True),
+    "gpt1": make_config(norm_placement="after_sum"),
+    "llama": make_config(**LLAMA, layers=layers(Rope(theta=100.0, dim=4)), tied_head=False),
+    "llama-biases": make_config(
+        **{**LLAMA, "qkv_bias": True, "mlp_bias": True}, layers=layers(Rope(theta=100.0, dim=2, interleaved=True))
+    ),
+    "llama-post-norm": make_config(**LLAMA, layers=layers(Rope(theta=100.0, dim=4)), norm_placement="after_sum"),
     "sinusoidal": make_config(learned_positions=False, sinusoidal_positions=True),
     "four-heads": make_config(n_head=4, n_kv_head=2, head_dim=3, activation="relu"),
 }

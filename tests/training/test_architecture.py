@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from pygpt import ModelConfig, checkpoint
+from pygpt.families import families
 from pygpt.training.architecture import Architecture, architecture
 from pygpt.training.parameters import Parameters
 
@@ -24,6 +25,10 @@ def test_a_checkpoint_can_say_it(tmp_path: Path, name: Architecture, head_dim: i
     checkpoint.write(tmp_path / "out", config, params.tensors, None)
     found: ModelConfig = checkpoint.read(tmp_path / "out")[0]
     assert found == config
+
+
+def test_every_family_that_makes_new_models_can_be_chosen() -> None:
+    assert [family.name for family in families() if family.new is not None] == list(get_args(Architecture))
 
 
 def test_sizes_that_do_not_fit() -> None:

@@ -1,0 +1,143 @@
+"""Code as users of pygpt write it, with the whole public API. `mypy --strict` checks its types, and a test runs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+import pygpt
+from pygpt import CancelToken, Completion, Model, SamplingParams, Session, Stream
+from pygpt.checkpoint import read
+from pygpt.reference import forward
+
+if TYPE_CHECKING:
+    from typing_extensions import assert_type
+else:
+
+    def assert_type(value: object, _: object) -> object:
+        return value
+
+
+def one_prompt(model: Model, n: int) -> None:
+    params = SamplingParams(max_tokens=4, temperature=0.5, top_k=40, top_p=None, min_p=0.01, seed=1)
+    assert_type(model.generate("Once"), Completion)
+    assert_type(model.generate([1, 2, 3], max_tokens=4, stop="."), Completion)
+    assert_type(model.generate(np.array([1, 2]), max_tokens=4, stop=["a", "b"]), Completion)
+    assert_type(model.generate("Once", n=1, params=params), Completion)
+    assert_type(model.generate("Once", n=2, max_tokens=4), list[Completion])
+    done = model.generate("Once", params=params, repetition_penalty=1.1, logprobs=2)
+    text: str = done.text
+    tokens: tuple[int, ...] = done.tokens
+    assert text or tokens
+    assert done.finish_reason in ("stop", "length", "cancelled")
+    assert done.seed == params.seed
+    for entry in done.logprobs or ():
+        assert entry.logprob <= 0
+        assert entry.token in range(model.config.n_vocab)
+        top: tuple[tuple[int, float], ...] = entry.top
+        assert len(top) == 2
+    either = model.generate("Once", n=n, params=params)
+    completions = either if isinstance(either, list) else [either]
+    assert len(completions) == n
+
+
+def several_prompts(model: Model, n: int) -> None:
+    prompts = ["Once", "There was"]
+    ids = [model.tokenizer.encode(prompt) for prompt in prompts]
+    assert_type(model.generate(prompts, max_tokens=4), list[Completion])
+    assert_type(model.generate(tuple(prompts), max_tokens=4, n=n), list[Completion])
+    assert_type(model.generate(ids, max_tokens=4, n=2), list[Completion])
+    assert_type(model.generate([np.array(i) for i in ids], max_tokens=4), list[Completion])
+    assert len(model.generate(prompts, n=n, max_tokens=4)) == n * len(prompts)
+
+
+def streams(model: Model) -> None:
+    for piece in model.stream("Once", max_tokens=4, n=2, params=SamplingParams(seed=7)):
+        shown: str = piece.text
+        token: int | None = piece.token
+        assert piece.index in (0, 1)
+        assert shown or token is not None or piece.finish_reason == "cancelled"
+        assert piece.logprob is None
+    cancel = CancelToken()
+    stream = assert_type(model.stream(["Once", "There"], cancel=cancel), Stream)
+    timer = threading.Timer(0.01, stream.cancel)
+    timer.start()
+    assert_type(stream.collect(), list[Completion])
+    timer.join()
+    cancel.cancel()
+    assert cancel.cancelled
+    assert stream.seed == stream.seeds[0]
+
+
+def numbers(model: Model) -> None:
+    assert_type(model.logits("Once upon"), NDArray[np.float32])
+    assert_type(model.score([1, 2, 3]), NDArray[np.float32])
+    assert_type(model.hidden_states(np.array([1, 2])), NDArray[np.float32])
+    assert_type(model.perplexity("Once upon a time", stride=5), float)
+    query = assert_type(model.embed("a cat"), NDArray[np.float32])
+    texts = model.embed(["a dog", "a house"])
+    assert (texts @ query).shape == (2,)
+
+
+def sessions(model: Model) -> None:
+    session = assert_type(model.session(), Session)
+    row = session.append(model.tokenizer.encode("Once"))
+    fork = session.fork()
+    fork.append(np.argsort(row)[-1:])
+    fork.truncate(session.length)
+
+
+def labels(model: Model, texts: list[str], pairs: list[tuple[str, str]], choices: list[tuple[str, list[str]]]) -> None:
+    if model.labels is None:
+        return
+    found = assert_type(model.classify(texts[0]), pygpt.Classification)
+    best: str = found.label
+    probabilities: Mapping[str, float] = found.probabilities
+    assert best in probabilities
+    assert_type(model.classify(texts), list[pygpt.Classification])
+    assert_type(model.classify(pairs), list[pygpt.Classification])
+    assert_type(model.classify(choices), list[pygpt.Classification])
+    assert_type(model.classify(pairs[0]), pygpt.Classification)
+    assert_type(model.classify(("What?", ["this", "that"])), pygpt.Classification)
+
+
+def facts(model: Model) -> Sequence[object]:
+    config: pygpt.ModelConfig = model.config
+    tokenizer: pygpt.Tokenizer | None = model.tokenizer if model.has_tokenizer else None
+    if tokenizer is not None:
+        text: str = tokenizer.decode(tokenizer.encode("Once"))
+        assert text
+        assert tokenizer.n_vocab
+        assert tokenizer.special_tokens is not None
+    return (config.n_ctx, model.weights, model.kv, model.isa, model.threads, model.weight_bytes,
+            model.kv_bytes_per_token, pygpt.__version__)  # fmt: skip
+
+
+def copies(model: Model, folder: Path) -> None:
+    model.save(folder / "saved")
+    config, tensors, tokenizer = read(folder / "saved")
+    arrays = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
+    again = Model.from_tensors(config, arrays, tokenizer, weights="float32", kv="float32", threads=1)
+    assert forward(config, arrays, [1, 2]).shape == again.logits([1, 2]).shape
+
+
+def main(folder: Path) -> None:
+    model = Model.load("tiny", weights="int8", kv="float16", threads=1, isa=None, progress=lambda done, total: None)
+    try:
+        model.generate([1] * 10_000)
+    except pygpt.errors.ContextOverflowError as error:
+        root: pygpt.errors.PygptError = error
+        print(root)
+    one_prompt(model, 3)
+    several_prompts(model, 2)
+    streams(model)
+    numbers(model)
+    sessions(model)
+    labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])
+    assert facts(model)
+    copies(model, folder)
