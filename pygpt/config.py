@@ -208,39 +208,18 @@ class ModelConfig:
         return replace(self, learned_positions=True, sinusoidal_positions=False) if self.sinusoidal_positions else self
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The canonical name and shape of every tensor; matrices are (outputs, inputs)."""
-        q, kv, embd, inner = self.n_head * self.head_dim, self.n_kv_head * self.head_dim, self.n_embd, self.n_inner
-        shapes: dict[str, tuple[int, ...]] = {"embed.weight": (self.n_vocab, embd)}
-        if self.learned_positions:
-            shapes["pos.weight"] = (self.n_ctx, embd)
+        """The canonical name and shape of every tensor; matrices are (outputs, inputs). ConfigError for sizes beyond
+        any that the core can hold."""
+        return {name: shape for name, (shape, *_) in self.tensor_places().items()}
 
-        def norm(name: str) -> None:
-            shapes[f"{name}.weight"] = (embd,)
-            if self.norm == "layer_norm":
-                shapes[f"{name}.bias"] = (embd,)
+    def tensor_places(self) -> dict[str, tuple[tuple[int, ...], str, int, int]]:
+        """The inventory of tensors, which is the core's (``csrc/model/schema.h``): see `_core.tensors`."""
+        from pygpt import _core  # here, since whoever needs no tensors needs no core
 
-        def linear(name: str, n_out: int, n_in: int, bias: bool) -> None:
-            shapes[f"{name}.weight"] = (n_out, n_in)
-            if bias:
-                shapes[f"{name}.bias"] = (n_out,)
-
-        for i in range(self.n_layer):
-            block = f"blocks.{i}"
-            norm(f"{block}.attn_norm")
-            linear(f"{block}.attn.q", q, embd, self.qkv_bias)
-            linear(f"{block}.attn.k", kv, embd, self.qkv_bias)
-            linear(f"{block}.attn.v", kv, embd, self.qkv_bias)
-            linear(f"{block}.attn.out", embd, q, self.attn_out_bias)
-            norm(f"{block}.mlp_norm")
-            if self.gated_mlp:
-                linear(f"{block}.mlp.gate", inner, embd, self.mlp_bias)
-            linear(f"{block}.mlp.up", inner, embd, self.mlp_bias)
-            linear(f"{block}.mlp.down", embd, inner, self.mlp_bias)
-        if self.final_norm:
-            norm("norm")
-        if not self.tied_head:
-            linear("head", self.n_vocab, embd, False)
-        return shapes
+        try:
+            return _core.tensors(self)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def n_params(self) -> int:
         """The number of parameters; a tied head counts once."""

@@ -248,11 +248,7 @@ void finish(const float* sums, float total, int head_dim, float* output) {
     for (int d = 0; d < head_dim; d += 16) {
         const int lanes = head_dim - d;
         const auto out = S::mul(S::load(sums + d), factor);
-        if (lanes >= 16) {
-            S::store(output + d, out);
-        } else {
-            S::store_n(output + d, out, lanes);
-        }
+        S::store_n(output + d, out, lanes);
     }
 }
 
