@@ -52,9 +52,7 @@ class Metadata:
     value."""
 
     def __init__(self, values: Mapping[str, object], file: str) -> None:
-        own = {
-            k: v for k, v in values.items() if not k.startswith("tokenizer.")
-        }  # which the tokenizer reads or refuses
+        own = {k: v for k, v in values.items() if not k.startswith("tokenizer.")}  # those are the tokenizer's to read
         self._values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in own.items()}
         self.file = file
         self._asked: set[str] = set()
