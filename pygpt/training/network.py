@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.config import ModelConfig, Rope
+from pygpt.errors import ConfigError
 from pygpt.training.parameters import Parameters
 from pygpt.training.primitives import Array, Heads, Ids, Mask, Primitives
 
@@ -64,6 +65,11 @@ class Network:
     def __init__(self, config: ModelConfig, primitives: Primitives, dropout: float = 0.0) -> None:
         """`dropout`: the share of values set to 0 after the embedding, in the attention probabilities and at the end of
         each half of a block (Srivastava et al. 2014; where GPT-1 and GPT-2 have it), whenever a generator is given."""
+        if config.norm_placement not in ("before_branch", "after_sum") or config.branches != "sequential":
+            raise ConfigError(
+                f"training does not do norm_placement {config.norm_placement} with branches {config.branches}: it does "
+                "before_branch and after_sum with sequential ones"
+            )
         self.config = config
         self.primitives = primitives
         self.dropout = dropout

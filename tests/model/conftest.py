@@ -39,13 +39,17 @@ MULTI_QUERY = ModelConfig(
     layers=(LayerConfig(attn_scale=0.2, rope=Rope(theta=100.0, dim=32)),),
 )  # fmt: skip
 POST_NORM = replace(GPT2, norm_placement="after_sum", layers=GPT2.layers[:1] * 3)
+SANDWICH = replace(LLAMA, norm_placement="sandwich")
+PARALLEL = replace(GPT2, branches="parallel")
+ONE_NORM = replace(LLAMA, branches="parallel_one_norm")
 CONFIGS = {
+    "sandwich": SANDWICH, "parallel": PARALLEL, "one norm": ONE_NORM,
     "gpt2": GPT2, "llama": LLAMA, "interleaved": INTERLEAVED, "multi-query": MULTI_QUERY, "post-norm": POST_NORM,
 }  # fmt: skip
 
 
 class Cores:
-    """Engines by name: "gpt2", "llama", "interleaved", "multi-query", "post-norm"; all sizes are odd ones."""
+    """Engines by name, the keys of CONFIGS; all sizes are odd ones."""
 
     configs = CONFIGS
 
