@@ -110,6 +110,10 @@ void rotate_and_store(const Model& m, const Step& step, int first, int end, int 
     }
 }
 
+ScoreRule score_rule(const LayerConfig& c) {
+    return {c.attn_scale, c.window.value_or(0), c.score_cap.value_or(0.0f), c.alibi_slopes, {}};
+}
+
 void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
     const int rows = step.rows();
@@ -120,7 +124,7 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     paged_attention(
         m.kernels, m.team,
         {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
-         m.layout.values(layer, 0), m.layout.keys(0, 1), c.layers[static_cast<std::size_t>(layer)].attn_scale,
+         m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(c.layers[static_cast<std::size_t>(layer)]),
          ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
 }
 
