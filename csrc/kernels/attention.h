@@ -30,13 +30,14 @@ struct KeyRange {
 };
 
 // Softmax by segments of kSegmentPositions positions from position 0. A score is one chain of fused multiply-adds over
-// the head's dimensions of query * scale and key; then, where they are given, capped and biased: cap * tanh(score / cap)
-// (Gemma 2, arXiv:2408.00118), + slope * (key's position - query's) (ALiBi, arXiv:2108.12409). A segment has its own maximum; its weights exp(score - maximum) are
-// added 16 by 16, then by the lanes' tree; its values are one chain over the keys of each page from zero, added page by
-// page. Segments are merged in order (Milakov and Gimelshein 2018, arXiv:1805.02867), last of all the query's sink: a score
-// that takes its share of the weights and has no value (gpt-oss, arXiv:2508.10925). Keys outside of a query's range weigh
-// exactly 0, and a segment without any other is nothing in the merge, so a query's result depends neither on the other
-// queries of the call nor on which segments without a visible key were read.
+// the head's dimensions of query * scale and key; then, where they are given, capped and biased: cap * tanh(score /
+// cap) (Gemma 2, arXiv:2408.00118), + slope * (key's position - query's) (ALiBi, arXiv:2108.12409). A segment has its
+// own maximum; its weights exp(score - maximum) are added 16 by 16, then by the lanes' tree; its values are one chain
+// over the keys of each page from zero, added page by page. Segments are merged in order (Milakov and Gimelshein 2018,
+// arXiv:1805.02867), last of all the query's sink: a score that takes its share of the weights and has no value
+// (gpt-oss, arXiv:2508.10925). Keys outside of a query's range weigh exactly 0, and a segment without any other is
+// nothing in the merge, so a query's result depends neither on the other queries of the call nor on which segments
+// without a visible key were read.
 struct AttentionArgs {
     const float* const* queries;  // n_queries pointers to (head_dim,)
     float* const* outputs;        // n_queries pointers to (head_dim,)

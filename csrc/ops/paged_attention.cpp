@@ -68,9 +68,11 @@ public:
         const int all = task.segment < 0 ? 0 : segments(task);
         for (int i = 0; i < task.count; ++i) {
             queries[i] = call_.q + row(task, i) * call_.ldq + head(task, i) * call_.head_dim;
-            outputs[i] = task.segment < 0 ? output(task, i)
-                                          : task.segments + static_cast<std::ptrdiff_t>(i * all + task.segment - first_segment(task)) *
-                                                                segment_floats(call_.head_dim);
+            outputs[i] =
+                task.segment < 0
+                    ? output(task, i)
+                    : task.segments + static_cast<std::ptrdiff_t>(i * all + task.segment - first_segment(task)) *
+                                          segment_floats(call_.head_dim);
             ranges[i] = range(task, i);
             if (!rule.slopes.empty()) slopes[i] = *of_head(rule.slopes, task, i);
             if (!rule.sinks.empty()) sinks[i] = *of_head(rule.sinks, task, i);

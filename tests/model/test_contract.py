@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 
-every_config = pytest.mark.parametrize("name", ["gpt2", "llama", "interleaved", "multi-query", "post-norm"])
+every_config = pytest.mark.parametrize(
+    "name", ["gpt2", "llama", "interleaved", "multi-query", "post-norm", "windows", "alibi"]
+)
 
 
 # --- what logits must not depend on -----------------------------------------------------------------------------------
