@@ -13,6 +13,10 @@ _Floats = NDArray[np.float32]
 def config_fields() -> dict[str, list[str]]:
     """The fields of each class of `pygpt.config` that the core reads."""
 
+def tensors(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], str, int, int]]:
+    """The canonical tensors of a model by name: the shape, the name of the packed tensor that holds it, and among the
+    channels of that the first and the step from 16 rows to the next. ValueError for sizes that the core cannot hold."""
+
 class CancelFlag:
     """Set from any thread; a forward pass that was given it raises `pygpt.errors.Cancelled` within one layer."""
 

@@ -8,12 +8,14 @@ of fields in ``csrc/model/config.h``, through which the core reads it by its nam
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt._json import shown
 from pygpt.errors import ConfigError
 
 Norm = Literal["layer_norm", "rms_norm"]
@@ -26,8 +28,15 @@ MAX_LAYERS = 1 << 16
 
 
 def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise ConfigError(f"{name} must be a positive number, not {value!r}")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+        raise ConfigError(f"{name} must be a positive number, not {shown(value)}")
+
+
+def _check_at_least_one(name: str, value: object) -> None:
+    """Below 1 a frequency could be beyond every float."""
+    _check_positive(name, value)
+    if value < 1:  # type: ignore[operator]
+        raise ConfigError(f"{name} must be at least 1, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +56,8 @@ class RopeScaling:
     def __post_init__(self) -> None:
         if self.kind not in get_args(RopeScalingKind):
             raise ConfigError(f"rope scaling {self.kind!r} is not one of {', '.join(get_args(RopeScalingKind))}")
-        for name in ("factor", "low_freq_factor", "high_freq_factor", "original_n_ctx"):
+        _check_at_least_one("rope scaling's factor", self.factor)
+        for name in ("low_freq_factor", "high_freq_factor", "original_n_ctx"):
             _check_positive(f"rope scaling's {name}", getattr(self, name))
         if self.low_freq_factor >= self.high_freq_factor:
             raise ConfigError(
@@ -94,6 +104,7 @@ class LayerConfig:
     window: int | None = None  # a token sees itself and window - 1 before it; None: all before it
     score_cap: float | None = None  # scores become cap tanh(score / cap) (Gemma 2, arXiv:2408.00118)
     alibi_slopes: tuple[float, ...] = ()  # a head's scores fall by its slope a position (ALiBi, arXiv:2108.12409)
+    sinks: bool = False  # each head has a score without a value that joins its softmax (gpt-oss, arXiv:2508.10925)
 
     def __post_init__(self) -> None:
         _check_positive("attn_scale", self.attn_scale)
@@ -103,6 +114,8 @@ class LayerConfig:
             not isinstance(self.window, int) or isinstance(self.window, bool) or not 0 < self.window < 2**31
         ):
             raise ConfigError(f"window must be a positive integer below 2**31 or None, not {self.window!r}")
+        if not isinstance(self.sinks, bool):
+            raise ConfigError(f"sinks must be True or False, not {self.sinks!r:.80}")
         if not isinstance(self.alibi_slopes, tuple):
             raise ConfigError(f"alibi_slopes must be a tuple of numbers, not {self.alibi_slopes!r:.80}")
         for slope in self.alibi_slopes:
@@ -110,7 +123,7 @@ class LayerConfig:
         if not isinstance(self.rope, (Rope, type(None))):
             raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
         if self.rope is not None:
-            _check_positive("rope.theta", self.rope.theta)
+            _check_at_least_one("rope.theta", self.rope.theta)
 
     def repeated(self, n_layer: int) -> tuple[LayerConfig, ...]:
         """The layers of a model in which all are alike. ConfigError unless 1 <= n_layer <= MAX_LAYERS."""
@@ -215,39 +228,18 @@ class ModelConfig:
         return replace(self, learned_positions=True, sinusoidal_positions=False) if self.sinusoidal_positions else self
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The canonical name and shape of every tensor; matrices are (outputs, inputs)."""
-        q, kv, embd, inner = self.n_head * self.head_dim, self.n_kv_head * self.head_dim, self.n_embd, self.n_inner
-        shapes: dict[str, tuple[int, ...]] = {"embed.weight": (self.n_vocab, embd)}
-        if self.learned_positions:
-            shapes["pos.weight"] = (self.n_ctx, embd)
+        """The canonical name and shape of every tensor; matrices are (outputs, inputs). ConfigError for sizes beyond
+        any that the core can hold."""
+        return {name: shape for name, (shape, *_) in self.tensor_places().items()}
 
-        def norm(name: str) -> None:
-            shapes[f"{name}.weight"] = (embd,)
-            if self.norm == "layer_norm":
-                shapes[f"{name}.bias"] = (embd,)
+    def tensor_places(self) -> dict[str, tuple[tuple[int, ...], str, int, int]]:
+        """The inventory of tensors, which is the core's (``csrc/model/schema.h``): see `_core.tensors`."""
+        from pygpt import _core  # here, since whoever needs no tensors needs no core
 
-        def linear(name: str, n_out: int, n_in: int, bias: bool) -> None:
-            shapes[f"{name}.weight"] = (n_out, n_in)
-            if bias:
-                shapes[f"{name}.bias"] = (n_out,)
-
-        for i in range(self.n_layer):
-            block = f"blocks.{i}"
-            norm(f"{block}.attn_norm")
-            linear(f"{block}.attn.q", q, embd, self.qkv_bias)
-            linear(f"{block}.attn.k", kv, embd, self.qkv_bias)
-            linear(f"{block}.attn.v", kv, embd, self.qkv_bias)
-            linear(f"{block}.attn.out", embd, q, self.attn_out_bias)
-            norm(f"{block}.mlp_norm")
-            if self.gated_mlp:
-                linear(f"{block}.mlp.gate", inner, embd, self.mlp_bias)
-            linear(f"{block}.mlp.up", inner, embd, self.mlp_bias)
-            linear(f"{block}.mlp.down", embd, inner, self.mlp_bias)
-        if self.final_norm:
-            norm("norm")
-        if not self.tied_head:
-            linear("head", self.n_vocab, embd, False)
-        return shapes
+        try:
+            return _core.tensors(self)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def n_params(self) -> int:
         """The number of parameters; a tied head counts once."""

@@ -127,12 +127,13 @@ def softmax(x: Array) -> Array:
     return e / total
 
 
-def causal_attention(q: Array, k: Array, v: Array, layer: LayerConfig) -> Array:
+def causal_attention(q: Array, k: Array, v: Array, layer: LayerConfig, sinks: Array | None = None) -> Array:
     """For each token, the mean of the values up to it, weighted by how well its query fits their keys.
 
     q (H, T, D) and k, v (K, T, D) give (H, T, D). Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; with K < H,
     each key and value head serves H / K neighbouring query heads (Ainslie et al. 2023, arXiv:2305.13245). Some layers
-    cap the scores, let them fall with the distance, or see only the nearest tokens: `LayerConfig` has the sources.
+    cap the scores, let them fall with the distance, see only the nearest tokens, or let a score of each head, `sinks`
+    (H,), take its share of the weights: `LayerConfig` has the sources.
     """
     n_shared = len(q) // len(k)
     k = np.repeat(k, n_shared, axis=0)  # (H, T, D)
@@ -148,7 +149,10 @@ def causal_attention(q: Array, k: Array, v: Array, layer: LayerConfig) -> Array:
     if layer.window is not None:
         seen &= distance < layer.window
     scores[:, ~seen] = -np.inf  # exp(-inf) is 0
-    mixed: Array = softmax(scores) @ v
+    if sinks is not None:
+        sink = np.broadcast_to(sinks[:, None, None], (*scores.shape[:2], 1))
+        scores = np.concatenate([scores, sink], axis=2)  # (H, T, T + 1)
+    mixed: Array = softmax(scores)[:, :, : len(positions)] @ v
     return mixed
 
 
@@ -165,7 +169,8 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
     if (rotary := config.layers[layer].rope) is not None:
         positions = np.arange(n_token)
         q, k = rope(q, positions, rotary), rope(k, positions, rotary)
-    mixed = causal_attention(q, k, v, config.layers[layer])  # (H, T, D)
+    sinks = np.asarray(tensors[f"{name}.sinks"], x.dtype) if config.layers[layer].sinks else None
+    mixed = causal_attention(q, k, v, config.layers[layer], sinks)  # (H, T, D)
     joined: Array = mixed.swapaxes(0, 1).reshape(n_token, -1)  # (T, H D)
     return linear(joined, tensors, f"{name}.out")  # (T, C)
 

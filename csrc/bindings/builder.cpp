@@ -88,7 +88,7 @@ public:
     py::dict packed() {
         const auto lock = locked();
         py::dict out;
-        for (const PackedTensor& t : packed_tensors(builder().weights())) {
+        for (const PackedTensor& t : builder().packed()) {
             out[py::str(t.name)] = py::make_tuple(name_of(t.dtype), py::tuple(py::cast(t.shape)));
         }
         return out;
@@ -98,7 +98,7 @@ public:
         const auto lock = locked();
         std::unordered_map<std::string, const void*> data;
         py::list matrices;
-        for (const PackedTensor& t : packed_tensors(builder().weights())) {
+        for (const PackedTensor& t : builder().packed()) {
             if (!arrays.contains(t.name)) throw InvalidArgument("tensor '" + t.name + "' is missing");
             const py::object array = arrays[py::str(t.name)];
             data[t.name] = as_packed(t, array);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bindings/choice.h"
+#include "model/weights.h"
 
 namespace pygpt {
 
@@ -57,6 +58,18 @@ ModelConfig read_config(const py::object& from) {
 }
 
 void bind_config(py::module_& m) {
+    m.def(
+        "tensors",
+        [](const py::object& config) {
+            py::dict out;
+            for (const TensorSpec& t : list_tensors(read_config(config))) {
+                py::tuple shape = py::make_tuple(t.rows, t.cols);
+                if (t.is_vector) shape = py::make_tuple(t.rows);
+                out[py::str(t.name)] = py::make_tuple(shape, t.whole, t.to.first, t.to.step);
+            }
+            return out;
+        },
+        py::arg("config"));
     m.def("config_fields", [] {
         py::dict fields;
         fields["ModelConfig"] = field_names<ModelConfig>();

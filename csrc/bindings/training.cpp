@@ -1,14 +1,17 @@
 // TrainingKernels: the primitives of pygpt.training.functions in float32, written to arrays that the caller brings.
 #include <pybind11/stl.h>
 
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "bindings/arrays.h"
 #include "bindings/module.h"
 #include "kernels/select.h"
 #include "threads/parallel.h"
+#include "threads/per_process.h"
 #include "training/attention_passes.h"
 #include "training/linear_layer.h"
 #include "training/loss.h"
@@ -42,12 +45,14 @@ const MatmulFormat& matmul_format(const Kernels& isa, const TrainingKernels& ker
     return kernels.matmul_bf16;
 }
 
-const std::int32_t* checked_ids(const char* name, In a, int rows, int n_vocab, std::int32_t least) {
-    const auto* ids = elements<const std::int32_t>(name, a, {rows});
-    for (int i = 0; i < rows; ++i) {
-        if (ids[i] < least || ids[i] >= n_vocab) {
-            throw InvalidArgument(std::string(name) + " holds " + std::to_string(ids[i]) +
-                                  ", outside the vocabulary of " + std::to_string(n_vocab));
+// A copy, since other threads may write to the caller's array once Python's lock is released.
+std::vector<std::int32_t> checked_ids(const char* name, In a, int rows, int n_vocab, std::int32_t least) {
+    const auto* from = elements<const std::int32_t>(name, a, {rows});
+    std::vector<std::int32_t> ids(from, from + rows);
+    for (const std::int32_t id : ids) {
+        if (id < least || id >= n_vocab) {
+            throw InvalidArgument(std::string(name) + " holds " + std::to_string(id) + ", outside the vocabulary of " +
+                                  std::to_string(n_vocab));
         }
     }
     return ids;
@@ -59,7 +64,8 @@ public:
         : inference_(select_kernels(isa.value_or(""))),
           kernels_(training_kernels(inference_)),
           threads_(threads),
-          matmul_(matmul_format(inference_, kernels_, precision), threads_.count()) {
+          format_(matmul_format(inference_, kernels_, precision)),
+          memory_(new Memory(format_, threads_.count())) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));
@@ -75,7 +81,7 @@ public:
         const float* w = elements<const float>("weight", weight, {&s.outputs, s.inputs});
         const float* b = bias ? elements<const float>("bias", *bias, {s.outputs}) : nullptr;
         float* to = elements<float>("y", y, {s.rows, s.outputs});
-        run([&](Team& team) { training::linear_forward(team, matmul_, s, from, w, b, to); });
+        run([&](Team& team, Memory& memory) { training::linear_forward(team, memory.matmul, s, from, w, b, to); });
     }
 
     void linear_backward(In dy, In x, In weight, Out dweight, const std::optional<py::array>& dbias, Out dx) {
@@ -87,7 +93,7 @@ public:
         g.dweight = elements<float>("dweight", dweight, {s.outputs, s.inputs});
         g.dbias = dbias ? elements<float>("dbias", *dbias, {s.outputs}) : nullptr;
         g.dx = elements<float>("dx", dx, {s.rows, s.inputs});
-        run([&](Team& team) { training::linear_backward(kernels_, team, matmul_, s, g); });
+        run([&](Team& team, Memory& memory) { training::linear_backward(kernels_, team, memory.matmul, s, g); });
     }
 
     void norm(In x, In weight, OptionalArray bias, float eps, Out y, Out stats) {
@@ -99,7 +105,9 @@ public:
         a.eps = eps;
         a.y = elements<float>("y", y, {a.rows, a.n});
         a.stats = elements<float>("stats", stats, {a.rows, bias ? 2 : 1});
-        run([&](Team& team) { training::norm_forward(team, bias ? inference_.layer_norm : inference_.rms_norm, a); });
+        run([&](Team& team, Memory&) {
+            training::norm_forward(team, bias ? inference_.layer_norm : inference_.rms_norm, a);
+        });
     }
 
     void norm_backward(In dy, In x, In weight, In stats, Out dweight, const std::optional<py::array>& dbias, Out dx) {
@@ -112,7 +120,7 @@ public:
         a.dbias = dbias ? elements<float>("dbias", *dbias, {a.n}) : nullptr;
         a.dx = elements<float>("dx", dx, {a.rows, a.n});
         const auto kernel = dbias ? kernels_.layer_norm_backward : kernels_.rms_norm_backward;
-        run([&](Team& team) { training::norm_backward(team, scratch_, kernel, a); });
+        run([&](Team& team, Memory& memory) { training::norm_backward(team, memory.scratch, kernel, a); });
     }
 
     void activation(const std::string& name, In x, Out y) {
@@ -120,7 +128,7 @@ public:
         int rows, n;
         const float* from = elements<const float>("x", x, {&rows, &n});
         float* to = elements<float>("y", y, {rows, n});
-        run([&](Team& team) { training::activation_forward(kernels_, team, f, from, to, x.size()); });
+        run([&](Team& team, Memory&) { training::activation_forward(kernels_, team, f, from, to, x.size()); });
     }
 
     void activation_backward(const std::string& name, In dy, In x, Out dx) {
@@ -129,7 +137,7 @@ public:
         const float* from = elements<const float>("x", x, {&rows, &n});
         const float* d = elements<const float>("dy", dy, {rows, n});
         float* to = elements<float>("dx", dx, {rows, n});
-        run([&](Team& team) { training::activation_backward(kernels_, team, f, d, from, to, x.size()); });
+        run([&](Team& team, Memory&) { training::activation_backward(kernels_, team, f, d, from, to, x.size()); });
     }
 
     void gated_activation(const std::string& name, In gate_up, Out y) {
@@ -137,7 +145,7 @@ public:
         int rows, n;
         float* to = elements<float>("y", y, {&rows, &n});
         const float* from = elements<const float>("gate_up", gate_up, {rows, 2 * py::ssize_t{n}});
-        run([&](Team& team) { training::gated_activation_forward(kernels_, team, f, from, to, rows, n); });
+        run([&](Team& team, Memory&) { training::gated_activation_forward(kernels_, team, f, from, to, rows, n); });
     }
 
     void gated_activation_backward(const std::string& name, In dy, In gate_up, Out dgate_up) {
@@ -146,7 +154,7 @@ public:
         const float* d = elements<const float>("dy", dy, {&rows, &n});
         const float* from = elements<const float>("gate_up", gate_up, {rows, 2 * py::ssize_t{n}});
         float* to = elements<float>("dgate_up", dgate_up, {rows, 2 * py::ssize_t{n}});
-        run([&](Team& team) { training::gated_activation_backward(kernels_, team, f, d, from, to, rows, n); });
+        run([&](Team& team, Memory&) { training::gated_activation_backward(kernels_, team, f, d, from, to, rows, n); });
     }
 
     void rope(Out qkv, int n_heads, int head_dim, In cos, In sin, bool interleaved, bool inverse) {
@@ -166,7 +174,7 @@ public:
         c.dim = 2 * half;
         c.interleaved = interleaved;
         c.inverse = inverse;
-        run([&](Team& team) { training::rope_rows(inference_, team, scratch_, c); });
+        run([&](Team& team, Memory& memory) { training::rope_rows(inference_, team, memory.scratch, c); });
     }
 
     void attention(In qkv, int n_batch, int n_head, int n_kv_head, double scale, OptionalArray keep, double keep_scale,
@@ -177,7 +185,9 @@ public:
         const py::ssize_t rows = py::ssize_t{n_batch} * s.n_ctx, width = py::ssize_t{n_head} * s.head_dim;
         float* to = elements<float>("out", out, {rows, width});
         float* sums = elements<float>("lse", lse, {n_batch, n_head, s.n_ctx});
-        run([&](Team& team) { training::attention_forward(kernels_, team, scratch_, batch, to, sums); });
+        run([&](Team& team, Memory& memory) {
+            training::attention_forward(kernels_, team, memory.scratch, batch, to, sums);
+        });
     }
 
     void attention_backward(In dout, In qkv, In out, In lse, int n_batch, int n_head, int n_kv_head, double scale,
@@ -191,24 +201,28 @@ public:
         g.out = elements<const float>("out", out, {rows, width});
         g.lse = elements<const float>("lse", lse, {n_batch, n_head, s.n_ctx});
         g.dqkv = elements<float>("dqkv", dqkv, {rows, qkv.shape(1)});
-        run([&](Team& team) { training::attention_backward(kernels_, team, scratch_, batch, g); });
+        run([&](Team& team, Memory& memory) {
+            training::attention_backward(kernels_, team, memory.scratch, batch, g);
+        });
     }
 
     void embedding_backward(In dx, In ids, Out dweight) {
         int rows, n, n_vocab;
         const float* d = elements<const float>("dx", dx, {&rows, &n});
         float* to = elements<float>("dweight", dweight, {&n_vocab, n});
-        const std::int32_t* at = checked_ids("ids", ids, rows, n_vocab, 0);
-        run([&](Team& team) { training::embedding_backward(inference_, team, d, at, rows, n, to); });
+        const std::vector<std::int32_t> at = checked_ids("ids", ids, rows, n_vocab, 0);
+        run([&](Team& team, Memory&) { training::embedding_backward(inference_, team, d, at.data(), rows, n, to); });
     }
 
     double cross_entropy_rows(Out logits, In targets, float scale, bool gradient) {
         int rows, n_vocab;
         float* x = elements<float>("logits", logits, {&rows, &n_vocab});
-        const std::int32_t* at = checked_ids("targets", targets, rows, n_vocab, std::numeric_limits<int>::min());
+        const std::vector<std::int32_t> at =
+            checked_ids("targets", targets, rows, n_vocab, std::numeric_limits<int>::min());
         double nats = 0.0;
-        run([&](Team& team) {
-            nats = training::cross_entropy(kernels_, team, scratch_, x, at, rows, n_vocab, scale, gradient);
+        run([&](Team& team, Memory& memory) {
+            nats =
+                training::cross_entropy(kernels_, team, memory.scratch, x, at.data(), rows, n_vocab, scale, gradient);
         });
         return nats;
     }
@@ -217,7 +231,9 @@ public:
         int n;
         const float* from = elements<const float>("x", x, {&n});
         double sum = 0.0;
-        run([&](Team& team) { sum = training::sum_of_squares(kernels_, team, scratch_, from, n); });
+        run([&](Team& team, Memory& memory) {
+            sum = training::sum_of_squares(kernels_, team, memory.scratch, from, n);
+        });
         return sum;
     }
 
@@ -229,7 +245,7 @@ public:
         const float* g = elements<const float>("grads", grads, {n});
         float *mean = elements<float>("m", m, {n}), *square = elements<float>("v", v, {n});
         const training::AdamwStep options{lr, beta1, beta2, eps, weight_decay, step, grad_scale};
-        run([&](Team& team) { training::adamw(kernels_, team, p, g, mean, square, n, options); });
+        run([&](Team& team, Memory&) { training::adamw(kernels_, team, p, g, mean, square, n, options); });
     }
 
 private:
@@ -263,19 +279,29 @@ private:
         return batch;
     }
 
+    // What calls use one after the other: Python's threads may call at once.
+    struct Memory {
+        Memory(const MatmulFormat& format, int threads) : matmul(format, threads) {}
+
+        std::mutex mutex;
+        training::Scratch scratch;
+        Matmul matmul;
+    };
+
+    // f(team, memory) without Python's lock.
     template <class F>
     void run(F f) {
         const GilReleased released;
-        const std::lock_guard lock(mutex_);
-        threads_.run(f);
+        Memory& memory = memory_.get([&] { return std::make_unique<Memory>(format_, threads_.count()); });
+        const std::lock_guard lock(memory.mutex);
+        threads_.run([&](Team& team) { f(team, memory); });
     }
 
     const Kernels& inference_;  // its norms and its rotary embedding are the trainer's too
     const TrainingKernels& kernels_;
     Threads threads_;
-    std::mutex mutex_;  // of what follows: Python's threads may call at once
-    training::Scratch scratch_;
-    Matmul matmul_;
+    const MatmulFormat& format_;
+    PerProcess<Memory> memory_;
 };
 
 }  // namespace

@@ -77,14 +77,14 @@ const Kernels& select_kernels(const std::string& name) {
         wanted = env;
         source = "PYGPT_ISA";
     }
-    std::string why = "is not an instruction set of this build", usable;
+    std::string why = "is not an instruction set of this build";
     for (const Candidate& c : candidates()) {
-        const std::string here = obstacle(c);
-        if (here.empty()) usable += (usable.empty() ? "" : ", ") + std::string(c.kernels->name);
-        if (wanted != c.kernels->name) continue;
-        if (here.empty()) return *c.kernels;
-        why = here;
+        if (wanted != c.kernels->name) continue;  // before the system is asked for what another one needs
+        why = obstacle(c);
+        if (why.empty()) return *c.kernels;
     }
+    std::string usable;
+    for (const Kernels* k : runnable_kernels()) usable += (usable.empty() ? "" : ", ") + std::string(k->name);
     throw InvalidArgument(source + "='" + wanted + "': " + why + "; usable here: " + usable +
                           " (without a name the best of them is taken)");
 }

@@ -32,6 +32,7 @@ struct LayerConfig {
     std::optional<int> window;
     std::optional<float> score_cap;
     std::vector<float> alibi_slopes;  // (n_head,) or empty
+    bool sinks = false;
 };
 
 struct ModelConfig {
@@ -77,6 +78,7 @@ void visit_fields(LayerConfig& c, Visit visit) {
     visit("window", c.window);
     visit("score_cap", c.score_cap);
     visit("alibi_slopes", c.alibi_slopes);
+    visit("sinks", c.sinks);
 }
 
 template <class Visit>

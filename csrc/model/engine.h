@@ -58,9 +58,9 @@ public:
     const ModelConfig& config() const { return config_; }
     const Kernels& kernels() const { return kernels_; }
     int threads() const { return threads_.count(); }
-    std::size_t weight_bytes() const { return weights_.bytes(); }
+    std::size_t weight_bytes() const { return weights_.bytes(config_); }
     // They last as long as the engine.
-    std::vector<PackedTensor> tensors() const { return packed_tensors(weights_); }
+    std::vector<PackedTensor> tensors() const { return packed_tensors(config_, weights_); }
     std::size_t kv_bytes_per_token() const { return layout_.page_bytes() / kPagePositions; }
 
     std::shared_ptr<Session> session() const { return std::make_shared<Session>(shared_from_this()); }

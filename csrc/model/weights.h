@@ -1,4 +1,4 @@
-// A model's packed weights, and how canonical tensors (pygpt/config.py, tensor_shapes) find their place in them.
+// A model's packed weights, filled tensor by tensor or adopted as they are.
 #pragma once
 
 #include <functional>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/schema.h"
 #include "packing/matrix.h"
 
 namespace pygpt {
@@ -27,6 +28,7 @@ struct NormWeights {
 struct Block {
     NormWeights attn_norm;
     Linear qkv;  // the channels of q, k and v, one after the other
+    std::vector<float> sinks;  // (n_head,), or empty
     Linear attn_out;
     NormWeights mlp_norm;
     Linear up;  // gated: panels of 16 gate channels and of 16 up channels alternate
@@ -42,38 +44,11 @@ struct Weights {
 
     const PackedMatrix& head_matrix() const { return head.n() == 0 ? embed : head; }
     DType dtype() const { return embed.dtype(); }
-    std::size_t bytes() const;
+    std::size_t bytes(const ModelConfig& config) const;
 };
 
-// Calls f(name, part) with every matrix (PackedMatrix) and every vector (std::vector<float>) that the weights have.
-template <class SomeWeights, class F>
-void for_each_part(SomeWeights& w, const F& f) {
-    const auto vector = [&](const std::string& name, auto& v) {
-        if (!v.empty()) f(name, v);
-    };
-    const auto norm = [&](const std::string& name, auto& n) {
-        vector(name + ".weight", n.weight);
-        vector(name + ".bias", n.bias);
-    };
-    const auto linear = [&](const std::string& name, auto& l) {
-        f(name + ".weight", l.weight);
-        vector(name + ".bias", l.bias);
-    };
-    f("embed.weight", w.embed);
-    vector("pos.weight", w.positions);
-    int i = 0;
-    for (auto& block : w.blocks) {
-        const std::string name = "blocks." + std::to_string(i++);
-        norm(name + ".attn_norm", block.attn_norm);
-        linear(name + ".attn.qkv", block.qkv);
-        linear(name + ".attn.out", block.attn_out);
-        norm(name + ".mlp_norm", block.mlp_norm);
-        linear(name + ".mlp.up", block.up);
-        linear(name + ".mlp.down", block.down);
-    }
-    norm("norm", w.norm);
-    if (w.head.n() > 0) f("head.weight", w.head);
-}
+// The tensors that a checkpoint of this configuration holds.
+std::vector<TensorSpec> list_tensors(const ModelConfig& config);
 
 // One plain array of the weights as the engine holds them; an int8 matrix has two of them. Files hold these.
 struct PackedTensor {
@@ -82,7 +57,7 @@ struct PackedTensor {
     std::vector<std::size_t> shape;
     const void* data;  // null: a matrix that was not written yet
 };
-std::vector<PackedTensor> packed_tensors(const Weights& weights);
+std::vector<PackedTensor> packed_tensors(const ModelConfig& config, const Weights& weights);
 
 class WeightsBuilder {
 public:
@@ -99,26 +74,19 @@ public:
     // each one's values by name. InvalidArgument: a scale that is negative or not finite, or a tensor was added before.
     void adopt(const std::unordered_map<std::string, const void*>& data, const std::shared_ptr<const void>& owner);
 
-    // What the parts look like; empty so far.
-    const Weights& weights() const { return weights_; }
+    // What adopt() wants.
+    std::vector<PackedTensor> packed() const { return packed_tensors(config_, weights_); }
 
     // InvalidArgument names the tensors that are missing.
     Weights finish();
 
 private:
     struct Slot {
-        int rows = 0;
-        int cols = 0;
-        PackedMatrix* matrix = nullptr;  // either a matrix, at these channels,
-        Channels channels;
-        float* vector = nullptr;  // or plain floats
+        TensorSpec spec;
+        PackedMatrix* matrix = nullptr;  // either a matrix
+        std::vector<float>* vector = nullptr;
         bool filled = false;
     };
-
-    void add_norm(const std::string& name, NormWeights& norm);
-    void add_matrix(const std::string& name, PackedMatrix& matrix, int rows, Channels channels);
-    void add_vector(const std::string& name, float* data, int rows, int cols);
-    void add_block(const std::string& name, Block& block);
 
     ModelConfig config_;
     DType dtype_;

@@ -31,12 +31,15 @@ struct Avx512 {
     static F32 load(const Half* p) {
         return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
     }
-    static F32 load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }
+    static F32 load_n(const float* p, int n) { return n >= 16 ? load(p) : F32{_mm512_maskz_loadu_ps(mask(n), p)}; }
     static void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
     static void store(Half* p, F32 a) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
     }
-    static void store_n(float* p, F32 a, int n) { _mm512_mask_storeu_ps(p, mask(n), a.v); }
+    static void store_n(float* p, F32 a, int n) {
+        if (n >= 16) return store(p, a);
+        _mm512_mask_storeu_ps(p, mask(n), a.v);
+    }
 
     static F32 add(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
     static F32 sub(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }

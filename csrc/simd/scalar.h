@@ -42,7 +42,8 @@ struct Scalar {
         for (int i = 0; i < 16; ++i) r.v[i] = to_float(p[i]);
         return r;
     }
-    // The first n lanes (0 <= n <= 16), the others zero; reads nothing beyond them.
+    // The first n lanes (n >= 16: all), the others zero; reads nothing beyond them. Inline enough that a loop over
+    // whole vectors, which says 16, is one over load() and store().
     static F32 load_n(const float* p, int n) {
         F32 r;
         for (int i = 0; i < 16; ++i) r.v[i] = i < n ? p[i] : 0.0f;
@@ -55,7 +56,7 @@ struct Scalar {
         for (int i = 0; i < 16; ++i) p[i] = to_half(a.v[i]);
     }
     static void store_n(float* p, F32 a, int n) {
-        for (int i = 0; i < n; ++i) p[i] = a.v[i];
+        for (int i = 0; i < 16 && i < n; ++i) p[i] = a.v[i];
     }
 
     static F32 add(F32 a, F32 b) {

@@ -10,7 +10,6 @@
 #define PYGPT_POSIX
 #include <pthread.h>
 #include <signal.h>
-#include <unistd.h>
 #endif
 #if defined(__linux__)
 #include <sched.h>
@@ -32,9 +31,6 @@ void pause() {
 }
 
 #if defined(PYGPT_POSIX)
-using ProcessId = pid_t;
-ProcessId this_process() { return getpid(); }
-
 // While it lives, the calling thread lets no signal in, and threads it starts never will: signals are for the threads
 // of the program that pygpt is a guest of. What a thread does to itself still reaches it.
 class SignalsBlocked {
@@ -53,8 +49,6 @@ private:
     sigset_t old_;
 };
 #else
-using ProcessId = int;
-ProcessId this_process() { return 0; }
 struct SignalsBlocked {};
 #endif
 
@@ -167,10 +161,8 @@ void Team::serve(int thread) {
     }
 }
 
-// Teams between two calls. A child process after fork() has a copy in which the workers do not exist and the mutex may
-// be locked for ever: it is left alone, and a new pool takes its place.
+// Teams between two calls. In a child process after fork() the workers of the parent's do not exist.
 struct Threads::Pool {
-    const ProcessId process = this_process();
     std::mutex mutex;
     std::vector<std::unique_ptr<Team>> idle;
 };
@@ -195,7 +187,7 @@ public:
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
     ~Lease() {
-        if (this_process() != pool_.process) {  // `lead` forked
+        if (this_process() != process_) {  // `lead` forked
             static_cast<void>(team_.release());
             return;
         }
@@ -206,24 +198,14 @@ public:
     Team& team() { return *team_; }
 
 private:
+    const ProcessId process_ = this_process();
     Pool& pool_;
     std::unique_ptr<Team> team_;
 };
 
 Threads::Threads(int count) : count_(std::clamp(count, 1, kMost)), pool_(new Pool) {}
 
-Threads::~Threads() {
-    Pool* pool = pool_.load(std::memory_order_acquire);
-    if (pool->process == this_process()) delete pool;
-}
-
-Threads::Pool& Threads::pool() const {
-    Pool* pool = pool_.load(std::memory_order_acquire);
-    if (pool->process == this_process()) return *pool;
-    auto fresh = std::make_unique<Pool>();
-    if (pool_.compare_exchange_strong(pool, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
-    return *pool;  // another thread of the child was first
-}
+Threads::~Threads() = default;
 
 void Threads::run(const std::function<void(Team&)>& lead) const {
     if (count_ == 1) {
@@ -231,7 +213,7 @@ void Threads::run(const std::function<void(Team&)>& lead) const {
         lead(alone);
         return;
     }
-    Lease lease(pool(), count_);
+    Lease lease(pool_.get([] { return std::make_unique<Pool>(); }), count_);
     lead(lease.team());
 }
 

@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "threads/per_process.h"
+
 namespace pygpt {
 
 // A number that one side raises and the other waits for: it looks for some tens of microseconds, then sleeps. So
@@ -89,10 +91,8 @@ private:
     struct Pool;
     class Lease;
 
-    Pool& pool() const;
-
     int count_;
-    mutable std::atomic<Pool*> pool_;
+    PerProcess<Pool> pool_;
 };
 
 }  // namespace pygpt

@@ -7,7 +7,6 @@ engine computes with, scale * (q H), without rounding: a sum of 128 int8 values 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from pygpt import _core
 from pygpt.checkpoint.saved import INT8_GROUP, Saved
 from pygpt.checkpoint.tensor import Dtype, Tensor
-from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
 
 _PANEL = 16  # channels
@@ -47,8 +45,8 @@ def unpacked(saved: Saved) -> dict[str, Tensor]:
     arrays = saved.arrays(wanted)
     path = saved.file.file.path
     tensors: dict[str, Tensor] = {}
-    for name, shape in config.tensor_shapes().items():
-        place = _place(name, config)
+    for name, (shape, whole, first, step) in config.tensor_places().items():
+        place = _Place(whole, first, step)
         packed = arrays[place.name]
         read: Callable[[], NDArray[np.generic]]
         if packed.ndim == 1:
@@ -61,18 +59,6 @@ def unpacked(saved: Saved) -> dict[str, Tensor]:
         dtype: Dtype = "bfloat16" if wanted[place.name][0] == "bfloat16" else "float32"
         tensors[name] = Tensor(name, shape, dtype, read, f"{path}: tensor {place.name!r}")
     return tensors
-
-
-def _place(name: str, config: ModelConfig) -> _Place:
-    """q, k and v follow each other; of a gate and what it gates, panels alternate."""
-    q, kv = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
-    if (part := re.fullmatch(r"(.*\.attn\.)([qkv])(\..*)", name)) is not None:
-        return _Place(f"{part[1]}qkv{part[3]}", {"q": 0, "k": q, "v": q + kv}[part[2]], _PANEL)
-    if config.gated_mlp and ".mlp.gate." in name:
-        return _Place(name.replace(".mlp.gate.", ".mlp.up."), 0, 2 * _PANEL)
-    if config.gated_mlp and ".mlp.up." in name:
-        return _Place(name, _PANEL, 2 * _PANEL)
-    return _Place(name, 0, _PANEL)
 
 
 def _vector(packed: NDArray[np.generic], place: _Place, shape: tuple[int, ...]) -> NDArray[np.generic]:

@@ -107,10 +107,11 @@ def open_saved(path: Path) -> Saved | None:
         if values["version"] < VERSION and isinstance(table, dict):
             table = _with_layers(table)
         config: ModelConfig = _from_table(ModelConfig, table, "config")
+        n_params = config.for_core().n_params()
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     file = open_file(weights)
-    if config.n_layer > len(file.entries) or config.for_core().n_params() > file.file.size:  # a byte each
+    if config.n_layer > len(file.entries) or n_params > file.file.size:  # a byte each
         raise CheckpointError(f"{weights}: too small for the model that {CONFIG} describes")
     eos_id = config.eos_ids[0] if config.eos_ids else None
     return Saved(config, values["weights"], file, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id))

@@ -6,19 +6,16 @@ read them back.
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from collections.abc import Iterable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pygpt.errors import TrainingError
-from pygpt.tokenizer import files
+from pygpt.tokenizer.expressions import ANY_CHARACTER, GPT2
 from pygpt.tokenizer.tokenizer import Tokenizer
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS, END_OF_TEXT, Vocabulary
+from pygpt.tokenizer.vocabulary import BYTE_LETTERS, END_OF_TEXT, AddedToken, Vocabulary
 
 SMALLEST = 257
 """The ids that every byte-pair vocabulary has: the single bytes and the end-of-text token."""
-_ONE_CHARACTER = r"[\s\S]"
 
 
 def byte_pairs(texts: Iterable[str], n_vocab: int) -> Tokenizer:
@@ -48,11 +45,15 @@ def byte_pairs(texts: Iterable[str], n_vocab: int) -> Tokenizer:
             f"n_vocab is {n_vocab}, but the training text supports a vocabulary of at most {found}: "
             "no pair of tokens is left that occurs twice"
         )
-    with TemporaryDirectory() as folder:
-        bpe.model.save(folder)
-        learnt = files.from_vocab_and_merges(Path(folder), n_vocab - 1, n_vocab - 1)
-    vocabulary = dataclasses.replace(
-        learnt, source="the vocabulary learnt from the text", special={END_OF_TEXT: n_vocab - 1}
+    model = json.loads(bpe.to_str())["model"]
+    vocabulary = Vocabulary(
+        source="the vocabulary learnt from the text",
+        tokens=model["vocab"],
+        merges="\n".join(m if isinstance(m, str) else " ".join(m) for m in model["merges"]),
+        splits=(GPT2,),
+        added=(AddedToken(text=END_OF_TEXT, id=n_vocab - 1),),
+        bos_id=n_vocab - 1,
+        eos_id=n_vocab - 1,
     )
     return Tokenizer(lambda: vocabulary)
 
@@ -71,8 +72,8 @@ def characters(texts: Iterable[str], end_of_text: bool) -> Tokenizer:
         source="the characters of the text",
         tokens=tokens,
         merges="",
-        pattern=_ONE_CHARACTER,
-        special={} if end is None else {END_OF_TEXT: end},
+        splits=(ANY_CHARACTER,),
+        added=() if end is None else (AddedToken(text=END_OF_TEXT, id=end),),
         bos_id=end,
         eos_id=end,
         whole_words=True,

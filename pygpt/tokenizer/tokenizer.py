@@ -1,12 +1,14 @@
-"""Text to token ids and back: tiktoken encodings built offline from a checkpoint's own vocabulary."""
+"""Text to token ids and back, by the vocabulary that a checkpoint brings: nothing is downloaded."""
 
 from __future__ import annotations
 
 import codecs
 import dataclasses
 import json
+import operator
+import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,60 +27,76 @@ EXTRA_FILES = ("added_tokens.json", "tokenizer_config.json", "special_tokens_map
 class Tokenizer:
     """A byte-level BPE vocabulary. Built at the first use, so that loading a model does not wait for it; usable from
     several threads. Every method and property raises TokenizerError where the checkpoint's vocabulary is damaged or
-    not byte-level BPE.
+    not byte-level BPE. It can be pickled and copied.
     """
 
     def __init__(self, load: Callable[[], Vocabulary] | str, folder: Path | None = None) -> None:
         """From a function that reads a vocabulary, or from the name of one of tiktoken's own encodings ("gpt2",
         "o200k_base"), which tiktoken downloads once and caches. `folder`: where the vocabulary's files are."""
+        if not callable(load):
+            check_type("load", load, str)
         self._load = load
         self._folder = folder
         self._lock = threading.Lock()
         self._ready: Encoding | None = None
 
     @classmethod
-    def from_folder(cls, folder: Path, *, bos_id: int | None = None, eos_id: int | None = None) -> Tokenizer | None:
-        """From the `FILES` of a checkpoint folder; None where it has none of them. The ids come from the model's
-        configuration."""
+    def from_folder(
+        cls, folder: str | os.PathLike[str], *, bos_id: int | None = None, eos_id: int | None = None
+    ) -> Tokenizer | None:
+        """From the `FILES` of a checkpoint folder and the `EXTRA_FILES` beside them; None where it has none of them.
+        The ids are those of the model's configuration; left out, those that the files name."""
+        from pygpt.tokenizer import files
 
-        def load() -> Vocabulary:
-            from pygpt.tokenizer import files
-
-            if (folder / FILES[0]).is_file():
-                return files.from_tokenizer_json(folder / FILES[0], bos_id, eos_id)
-            return files.from_vocab_and_merges(folder, bos_id, eos_id)
-
-        has = [(folder / name).is_file() for name in FILES]
-        return cls(load, folder) if has[0] or (has[1] and has[2]) else None
+        path = _path(folder)
+        if not files.has_tokenizer(path):
+            return None
+        for name, i in (("bos_id", bos_id), ("eos_id", eos_id)):
+            check_type(name, i, int, type(None))
+        return cls(lambda: files.read_folder(path, bos_id, eos_id), path)
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, object], source: str) -> Tokenizer:
-        """From the metadata of a GGUF file; arrays of strings are list[bytes]."""
+        """From the metadata of a GGUF file; arrays of strings are list[bytes]. `source` stands in messages."""
+        from pygpt.tokenizer.gguf import read_gguf
 
         check_type("metadata", metadata, Mapping)
-
-        def load() -> Vocabulary:
-            from pygpt.tokenizer.files import from_gguf
-
-            return from_gguf(metadata, source)
-
-        return cls(load)
+        return cls(lambda: read_gguf(metadata, source))
 
     def with_special(self, tokens: Mapping[str, int]) -> Tokenizer:
-        """The same with more control tokens: ids by their text. TokenizerError, at the first use, where a text or an id
+        """The same with more special tokens: ids by their text. TokenizerError, at the first use, where a text or an id
         is another token's already."""
+        from pygpt.tokenizer.vocabulary import AddedToken
+
         check_type("tokens", tokens, Mapping)
         load = self._load
         if isinstance(load, str):
             raise TokenizerError(f"tiktoken's encoding {load!r} cannot be given more tokens")
+        for text in tokens:
+            check_type("the text of a token", text, str)
+        more = tuple(AddedToken(text=text, id=i) for text, i in tokens.items())
 
         def extended() -> Vocabulary:
             v = load()
-            if taken := tokens.keys() & {*v.tokens, *v.special, *v.added}:
+            if taken := tokens.keys() & {*v.tokens, *(t.text for t in v.added)}:
                 raise TokenizerError(f"{v.source}: has a token {min(taken)!r} already")
-            return dataclasses.replace(v, special={**v.special, **tokens})
+            return dataclasses.replace(v, added=(*v.added, *more))
 
         return Tokenizer(extended)
+
+    def __repr__(self) -> str:
+        if isinstance(self._load, str):
+            return f"Tokenizer({self._load!r})"
+        if self._ready is None:
+            return "<pygpt.Tokenizer, not read yet>" if self._folder is None else f"<pygpt.Tokenizer of {self._folder}>"
+        e = self._ready
+        return f"<pygpt.Tokenizer of {e.source}: n_vocab {e.n_vocab}, bos_id {e.bos_id}, eos_id {e.eos_id}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        load = self._load
+        if isinstance(load, str):
+            return Tokenizer, (load,)
+        return Tokenizer, (_Read(load()), self._folder)
 
     @property
     def _state(self) -> Encoding:
@@ -94,7 +112,7 @@ class Tokenizer:
     @property
     def n_vocab(self) -> int:
         """One more than the greatest id. A model's own n_vocab may be greater: rows of padding."""
-        return max(self._state.texts) + 1
+        return self._state.n_vocab
 
     @property
     def bos_id(self) -> int | None:
@@ -108,57 +126,77 @@ class Tokenizer:
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """The control tokens, such as <|endoftext|>, by their text."""
+        """The special tokens, such as <|endoftext|>: ids by their text."""
         return dict(self._state.special)
 
-    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
-        """The ids of a text. What looks like a special token is plain text unless `allow_special`. A lone surrogate,
-        which UTF-8 cannot hold, becomes U+FFFD. A byte that the vocabulary lacks becomes its unknown token; where it
-        has none either, TokenizerError."""
-        if not isinstance(text, str):
-            raise TypeError(f"text must be a str, not {type(text).__name__}")
-        return self._state.encode(text, allow_special)
+    def encode(self, text: str, *, allow_special: bool = False, add_special: bool = True) -> list[int]:
+        """The ids of a text, with the tokens that the checkpoint puts at the beginning or end of every text (Llama 3's
+        begin-of-text, for one) unless `add_special` is false: for a part of a text, or one that has them already.
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; bytes that are not UTF-8 become U+FFFD. TokenizerError for an id without a token."""
-        try:
-            text = b"".join(map(self._state.texts.__getitem__, ids))
-        except KeyError as error:
-            raise self._unknown(error.args[0]) from None
-        return text.decode("utf-8", errors="replace")
+        What looks like a special token is plain text unless `allow_special`. A lone surrogate, which UTF-8 cannot
+        hold, becomes U+FFFD. A byte that the vocabulary lacks becomes its unknown token; where it has none either,
+        TokenizerError. TypeError for what is not a str.
+        """
+        check_type("text", text, str)
+        return self._state.encode(text, bool(allow_special), bool(add_special))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; bytes that are not UTF-8 become U+FFFD. An id without a token, which a model may draw where
+        its vocabulary is padded, has no text. ValueError for a negative id, TypeError for what is no integer."""
+        return b"".join(map(self._bytes, _integers(ids))).decode("utf-8", errors="replace")
 
     def stream(self) -> StreamDecoder:
         """A decoder that takes one id at a time."""
         return StreamDecoder(self._bytes)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write files that `from_folder` reads back: copies of those it was read from, or tokenizer.json. The ids of
         bos and eos are the model configuration's.
 
-        TokenizerError for tiktoken's own encodings, which keep no merges, and for a damaged vocabulary.
+        TokenizerError for tiktoken's own encodings, which keep no merges, and for a damaged vocabulary; OSError where
+        the folder cannot be written.
         """
+        target = _path(folder)
         if self._folder is not None:
             import shutil  # here, because loading a model need not wait for it
 
             for name in (*FILES, *EXTRA_FILES):
                 if (self._folder / name).is_file():
-                    shutil.copyfile(self._folder / name, folder / name)
+                    shutil.copyfile(self._folder / name, target / name)
             return
         if isinstance(self._load, str):
             raise TokenizerError(f"tiktoken's encoding {self._load!r} has no files to save: its name is all it takes")
-        from pygpt.tokenizer.files import to_tokenizer_json
+        from pygpt.tokenizer.document import to_document
 
-        text = json.dumps(to_tokenizer_json(self._load()), ensure_ascii=False)
-        (folder / FILES[0]).write_text(text, encoding="utf-8")
+        text = json.dumps(to_document(self._load()), ensure_ascii=False)
+        (target / FILES[0]).write_bytes(text.encode("utf-8", "replace"))
 
     def _bytes(self, token: int) -> bytes:
-        try:
-            return self._state.texts[token]
-        except KeyError:
-            raise self._unknown(token) from None
+        if token < 0:
+            raise ValueError(f"ids must be 0 or more, not {token}")
+        return self._state.texts.get(token, b"")
 
-    def _unknown(self, token: object) -> TokenizerError:
-        return TokenizerError(f"the id {token} has no token; n_vocab is {self.n_vocab}")
+
+class _Read:
+    """A vocabulary that was read; a class, because functions made inside functions cannot be pickled."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+
+    def __call__(self) -> Vocabulary:
+        return self._vocabulary
+
+
+def _path(folder: str | os.PathLike[str]) -> Path:
+    check_type("folder", folder, str, os.PathLike)
+    return Path(folder)
+
+
+def _integers(ids: Iterable[int]) -> list[int]:
+    try:
+        return [operator.index(i) for i in ids]
+    except TypeError as error:
+        raise TypeError(f"ids must be integers: {error}") from None
 
 
 class StreamDecoder:
@@ -169,8 +207,8 @@ class StreamDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
-        """The characters that this id completes; often one word, sometimes nothing."""
-        return self._decoder.decode(self._text_of(token))
+        """The characters that this id completes; often one word, sometimes nothing. Errors as of `decode`."""
+        return self._decoder.decode(self._text_of(_integers([token])[0]))
 
     def finish(self) -> str:
         """What is left of a character that was never completed: U+FFFD, or nothing. The decoder starts anew."""

@@ -1,4 +1,4 @@
-"""Byte-level BPE vocabularies as checkpoints store them: vocab.json + merges.txt, tokenizer.json, GGUF metadata.
+"""What one checkpoint says about its tokens, whichever files said it: byte-level BPE.
 
 Such files spell each byte of a token with one printable character (Radford et al. 2019, `bytes_to_unicode`).
 """
@@ -6,31 +6,12 @@ Such files spell each byte of a token with one printable character (Radford et a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from pygpt.errors import TokenizerError
 
-# How text is cut into pieces before merging. `\s++$` takes the whitespace at the end of a text, as `\s+(?!\S)` does,
-# but without a stack that overflows. GPT-2's own expression:
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s++$|\s+(?!\S)|\s+"
-# Digits are taken out before GPT-2's expression sees the rest: to whitespace, a digit is the end of the text (SmolLM).
-DIGITS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s++$|\s+(?![^\s\p{N}])|\s+"
-_LINES = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
-    r"\s++$|\s+(?!\S)|\s+"
-)
-LLAMA3 = _LINES % "{1,3}"
-QWEN2 = _LINES % ""
-
-GGUF_PATTERNS = {  # tokenizer.ggml.pre, as llama.cpp's src/llama-vocab.cpp maps it
-    **dict.fromkeys(("default", "gpt-2", "phi-2", "mpt", "olmo", "jais"), GPT2),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), DIGITS),
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "dbrx", "smaug-bpe"), LLAMA3),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2"), QWEN2),
-}
-CLASS_PATTERNS = {"GPT2Tokenizer": GPT2, "Qwen2Tokenizer": QWEN2}  # tokenizer_config.json, where nothing else tells
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -46,43 +27,77 @@ _BYTE_OF = np.full(1 << 16, -1, np.int16)  # by UTF-16 code unit
 _BYTE_OF[[ord(letter) for letter in BYTE_LETTERS]] = range(256)
 
 
+def is_spelled(token: str) -> bool:
+    """Whether a token is spelled in byte letters."""
+    return bool(np.all(_BYTE_OF[np.frombuffer(token.encode("utf-16-le", "surrogatepass"), "<u2")] >= 0))
+
+
 def spelled(tokens: Sequence[str], source: str) -> list[bytes]:
     """The bytes of each token. All at once: a loop over 50,000 tokens' characters would take a tenth of a second."""
     units = np.frombuffer("".join(tokens).encode("utf-16-le", "surrogatepass"), "<u2")
     values = _BYTE_OF[units]
     if values.min(initial=0) < 0:
-        letters = set(BYTE_LETTERS)
-        odd = next(token for token in tokens if not letters.issuperset(token))
-        raise TokenizerError(f"{source}: the token {odd!r} is not spelled in bytes: not a byte-level vocabulary")
+        odd = next(token for token in tokens if not is_spelled(token))
+        raise TokenizerError(f"{source}: the token {odd[:80]!r} is not spelled in bytes: not a byte-level vocabulary")
     joined = values.astype(np.uint8).tobytes()
     ends = np.cumsum([len(token) for token in tokens]).tolist()
     return [joined[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddedToken:
+    """A token that is found in the text before anything is cut up or merged."""
+
+    text: str
+    id: int
+    special: bool = True  # plain text unless the caller allows special tokens; others count always
+    normalized: bool = False  # looked for after the text is normalised, itself normalised
+    single_word: bool = False  # counts only where no word character stands beside it
+    lstrip: bool = False  # takes the whitespace before it
+    rstrip: bool = False  # and after it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """What one checkpoint says about its tokens. Ids may have gaps and any order."""
+    """A byte-level BPE vocabulary. Ids may have gaps and any order; an added token may be one of `tokens` as well."""
 
     source: str  # the file, for messages
-    tokens: Mapping[str, int]  # byte-level spelling -> id; without the tokens below
+    tokens: Mapping[str, int]  # byte-level spelling -> id
     merges: str  # "left right" lines, the first merged first
-    pattern: str
-    special: Mapping[str, int] = field(default_factory=dict)  # plain text unless the caller allows them
-    added: Mapping[str, int] = field(default_factory=dict)  # always one token, wherever they occur
+    splits: tuple[str, ...]  # each cuts the pieces of the one before: what it matches and what lies between
+    added: tuple[AddedToken, ...] = ()
+    prefix: tuple[int, ...] = ()  # begin every text
+    suffix: tuple[int, ...] = ()  # end it
     bos_id: int | None = None
     eos_id: int | None = None
-    unk_id: int | None = None  # stands for bytes that the vocabulary lacks
-    nfc: bool = False  # text is normalised first
+    unk_id: int | None = None  # stands for a byte that the vocabulary lacks
+    fuse_unk: bool = False  # one for several such bytes in a row
+    normal_forms: tuple[str, ...] = ()  # Unicode's, applied to the text in this order: "NFC", ...
+    prefix_space: bool = False  # a space is put before what does not begin with one
     whole_words: bool = False  # a piece that is a token is never split, even where no merge gives it
 
     def __post_init__(self) -> None:
-        ids = [*self.tokens.values(), *self.special.values(), *self.added.values()]
+        ids = [*self.tokens.values(), *(t.id for t in self.added)]
         if not set(map(type, ids)) <= {int} or (ids and not 0 <= min(ids) <= max(ids) < 2**31):
             raise TokenizerError(f"{self.source}: token ids must be integers from 0 to 2**31 - 1")
-        if len(set(ids)) != len(ids):
-            raise TokenizerError(f"{self.source}: two tokens have the same id")
-        if not self.tokens or "" in self.special or "" in self.added:
+        if not self.tokens or any(not t.text for t in self.added):
             raise TokenizerError(f"{self.source}: no tokens, or one without text")
+        texts = dict(self.tokens)
+        for token in self.added:
+            if texts.setdefault(token.text, token.id) != token.id:
+                raise TokenizerError(
+                    f"{self.source}: the token {token.text[:80]!r} has two ids, {texts[token.text]} and {token.id}"
+                )
+        if len(set(texts.values())) != len(texts):
+            raise TokenizerError(f"{self.source}: two tokens have the same id")
+        for i in (*self.prefix, *self.suffix):
+            if i not in set(texts.values()):
+                raise TokenizerError(f"{self.source}: every text gets the id {i}, which no token has")
+
+    @property
+    def special(self) -> dict[str, int]:
+        """The ids of the special added tokens by their text."""
+        return {t.text: t.id for t in self.added if t.special}
 
 
 def merge_lines(v: Vocabulary) -> list[str]:
@@ -93,8 +108,8 @@ def merge_lines(v: Vocabulary) -> list[str]:
     return [] if lines == [""] else lines
 
 
-def merged_ids(v: Vocabulary) -> list[int]:
-    """The id that each merge gives, the first merge first; a token that several merges give counts at its first."""
+def merge_pairs(v: Vocabulary) -> tuple[list[str], list[str]]:
+    """The left and the right tokens of the merges, the first merge first. TokenizerError for a line that is none."""
     lines = merge_lines(v)
     text = "\n".join(lines)
     units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
@@ -106,8 +121,5 @@ def merged_ids(v: Vocabulary) -> list[int]:
     ):
         number, line = next((n, line) for n, line in enumerate(lines, start=1) if line.count(" ") != 1)
         raise TokenizerError(f"{v.source}: merge {number} is {line[:80]!r}, but must be two tokens and a space")
-    try:
-        ids = list(map(v.tokens.__getitem__, text.replace(" ", "").split("\n") if lines else []))
-    except KeyError as error:
-        raise TokenizerError(f"{v.source}: a merge gives the token {error}, which the vocabulary lacks") from None
-    return list(dict.fromkeys(ids))
+    words = text.replace("\n", " ").split(" ") if lines else []
+    return words[0::2], words[1::2]

@@ -233,7 +233,7 @@ def _encode(pieces: Iterator[tuple[int, Piece]], tokenizer: Tokenizer, folder: P
     n_bytes = 0
     with _tokens_file(folder, TRAIN).open("wb") as train, _tokens_file(folder, VALIDATION).open("wb") as held_out:
         for part, (piece, ends) in pieces:
-            ids = tokenizer.encode(piece)
+            ids = tokenizer.encode(piece, add_special=False)
             if ends and end is not None:
                 ids.append(end)
             (held_out if part == VALIDATION else train).write(np.array(ids, dtype).tobytes())

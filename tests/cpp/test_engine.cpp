@@ -1,7 +1,6 @@
 // The model as a whole, in C++ so that the sanitizers see it; tests/model/ proves the numbers.
 #include "model/engine.h"
 
-#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -46,36 +45,6 @@ ModelConfig gpt1_like() {
     return c;
 }
 
-// Canonical names and shapes, as pygpt/config.py lists them.
-std::map<std::string, std::pair<int, int>> shapes(const ModelConfig& c) {
-    std::map<std::string, std::pair<int, int>> out;
-    const auto norm = [&](const std::string& name) {
-        out[name + ".weight"] = {c.n_embd, 1};
-        if (c.norm == Norm::layer_norm) out[name + ".bias"] = {c.n_embd, 1};
-    };
-    const auto linear = [&](const std::string& name, int n, int k, bool bias) {
-        out[name + ".weight"] = {n, k};
-        if (bias) out[name + ".bias"] = {n, 1};
-    };
-    linear("embed", c.n_vocab, c.n_embd, false);
-    if (c.learned_positions) out["pos.weight"] = {c.n_ctx, c.n_embd};
-    for (int i = 0; i < c.n_layer(); ++i) {
-        const std::string block = "blocks." + std::to_string(i);
-        norm(block + ".attn_norm");
-        linear(block + ".attn.q", c.q_width(), c.n_embd, c.qkv_bias);
-        linear(block + ".attn.k", c.kv_width(), c.n_embd, c.qkv_bias);
-        linear(block + ".attn.v", c.kv_width(), c.n_embd, c.qkv_bias);
-        linear(block + ".attn.out", c.n_embd, c.q_width(), c.attn_out_bias);
-        norm(block + ".mlp_norm");
-        if (c.gated_mlp) linear(block + ".mlp.gate", c.n_inner, c.n_embd, c.mlp_bias);
-        linear(block + ".mlp.up", c.n_inner, c.n_embd, c.mlp_bias);
-        linear(block + ".mlp.down", c.n_embd, c.n_inner, c.mlp_bias);
-    }
-    if (c.final_norm()) norm("norm");
-    if (!c.tied_head) linear("head", c.n_vocab, c.n_embd, false);
-    return out;
-}
-
 void add(WeightsBuilder& builder, const std::string& name, int rows, int cols, unsigned seed = 1) {
     const std::vector<float> values = Random(seed).floats(static_cast<std::ptrdiff_t>(rows) * cols, -0.3f, 0.3f);
     with_team(2, [&](Team& team) { builder.add(name, {values.data(), DType::f32, rows, cols, cols, 1}, team); });
@@ -85,7 +54,7 @@ std::shared_ptr<Engine> make_engine(const ModelConfig& config, DType dtype, DTyp
                                     int threads) {
     WeightsBuilder builder(config, dtype, kernels);
     unsigned seed = 80;
-    for (const auto& [name, shape] : shapes(config)) add(builder, name, shape.first, shape.second, seed++);
+    for (const TensorSpec& t : list_tensors(config)) add(builder, t.name, t.rows, t.cols, seed++);
     return std::make_shared<Engine>(config, builder.finish(), kernels, threads, kv);
 }
 

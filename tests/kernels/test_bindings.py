@@ -101,6 +101,16 @@ def test_strides_of_part_of_an_element_are_refused() -> None:
         new_builder().add("norm.weight", records["a"], "float32")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system itself refuses")
+def test_a_matrix_larger_than_the_memory_is_refused() -> None:
+    """The system would grant it, and kill the process later."""
+    config = dataclasses.replace(CONFIG, n_vocab=2**24, n_embd=2**18)  # 16 TiB
+    builder = _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
+    embedding = np.broadcast_to(np.float32(1), (config.n_vocab, config.n_embd))
+    with pytest.raises(MemoryError, match=r"^16777216 MiB of memory are needed, and \d+ MiB are available$"):
+        builder.add("embed.weight", embedding, "float32")
+
+
 def test_each_tensor_comes_once() -> None:
     builder = new_builder()
     with pytest.raises(ValueError, match=r"tensors are missing, first of them 'blocks\.0\.attn\.k\.bias'"):
@@ -311,3 +321,13 @@ def test_packing_does_not_depend_on_how_a_tensor_is_stored(weights: Literal["int
     logits = [e.forward([(e.session(), tokens)], output="all")[0] for e in (engines[0], engines[1], session)]
     np.testing.assert_array_equal(logits[1], logits[0])
     np.testing.assert_array_equal(logits[2], logits[0])
+
+
+def test_a_tensors_place_is_told_for_each_channel() -> None:
+    places = _core.tensors(CONFIG)
+    q, kv = 24, 8
+    assert places["blocks.0.attn.v.bias"] == ((kv,), "blocks.0.attn.qkv.bias", q + kv, 16)
+    assert places["blocks.0.mlp.up.weight"] == ((19, 24), "blocks.0.mlp.up.weight", 16, 32)
+    assert places["pos.weight"] == ((20, 24), "pos.weight", 0, 16)
+    wholes = {whole for _, whole, _, _ in places.values()}
+    assert wholes == _core.EngineBuilder(CONFIG, weights="float32", kv="float32", threads=1, isa=None).packed().keys()

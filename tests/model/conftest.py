@@ -43,7 +43,7 @@ WINDOWS = replace(LLAMA, layers=tuple(replace(LLAMA.layers[0], window=w, score_c
                                       for w, c in ((20, None), (300, 1.5), (1, None), (2000, None))))  # fmt: skip
 ALIBI = replace(GPT2, learned_positions=False, layers=(
     LayerConfig(attn_scale=10**-0.5, alibi_slopes=tuple(2.0 ** -(i + 1) for i in range(6))),
-    LayerConfig(attn_scale=10**-0.5, alibi_slopes=(0.01,) * 6, window=130, score_cap=0.5),
+    LayerConfig(attn_scale=10**-0.5, alibi_slopes=(0.01,) * 6, window=130, score_cap=0.5, sinks=True),
 ))  # fmt: skip
 POST_NORM = replace(GPT2, norm_placement="after_sum", layers=GPT2.layers[:1] * 3)
 CONFIGS = {

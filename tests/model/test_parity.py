@@ -152,6 +152,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "tied_head": False,
     },
     "windows": {"layers": tuple(replace(layers(None)[0], window=w) for w in (1, 7, 30, 4000))},
+    "sinks": {"layers": tuple(replace(layers(None)[0], sinks=True, window=w) for w in (None, 5))},
     "capped scores": {"layers": tuple(replace(layers(None, scale=3.0)[0], score_cap=c) for c in (0.7, 20.0))},
     "slopes": {"layers": (replace(layers(None)[0], alibi_slopes=tuple(0.5**i for i in range(6)), window=20),)},
     "output bias": {"attn_out_bias": True, "qkv_bias": False},

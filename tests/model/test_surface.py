@@ -27,9 +27,8 @@ def test_everything_exported_is_documented() -> None:
         if not doc or doc.startswith(f"{name}("):  # what a dataclass without one gets
             undocumented.append(name)
         if isinstance(value, type):
-            own = {
-                n: v for n, v in vars(value).items() if not n.startswith("_") and (callable(v) or hasattr(v, "fget"))
-            }
+            kinds = (types.FunctionType, classmethod, staticmethod, property)
+            own = {n: v for n, v in vars(value).items() if not n.startswith("_") and isinstance(v, kinds)}
             undocumented += [f"{name}.{n}" for n, v in own.items() if not inspect.getdoc(v)]
     assert undocumented == []
 

@@ -13,7 +13,8 @@ import pytest
 
 from pygpt import Tokenizer
 from pygpt.errors import TokenizerError, TrainingError
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS, GPT2, Vocabulary
+from pygpt.tokenizer.expressions import GPT2
+from pygpt.tokenizer.vocabulary import BYTE_LETTERS, AddedToken, Vocabulary
 from pygpt.training import text
 from pygpt.training.data import Dataset, draw, prepare, reopen, windows
 
@@ -144,8 +145,8 @@ def test_large_vocabularies_take_32_bits(write: Callable[..., Path], tmp_path: P
             source="test",
             tokens={letter: i for i, letter in enumerate(BYTE_LETTERS)},
             merges="",
-            pattern=GPT2,
-            special={"<s>": 65535, END: 65536},
+            splits=(GPT2,),
+            added=(AddedToken(text="<s>", id=65535), AddedToken(text=END, id=65536)),
             eos_id=65536,
         )
     )

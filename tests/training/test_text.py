@@ -7,21 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pygpt import Tokenizer
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS, DIGITS, GPT2, LLAMA3, QWEN2, Vocabulary
+from pygpt.tokenizer.expressions import GPT2, LLAMA3, NUMBER, QWEN2
+from pygpt.tokenizer.vocabulary import BYTE_LETTERS, Vocabulary
 from pygpt.training import text
 
 END = "<|endoftext|>"
 MERGES = ["Ġ Ġ", "Ċ Ċ", ". Ċ", "a b", "Ġ a", "Ġa b", "1 2", "Ġ .", "Ċ Ġ", ". ."]
 VOCABULARIES = {
     name: Tokenizer(
-        lambda pattern=pattern: Vocabulary(
+        lambda splits=splits: Vocabulary(
             source="test",
             tokens={t: i for i, t in enumerate([*BYTE_LETTERS, *(m.replace(" ", "") for m in MERGES)])},
             merges="\n".join(MERGES),
-            pattern=pattern,
+            splits=splits,
         )
     )
-    for name, pattern in {"gpt2": GPT2, "digits": DIGITS, "llama3": LLAMA3, "qwen2": QWEN2}.items()
+    for name, splits in {"gpt2": (GPT2,), "digits": (NUMBER, GPT2), "llama3": (LLAMA3,), "qwen2": (QWEN2,)}.items()
 }
 
 

@@ -39,11 +39,7 @@ void finish(const float* sums, float maximum, float total, const float* sink, in
     for (int d = 0; d < head_dim; d += 16) {
         const int lanes = head_dim - d;
         const auto out = S::mul(S::load(sums + d), factor);
-        if (lanes >= 16) {
-            S::store(output + d, out);
-        } else {
-            S::store_n(output + d, out, lanes);
-        }
+        S::store_n(output + d, out, lanes);
     }
 }
 

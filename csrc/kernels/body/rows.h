@@ -7,33 +7,29 @@
 namespace pygpt {
 namespace {
 
-// f(offset, lanes) for each 16 values of n, the last of them with fewer lanes.
+// f(offset, lanes) for each 16 values of n, the last of them with fewer lanes. Whole vectors say so by a type of their
+// own, so that f is compiled for them without a mask.
+struct AllLanes {
+    constexpr operator int() const { return 16; }
+};
 template <class F>
 inline void for_each_16(std::ptrdiff_t n, F f) {
     std::ptrdiff_t i = 0;
-    for (; i + 16 <= n; i += 16) f(i, 16);
+    for (; i + 16 <= n; i += 16) f(i, AllLanes());
     if (i < n) f(i, static_cast<int>(n - i));
 }
 
 // y = f(x), n values.
 template <class S, class F>
 inline void map(const float* x, float* y, std::ptrdiff_t n, F f) {
-    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
-        if (lanes == 16) {
-            S::store(y + i, f(S::load(x + i)));
-        } else {
-            S::store_n(y + i, f(S::load_n(x + i, lanes)), lanes);
-        }
-    });
+    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) { S::store_n(y + i, f(S::load_n(x + i, lanes)), lanes); });
 }
 
 // The sum of f(x[i]) over n values; f(0) must be 0, which is what the lanes beyond them hold.
 template <class S, class F>
 inline float sum_of(const float* x, std::ptrdiff_t n, F f) {
     auto sum = S::zero();
-    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
-        sum = S::add(sum, f(lanes == 16 ? S::load(x + i) : S::load_n(x + i, lanes)));
-    });
+    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) { sum = S::add(sum, f(S::load_n(x + i, lanes))); });
     return S::reduce_add(sum);
 }
 
@@ -46,7 +42,7 @@ void layer_norm(const NormArgs& a) {
         const float mean = sum_of<S>(x, a.n, [](auto v) { return v; }) / n;
         const auto m = S::set1(mean);
         auto squares = S::zero();
-        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+        for_each_16(a.n, [&](std::ptrdiff_t i, auto lanes) {
             const auto d = S::first_n(S::sub(S::load_n(x + i, lanes), m), lanes, S::zero());
             squares = S::fma(d, d, squares);
         });
@@ -56,7 +52,7 @@ void layer_norm(const NormArgs& a) {
             a.stats[2 * row + 1] = factor;
         }
         const auto scale = S::set1(factor);
-        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+        for_each_16(a.n, [&](std::ptrdiff_t i, auto lanes) {
             const auto d = S::mul(S::sub(S::load_n(x + i, lanes), m), scale);
             S::store_n(y + i, S::fma(d, S::load_n(a.weight + i, lanes), S::load_n(a.bias + i, lanes)), lanes);
         });
@@ -72,7 +68,7 @@ void rms_norm(const NormArgs& a) {
         const float factor = 1.0f / __builtin_sqrtf(squares / static_cast<float>(a.n) + a.eps);
         if (a.stats != nullptr) a.stats[row] = factor;
         const auto scale = S::set1(factor);
-        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+        for_each_16(a.n, [&](std::ptrdiff_t i, auto lanes) {
             S::store_n(y + i, S::mul(S::mul(S::load_n(x + i, lanes), scale), S::load_n(a.weight + i, lanes)), lanes);
         });
     }
@@ -80,7 +76,7 @@ void rms_norm(const NormArgs& a) {
 
 template <class S>
 void add_row(float* x, const float* y, std::ptrdiff_t n) {
-    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
         S::store_n(x + i, S::add(S::load_n(x + i, lanes), S::load_n(y + i, lanes)), lanes);
     });
 }
@@ -93,7 +89,7 @@ void activate(Activation f, float* x, std::ptrdiff_t n) {
 template <class S>
 void activate_gated(Activation f, const float* x, float* y, std::ptrdiff_t n) {
     with_activation(f, [&]<Activation kind>() {
-        for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
             const auto gate = activate_v<S, kind>(S::load(x + 2 * i));
             S::store_n(y + i, S::mul(gate, S::load(x + 2 * i + 16)), lanes);
         });
@@ -149,12 +145,13 @@ template <class S>
 void log_softmax(const float* x, float* y, std::ptrdiff_t n) {
     const auto lowest = S::set1(-__builtin_inff());
     auto top = lowest;
-    for_each_16(
-        n, [&](std::ptrdiff_t i, int lanes) { top = S::max(top, S::first_n(S::load_n(x + i, lanes), lanes, lowest)); });
+    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
+        top = S::max(top, S::first_n(S::load_n(x + i, lanes), lanes, lowest));
+    });
     const float maximum = S::reduce_max(top);
     const auto m = S::set1(maximum);
     auto sum = S::zero();
-    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
         sum = S::add(sum, S::first_n(exp_v<S>(S::sub(S::load_n(x + i, lanes), m)), lanes, S::zero()));
     });
     const auto log_sum = S::set1(static_cast<float>(log_of(static_cast<double>(S::reduce_add(sum)))));
@@ -164,7 +161,7 @@ void log_softmax(const float* x, float* y, std::ptrdiff_t n) {
 template <class S>
 void to_f16(const float* x, Half* y, std::ptrdiff_t n) {
     const auto most = S::set1(65504.0f), least = S::set1(-65504.0f);
-    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
         const auto v = S::max(least, S::min(most, S::load_n(x + i, lanes)));  // this order keeps a NaN
         if (lanes == 16) {
             S::store(y + i, v);

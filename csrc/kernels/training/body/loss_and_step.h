@@ -13,13 +13,13 @@ double cross_entropy(float* x, std::ptrdiff_t n, std::ptrdiff_t target, float sc
     using V = typename S::F32;
     const V lowest = S::set1(-__builtin_inff());
     V top = lowest;
-    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
-        top = S::max(top, lanes == 16 ? S::load(x + i) : S::first_n(S::load_n(x + i, lanes), lanes, lowest));
+    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
+        top = S::max(top, S::first_n(S::load_n(x + i, lanes), lanes, lowest));
     });
     const float maximum = S::reduce_max(top), logit = x[target];
     const V m = S::set1(maximum);
     V sum = S::zero();
-    for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
         const V e = S::first_n(exp_not_positive_v<S>(S::sub(S::load_n(x + i, lanes), m)), lanes, S::zero());
         sum = S::add(sum, e);
         if (gradient) S::store_n(x + i, e, lanes);
@@ -40,7 +40,7 @@ void adamw(const AdamwArgs& a) {
             one_minus_beta1 = S::set1(a.one_minus_beta1), one_minus_beta2 = S::set1(a.one_minus_beta2),
             minus_decay = S::set1(-a.decay), minus_step = S::set1(-a.step_size), v_scale = S::set1(a.v_scale),
             eps = S::set1(a.eps);
-    for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+    for_each_16(a.n, [&](std::ptrdiff_t i, auto lanes) {
         const V p = S::load_n(a.params + i, lanes), g = S::mul(S::load_n(a.grads + i, lanes), grad_scale);
         const V m = S::fma(g, one_minus_beta1, S::mul(S::load_n(a.m + i, lanes), beta1));
         const V v = S::fma(S::mul(g, g), one_minus_beta2, S::mul(S::load_n(a.v + i, lanes), beta2));

@@ -13,7 +13,7 @@ namespace {
 template <class S, bool centred>
 void norm_backward(const NormBackwardArgs& a) {
     using V = typename S::F32;
-    for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+    for_each_16(a.n, [&](std::ptrdiff_t i, auto lanes) {
         S::store_n(a.dweight + i, S::zero(), lanes);
         if constexpr (centred) S::store_n(a.dbias + i, S::zero(), lanes);
     });
@@ -24,12 +24,12 @@ void norm_backward(const NormBackwardArgs& a) {
         float* const dx = a.dx + static_cast<std::ptrdiff_t>(row) * a.n;
         const V mean = S::set1(centred ? a.stats[2 * row] : 0.0f);
         const V scale = S::set1(centred ? a.stats[2 * row + 1] : a.stats[row]);
-        const auto normed = [&](std::ptrdiff_t i, int lanes) {
+        const auto normed = [&](std::ptrdiff_t i, auto lanes) {
             const V v = S::load_n(x + i, lanes);
             return S::mul(centred ? S::sub(v, mean) : v, scale);
         };
         V sum = S::zero(), product = S::zero();
-        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+        for_each_16(a.n, [&](std::ptrdiff_t i, auto lanes) {
             const V d = S::load_n(dy + i, lanes), h = normed(i, lanes);
             const V g = S::mul(d, S::load_n(a.weight + i, lanes));
             product = S::fma(g, h, product);
@@ -40,7 +40,7 @@ void norm_backward(const NormBackwardArgs& a) {
             }
         });
         const V along = S::set1(-S::reduce_add(product) / n), shift = S::set1(centred ? S::reduce_add(sum) / n : 0.0f);
-        for_each_16(a.n, [&](std::ptrdiff_t i, int lanes) {
+        for_each_16(a.n, [&](std::ptrdiff_t i, auto lanes) {
             V g = S::mul(S::load_n(dy + i, lanes), S::load_n(a.weight + i, lanes));
             if constexpr (centred) g = S::sub(g, shift);
             S::store_n(dx + i, S::mul(scale, S::fma(normed(i, lanes), along, g)), lanes);
@@ -83,7 +83,7 @@ void activation(Activation f, const float* x, float* y, std::ptrdiff_t n) {
 template <class S>
 void activation_backward(Activation f, const float* dy, const float* x, float* dx, std::ptrdiff_t n) {
     with_activation(f, [&]<Activation kind>() {
-        for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
             const auto slope = slope_v<S, kind>(S::load_n(x + i, lanes));
             S::store_n(dx + i, S::mul(S::load_n(dy + i, lanes), slope), lanes);
         });
@@ -93,7 +93,7 @@ void activation_backward(Activation f, const float* dy, const float* x, float* d
 template <class S>
 void gated_activation(Activation f, const float* gate, const float* up, float* y, std::ptrdiff_t n) {
     with_activation(f, [&]<Activation kind>() {
-        for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
             const auto opened = activate_v<S, kind>(S::load_n(gate + i, lanes));
             S::store_n(y + i, S::mul(opened, S::load_n(up + i, lanes)), lanes);
         });
@@ -104,7 +104,7 @@ template <class S>
 void gated_activation_backward(Activation f, const float* dy, const float* gate, const float* up, float* dgate,
                                float* dup, std::ptrdiff_t n) {
     with_activation(f, [&]<Activation kind>() {
-        for_each_16(n, [&](std::ptrdiff_t i, int lanes) {
+        for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
             const auto d = S::load_n(dy + i, lanes), g = S::load_n(gate + i, lanes);
             const auto slope = S::mul(S::load_n(up + i, lanes), slope_v<S, kind>(g));
             S::store_n(dgate + i, S::mul(d, slope), lanes);

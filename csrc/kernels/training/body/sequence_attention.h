@@ -96,7 +96,7 @@ struct AttentionForward {
         for (int i = 0; i < n; ++i) {
             const typename S::F32 factor = S::set1(1.0f / totals[i]);
             float* const to = a.out + (first + i) * layout.ld_out + static_cast<std::ptrdiff_t>(head) * in.head_dim;
-            for_each_16(in.head_dim, [&](std::ptrdiff_t d, int lanes) {
+            for_each_16(in.head_dim, [&](std::ptrdiff_t d, auto lanes) {
                 S::store_n(to + d, S::mul(S::load(sums + i * width + d), factor), lanes);
             });
         }

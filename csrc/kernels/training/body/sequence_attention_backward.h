@@ -50,7 +50,7 @@ struct AttentionBackward {
     void write(const float* from, std::ptrdiff_t column) const {
         for (int row = 0; row < in.n_ctx; ++row) {
             float* const to = a.dqkv + row * layout.ld + column;
-            for_each_16(in.head_dim, [&](std::ptrdiff_t d, int lanes) {
+            for_each_16(in.head_dim, [&](std::ptrdiff_t d, auto lanes) {
                 __builtin_prefetch(to + kRowsAhead * layout.ld + d, 1);
                 S::store_n(to + d, S::load(from + static_cast<std::ptrdiff_t>(row) * width + d), lanes);
             });
@@ -65,7 +65,7 @@ struct AttentionBackward {
             const float* const out = a.out + row * layout.ld_out + column;
             const float* const d = dout + static_cast<std::ptrdiff_t>(row) * width;
             V sum = S::zero();
-            for_each_16(in.head_dim, [&](std::ptrdiff_t i, int lanes) {
+            for_each_16(in.head_dim, [&](std::ptrdiff_t i, auto lanes) {
                 __builtin_prefetch(out + kRowsAhead * layout.ld_out + i);
                 sum = S::fma(S::load(d + i), S::load_n(out + i, lanes), sum);
             });

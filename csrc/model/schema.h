@@ -1,0 +1,114 @@
+// The one inventory of a model's tensors: what a checkpoint holds, and where the engine keeps it.
+#pragma once
+
+#include <string>
+
+#include "base/lanes.h"
+#include "model/config.h"
+#include "packing/matrix.h"
+
+namespace pygpt {
+
+// A canonical tensor (rows, cols), or a vector (rows,), and its place: channels of a whole that it may share with
+// others. Engines and their files know the whole under its own name.
+struct TensorSpec {
+    std::string name;
+    int rows;
+    int cols;
+    bool is_vector;
+    std::string whole;
+    int channels;  // rows of the whole
+    Channels to;
+};
+
+// visit_tensors(config, weights, visit) calls visit(TensorSpec, where) for every tensor, those of one whole one after
+// the other. `where` is a PackedMatrix for the weights of products, and a std::vector<float> for all else.
+template <class Visit>
+class TensorVisitor {
+public:
+    TensorVisitor(const ModelConfig& config, Visit visit) : c_(config), visit_(visit) {}
+
+    template <class SomeWeights>
+    void model(SomeWeights& w) {
+        visit_({"embed.weight", c_.n_vocab, c_.n_embd, false, "embed.weight", c_.n_vocab, {}}, w.embed);
+        if (c_.learned_positions) {
+            visit_({"pos.weight", c_.n_ctx, c_.n_embd, false, "pos.weight", c_.n_ctx, {}}, w.positions);
+        }
+        std::size_t layer = 0;
+        for (auto& b : w.blocks) {
+            block("blocks." + std::to_string(layer), c_.layers[layer], b);
+            ++layer;
+        }
+        if (c_.final_norm()) norm("norm", w.norm);
+        if (!c_.tied_head) visit_({"head.weight", c_.n_vocab, c_.n_embd, false, "head.weight", c_.n_vocab, {}}, w.head);
+    }
+
+private:
+    template <class SomeBlock>
+    void block(const std::string& name, const LayerConfig& layer, SomeBlock& b) {
+        const int q = c_.q_width(), kv = c_.kv_width(), embd = c_.n_embd, inner = c_.n_inner;
+        norm(name + ".attn_norm", b.attn_norm);
+        const Whole qkv{name + ".attn.qkv", c_.qkv_width(), embd, c_.qkv_bias};
+        part(name + ".attn.q", q, qkv, {0, 16}, b.qkv);
+        part(name + ".attn.k", kv, qkv, {q, 16}, b.qkv);
+        part(name + ".attn.v", kv, qkv, {q + kv, 16}, b.qkv);
+        if (layer.sinks) {
+            const std::string sinks = name + ".attn.sinks";
+            visit_({sinks, c_.n_head, 1, true, sinks, c_.n_head, {}}, b.sinks);
+        }
+        whole({name + ".attn.out", embd, q, c_.attn_out_bias}, b.attn_out);
+        norm(name + ".mlp_norm", b.mlp_norm);
+        const Whole up{name + ".mlp.up", c_.up_width(), embd, c_.mlp_bias};
+        if (c_.gated_mlp) {  // panels of 16 gate channels and of 16 up channels alternate
+            part(name + ".mlp.gate", inner, up, {0, 32}, b.up);
+            part(name + ".mlp.up", inner, up, {16, 32}, b.up);
+        } else {
+            whole(up, b.up);
+        }
+        whole({name + ".mlp.down", embd, inner, c_.mlp_bias}, b.down);
+    }
+
+    // A linear module as the engine holds it.
+    struct Whole {
+        std::string name;
+        int channels;
+        int inputs;
+        bool bias;
+    };
+
+    template <class SomeLinear>
+    void part(const std::string& name, int rows, const Whole& in, Channels to, SomeLinear& l) {
+        visit_({name + ".weight", rows, in.inputs, false, in.name + ".weight", in.channels, to}, l.weight);
+        if (in.bias) visit_({name + ".bias", rows, 1, true, in.name + ".bias", round_up(in.channels, 16), to}, l.bias);
+    }
+
+    template <class SomeLinear>
+    void whole(const Whole& it, SomeLinear& l) {
+        part(it.name, it.channels, it, {}, l);
+    }
+
+    template <class SomeNorm>
+    void norm(const std::string& name, SomeNorm& n) {
+        const int embd = c_.n_embd;
+        visit_({name + ".weight", embd, 1, true, name + ".weight", embd, {}}, n.weight);
+        if (c_.norm == Norm::layer_norm) visit_({name + ".bias", embd, 1, true, name + ".bias", embd, {}}, n.bias);
+    }
+
+    const ModelConfig& c_;
+    Visit visit_;
+};
+
+template <class SomeWeights, class Visit>
+void visit_tensors(const ModelConfig& config, SomeWeights& weights, Visit visit) {
+    TensorVisitor<Visit>(config, visit).model(weights);
+}
+
+// visit(whole, where) for every whole.
+template <class SomeWeights, class Visit>
+void visit_wholes(const ModelConfig& config, SomeWeights& weights, Visit visit) {
+    visit_tensors(config, weights, [&](const TensorSpec& t, auto& where) {
+        if (t.to.first == 0) visit(t, where);
+    });
+}
+
+}  // namespace pygpt

@@ -1,0 +1,256 @@
+"""Hugging Face's tokenizer.json, read and written, for byte-level BPE.
+
+Each key of a table is used, or harmless for the reason that stands beside it, or refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pygpt._json import read_table, shown
+from pygpt.errors import TokenizerError
+from pygpt.tokenizer.expressions import GPT2, LLAMA3, NUMBER, QWEN2, translated
+from pygpt.tokenizer.vocabulary import AddedToken, Vocabulary, merge_lines
+
+HARMLESS = {
+    "truncation": "how a batch was cut for training; who calls the tokenizer sets it anew",
+    "padding": "how a batch was filled up; who calls the tokenizer sets it anew",
+}
+_USED = {"version", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"}
+_MODEL_USED = {"type", "vocab", "merges", "unk_token", "fuse_unk", "ignore_merges"}
+_MODEL_ABSENT = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+_FLAGS = ("special", "normalized", "single_word", "lstrip", "rstrip")
+_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+def added_token(entry: object, where: str, id_: object = None) -> AddedToken:
+    """An added token as tokenizer.json and tokenizer_config.json have it."""
+    values = dict(entry) if isinstance(entry, dict) else {}
+    text, number = values.pop("content", None), values.pop("id", id_)
+    flags = {key: values.pop(key, False) for key in _FLAGS}
+    values.pop("__type", None)  # says that it is one
+    if not isinstance(text, str) or not text or values or not set(map(type, flags.values())) <= {bool}:
+        raise TokenizerError(
+            f"{where}: the added token {shown(entry)} must have a content and an id, and may have "
+            f"{', '.join(_FLAGS)}, each true or false"
+        )
+    return AddedToken(text=text, id=number, **flags)  # Vocabulary checks the id
+
+
+def read_document(path: Path, bos_id: int | None = None, eos_id: int | None = None) -> Vocabulary:
+    """A tokenizer.json that is byte-level BPE, by itself. TokenizerError for what pygpt does not compute."""
+    document = read_table(path, TokenizerError)
+    if unknown := document.keys() - _USED - HARMLESS.keys():
+        raise TokenizerError(f"{path}: the key {min(unknown)!r} is unknown to pygpt")
+    if document.get("version", "1.0") != "1.0":
+        raise TokenizerError(f"{path}: version is {shown(document['version'])}, but must be '1.0'")
+    model = document.get("model")
+    _check_model(model, path)
+    assert isinstance(model, dict)
+    tokens, unk = model["vocab"], model.get("unk_token")
+    added = tuple(added_token(e, str(path), -1) for e in _tables(document.get("added_tokens"), path, "added_tokens"))
+    splits, prefix_space = _pre_tokenizer(document.get("pre_tokenizer"), path)
+    prefix, suffix = _post_processor(document.get("post_processor"), path)
+    _check_decoder(document.get("decoder"), path)
+    return Vocabulary(
+        source=str(path),
+        tokens=tokens,
+        merges="\n".join(m if isinstance(m, str) else " ".join(map(str, m)) for m in model["merges"]),
+        splits=splits,
+        added=added,
+        prefix=prefix,
+        suffix=suffix,
+        bos_id=bos_id,
+        eos_id=eos_id,
+        unk_id=None if unk is None else tokens.get(unk, {t.text: t.id for t in added}.get(unk)),
+        fuse_unk=bool(model.get("fuse_unk")),
+        normal_forms=_normalizer(document.get("normalizer"), path),
+        prefix_space=prefix_space,
+        whole_words=bool(model.get("ignore_merges")),
+    )
+
+
+def _check_model(model: object, path: Path) -> None:
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
+        kind = model.get("type") if isinstance(model, dict) else None
+        raise TokenizerError(f"{path}: model {shown(kind)} is not byte-level BPE, the only kind that pygpt reads")
+    if model.get("byte_fallback"):
+        raise TokenizerError(
+            f"{path}: model.byte_fallback is true: BPE over characters, as SentencePiece makes it (Llama 2, Gemma), is "
+            "not byte-level BPE, the only kind that pygpt reads"
+        )
+    for key in _MODEL_ABSENT:
+        if model.get(key):
+            raise TokenizerError(f"{path}: model.{key} is {shown(model[key])}, but must be absent")
+    if unknown := model.keys() - _MODEL_USED - set(_MODEL_ABSENT):
+        raise TokenizerError(f"{path}: the key 'model.{min(unknown)}' is unknown to pygpt")
+    if not isinstance(model.get("vocab"), dict) or not isinstance(model.get("merges"), list):
+        raise TokenizerError(f"{path}: expected model.vocab to be a table and model.merges a list")
+    if not isinstance(model.get("unk_token"), str | None):
+        raise TokenizerError(f"{path}: model.unk_token is {shown(model['unk_token'])}, but must be text")
+    if any(isinstance(m, (list, tuple)) and len(m) != 2 for m in model["merges"]):
+        raise TokenizerError(f"{path}: model.merges has an entry that is no pair")
+
+
+def _steps(step: object, key: str, path: Path, where: str) -> list[dict[str, Any]]:
+    """A step, or a Sequence of them, as a list."""
+    if step is None:
+        return []
+    if isinstance(step, dict) and step.get("type") == "Sequence" and key in step:
+        return [s for entry in _tables(step[key], path, where) for s in _steps(entry, key, path, where)]
+    return _tables([step], path, where)
+
+
+def _normalizer(step: object, path: Path) -> tuple[str, ...]:
+    kinds = [s.get("type") for s in _steps(step, "normalizers", path, "normalizer")]
+    if odd := [k for k in kinds if k not in _FORMS]:
+        raise TokenizerError(f"{path}: the normalizer {shown(odd[0])} is none of {', '.join(_FORMS)}")
+    return tuple(map(str, kinds))
+
+
+def _pre_tokenizer(step: object, path: Path) -> tuple[tuple[str, ...], bool]:
+    """What the pre-tokenizers cut, and whether a space is put before the text."""
+    steps = _steps(step, "pretokenizers", path, "pre_tokenizer")
+    splits: list[str] = []
+    if [s.get("type") for s in steps].index("ByteLevel") != len(steps) - 1 if _has_byte_level(steps) else True:
+        raise TokenizerError(f"{path}: the pre_tokenizer {shown(step)} must have one ByteLevel, at its end")
+    for s in steps[:-1]:
+        if s.get("type") == "Digits":
+            splits.append(NUMBER if s.get("individual_digits") else NUMBER + "+")
+        elif s.get("type") == "Split":
+            splits.append(_split(s, path))
+        else:
+            raise TokenizerError(
+                f"{path}: the pre_tokenizer {shown(s.get('type'))} is none of those that pygpt knows: ByteLevel, and "
+                "Split and Digits before it"
+            )
+    last = steps[-1]
+    if last.get("use_regex", True):
+        splits.append(GPT2)
+    prefix_space = bool(last.get("add_prefix_space"))
+    if prefix_space and len(steps) > 1:
+        raise TokenizerError(f"{path}: the pre_tokenizer ByteLevel has add_prefix_space after another one")
+    return tuple(splits), prefix_space
+
+
+def _has_byte_level(steps: list[dict[str, Any]]) -> bool:
+    return [s.get("type") for s in steps].count("ByteLevel") == 1
+
+
+def _split(step: dict[str, Any], path: Path) -> str:
+    pattern = step.get("pattern")
+    behavior = (step.get("behavior"), bool(step.get("invert")))
+    if behavior not in (("Isolated", False), ("Isolated", True), ("Removed", True)):
+        raise TokenizerError(f"{path}: the pre_tokenizer Split has the behavior {shown(behavior[0])}, not Isolated")
+    kind, text = next(iter(pattern.items())) if isinstance(pattern, dict) and len(pattern) == 1 else (None, None)
+    if kind not in ("Regex", "String") or not isinstance(text, str) or not text:
+        raise TokenizerError(f"{path}: the pre_tokenizer Split has the pattern {shown(pattern)}")
+    if kind == "String":
+        return "".join("\\" + c if c.isascii() and not c.isalnum() and c.isprintable() else c for c in text)
+    return text if text in (GPT2, LLAMA3, QWEN2) else translated(text, str(path))
+
+
+def _post_processor(step: object, path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that begin and end every text."""
+    prefix: tuple[int, ...] = ()
+    suffix: tuple[int, ...] = ()
+    for s in _steps(step, "processors", path, "post_processor"):
+        kind = s.get("type")
+        try:
+            if kind == "TemplateProcessing":
+                before, after = _template(s)
+            elif kind in ("RobertaProcessing", "BertProcessing"):
+                before, after = (s["cls"][1],), (s["sep"][1],)
+            elif kind == "ByteLevel":  # moves offsets, which pygpt does not give
+                continue
+            else:
+                raise TokenizerError(f"{path}: the post_processor {shown(kind)} is unknown to pygpt")
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise TokenizerError(f"{path}: the post_processor {kind} is damaged: {error}") from error
+        prefix, suffix = before + prefix, suffix + after
+    return prefix, suffix
+
+
+def _template(step: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    parts: list[list[int]] = [[]]
+    for piece in step["single"]:
+        if "SpecialToken" in piece:
+            parts[-1] += step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+        elif piece["Sequence"]["id"] == "A":
+            parts.append([])
+    before, after = parts
+    return tuple(before), tuple(after)
+
+
+def _check_decoder(step: object, path: Path) -> None:
+    for s in _steps(step, "decoders", path, "decoder"):
+        if s.get("type") not in ("ByteLevel", "Fuse"):  # Fuse joins what is joined anyway
+            raise TokenizerError(f"{path}: the decoder {shown(s.get('type'))} is not ByteLevel")
+
+
+def _tables(value: object, path: Path, key: str) -> list[dict[str, Any]]:
+    entries = [] if value is None else value
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise TokenizerError(f"{path}: {key} is not a list of tables")
+    return entries
+
+
+def to_document(v: Vocabulary) -> dict[str, object]:
+    """A tokenizer.json that `read_document` reads back, and Hugging Face's library as well."""
+    steps: list[dict[str, object]] = [
+        {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False} for split in v.splits
+    ]
+    byte_level = _BYTE_LEVEL | {"add_prefix_space": v.prefix_space}
+    if v.splits[-1:] == (GPT2,):
+        steps[-1] = byte_level
+    else:
+        steps.append(byte_level | {"use_regex": False})
+    names = {i: token for token, i in v.tokens.items()} | {t.id: t.text for t in v.added}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": t.id, "content": t.text} | {flag: getattr(t, flag) for flag in _FLAGS} for t in v.added
+        ],
+        "normalizer": _sequence("normalizers", [{"type": form} for form in v.normal_forms]),
+        "pre_tokenizer": _sequence("pretokenizers", steps),
+        "post_processor": _to_template(v, names) if v.prefix or v.suffix else None,
+        "decoder": _BYTE_LEVEL,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None if v.unk_id is None else names[v.unk_id],
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": v.fuse_unk,
+            "byte_fallback": False,
+            "ignore_merges": v.whole_words,
+            "vocab": {**v.tokens, **{t.text: t.id for t in v.added}},
+            "merges": merge_lines(v),
+        },
+    }
+
+
+def _sequence(key: str, steps: list[dict[str, object]]) -> dict[str, object] | None:
+    return steps[0] if len(steps) == 1 else {"type": "Sequence", key: steps} if steps else None
+
+
+def _to_template(v: Vocabulary, names: Mapping[int, str]) -> dict[str, object]:
+    def pieces(ids: Iterable[int], type_id: int) -> list[dict[str, object]]:
+        return [{"SpecialToken": {"id": names[i], "type_id": type_id}} for i in ids]
+
+    def one(name: str, type_id: int) -> list[dict[str, object]]:
+        text: list[dict[str, object]] = [{"Sequence": {"id": name, "type_id": type_id}}]
+        return pieces(v.prefix, type_id) + text + pieces(v.suffix, type_id)
+
+    used = dict.fromkeys((*v.prefix, *v.suffix))
+    return {
+        "type": "TemplateProcessing",
+        "single": one("A", 0),
+        "pair": one("A", 0) + one("B", 1),
+        "special_tokens": {names[i]: {"id": names[i], "ids": [i], "tokens": [names[i]]} for i in used},
+    }

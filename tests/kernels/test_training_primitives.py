@@ -1,0 +1,97 @@
+"""The edges of the trainer's compiled primitives: other threads, a forked child, ids that change under its hands."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from pygpt import _core
+
+FORK_WHILE_BUSY = """
+import os, sys, threading, time, warnings
+import numpy as np
+from pygpt import _core
+warnings.simplefilter("ignore")  # Python 3.12 and later warn of a fork with threads: that is what is tested
+kernels = _core.TrainingKernels(threads={threads}, isa=None, precision="float32")
+x, w, y = (np.ones(shape, np.float32) for shape in ((64, 1500), (1500, 1500), (64, 1500)))
+stop = False
+def work():
+    while not stop:
+        kernels.linear(x, w, None, y)
+busy = threading.Thread(target=work)
+busy.start()
+children = []
+for _ in range(8):
+    time.sleep(0.02)
+    pid = os.fork()
+    if pid == 0:
+        mine = np.zeros((64, 1500), np.float32)
+        kernels.linear(x, w, None, mine)
+        os._exit(0 if (mine == 1500).all() else 1)
+    children.append(pid)
+codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+stop = True
+busy.join()
+sys.exit(max(map(abs, codes)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_child_forked_in_the_middle_of_a_call_works(threads: int) -> None:
+    subprocess.run([sys.executable, "-c", FORK_WHILE_BUSY.format(threads=threads)], check=True, timeout=60)
+
+
+def test_ids_are_those_that_were_checked() -> None:
+    """Another thread may write to the array while the computation runs without Python's lock."""
+    kernels = _core.TrainingKernels(threads=1, isa=None, precision="float32")
+    n_vocab, rows = 8, 20_000
+    ids = np.zeros(rows, np.int32)
+    dx, dweight = np.ones((rows, 16), np.float32), np.zeros((n_vocab, 16), np.float32)
+    done = threading.Event()
+
+    def disturb() -> None:
+        while not done.is_set():
+            ids[-1] = 2**31 - 1
+            ids[-1] = 0
+
+    other = threading.Thread(target=disturb)
+    other.start()
+    for _ in range(100):
+        with contextlib.suppress(ValueError):  # what was checked may have been the wrong id
+            kernels.embedding_backward(dx, ids, dweight)
+    done.set()
+    other.join()
+    assert not dweight[1:].any()
+
+
+def test_tables_are_chosen_by_name() -> None:
+    for name in _core.isa_names():
+        assert _core.TrainingKernels(threads=1, isa=name, precision="float32").isa == name
+    with pytest.raises(ValueError, match="isa='mmx'"):
+        _core.TrainingKernels(threads=1, isa="mmx", precision="float32")
+    with pytest.raises(ValueError, match="precision must be 'float32' or 'bfloat16', not 'int8'"):
+        _core.TrainingKernels(threads=1, isa=None, precision="int8")  # type: ignore[arg-type]
+
+
+ASKED_FOR_AMX = """
+import ctypes, sys
+from pygpt import _core
+mask = ctypes.c_uint64()
+_core.select_isa(sys.argv[1])
+get_permission, tile_data = 0x1022, 18
+assert ctypes.CDLL(None).syscall(158, get_permission, ctypes.byref(mask)) == 0
+sys.exit(mask.value >> tile_data & 1)
+"""
+
+
+@pytest.mark.skipif("amx" not in _core.isa_names(), reason="this machine has no AMX")
+def test_a_forced_instruction_set_does_not_ask_for_another_ones_registers() -> None:
+    for isa, asked in (("avx2", 0), ("scalar", 0), ("amx", 1)):
+        assert subprocess.run([sys.executable, "-c", ASKED_FOR_AMX, isa], check=False).returncode == asked, isa
