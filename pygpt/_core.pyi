@@ -81,11 +81,12 @@ class Engine:
         batch: Sequence[tuple[Session, NDArray[np.int32]]],
         *,
         output: Literal["last", "all", "hidden"] = "last",
-        cancel: CancelFlag | None = None,
+        cancel: CancelFlag | Sequence[CancelFlag] | None = None,
     ) -> list[NDArray[np.float32]]:
         """Append each sequence's tokens to its session and compute, for each: "last": logits of its last token
         (n_vocab,); "all": logits of all its new tokens (T, n_vocab); "hidden": states after the final norm (T, n_embd).
-        The GIL is released; Ctrl-C and `cancel` stop it within one layer and leave every session as it was.
+        The GIL is released; Ctrl-C, and `cancel` once all its flags are set, stop it within one layer and leave every
+        session as it was.
         ValueError: no tokens, a token outside the vocabulary, a session twice or of another engine.
         ContextOverflowError: more tokens than n_ctx. Cancelled. KeyboardInterrupt."""
 

@@ -20,7 +20,8 @@ from pygpt.errors import ConfigError
 
 Norm = Literal["layer_norm", "rms_norm"]
 Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
-NormPlacement = Literal["before_branch", "after_sum"]
+NormPlacement = Literal["before_branch", "after_branch", "sandwich", "after_sum"]
+Branches = Literal["sequential", "parallel", "parallel_one_norm"]
 RopeScalingKind = Literal["linear", "llama3"]
 
 MAX_LAYERS = 1 << 16
@@ -139,8 +140,13 @@ class ModelConfig:
     A block has two branches, attention and MLP, and each adds to the residual stream x what it reads from it.
     `norm_placement` says where the norms stand:
 
-        before_branch   x = x + branch(norm(x))    (GPT-2, Llama)
-        after_sum       x = norm(x + branch(x))    (GPT-1)
+        before_branch   x = x + branch(norm(x))                (GPT-2, Llama)
+        after_branch    x = x + norm(branch(x))                (OLMo 2)
+        sandwich        x = x + post_norm(branch(norm(x)))     (Gemma 2)
+        after_sum       x = norm(x + branch(x))                (GPT-1)
+
+    In a sequential block the MLP reads what attention has been added to; in a parallel one both read the same x
+    (GPT-NeoX), with one norm for both, attention's, in parallel_one_norm (GPT-J).
 
     After the last block come a norm, unless it has just been one (after_sum), and the head.
     """
@@ -163,6 +169,7 @@ class ModelConfig:
     layers: tuple[LayerConfig, ...]  # from the first block to the last
     tied_head: bool = True
     norm_placement: NormPlacement = "before_branch"
+    branches: Branches = "sequential"
     sinusoidal_positions: bool = False  # or learned ones, not both
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
@@ -174,9 +181,23 @@ class ModelConfig:
                 raise ConfigError(f"{name} must be a positive integer below 2**31, not {value!r}")
         if self.n_head % self.n_kv_head:
             raise ConfigError(f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
-        for name, kinds in (("norm", Norm), ("activation", Activation), ("norm_placement", NormPlacement)):
+        for name, kinds in (
+            ("norm", Norm),
+            ("activation", Activation),
+            ("norm_placement", NormPlacement),
+            ("branches", Branches),
+        ):
             if getattr(self, name) not in get_args(kinds):
                 raise ConfigError(f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(kinds))}")
+        if (
+            self.norm_placement
+            not in {
+                "sequential": get_args(NormPlacement),
+                "parallel": ("before_branch", "after_branch", "sandwich"),
+                "parallel_one_norm": ("before_branch", "sandwich"),
+            }[self.branches]
+        ):
+            raise ConfigError(f"norm_placement {self.norm_placement} does not go with branches {self.branches}")
         _check_positive("norm_eps", self.norm_eps)
         if not isinstance(self.layers, tuple) or any(not isinstance(layer, LayerConfig) for layer in self.layers):
             raise ConfigError(f"layers must be a tuple of LayerConfig, not {self.layers!r:.80}")

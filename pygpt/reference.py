@@ -195,15 +195,25 @@ def norm(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
 
 
 def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
-    """One layer: each half reads the normed stream x (T, C) and adds what it found to it (pre-norm, as in GPT-2).
+    """One layer: attention and the MLP each read the stream x (T, C) and add to it, with norms where `config` says."""
+    name, placement = f"blocks.{layer}", config.norm_placement
+    one_norm = config.branches == "parallel_one_norm"
 
-    Or it reads the stream itself, and the sum is normed (post-norm, as in GPT-1).
-    """
-    if config.norm_placement == "after_sum":
-        x = norm(config, tensors, x + attention(config, tensors, x, layer), f"blocks.{layer}.attn_norm")
-        return norm(config, tensors, x + mlp(config, tensors, x, layer), f"blocks.{layer}.mlp_norm")
-    x = x + attention(config, tensors, norm(config, tensors, x, f"blocks.{layer}.attn_norm"), layer)
-    return x + mlp(config, tensors, norm(config, tensors, x, f"blocks.{layer}.mlp_norm"), layer)
+    def branch(of: str, x: Array) -> Array:
+        if placement in ("before_branch", "sandwich"):
+            x = norm(config, tensors, x, f"{name}.{'attn' if one_norm else of}_norm")
+        y = attention(config, tensors, x, layer) if of == "attn" else mlp(config, tensors, x, layer)
+        if placement in ("after_branch", "sandwich"):
+            y = norm(config, tensors, y, f"{name}.{of}_{'post_' if placement == 'sandwich' else ''}norm")
+        return y
+
+    def added(x: Array, y: Array, of: str) -> Array:
+        return norm(config, tensors, x + y, f"{name}.{of}_norm") if placement == "after_sum" else x + y
+
+    if config.branches != "sequential":  # both read the same x
+        return x + branch("attn", x) + branch("mlp", x)
+    x = added(x, branch("attn", x), "attn")
+    return added(x, branch("mlp", x), "mlp")
 
 
 def hidden(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:

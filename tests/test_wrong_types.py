@@ -96,7 +96,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "TokenLogprob": lambda g: {"token": 0, "logprob": 0.0, "top": ()},
     "Classification": lambda g: {"label": "a", "probabilities": {"a": 1.0}},
     "ModelConfig": Good.config,
-    "ModelConfig.layer_attn_scale": lambda g: {"self": g.model.config, "layer": 1},
+    "ModelConfig.with_layers": lambda g: {"self": g.model.config, "attn_scale": 0.5, "rope": None},
     "Tokenizer.from_folder": lambda g: {"folder": g.folder, "bos_id": 263, "eos_id": 263},
     "Tokenizer.from_gguf": lambda g: {"metadata": {}, "source": "a file"},
     "Tokenizer.with_special": lambda g: {"self": g.model.tokenizer, "tokens": {"<new>": 264}},
@@ -217,6 +217,8 @@ def arguments_of(name: str) -> list[str]:
         parameters = inspect.signature(function).parameters.values() if callable(function) else ()
     except ValueError:  # the core's own
         return []
+    if name == "ModelConfig.with_layers":  # as keywords of one mapping
+        return ["attn_scale", "rope"]
     return [p.name for p in parameters if p.name != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
 
 

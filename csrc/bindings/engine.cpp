@@ -1,8 +1,10 @@
 // Engine.
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <string>
 #include <tuple>
+#include <variant>
 #include <vector>
 
 #include <pybind11/stl.h>
@@ -18,14 +20,17 @@ namespace {
 using Ids = py::array_t<std::int32_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
 
-// Stops a forward pass for a cancelled flag or a pending signal. Asking Python takes the interpreter's lock, so that is
-// done every few milliseconds only.
+// Stops a forward pass once nobody wants it, every one of its flags being set, or for a pending signal. Asking Python
+// takes the interpreter's lock, so that is done every few milliseconds only.
 class StopCheck {
 public:
-    StopCheck(const CancelFlag* flag, GilReleased& released) : flag_(flag), released_(released) {}
+    StopCheck(std::vector<const CancelFlag*> flags, GilReleased& released)
+        : flags_(std::move(flags)), released_(released) {}
 
     void operator()() {
-        if (flag_ != nullptr && flag_->is_set()) throw Cancelled("the computation was cancelled");
+        const auto is_set = [](const CancelFlag* flag) { return flag->is_set(); };
+        if (!flags_.empty() && std::all_of(flags_.begin(), flags_.end(), is_set))
+            throw Cancelled("the computation was cancelled");
         const auto now = std::chrono::steady_clock::now();
         if (now - last_ < std::chrono::milliseconds(5)) return;
         last_ = now;
@@ -33,7 +38,7 @@ public:
     }
 
 private:
-    const CancelFlag* flag_;
+    std::vector<const CancelFlag*> flags_;
     GilReleased& released_;
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
@@ -46,7 +51,7 @@ Output output_named(const std::string& name) {
 }
 
 py::list forward(const Engine& engine, const py::sequence& batch, const std::string& output_name,
-                 const CancelFlag* cancel) {
+                 const std::variant<const CancelFlag*, std::vector<const CancelFlag*>>& cancel) {
     const Output output = output_named(output_name);
     std::vector<std::shared_ptr<Session>> sessions;
     std::vector<std::vector<int>> ids;  // copies: other threads may write to the caller's arrays meanwhile
@@ -68,13 +73,17 @@ py::list forward(const Engine& engine, const py::sequence& batch, const std::str
     }
     std::vector<SequenceInput> inputs;
     for (std::size_t i = 0; i < ids.size(); ++i) inputs.push_back({sessions[i].get(), ids[i]});
+    std::vector<const CancelFlag*> flags;
+    if (const auto* several = std::get_if<1>(&cancel)) flags = *several;
+    if (const auto* one = std::get_if<0>(&cancel); one != nullptr && *one != nullptr) flags.push_back(*one);
+    if (std::find(flags.begin(), flags.end(), nullptr) != flags.end()) throw py::type_error("cancel must hold flags");
     const py::ssize_t width = engine.output_width(output);
     engine.check(inputs);  // before memory is allocated by their size
     Floats result({rows, width});
     float* data = result.mutable_data();
     {
         GilReleased released;
-        StopCheck check(cancel, released);
+        StopCheck check(flags, released);
         engine.forward(inputs, output, std::ref(check), data);
     }
     py::list out;

@@ -14,8 +14,14 @@ namespace pygpt {
 enum class Norm : std::uint8_t { layer_norm, rms_norm };
 constexpr std::array<const char*, 2> enum_names(Norm) { return {"layer_norm", "rms_norm"}; }
 
-enum class NormPlacement : std::uint8_t { before_branch, after_sum };
-constexpr std::array<const char*, 2> enum_names(NormPlacement) { return {"before_branch", "after_sum"}; }
+// See ModelConfig in pygpt/config.py.
+enum class NormPlacement : std::uint8_t { before_branch, after_branch, sandwich, after_sum };
+constexpr std::array<const char*, 4> enum_names(NormPlacement) {
+    return {"before_branch", "after_branch", "sandwich", "after_sum"};
+}
+
+enum class Branches : std::uint8_t { sequential, parallel, parallel_one_norm };
+constexpr std::array<const char*, 3> enum_names(Branches) { return {"sequential", "parallel", "parallel_one_norm"}; }
 
 struct Rope {
     bool interleaved = false;
@@ -54,6 +60,7 @@ struct ModelConfig {
     std::vector<LayerConfig> layers;
     bool tied_head = false;
     NormPlacement norm_placement = NormPlacement::before_branch;
+    Branches branches = Branches::sequential;
 
     int n_layer() const { return static_cast<int>(layers.size()); }
     int q_width() const { return n_head * head_dim; }
@@ -101,6 +108,7 @@ void visit_fields(ModelConfig& c, Visit visit) {
     visit("layers", c.layers);
     visit("tied_head", c.tied_head);
     visit("norm_placement", c.norm_placement);
+    visit("branches", c.branches);
 }
 
 // InvalidArgument for sizes whose products would not fit the integers that count them. Memory is not asked for.

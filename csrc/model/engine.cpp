@@ -140,14 +140,14 @@ void run_steps(const Model& model, Steps& steps, Output output, const std::funct
     Step step;
     std::vector<int> rows;
     while (steps.next(step, rows)) {
-        run_blocks(model, step, ws, stop);
+        const Residual residual = run_blocks(model, step, ws, stop);
         if (output != Output::last) {
             rows.resize(static_cast<std::size_t>(step.rows()));
             std::iota(rows.begin(), rows.end(), 0);
         }
         if (rows.empty()) continue;
         stop();
-        final_norm(model, rows, ws);
+        final_norm(model, residual, rows, ws);
         const int n = static_cast<int>(rows.size());
         if (output == Output::hidden) {
             for (int i = 0; i < n; ++i) out = std::copy_n(ws.normed.row(i), model.config.n_embd, out);

@@ -26,8 +26,6 @@ void for_rows(Team& team, int rows, F body) {
 
 const float* data_or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
-bool after_sum(const Model& m) { return m.config.norm_placement == NormPlacement::after_sum; }
-
 bool is_int8(const Model& m) { return m.weights.dtype() == DType::i8; }
 
 // One row of a product's input in the form that the weights want.
@@ -35,20 +33,37 @@ void prepare(const Model& m, const float* x, int k, int row, const QuantizedRows
     if (is_int8(m)) m.kernels.quantize(x, k, to.at(row, 0));
 }
 
-// The norm of one row of the residual stream into `y`, after adding what the last branch left there, if it did. In a
-// post-norm block the result is the stream from then on.
-void norm_row(const Model& m, const NormWeights& w, bool add, float* x, float* y) {
-    if (add) m.kernels.add(x, y, m.config.n_embd);
-    const NormArgs args{x, 0, y, 0, 1, m.config.n_embd, w.weight.data(), data_or_null(w.bias), m.config.norm_eps};
+// y = norm(x), one row; without a norm a copy. y may be x.
+void norm_row(const Model& m, const NormWeights* w, const float* x, float* y) {
+    if (w == nullptr) {
+        std::copy_n(x, m.config.n_embd, y);
+        return;
+    }
+    const NormArgs args{x, 0, y, 0, 1, m.config.n_embd, w->weight.data(), data_or_null(w->bias), m.config.norm_eps};
     (m.config.norm == Norm::layer_norm ? m.kernels.layer_norm : m.kernels.rms_norm)(args);
-    if (after_sum(m)) std::copy_n(y, m.config.n_embd, x);
 }
 
-void norm(const Model& m, const NormWeights& w, bool add, int rows, Workspace& ws) {
+// Adds to one row of x what is pending of it, which is used up.
+void settle(const Model& m, const Residual& r, int row) {
+    float* const x = r.x.row(row);
+    for (int i = 0; i < r.n_pending; ++i) {
+        const Residual::Branch& branch = r.pending[static_cast<std::size_t>(i)];
+        float* const y = branch.rows.row(row);
+        if (branch.after_branch != nullptr) norm_row(m, branch.after_branch, y, y);
+        m.kernels.add(x, y, m.config.n_embd);
+        if (branch.after_sum != nullptr) norm_row(m, branch.after_sum, x, x);
+    }
+}
+
+// What a branch reads, into ws.normed, in one pass with the settling of what is pending; or, if that stays pending, of
+// the stream before it.
+void read(const Model& m, Residual& r, const NormWeights* norm, bool stays, int rows, Workspace& ws) {
     for_rows(m.team, rows, [&](int row) {
-        norm_row(m, w, add, ws.x.row(row), ws.normed.row(row));
+        if (!stays) settle(m, r, row);
+        norm_row(m, norm, r.x.row(row), ws.normed.row(row));
         prepare(m, ws.normed.row(row), m.config.n_embd, row, ws.input);
     });
+    if (!stays) r.n_pending = 0;
 }
 
 LinearCall call(const Linear& l, int rows, const Activations& x, const QuantizedRows& quantized, const Activations& y) {
@@ -74,10 +89,6 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
         for (std::size_t i = 0; i < m.ropes.size(); ++i) {
             const Angles& angles = ws.angles[i];
             rotary_table(step.positions[at], m.ropes.distinct(i).inv_freq, angles.cos.row(row), angles.sin.row(row));
-        }
-        if (after_sum(m)) {  // the first block reads the embedding as it is
-            std::copy_n(x, c.n_embd, ws.normed.row(row));
-            prepare(m, x, c.n_embd, row, ws.input);
         }
     });
 }
@@ -166,29 +177,38 @@ void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
 
 }  // namespace
 
-void run_blocks(const Model& m, const Step& step, Workspace& ws, const std::function<void()>& stop) {
+Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::function<void()>& stop) {
     const int rows = step.rows();
-    const bool post = after_sum(m);
+    const ModelConfig& c = m.config;
+    const bool parallel = c.branches != Branches::sequential;
+    Residual residual{ws.x};
     embed(m, step, ws);
-    for (int layer = 0; layer < m.config.n_layer(); ++layer) {
+    for (int layer = 0; layer < c.n_layer(); ++layer) {
         stop();
         const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
-        if (!post) norm(m, b.attn_norm, layer > 0, rows, ws);
+        const BranchNorms of_attn(c.norm_placement, b.attn_norm, b.attn_post_norm);
+        const BranchNorms of_mlp(c.norm_placement, c.branches == Branches::parallel_one_norm ? b.attn_norm : b.mlp_norm,
+                                 b.mlp_post_norm);
+        read(m, residual, of_attn.before, false, rows, ws);
         project(m, b.qkv, rows, ws.normed, ws.input, ws.qkv);
         attend(m, step, layer, ws);
         for_rows(m.team, is_int8(m) ? rows : 0,
-                 [&](int row) { prepare(m, ws.attended.row(row), m.config.q_width(), row, ws.input); });
-        project(m, b.attn_out, rows, ws.attended, ws.input, ws.normed);
-        norm(m, post ? b.attn_norm : b.mlp_norm, true, rows, ws);
+                 [&](int row) { prepare(m, ws.attended.row(row), c.q_width(), row, ws.input); });
+        project(m, b.attn_out, rows, ws.attended, ws.input, ws.mixed);
+        residual.add(ws.mixed, of_attn);
+        read(m, residual, of_mlp.before, parallel, rows, ws);
         mlp(m, b, rows, ws);
-        if (post) norm(m, b.mlp_norm, true, rows, ws);
+        residual.add(ws.normed, of_mlp);
     }
+    return residual;
 }
 
-void final_norm(const Model& m, std::span<const int> rows, Workspace& ws) {
-    for_rows(m.team, after_sum(m) ? 0 : static_cast<int>(rows.size()), [&](int i) {
+void final_norm(const Model& m, const Residual& residual, std::span<const int> rows, Workspace& ws) {
+    const NormWeights* const norm = m.config.final_norm() ? &m.weights.norm : nullptr;
+    for_rows(m.team, static_cast<int>(rows.size()), [&](int i) {
         const int row = rows[static_cast<std::size_t>(i)];
-        norm_row(m, m.weights.norm, true, ws.x.row(row), ws.normed.row(row));
+        settle(m, residual, row);
+        norm_row(m, norm, residual.x.row(row), ws.normed.row(row));
     });
     for (std::size_t i = 0; i < rows.size(); ++i) {  // rows rise, so a row is read before it is overwritten
         const auto to = static_cast<std::ptrdiff_t>(i);

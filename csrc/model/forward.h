@@ -7,6 +7,7 @@
 
 #include "model/config.h"
 #include "model/kv_cache.h"
+#include "model/residual.h"
 #include "model/weights.h"
 #include "model/workspace.h"
 #include "ops/paged_attention.h"
@@ -34,13 +35,12 @@ struct Step {
     int rows() const { return static_cast<int>(tokens.size()); }
 };
 
-// Runs all blocks, writes the tokens' keys and values into their pages and leaves the residual stream in ws.x.
-// `stop` is called before each layer and may throw. What the last branch adds to ws.x is left in ws.normed; after
-// post-norm blocks, which have added it, ws.normed equals ws.x.
-void run_blocks(const Model& model, const Step& step, Workspace& ws, const std::function<void()>& stop);
+// Runs all blocks and writes the tokens' keys and values into their pages. `stop` is called before each layer and may
+// throw. The residual stream's rows lie in ws.
+Residual run_blocks(const Model& model, const Step& step, Workspace& ws, const std::function<void()>& stop);
 
-// ws.normed[i] = final norm of row rows[i], or after post-norm blocks that row itself; rows rise.
-void final_norm(const Model& model, std::span<const int> rows, Workspace& ws);
+// ws.normed[i] = what the head reads of row rows[i]; rows rise. Uses up those rows of the stream.
+void final_norm(const Model& model, const Residual& residual, std::span<const int> rows, Workspace& ws);
 
 // logits (rows, n_vocab) of the first `rows` rows of ws.normed.
 void head(const Model& model, int rows, const Workspace& ws, float* logits);

@@ -47,7 +47,9 @@ private:
     template <class SomeBlock>
     void block(const std::string& name, const LayerConfig& layer, SomeBlock& b) {
         const int q = c_.q_width(), kv = c_.kv_width(), embd = c_.n_embd, inner = c_.n_inner;
+        const bool sandwich = c_.norm_placement == NormPlacement::sandwich;
         norm(name + ".attn_norm", b.attn_norm);
+        if (sandwich) norm(name + ".attn_post_norm", b.attn_post_norm);
         const Whole qkv{name + ".attn.qkv", c_.qkv_width(), embd, c_.qkv_bias};
         part(name + ".attn.q", q, qkv, {0, 16}, b.qkv);
         part(name + ".attn.k", kv, qkv, {q, 16}, b.qkv);
@@ -57,7 +59,8 @@ private:
             visit_({sinks, c_.n_head, 1, true, sinks, c_.n_head, {}}, b.sinks);
         }
         whole({name + ".attn.out", embd, q, c_.attn_out_bias}, b.attn_out);
-        norm(name + ".mlp_norm", b.mlp_norm);
+        if (c_.branches != Branches::parallel_one_norm) norm(name + ".mlp_norm", b.mlp_norm);
+        if (sandwich) norm(name + ".mlp_post_norm", b.mlp_post_norm);
         const Whole up{name + ".mlp.up", c_.up_width(), embd, c_.mlp_bias};
         if (c_.gated_mlp) {  // panels of 16 gate channels and of 16 up channels alternate
             part(name + ".mlp.gate", inner, up, {0, 32}, b.up);

@@ -25,12 +25,13 @@ struct NormWeights {
     std::vector<float> bias;  // empty for RMSNorm
 };
 
+// What the configuration does not ask for is empty.
 struct Block {
-    NormWeights attn_norm;
+    NormWeights attn_norm, attn_post_norm;
     Linear qkv;  // the channels of q, k and v, one after the other
     std::vector<float> sinks;  // (n_head,), or empty
     Linear attn_out;
-    NormWeights mlp_norm;
+    NormWeights mlp_norm, mlp_post_norm;
     Linear up;  // gated: panels of 16 gate channels and of 16 up channels alternate
     Linear down;
 };

@@ -42,7 +42,8 @@ public:
     int rows() const { return rows_; }
 
     Activations x;         // the residual stream
-    Activations normed;    // what a branch reads; then what it adds to x
+    Activations normed;    // what a branch reads; then what the MLP computed
+    Activations mixed;     // what attention computed: in the place of normed, unless the MLP reads that beside it
     Activations qkv;
     Activations attended;  // heads' outputs, side by side
     std::vector<Angles> angles;  // see DistinctRopes
@@ -84,6 +85,7 @@ private:
         const bool int8 = weights == DType::i8;
         x = floats(c.n_embd);
         normed = floats(c.n_embd);
+        mixed = c.branches == Branches::sequential ? normed : floats(c.n_embd);
         qkv = floats(c.qkv_width());
         attended = floats(c.q_width());
         for (std::size_t i = 0; i < ropes.size(); ++i) {

@@ -45,7 +45,7 @@ _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; b
     "float": (int, float),
     "bool": (bool,),
     "tuple[int, ...]": (list,),
-    **dict.fromkeys(("Norm", "Activation", "NormPlacement", "RopeScalingKind"), (str,)),
+    **dict.fromkeys(("Norm", "Activation", "NormPlacement", "Branches", "RopeScalingKind"), (str,)),
 }
 _NESTED = {"Rope | None": Rope, "RopeScaling | None": RopeScaling}
 _LISTS = {"tuple[LayerConfig, ...]": LayerConfig}

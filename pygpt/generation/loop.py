@@ -42,7 +42,6 @@ class Batch:
 
     def __init__(self, engine: _core.Engine, config: ModelConfig, tokenizer: Tokenizer | None) -> None:
         self._engine, self._config, self._tokenizer = engine, config, tokenizer
-        self._n_texts = 0 if tokenizer is None else tokenizer.n_vocab
         self._eos_ids = frozenset(config.eos_ids)
         self._rows: list[list[_Sequence]] = []  # sequences that share a session, because their next tokens are equal
 
@@ -60,39 +59,47 @@ class Batch:
         stops = tuple(request.params.stop)
         self._rows.append(
             [
-                _Sequence(request, k, session, sampler, limit, Text(self._tokenizer, self._n_texts, stops))
+                _Sequence(request, k, session, sampler, limit, Text(self._tokenizer, stops))
                 for k in range(request.params.n)
             ]
         )
 
     def step(self) -> list[Piece]:
         """Draw the next token of every sequence, and drop those that end with it: a piece each, in the order in which
-        they came. Those whose requests are cancelled, before or meanwhile, end without a token.
+        they came. Those whose requests are cancelled, before or meanwhile, end without a token; the computation itself
+        ends within one layer once all of them are.
 
         After an exception from within the model the batch is as it was before.
         """
         pieces = self._drop_cancelled()
-        if not self._rows:
-            return pieces
         inputs = [(row[0].session, row[0].unread) for row in self._rows]
-        flags = {row[0].request.cancel for row in self._rows}
         try:
-            outputs = self._engine.forward(inputs, cancel=flags.pop() if len(flags) == 1 else None)
+            flags = list({row[0].request.cancel for row in self._rows})
+            outputs = self._engine.forward(inputs, cancel=flags) if inputs else []
         except Cancelled:
             return pieces + self._drop_cancelled()
-        sequences: list[_Sequence] = []
+        rows = []
         for row, logits in zip(self._rows, outputs, strict=True):
+            if row[0].request.cancel.cancelled:
+                pieces += [sequence.cancel() for sequence in row]
+                continue
             for sequence in row[1:]:
                 sequence.session = row[0].session.fork()
             pieces += [sequence.step(self._engine, logits, self._eos_ids) for sequence in row]
-            sequences += row
-        self._rows = [[sequence] for sequence in sequences if sequence.finish_reason is None]
+            rows += [[sequence] for sequence in row if sequence.finish_reason is None]
+        self._rows = rows
         return pieces
 
     def _drop_cancelled(self) -> list[Piece]:
-        dropped = [row for row in self._rows if row[0].request.cancel.cancelled]
-        self._rows = [row for row in self._rows if row not in dropped]
-        return [sequence.cancel() for row in dropped for sequence in row]
+        pieces: list[Piece] = []
+        kept: list[list[_Sequence]] = []
+        for row in self._rows:
+            if row[0].request.cancel.cancelled:
+                pieces += [sequence.cancel() for sequence in row]
+            else:
+                kept.append(row)
+        self._rows = kept
+        return pieces
 
 
 def run(batch: Batch, requests: Iterable[Request]) -> Iterator[Piece]:

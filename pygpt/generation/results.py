@@ -62,7 +62,9 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = field(
         metadata=doc("One for each of `tokens`, if asked for.", none="not asked for")
     )
-    seed: int = field(metadata=doc("The seed that was used, also where none was given."))
+    seed: int = field(
+        metadata=doc("The seed that was used, also where none was given; 0 if none was, and temperature is 0.")
+    )
 
 
 def collect(pieces: Iterable[Piece], params: SamplingParams, seeds: Sequence[int]) -> list[Completion]:

@@ -89,6 +89,13 @@ def start(
             raise ContextOverflowError(
                 f"{name}'s {len(tokens)} tokens leave no room for a new one in the context of {n_ctx}"
             )
-        seed = int.from_bytes(os.urandom(8), "little") if params.seed is None else params.seed
-        requests.append(Request(tokens, params, seed, len(requests) * params.n, cancel))
+        requests.append(Request(tokens, params, _seed(params), len(requests) * params.n, cancel))
     return Stream(run(batch, requests), params, [request.seed for request in requests], cancel)
+
+
+def _seed(params: SamplingParams) -> int:
+    """The seed that is asked for, or one that nobody can guess; 0 where nothing is drawn, so that greedy completions
+    are equal values."""
+    if params.seed is not None:
+        return params.seed
+    return 0 if params.temperature == 0 else int.from_bytes(os.urandom(8), "little")

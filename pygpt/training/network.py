@@ -61,6 +61,11 @@ class Tape(NamedTuple):
 
 
 def _check_trainable(config: ModelConfig) -> None:
+    if config.norm_placement not in ("before_branch", "after_sum") or config.branches != "sequential":
+        raise ConfigError(
+            f"training does not do norm_placement {config.norm_placement} with branches {config.branches}: it does "
+            "before_branch and after_sum with sequential ones"
+        )
     for i, layer in enumerate(config.layers):
         plain = LayerConfig(attn_scale=layer.attn_scale, rope=layer.rope)
         for field in fields(layer):
@@ -75,7 +80,7 @@ class Network:
         """`dropout`: the share of values set to 0 after the embedding, in the attention probabilities and at the end of
         each half of a block (Srivastava et al. 2014; where GPT-1 and GPT-2 have it), whenever a generator is given.
 
-        ConfigError: layers whose scores are more than a causal softmax, which have no backward pass here."""
+        ConfigError: norms, branches or attention scores of a kind that has no backward pass here."""
         _check_trainable(config)
         self.config = config
         self.primitives = primitives

@@ -89,6 +89,22 @@ std::vector<float> recomputed(const Engine& engine, const std::vector<int>& toke
     return run(engine, {{session.get(), tokens}}, output);
 }
 
+ModelConfig placed(ModelConfig c, NormPlacement norms, Branches branches) {
+    c.norm_placement = norms;
+    c.branches = branches;
+    return c;
+}
+
+std::vector<ModelConfig> all_kinds() {
+    return {gpt2_like(),
+            gpt1_like(),
+            llama_like(),
+            placed(gpt2_like(), NormPlacement::after_branch, Branches::sequential),
+            placed(llama_like(), NormPlacement::sandwich, Branches::sequential),
+            placed(gpt2_like(), NormPlacement::before_branch, Branches::parallel),
+            placed(llama_like(), NormPlacement::before_branch, Branches::parallel_one_norm)};
+}
+
 template <class Error, class F>
 std::string message(F f) {
     try {
@@ -100,7 +116,7 @@ std::string message(F f) {
 }
 
 TEST(Engine, ChunksThreadsAndInstructionSetsDoNotMatter) {
-    for (const ModelConfig& config : {gpt2_like(), gpt1_like(), llama_like()}) {
+    for (const ModelConfig& config : all_kinds()) {
         for (const auto& [dtype, kv] :
              {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::f16}, {DType::i8, DType::f16}}) {
             const std::vector<int> tokens = some_tokens(80, 2);

@@ -46,14 +46,18 @@ ALIBI = replace(GPT2, learned_positions=False, layers=(
     LayerConfig(attn_scale=10**-0.5, alibi_slopes=(0.01,) * 6, window=130, score_cap=0.5, sinks=True),
 ))  # fmt: skip
 POST_NORM = replace(GPT2, norm_placement="after_sum", layers=GPT2.layers[:1] * 3)
+SANDWICH = replace(LLAMA, norm_placement="sandwich")
+PARALLEL = replace(GPT2, branches="parallel")
+ONE_NORM = replace(LLAMA, branches="parallel_one_norm")
 CONFIGS = {
+    "sandwich": SANDWICH, "parallel": PARALLEL, "one norm": ONE_NORM,
     "gpt2": GPT2, "llama": LLAMA, "interleaved": INTERLEAVED, "multi-query": MULTI_QUERY, "post-norm": POST_NORM,
     "windows": WINDOWS, "alibi": ALIBI,
 }  # fmt: skip
 
 
 class Cores:
-    """Engines by name: those of CONFIGS; all sizes are odd ones."""
+    """Engines by name, the keys of CONFIGS; all sizes are odd ones."""
 
     configs = CONFIGS
 

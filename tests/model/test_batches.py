@@ -3,11 +3,12 @@
 import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pygpt import CancelToken, Completion, Model, SamplingParams
+from pygpt import CancelToken, Completion, Model, SamplingParams, _core
 from pygpt.embedding import pooled
 from pygpt.errors import ContextOverflowError
 from pygpt.generation import Batch, Piece, Request, SamplingOptions
@@ -53,6 +54,13 @@ def test_without_a_seed_each_prompt_has_its_own(model: Model) -> None:
     assert len({c.seed for c in done}) == len({c.tokens for c in done}) == 4
     for c in done:
         assert model.generate("in the", max_tokens=30, temperature=2.0, top_p=None, seed=c.seed) == c
+
+
+def test_greedy_completions_are_equal_values(model: Model) -> None:
+    together = model.generate(PROMPTS, max_tokens=8, temperature=0)
+    assert together == [model.generate(prompt, max_tokens=8, temperature=0) for prompt in PROMPTS]
+    assert {c.seed for c in together} == {0}
+    assert model.generate("a", max_tokens=8, temperature=0, seed=4).seed == 4
 
 
 def test_more_prompts_than_are_computed_together(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +143,39 @@ def test_cancelling_one_request_leaves_the_others(model: Model) -> None:
     while len(batch):
         pieces += batch.step()
     assert tokens_of(pieces, 0) == list(model.generate("in the", **{**OPTIONS, "stop": ()}).tokens)
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_cancelling_in_the_middle_of_a_computation(
+    model: Model, monkeypatch: pytest.MonkeyPatch, all_of_them: bool
+) -> None:
+    batch, cancels = batch_of(model), [CancelToken(), CancelToken()]
+    batch.admit(request(model, "in the", 0, cancels[0]))
+    batch.admit(request(model, "a", 1, cancels[1]))
+    pieces, completed, forward = batch.step(), [], _core.Engine.forward
+
+    def cancelled_meanwhile(engine: Any, inputs: Any, cancel: Any) -> Any:
+        for token in cancels if all_of_them else cancels[:1]:
+            token.cancel()
+        completed.append(False)
+        outputs = forward(engine, inputs, cancel=cancel)
+        completed[-1] = True
+        return outputs
+
+    monkeypatch.setattr(_core.Engine, "forward", cancelled_meanwhile)
+    pieces += batch.step()
+    monkeypatch.undo()
+    ended = [(p.index, p.token is None, p.finish_reason) for p in pieces[2:]]
+    assert ended[0] == (0, True, "cancelled")
+    if all_of_them:
+        assert ended[1] == (1, True, "cancelled")
+        assert completed == [False]  # it ended at once
+    else:
+        assert ended[1] == (1, False, None)
+        assert completed == [True]
+        while len(batch):
+            pieces += batch.step()
+        assert tokens_of(pieces, 1) == list(model.generate("a", **{**OPTIONS, "stop": ()}).tokens)
 
 
 def test_cancelling_a_list_from_another_thread(gpt2_folder: Path) -> None:

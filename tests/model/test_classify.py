@@ -148,6 +148,20 @@ def test_inputs_of_another_task_are_refused(folder: Path, task: Task) -> None:
         model.classify(" " if task == "classification" else (" ", ["a", "b"] if task == "choice" else "b"))
 
 
+WRONG = [
+    None, 5, b"text", 1.5, object(), {}, {"a": "b"}, (), ("a",), ("a", "b", "c"), ("a", None), (None, "b"), ("a", []),
+    ("a", ["b"]), ("a", ["b", "b"]), ("a", ["b", ""]), ("a", ["b", 5]), ("a", 5), ("a", [["b"], ["c"]]), (["a"], "b"),
+    "", [["a"]], [None], [("a",)], [""], np.array(["a", "b"]),
+]  # fmt: skip
+
+
+def test_wrong_examples_are_type_or_value_errors(folder: Path, task: Task) -> None:
+    model = Model.load(folder, threads=1)
+    for wrong in WRONG:
+        with pytest.raises((TypeError, ValueError), match=task):
+            model.classify(wrong)
+
+
 def test_a_model_without_a_classifier_says_so(model: Model) -> None:
     assert model.labels is None
     with pytest.raises(ValueError, match="has no classifier: `pygpt finetune --task` trains one"):

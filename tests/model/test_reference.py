@@ -56,6 +56,10 @@ CONFIGS = {
         GPT2, activation="relu", qkv_bias=False, layers=(LayerConfig(attn_scale=0.4), LayerConfig(attn_scale=0.2))
     ),
     "post-norm": replace(GPT2, norm_placement="after_sum"),
+    "after the branch": replace(GPT2, norm_placement="after_branch"),
+    "sandwich": replace(LLAMA, norm_placement="sandwich"),
+    "parallel": replace(GPT2, branches="parallel"),
+    "parallel, one norm": replace(GPT2, branches="parallel_one_norm"),
     "gated layer norm, learned and rotary": replace(
         GPT2.with_layers(rope=Rope(theta=50.0, dim=4, interleaved=True)), gated_mlp=True
     ),

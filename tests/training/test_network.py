@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -159,3 +160,11 @@ def test_filling_checks_names_and_shapes(config: ModelConfig) -> None:
         params.fill({k: v for k, v in source.tensors.items() if k != "embed.weight"})
     with pytest.raises(ValueError, match=r"embed\.weight must have the shape \(11, 8\), not \(11, 7\)"):
         params.fill(source.tensors | {"embed.weight": np.zeros((11, 7))})
+
+
+def test_blocks_that_training_cannot_do_are_refused(config: ModelConfig) -> None:
+    if config.norm_placement == "before_branch":
+        with pytest.raises(ConfigError, match="training does not do norm_placement before_branch with branches paral"):
+            Network(replace(config, branches="parallel"), functions)
+    with pytest.raises(ConfigError, match="training does not do norm_placement sandwich"):
+        Network(replace(config, norm_placement="sandwich"), functions)
