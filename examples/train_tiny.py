@@ -3,8 +3,8 @@
     python examples/train_tiny.py DATA RUN
 
 1. RUN/text: clean prose and its held-out part (tiny_corpus.py).
-2. RUN/run: `pygpt.pretrain` with the settings below. Ctrl-C or a kill loses no more than a minute; the same command goes
-   on where it stopped, and its result is the same, bit for bit.
+2. RUN/run: `pygpt.pretrain` with the settings below. Ctrl-C loses nothing and a kill no more than a minute; the same
+   command goes on where it stopped, and its result is the same, bit for bit.
 3. RUN/tiny: the checkpoint with the lowest validation loss in int8, with its card (tiny_card.py): what
    `pygpt.Model.load("tiny")` loads from pygpt/models/tiny.
 
@@ -23,6 +23,7 @@ import tiny_corpus
 
 from pygpt import Model, pretrain
 from pygpt.training import Progress, Watcher, resume
+from pygpt.training.memory import keep_freed_memory
 
 SETTINGS: dict[str, Any] = {  # of `pygpt.pretrain`
     "tokenizer": "bpe",
@@ -63,6 +64,7 @@ class Printer(Watcher):
 
 def train(text: Path, run: Path, backend: str, threads: int | None) -> None:
     """Begin a run, or go on with the one that is there."""
+    keep_freed_memory()
     if (run / "run.json").is_file():
         resume(run, threads=threads, watcher=Printer())
         return
