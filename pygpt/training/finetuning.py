@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pygpt.classification import Task
+from pygpt.classification import TASKS, Task
 from pygpt.errors import TrainingError
 from pygpt.training import base as starting
 from pygpt.training import lora as adapters
@@ -111,10 +111,14 @@ def finetune(
         "given": dict(recipe),
         "backend": backend,
     }
-    return runs.begin(out, settings, prepare_run, runs.Session(threads, save_seconds, watcher or Watcher()))
+    return runs.begin(
+        out, settings, prepare_run, runs.Session(threads, save_seconds, Watcher() if watcher is None else watcher)
+    )
 
 
 def _check_task(task: Task | None, labels: Sequence[str] | None, recipe: RecipeOptions) -> None:
+    if task is not None and (not isinstance(task, str) or task not in TASKS):
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, or None, not {task!r:.80}")
     if task is None and labels is not None:
         raise ValueError("labels need a task")
     if task is not None and (unused := [name for name in OF_TEXT if name in recipe]):
