@@ -66,9 +66,7 @@ class SamplingParams:
     )
     n: int = field(
         default=1,
-        metadata=doc(
-            f"How many completions of a prompt, at most {_MAX_N}; they share its work and are computed together."
-        ),
+        metadata=doc(f"How many completions of a prompt, at most {_MAX_N}, computed together from one reading of it."),
     )
     logprobs: int | None = field(
         default=None,
