@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import threading
@@ -201,6 +202,33 @@ def test_a_builder_takes_one_call_at_a_time() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(add, range(2))) == ["added", "tensor 'embed.weight' was given twice"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_builder_in_use_does_not_hang_a_forked_child() -> None:
+    builder, busy, forked = new_builder(), threading.Event(), threading.Event()
+
+    def consumed() -> None:
+        busy.set()
+        forked.wait()
+
+    thread = threading.Thread(
+        target=lambda: builder.add("embed.weight", tensors()["embed.weight"], "float32", consumed)
+    )
+    thread.start()
+    assert busy.wait(10)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            builder.packed()
+        except ValueError as error:
+            os._exit(0 if "in use" in str(error) else 1)
+        os._exit(2)
+    forked.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert "embed.weight" in builder.packed()
 
 
 def test_nothing_is_no_session() -> None:
