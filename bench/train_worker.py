@@ -160,7 +160,7 @@ def main() -> None:
         import pygpt
         import pygpt.training.network
         import pygpt.training.optimizer
-        from pygpt.cli._training import keep_freed_memory
+        from pygpt.training.memory import keep_freed_memory
 
         keep_freed_memory()  # as `pygpt train` does
         version, before = pygpt.__version__, memory("VmRSS")

@@ -10,12 +10,17 @@ except ModuleNotFoundError as error:
         "another folder; run its tests as `pytest`, not as `python -m pytest`."
     ) from None
 
+from typing import TYPE_CHECKING
+
 from pygpt import errors
 from pygpt.classification import Classification
 from pygpt.config import ModelConfig
 from pygpt.generation import CancelToken, Completion, Piece, SamplingParams, Session, Stream, TokenLogprob
 from pygpt.model import Model
 from pygpt.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pygpt.training import TrainingResult, finetune, pretrain
 
 __version__ = _build_info()["version"]
 
@@ -31,6 +36,18 @@ __all__ = [
     "Stream",
     "TokenLogprob",
     "Tokenizer",
+    "TrainingResult",
     "__version__",
     "errors",
+    "finetune",
+    "pretrain",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Training is imported when it is first used."""
+    if name not in ("TrainingResult", "finetune", "pretrain"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pygpt import training
+
+    return getattr(training, name)

@@ -140,7 +140,7 @@ PYTHON_RANKS = {
     "__main__": 8,
 }
 BASE_DEPENDENCIES = {"numpy", "regex", "safetensors", "tiktoken"}  # of all but the command line
-CLI_DEPENDENCIES = {"typer"}
+CLI_DEPENDENCIES = {"rich", "typer"}
 
 
 def imports(path: Path, *, lazy: bool) -> Iterator[str]:

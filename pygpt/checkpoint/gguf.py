@@ -28,13 +28,13 @@ ROPE_FREQS = "rope_freqs.weight"
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | None]:
     """One GGUF file of the architectures that the families name. The tokenizer is None where the file has none."""
     file = parse(path)
-    kind = file.metadata.get("general.type", "model")
-    if kind != "model":
+    metadata = Metadata(file.metadata, str(path))
+    kind = metadata.get("general.type")
+    if kind not in (None, "model"):
         raise ConfigError(f"{path}: general.type is {shown(kind)}, but must be 'model': this is no model of its own")
-    family, gguf = by_architecture(file.metadata.get("general.architecture"), str(path))
-    if file.metadata.get("split.count", 1) not in (0, 1):
+    family, gguf = by_architecture(metadata.architecture, str(path))
+    if metadata.get("split.count") not in (None, 0, 1):
         raise CheckpointError(f"{path}: one part of a split GGUF; join the parts with llama.cpp's gguf-split --merge")
-    metadata = Metadata(file.metadata, str(path), gguf.architecture)
     config = model_config(family, _settings(file, gguf, metadata))
     _check_layers(config, metadata, rotary="rope_theta" in gguf.keys)
     metadata.refuse_unknown()
@@ -49,7 +49,7 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | N
 def _settings(file: GgufFile, gguf: Gguf, metadata: Metadata) -> Settings:
     """The metadata under the keys of the family's config.json."""
     names = {key: metadata.name(name) for key, name in gguf.keys.items()}
-    values = {key: value for key, name in gguf.keys.items() if (value := metadata.get(name)) is not None}
+    values = {key: value for key, name in gguf.keys.items() if (value := metadata.own(name)) is not None}
     # What the metadata leaves out, the tensors show.
     if "vocab_size" not in values and (embed := file.tensors.get("token_embd.weight")) is not None:
         values["vocab_size"] = embed.shape[0]
@@ -62,7 +62,7 @@ def _settings(file: GgufFile, gguf: Gguf, metadata: Metadata) -> Settings:
     names |= {"bos_token_id": "tokenizer.ggml.bos_token_id", "eos_token_id": "tokenizer.ggml.eos_token_id"}
     if "rope_theta" in gguf.keys:
         values["rope_scaling"], names["rope_scaling"] = _rope_scaling(metadata), metadata.name("rope.scaling")
-        if "head_dim" not in values and (rope_dim := metadata.get("rope.dimension_count")) is not None:
+        if "head_dim" not in values and (rope_dim := metadata.own("rope.dimension_count")) is not None:
             values["head_dim"], names["head_dim"] = rope_dim, metadata.name("rope.dimension_count")
     return Settings(values=values, file=metadata.file, names=names)
 
@@ -70,17 +70,17 @@ def _settings(file: GgufFile, gguf: Gguf, metadata: Metadata) -> Settings:
 def _rope_scaling(metadata: Metadata) -> dict[str, object] | None:
     """The stretch of the rotary frequencies. As in llama.cpp, it is linear where no type is named, its factor has an
     older name, 0 is no factor, and under the type "none" a factor counts for nothing."""
-    kind = metadata.get("rope.scaling.type")
-    given = {key: metadata.get(key) for key in ("rope.scaling.factor", "rope.scale_linear")}
+    kind = metadata.own("rope.scaling.type")
+    given = {key: metadata.own(key) for key in ("rope.scaling.factor", "rope.scale_linear")}
     named = {key: value for key, value in given.items() if value is not None}
     for key, value in named.items():
         if type(value) not in (int, float):
             raise metadata.error(key, "a number")
     if len(set(named.values())) == 2:
         raise metadata.error("rope.scale_linear", f"{named['rope.scaling.factor']!r}, as rope.scaling.factor is")
-    metadata.get("rope.scaling.finetuned")  # whether the model was trained with it
+    metadata.own("rope.scaling.finetuned")  # whether the model was trained with it
     if kind in (None, "linear"):
-        metadata.get("rope.scaling.original_context_length")  # which a linear stretch does not depend on
+        metadata.own("rope.scaling.original_context_length")  # which a linear stretch does not depend on
     factor = next(iter(named.values()), None)
     if kind == "none" or (kind is None and factor in (None, 0)):
         return None
@@ -91,10 +91,10 @@ def _check_layers(config: ModelConfig, metadata: Metadata, *, rotary: bool) -> N
     """What the metadata says in addition about heads and attention must be what the configuration makes of it."""
     sizes = ["attention.key_length", "attention.value_length", *(["rope.dimension_count"] if rotary else [])]
     for key in sizes:
-        if metadata.get(key) not in (None, config.head_dim):
+        if metadata.own(key) not in (None, config.head_dim):
             raise metadata.error(key, str(config.head_dim))
     usual = float(str(np.float32(config.head_dim**-0.5)))
-    if metadata.get("attention.scale") not in (None, 0, usual):
+    if metadata.own("attention.scale") not in (None, 0, usual):
         raise metadata.error("attention.scale", f"0, or 1 / sqrt of the width of a head ({usual})")
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from pygpt._json import shown
 from pygpt.errors import ConfigError
 from pygpt.families.keys import Known, fixed, harmless, refuse_unknown
-
-TOKENIZER = "tokenizer."
-"""What begins so is the tokenizer's to read or to refuse."""
 
 KNOWN: dict[str, Known] = {
     **harmless(
@@ -48,27 +48,34 @@ ARCHITECTURE: dict[str, Known] = {
 
 
 class Metadata:
-    """The metadata of one file, and which keys were asked for."""
+    """The metadata of one file, and which keys were asked for. Arrays of numbers are lists here: they compare as one
+    value."""
 
-    def __init__(self, values: Mapping[str, object], file: str, architecture: str) -> None:
-        self.values, self.file, self._prefix = values, file, f"{architecture}."
-        self._asked = {"general.architecture", "split.count"}
+    def __init__(self, values: Mapping[str, object], file: str) -> None:
+        own = {k: v for k, v in values.items() if not k.startswith("tokenizer.")}  # those are the tokenizer's to read
+        self._values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in own.items()}
+        self.file = file
+        self._asked: set[str] = set()
+        self.architecture = self.get("general.architecture")
 
     def name(self, key: str) -> str:
         """The name in the file of a key after "ARCHITECTURE."."""
-        return self._prefix + key
+        return f"{self.architecture}.{key}"
 
-    def get(self, key: str) -> object:
+    def get(self, name: str) -> object:
+        """The value under a name; None where there is none."""
+        self._asked.add(name)
+        return self._values.get(name)
+
+    def own(self, key: str) -> object:
         """The value of a key after "ARCHITECTURE."; None where there is none."""
-        self._asked.add(self.name(key))
-        return self.values.get(self.name(key))
+        return self.get(self.name(key))
 
     def error(self, key: str, allowed: str) -> ConfigError:
         """The error for a value that pygpt cannot run."""
-        return ConfigError(f"{self.file}: {self.name(key)} is {self.get(key)!r}, but must be {allowed}")
+        return ConfigError(f"{self.file}: {self.name(key)} is {shown(self.own(key))}, but must be {allowed}")
 
     def refuse_unknown(self) -> None:
         """ConfigError unless all that nobody asked for is known to change nothing."""
         known = KNOWN | {self.name(key): value for key, value in ARCHITECTURE.items()}
-        rest = {k: v for k, v in self.values.items() if k not in self._asked and not k.startswith(TOKENIZER)}
-        refuse_unknown(rest, known, self.file)
+        refuse_unknown({k: v for k, v in self._values.items() if k not in self._asked}, known, self.file)

@@ -3,6 +3,7 @@ public API."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
@@ -18,18 +19,12 @@ from pygpt.errors import PygptError
 
 _EXIT_INTERRUPTED = 130  # as a shell reports a program ended by SIGINT ...
 _EXIT_BROKEN_PIPE = 141  # ... or by SIGPIPE
-
-
-_COMMANDS = {  # and the modules that have them
-    "generate": "generate",
-    "info": "info",
-    "score": "score",
-    "convert": "convert",
-    "train": "train",
-    "finetune": "finetune",
-    "merge": "finetune",
-    "classify": "classify",
-}
+_COMMANDS = ("generate", "info", "score", "convert", "train", "finetune", "merge", "classify")  # and their modules
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+_STATUSES = (
+    "Exit status: 0; 1 for input that cannot be used; 2 for wrong usage; 130 after Ctrl-C; "
+    "141 where nobody reads the output any more."
+)
 
 
 class _Group(typer.core.TyperGroup):
@@ -42,34 +37,54 @@ class _Group(typer.core.TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"{__name__}.{_COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"{__name__}.{cmd_name}")
         one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        one.command(cmd_name)(getattr(module, cmd_name))
+        one.command(cmd_name, context_settings=_SETTINGS)(getattr(module, cmd_name))
         return typer.main.get_command(one)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        near = [] if args[0] in _COMMANDS else difflib.get_close_matches(args[0], _COMMANDS)
+        if near:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # here, so that a pipe that closed is noticed here
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, so that a pipe that closed, or a full disk, is noticed here
         except BrokenPipeError:
-            # What Python still holds for standard output can go nowhere; do not let it complain about that at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             raise typer.Exit(_EXIT_BROKEN_PIPE) from None
         except KeyboardInterrupt:
             typer.echo()
             raise typer.Exit(_EXIT_INTERRUPTED) from None
-        except (PygptError, ValueError, OSError) as error:
-            typer.echo(f"pygpt: error: {' '.join(str(error).split())}", err=True)
+        except (PygptError, ValueError, TypeError, OSError, MemoryError) as error:
+            message = " ".join(str(error).split()) or type(error).__name__
+            typer.echo(f"pygpt: error: {message}", err=True)
+            if isinstance(error, OSError):
+                _forget_output()
             raise typer.Exit(1) from None
         return result
+
+
+def _forget_output() -> None:
+    """What Python still holds for standard output may have nowhere to go; do not let it complain about that at exit."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
     name="pygpt",
     cls=_Group,
     help="Run GPT models on this machine's CPU.",
+    epilog=_STATUSES,
+    context_settings=_SETTINGS,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -91,6 +106,9 @@ def _options(
 
 def main() -> None:
     """The entry point of the `pygpt` command."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass  # a standard stream is closed: no file that is opened later may take its place
+    os.close(number)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a character that the terminal's encoding lacks is no reason to stop
     app()

@@ -1,19 +1,22 @@
-"""What the subcommands share: the options that choose and load a model, the progress bar, the prompt."""
+"""What the subcommands share: the options that choose and load a model, the progress bar, the texts."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pygpt import Model
+from pygpt.errors import CheckpointError
 
-Source = Annotated[
-    str, typer.Option("--model", "-m", help='A folder, .safetensors or .gguf file, hub id, or "tiny" (built in).')
-]
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+MODEL = 'A folder, .safetensors or .gguf file, hub id, or "tiny" (built in).'
+Source = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
 Weights = Annotated[
     Literal["int8", "bfloat16", "float32"] | None,
     typer.Option(help="The format of the weights in memory.", show_default="int8, or as the model was saved"),
@@ -29,57 +32,86 @@ Isa = Annotated[
 
 
 class ProgressBar:
-    """A bar on standard error, if that is a terminal and the work takes longer than half a second."""
+    """A bar on standard error, as wide as the terminal allows, if that is one and the work takes half a second."""
 
-    _DELAY, _INTERVAL, _WIDTH = 0.5, 0.05, 30  # seconds, seconds, characters
+    _DELAY, _INTERVAL = 0.5, 0.1  # seconds
 
     def __init__(self, label: str) -> None:
-        self._label = label
-        self.enabled = sys.stderr.isatty()
+        self.label = label
+        self.enabled = sys.stderr is not None and sys.stderr.isatty()
         self._next = time.monotonic() + self._DELAY
-        self._shown = 0  # characters on the line now
+        self._bar: Progress | None = None
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` is finished, and the note as far as the terminal is wide."""
         if not self.enabled or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._INTERVAL
-        filled = self._WIDTH * done // total
-        line = (
-            f"{self._label} [{'#' * filled}{'.' * (self._WIDTH - filled)}] {100 * done // total:3d}%  {note}".rstrip()
-        )
-        line = line[: shutil.get_terminal_size().columns - 1]
-        self._write(line.ljust(self._shown))
-        self._shown = len(line)
+        if self._bar is None:
+            self._bar = _rich_bar()
+            self._bar.start()
+            self._bar.add_task(self.label, note="")
+        self._bar.update(self._bar.task_ids[0], description=self.label, completed=done, total=total, note=note)
+        self._bar.refresh()
 
     def clear(self) -> None:
         """Remove the bar from the screen."""
-        if self._shown:
-            self._write(" " * self._shown)
-            self._write("")
-            self._shown = 0
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
-    @staticmethod
-    def _write(line: str) -> None:
-        sys.stderr.write(f"\r{line}")
-        sys.stderr.flush()
+
+def _rich_bar() -> Progress:
+    from rich.console import Console  # here: what it takes to load is saved where there is no bar
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
+
+    return Progress(
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=None, table_column=Column(min_width=4, max_width=32, ratio=1)),
+        TextColumn("{task.percentage:3.0f}%", table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+        console=Console(stderr=True, highlight=False),
+        auto_refresh=False,
+        transient=True,
+    )
+
+
+def find_model(source: str) -> str:
+    """The same name of a model. CheckpointError, which says what to do, for one that is easily mistaken."""
+    path = Path(source)
+    if not path.exists() and source != "tiny" and source.lower() == "tiny":
+        raise CheckpointError(f'no file or folder {source}: the built-in model is called "tiny"')
+    if (path / "run.json").is_file() and not (path / "config.json").exists():
+        if (path / "best").is_dir():
+            raise CheckpointError(f"{source}: the folder of a training run; its model is {path / 'best'}")
+        raise CheckpointError(f"{source}: the folder of a training run, which has no model yet")
+    return source
 
 
 def load_model(source: str, weights: Weights, kv: Kv, threads: Threads, isa: Isa) -> Model:
     """Load a model with a progress bar."""
     bar = ProgressBar(f"loading {source}")
     try:
-        return Model.load(source, weights=weights, kv=kv, threads=threads, isa=isa, progress=bar)
+        return Model.load(find_model(source), weights=weights, kv=kv, threads=threads, isa=isa, progress=bar)
     finally:
         bar.clear()
 
 
-def read_text(argument: str) -> str:
-    """The text that an argument stands for: itself, or all of standard input (UTF-8) for "-"."""
-    if argument != "-":
+def read_text(argument: str | None, what: str = "TEXT") -> str:
+    """The text that an argument stands for: itself, or all of standard input (UTF-8) for "-", or where there is no
+    argument and something is piped in. BadParameter: neither."""
+    if argument not in (None, "-"):
         return argument
+    if sys.stdin is None:
+        raise ValueError("standard input is closed")
+    if argument is None and sys.stdin.isatty():
+        raise typer.BadParameter("is missing; it may also be piped in", param_hint=what)
+    content = sys.stdin.buffer.read()
+    if argument is None and not content:
+        raise typer.BadParameter("is missing, and standard input is empty", param_hint=what)
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"standard input is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"

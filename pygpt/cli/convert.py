@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from pygpt import checkpoint
-from pygpt.cli._common import Threads, Weights, load_model
+from pygpt.cli._common import MODEL, Threads, Weights, load_model
 
 
 def convert(
-    model: Annotated[str, typer.Argument(help='A folder, .safetensors or .gguf file, hub id, or "tiny" (built in).')],
+    model: Annotated[str, typer.Argument(help=MODEL)],
     out: Annotated[Path, typer.Argument(help="The folder to write: a new or an empty one.")],
     weights: Weights = None,
     threads: Threads = None,

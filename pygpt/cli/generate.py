@@ -7,40 +7,25 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pygpt import Model, Piece, SamplingParams
+from pygpt import Completion, Model, Piece, SamplingParams
 from pygpt.cli._common import Isa, Kv, Source, Threads, Weights, load_model, read_text
-from pygpt.generation import SamplingOptions, collect
+from pygpt.cli._options import with_fields
+from pygpt.generation import collect
 
-_DEFAULT = SamplingParams()
 
-
+@with_fields(SamplingParams, more={"n": ("-n",)})
 def generate(
     prompt: Annotated[
-        str, typer.Argument(help='The text to continue; "-" reads it from standard input, less one final newline.')
-    ],
+        str | None,
+        typer.Argument(
+            help='The text to continue; "-", or none, reads it from standard input, less one final newline.'
+        ),
+    ] = None,
     model: Source = "tiny",
-    max_tokens: Annotated[int | None, typer.Option(help="At most this many new tokens.")] = _DEFAULT.max_tokens,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = _DEFAULT.temperature,
-    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.", show_default="all")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Only the likeliest tokens that reach this probability together.")
-    ] = _DEFAULT.top_p,
-    min_p: Annotated[
-        float | None, typer.Option(help="Only tokens this fraction as likely as the likeliest.", show_default="all")
-    ] = None,
-    repetition_penalty: Annotated[
-        float, typer.Option(help="Above 1, makes tokens that occurred less likely.")
-    ] = _DEFAULT.repetition_penalty,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given several times.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Repeat a run exactly.", show_default="a fresh one")] = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="How many completions.")] = _DEFAULT.n,
-    logprobs: Annotated[
-        int | None, typer.Option(help="With --json: each token's log-probability and this many of the likeliest.")
-    ] = None,
     special: Annotated[
         bool, typer.Option("--special", help="Read special tokens in the prompt, such as <|im_start|>, as tokens.")
     ] = False,
@@ -48,52 +33,58 @@ def generate(
         bool | None, typer.Option(help="Print the prompt first.", show_default="only to a terminal")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a completion, when done.")] = False,
-    stats: Annotated[bool, typer.Option("--stats", help="Print times and speed to standard error.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Print the seed, times and speed to standard error.")] = False,
     weights: Weights = None,
     kv: Kv = None,
     threads: Threads = None,
     isa: Isa = None,
+    *,
+    given: dict[str, Any],
 ) -> None:
     """Continue a prompt with a model, printing the text as it comes."""
-    if logprobs is not None and not as_json:
+    if given["logprobs"] is not None and not as_json:
         raise typer.BadParameter("needs --json", param_hint="--logprobs")
-    options = SamplingOptions(
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        stop=stop or (),
-        seed=seed,
-        logprobs=logprobs,
-    )
     try:
-        params = SamplingParams(n=n, **options)
+        params = SamplingParams(**given)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    text = read_text(prompt)
-    if prompt == "-":
+    text = read_text(prompt, "PROMPT")
+    if prompt in (None, "-"):
         text = text.removesuffix("\n")
     started = time.perf_counter()
     loaded = load_model(model, weights, kv, threads, isa)
     timer = _Timer(time.perf_counter() - started)
-    stream = loaded.stream(_tokens(loaded, text, special), n=n, **options)
-    prefix = text if (sys.stdout.isatty() if echo is None else echo) else ""
+    stream = loaded.stream(_tokens(loaded, text, special), params=params)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    prefix = text if (terminal if echo is None else echo) else ""
     if as_json:
         for completion in collect(timer.watch(stream), params, stream.seeds):
-            typer.echo(json.dumps(dataclasses.asdict(completion)))
-    elif n > 1:
+            typer.echo(json.dumps(_as_json(loaded, completion), ensure_ascii=False))
+    elif params.n > 1:
         for i, completion in enumerate(collect(timer.watch(stream), params, stream.seeds), 1):
-            typer.echo(f"--- {i} of {n} ---\n{prefix}{completion.text}")
+            typer.echo(f"--- {i} of {params.n} ---\n{prefix}{completion.text}")
     else:
         typer.echo(prefix, nl=False)
         for piece in timer.watch(stream):
             typer.echo(piece.text, nl=False)
-            sys.stdout.flush()
         typer.echo()
     if stats:
-        typer.echo(f"{timer.summary()}; {loaded.weights}, {loaded.isa}, {loaded.threads} threads", err=True)
+        how = f"seed {stream.seeds[0]}; {loaded.weights}, {loaded.isa}, {loaded.threads} threads"
+        typer.echo(f"{timer.summary()}; {how}", err=True)
+
+
+def _as_json(model: Model, completion: Completion) -> dict[str, Any]:
+    """A completion, with the text of each token beside its id; U+FFFD stands for a part of a character."""
+
+    def text(token: int) -> str | None:
+        return model.tokenizer.decode([token]) if model.has_tokenizer else None
+
+    table = dataclasses.asdict(completion)
+    table["token_texts"] = [text(token) for token in completion.tokens]
+    for entry in table["logprobs"] or ():
+        entry["text"] = text(entry["token"])
+        entry["top_texts"] = [text(token) for token, _ in entry["top"]]
+    return table
 
 
 def _tokens(model: Model, text: str, special: bool) -> str | list[int]:

@@ -12,7 +12,9 @@ from pygpt.evaluation import perplexity
 
 
 def score(
-    text: Annotated[str, typer.Argument(help='The text; "-" reads it from standard input, to the last byte.')],
+    text: Annotated[
+        str | None, typer.Argument(help='The text; "-", or none, reads it from standard input, to the last byte.')
+    ] = None,
     model: Source = "tiny",
     stride: Annotated[
         int | None,

@@ -130,7 +130,7 @@ class Settings:
         ids = [i for i in given if isinstance(i, int) and not isinstance(i, bool)]
         if len(ids) != len(given):
             raise self.error(key, "a token id or a list of them")
-        return tuple(i for i in ids if 0 <= i < n_vocab)
+        return tuple(dict.fromkeys(i for i in ids if 0 <= i < n_vocab))
 
 
 class Sizes(NamedTuple):

@@ -16,7 +16,7 @@ from pygpt.families.keys import fixed, harmless
 def rope_scaling(s: Settings) -> RopeScaling | None:
     """The table `rope_scaling`, or `rope_parameters` since transformers v5; older files name the kind "type"."""
     key = "rope_type" if s.has("rope_type") else "type"
-    kind = s.get(key) or "default"
+    kind = s.get(key) if s.has(key) else "default"
     s.require("type", kind, f"{shown(kind)}, as rope_type is")
     s.require("partial_rotary_factor", 1)
     if kind == "default":

@@ -42,7 +42,6 @@ class Batch:
 
     def __init__(self, engine: _core.Engine, config: ModelConfig, tokenizer: Tokenizer | None) -> None:
         self._engine, self._config, self._tokenizer = engine, config, tokenizer
-        self._n_texts = 0 if tokenizer is None else tokenizer.n_vocab
         self._eos_ids = frozenset(config.eos_ids)
         self._rows: list[list[_Sequence]] = []  # sequences that share a session, because their next tokens are equal
 
@@ -60,7 +59,7 @@ class Batch:
         stops = tuple(request.params.stop)
         self._rows.append(
             [
-                _Sequence(request, k, session, sampler, limit, Text(self._tokenizer, self._n_texts, stops))
+                _Sequence(request, k, session, sampler, limit, Text(self._tokenizer, stops))
                 for k in range(request.params.n)
             ]
         )

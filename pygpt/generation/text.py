@@ -44,14 +44,13 @@ def _overlap(text: str, stop: str) -> int:
 class Text:
     """The text of one sequence, as its tokens come."""
 
-    def __init__(self, tokenizer: Tokenizer | None, n_texts: int, stops: tuple[str, ...]) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, stops: tuple[str, ...]) -> None:
         self._decoder = None if tokenizer is None else tokenizer.stream()
-        self._n_texts = n_texts
         self._stop_filter = StopFilter(stops)
 
     def push(self, token: int) -> tuple[str, bool]:
         """The text that is certain by now, and whether a stop string was found."""
-        if self._decoder is None or token >= self._n_texts:  # a row that pads the model's vocabulary has no text
+        if self._decoder is None:
             return "", False
         return self._stop_filter.feed(self._decoder.push(token))
 

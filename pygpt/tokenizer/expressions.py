@@ -190,7 +190,8 @@ class _Translation:
         return "(?:" if opening == "(" else opening
 
     def _repeat(self, found: str) -> str:
-        if not self._repeatable or (found[0] == "{" and found[-1] != "}"):
+        counted = found[0] == "{"  # {n}? and {n,m}+ mean something else to Oniguruma
+        if not self._repeatable or (counted and (found[-1] == "+" or (found[-1] == "?" and "," not in found))):
             raise self._refused(f"the repetition {found}")
         self._literal, self._repeatable = "", False
         return found

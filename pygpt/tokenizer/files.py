@@ -20,6 +20,15 @@ _CLASSES = {  # how they cut up text, and their special tokens where no file nam
 }
 
 
+# The classes for which add_bos_token and add_eos_token replace tokenizer.json's post_processor. For all others
+# transformers 4 and 5 leave it as it is.
+_REPLACING = {
+    *("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "CohereTokenizer"),
+    "GPTNeoXTokenizer",  # also where neither flag is there
+}
+_ADDS = ("add_bos_token", "add_eos_token")
+
+
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder has the files of a tokenizer, readable or not."""
     return (folder / DOCUMENT).is_file() or all((folder / name).is_file() for name in (VOCAB, MERGES))
@@ -29,7 +38,12 @@ def read_folder(folder: Path, bos_id: int | None, eos_id: int | None) -> Vocabul
     """The vocabulary of a folder; ids of bos and eos as given, else as the files name them."""
     settings = read_settings(folder)
     if (folder / DOCUMENT).is_file():
-        return applied(read_document(folder / DOCUMENT, bos_id, eos_id), settings)
+        flags = dict(settings.flags)
+        if settings.kind == "GPTNeoXTokenizer":
+            flags = {"add_bos_token": False, **flags}
+        elif settings.kind not in _REPLACING:
+            flags = {key: flag for key, flag in flags.items() if key not in _ADDS}
+        return applied(read_document(folder / DOCUMENT, bos_id, eos_id), dataclasses.replace(settings, flags=flags))
     v, settings = _vocab_and_merges(folder, settings)
     return applied(dataclasses.replace(v, bos_id=bos_id, eos_id=eos_id), settings)
 

@@ -18,12 +18,13 @@ SMALLEST = 257
 """The ids that every byte-pair vocabulary has: the single bytes and the end-of-text token."""
 
 
-def byte_pairs(texts: Iterable[str], n_vocab: int) -> Tokenizer:
+def byte_pairs(texts: Iterable[str], n_vocab: int, *, at_most: bool = False) -> Tokenizer:
     """A vocabulary of byte pairs as GPT-2's (Radford et al. 2019; Sennrich et al. 2016, arXiv:1508.07909), learnt from
     texts: ids 0 to 255 are the bytes in GPT-2's order, then come the merges, and the last one is ``<|endoftext|>``.
 
-    A pair that occurs only once is not merged. ValueError for an n_vocab below `SMALLEST`; TrainingError where the text
-    has too few pairs for n_vocab, and where the package `tokenizers`, which learns the merges, is missing.
+    A pair that occurs only once is not merged; with `at_most`, a text that has too few pairs for n_vocab gets a smaller
+    vocabulary. ValueError for an n_vocab below `SMALLEST`; TrainingError where the text has too few pairs, and where
+    the package `tokenizers`, which learns the merges, is missing.
     """
     if n_vocab < SMALLEST:
         raise ValueError(f"n_vocab must be at least {SMALLEST} (256 bytes and the end of text), not {n_vocab}")
@@ -40,6 +41,8 @@ def byte_pairs(texts: Iterable[str], n_vocab: int) -> Tokenizer:
     )
     bpe.train_from_iterator(texts, trainer)
     found = bpe.get_vocab_size() + 1
+    if at_most:
+        n_vocab = found
     if found < n_vocab:
         raise TrainingError(
             f"n_vocab is {n_vocab}, but the training text supports a vocabulary of at most {found}: "

@@ -58,6 +58,7 @@ class Settings:
     source: str
     kind: str | None = None  # tokenizer_class without "Fast"
     added: tuple[AddedToken, ...] = ()
+    complete: bool = False  # they are tokenizer_config.json's, which has all and says best how each is found
     named: Mapping[str, str] = field(default_factory=dict)  # texts of special tokens by "bos_token", "eos_token", ...
     flags: Mapping[str, bool] = field(default_factory=dict)  # add_bos_token, add_eos_token, add_prefix_space as said
 
@@ -96,7 +97,8 @@ def read_settings(folder: Path) -> Settings:
             AddedToken(text=text, id=i, special=text in special, normalized=text not in special)  # type: ignore[arg-type]
             for text, i in table.items()
         ]
-    return Settings(str(path), kind.removesuffix("Fast") if kind else None, tuple(added), named, flags)
+    kind = kind.removesuffix("Fast") if kind else None
+    return Settings(str(path), kind, tuple(added), decoder is not None, named, flags)
 
 
 def _named(table: Mapping[str, object], path: Path) -> Iterator[tuple[str, str]]:
@@ -124,7 +126,9 @@ def _text(value: object, key: str, path: Path) -> str | None:
 
 def applied(v: Vocabulary, settings: Settings) -> Vocabulary:
     """The vocabulary with what the settings say about it. Special tokens that it does not have are left out."""
-    added = {t.text: t for t in v.added} | {t.text: t for t in settings.added}
+    own = {t.text: t for t in v.added}
+    beside = {t.text: t for t in settings.added}
+    added = own | beside if settings.complete else beside | own
     for text in settings.named.values():
         if text not in added and text in v.tokens:
             added[text] = AddedToken(text=text, id=v.tokens[text])

@@ -1,6 +1,7 @@
 """Training and fine-tuning: backward passes in NumPy, the papers' recipes, data, and the loop.
 
-To train a new model in Python, as `pygpt train` does:
+`pretrain` and `finetune` do all of it; `resume` goes on with a run, and a `Watcher` sees and stops one. What they are
+made of is here too, for training that they do not know:
 
     from pygpt.training import LanguageModel, Network, Parameters, RunFolder, prepare, preset, train
     from pygpt.training.architecture import architecture
@@ -15,7 +16,7 @@ To train a new model in Python, as `pygpt train` does:
         objective = LanguageModel(Network(config, kernels, recipe.dropout), params, data, recipe)
         train(objective, recipe, kernels, run)
 
-The names below are loaded when they are first used.
+The names below are loaded when they are first used; other modules of this package are how they are made.
 """
 
 from __future__ import annotations
@@ -25,12 +26,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pygpt.training.data import Dataset, prepare
+    from pygpt.training.finetuning import finetune
     from pygpt.training.language_model import LanguageModel
     from pygpt.training.loop import Objective, train
     from pygpt.training.network import Network
     from pygpt.training.parameters import Parameters
-    from pygpt.training.recipe import Recipe, preset
+    from pygpt.training.plan import Plan
+    from pygpt.training.presets import preset
+    from pygpt.training.pretraining import pretrain
+    from pygpt.training.recipe import Recipe
+    from pygpt.training.resuming import resume
     from pygpt.training.run_folder import RunFolder
+    from pygpt.training.runs import TrainingResult
+    from pygpt.training.state import Progress
+    from pygpt.training.watch import Watcher
 
 __all__ = [
     "Dataset",
@@ -38,10 +47,17 @@ __all__ = [
     "Network",
     "Objective",
     "Parameters",
+    "Plan",
+    "Progress",
     "Recipe",
     "RunFolder",
+    "TrainingResult",
+    "Watcher",
+    "finetune",
     "prepare",
     "preset",
+    "pretrain",
+    "resume",
     "train",
 ]
 
@@ -51,10 +67,17 @@ _MODULES = {
     "Network": "network",
     "Objective": "loop",
     "Parameters": "parameters",
+    "Plan": "plan",
+    "Progress": "state",
     "Recipe": "recipe",
     "RunFolder": "run_folder",
+    "TrainingResult": "runs",
+    "Watcher": "watch",
+    "finetune": "finetuning",
     "prepare": "data",
-    "preset": "recipe",
+    "preset": "presets",
+    "pretrain": "pretraining",
+    "resume": "resuming",
     "train": "loop",
 }
 

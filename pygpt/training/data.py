@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,12 @@ from pygpt.training import vocabulary
 from pygpt.training.text import TRAIN, VALIDATION, Division, Piece, Split, divide
 
 Tokens = NDArray[np.unsignedinteger[Any]]
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
 
+DEFAULT_VOCAB = 2048
+"""Byte pairs that are learnt unless somebody says how many; fewer where the text has too few."""
 _TABLE = "data.json"
+_ASK_SECONDS = 0.05
 _VERSION = 1
 
 
@@ -78,26 +82,29 @@ def prepare(
         "bpe" learns byte pairs from the training text alone; "char" has a token for each character of the text; a path
         takes the tokenizer of a checkpoint or a folder with a tokenizer's files, and a `Tokenizer` is taken as it is.
     n_vocab
-        The size of the vocabulary that "bpe" learns, at least 257; None with the others.
+        The size of the vocabulary that "bpe" learns, at least 257; None: `DEFAULT_VOCAB`, or fewer where the text has
+        too few pairs. None with the others.
     validation
         The share of the text, between 0 and 1, that is for validation; or a text of its own.
     split
         How the share is taken: "tail", the end of each file, or "document", whole documents.
     progress
-        Called with (bytes of text done, bytes of text in all); a text that gives the vocabulary is read twice.
+        Called with what is done, bytes of text done, and bytes of text in all: a text is read once for its size, once
+        for a vocabulary that is learnt from it, and once to be written as tokens. An exception ends the work.
 
     Raises ValueError for a setting out of range, and TrainingError for text that is missing, empty, not UTF-8 or too
     small for the vocabulary, for a folder with other contents, and where it cannot be written.
     """
     if tokenizer not in ("bpe", "char") and not isinstance(tokenizer, (Path, Tokenizer)):
         raise ValueError(f'tokenizer must be "bpe", "char", a Path or a Tokenizer, not {tokenizer!r}')
-    if (n_vocab is None) == (tokenizer == "bpe"):
-        raise ValueError(f'n_vocab must be given for "bpe", and for no other tokenizer, but is {n_vocab!r}')
+    if n_vocab is not None and tokenizer != "bpe":
+        raise ValueError(f'n_vocab must be given for no other tokenizer than "bpe", but is {n_vocab!r}')
     if split not in ("tail", "document"):
         raise ValueError(f'split must be "tail" or "document", not {split!r}')
     if not isinstance(validation, Path) and not 0 < validation < 1:
         raise ValueError(f"validation must be a Path or a share between 0 and 1, not {validation!r}")
-    division = divide(data, validation, split)
+    report = progress or (lambda what, done, total: None)
+    division = divide(data, validation, split, lambda done, total: report("reading the text", done, total))
     known = vocabulary.existing(tokenizer) if isinstance(tokenizer, Path) else tokenizer
     settings = {
         "version": _VERSION,
@@ -110,7 +117,7 @@ def prepare(
     if (folder / _TABLE).is_file():
         return reopen(folder, settings)
     try:
-        _write(folder.absolute(), settings, division, known, n_vocab or 0, progress or (lambda done, total: None))
+        _write(folder.absolute(), settings, division, known, n_vocab, report)
     except OSError as error:
         raise TrainingError(f"{folder}: the data cannot be written: {error.strerror or error}") from error
     return reopen(folder)
@@ -184,26 +191,14 @@ def _write(
     settings: dict[str, object],
     division: Division,
     tokenizer: Literal["bpe", "char"] | Tokenizer,
-    n_vocab: int,
+    n_vocab: int | None,
     progress: Progress,
 ) -> None:
     """Write all files into a folder beside it, which is renamed when they are on the disk."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise TrainingError(f"{folder}: holds something else: data is prepared in a new or an empty folder")
-    total = division.n_bytes * (2 if isinstance(tokenizer, str) else 1)
-    done = 0
-
-    def pieces() -> Iterator[tuple[int, Piece]]:
-        nonlocal done
-        for part, piece in division.pieces():
-            yield part, piece
-            done += len(piece[0].encode())
-            progress(done, total)
-
-    if tokenizer == "bpe":
-        tokenizer = learn.byte_pairs((piece for part, (piece, _) in pieces() if part == TRAIN), n_vocab)
-    elif tokenizer == "char":
-        tokenizer = learn.characters((piece for _, (piece, _) in pieces()), division.n_documents > 1)
+    if isinstance(tokenizer, str):
+        tokenizer = _learnt(tokenizer, division, n_vocab, progress)
     if tokenizer.eos_id is None and division.n_documents > 1:
         raise TrainingError(
             f"the text has {division.n_documents} documents, but the tokenizer names no token to end each of them"
@@ -214,7 +209,9 @@ def _write(
         partial.mkdir(parents=True)
         tokenizer.save(partial)
         ids = {"n_vocab": tokenizer.n_vocab, "bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
-        counts = _encode(pieces(), tokenizer, partial)
+        counts = _encode(
+            _pieces(division, lambda done: progress("writing tokens", done, division.n_bytes)), tokenizer, partial
+        )
         table = {"settings": settings} | ids | counts
         (partial / _TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
         sync_all(partial)
@@ -223,7 +220,54 @@ def _write(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    progress(total, total)  # end-of-text marks in the files count as bytes, but are in no piece
+
+
+def _pieces(division: Division, tell: Callable[[int], object]) -> Iterator[tuple[int, Piece]]:
+    """All pieces; `tell` hears of how many bytes they are, after each."""
+    done = 0
+    for part, piece in division.pieces():
+        yield part, piece
+        done += len(piece[0].encode())
+        tell(done)
+
+
+def _learnt(kind: Literal["bpe", "char"], division: Division, n_vocab: int | None, progress: Progress) -> Tokenizer:
+    """A vocabulary from the text. Byte pairs are learnt in a thread, so that this one hears of Ctrl-C, and `progress`
+    may raise, while somebody else's code works; that one then ends with the piece that it has."""
+    what, total = "learning the vocabulary", division.n_bytes
+    if kind == "char":
+        pieces = _pieces(division, lambda done: progress(what, done, total))
+        return learn.characters((piece for _, (piece, _) in pieces), division.n_documents > 1)
+    done = 0
+    given_up = False
+    found: list[Tokenizer | BaseException] = []
+
+    def tell(n_bytes: int) -> None:
+        nonlocal done
+        done = n_bytes
+        if given_up:
+            raise InterruptedError
+
+    def work() -> None:
+        texts = (piece for part, (piece, _) in _pieces(division, tell) if part == TRAIN)
+        try:
+            found.append(learn.byte_pairs(texts, n_vocab or DEFAULT_VOCAB, at_most=n_vocab is None))
+        except BaseException as error:  # raised below
+            found.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_ASK_SECONDS)
+            progress(what, done, total)
+        progress(what, done, total)
+    except BaseException:
+        given_up = True
+        raise
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
 
 
 def _encode(pieces: Iterator[tuple[int, Piece]], tokenizer: Tokenizer, folder: Path) -> dict[str, int]:

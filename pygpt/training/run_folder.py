@@ -24,6 +24,7 @@ from pygpt.errors import TrainingError
 from pygpt.training.state import replace_file
 
 _SETTINGS, _LOCK = "run.json", "lock"
+_BEFORE = "recipes_before"  # of a run that was extended
 _VERSION = 1
 
 
@@ -57,17 +58,17 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, path: Path, kind: str) -> RunFolder:
-        """Go on with a run of a kind, its setting "kind". TrainingError where there is none, and where another process
-        trains in it."""
+    def open(cls, path: Path, *kinds: str) -> RunFolder:
+        """Go on with a run of one of some kinds, its setting "kind". TrainingError where there is none, and where
+        another process trains in it."""
         if not (path / _SETTINGS).is_file():
             raise TrainingError(f"{path}: holds no run to go on with: there is no {_SETTINGS}")
         lock = _lock(path)
         try:
             settings = json.loads((path / _SETTINGS).read_text(encoding="utf-8"))
-            found = (settings.get("version"), settings.get("kind")) if isinstance(settings, dict) else settings
-            if found != (_VERSION, kind):
-                raise ValueError(f"expected the settings of pygpt {kind}, version {_VERSION}")  # noqa: TRY301
+            found = settings if isinstance(settings, dict) else {}
+            if found.get("version") != _VERSION or found.get("kind") not in kinds:
+                raise ValueError(f"expected the settings of {' or '.join(kinds)}, version {_VERSION}")  # noqa: TRY301
         except (OSError, ValueError) as error:
             os.close(lock)
             raise TrainingError(f"{path / _SETTINGS}: cannot be read: {error}") from error
@@ -89,10 +90,18 @@ class RunFolder:
             if self._is_new:
                 self.path.rmdir()
 
+    def extend(self, recipe: dict[str, Any]) -> None:
+        """Give the run another recipe with more steps. run.json keeps those before, the first of which is in the
+        fingerprint: so the state stays one of this run."""
+        self.update({"recipe": recipe, _BEFORE: [*self.settings.get(_BEFORE, []), self.settings["recipe"]]})
+
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the settings."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of the settings that the run began with."""
+        began = {name: value for name, value in self.settings.items() if name != _BEFORE}
+        if before := self.settings.get(_BEFORE):
+            began["recipe"] = before[0]
+        return hashlib.sha256(json.dumps(began, sort_keys=True).encode()).hexdigest()
 
     @property
     def data(self) -> Path:

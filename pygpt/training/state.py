@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,9 @@ class Progress:
     tokens: int = 0  # seen in training
     seconds: float = 0.0  # of work, over all processes of the run
     finished: bool = False
+    n_steps: int = 0  # of the recipe, when it was `finished`: a run can be extended
+    pending: dict[str, Any] | None = None
+    """The figures of `step`, if what follows its update, evaluation and the line of metrics, is still to be done."""
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:

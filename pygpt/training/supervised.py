@@ -16,7 +16,7 @@ from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
 from pygpt.training.recipe import Recipe
 
-_PART_TOKENS = 1024  # computed at once: enough for the products to be fast, few enough to need little padding
+PART_TOKENS = 1024  # computed at once: enough for the products to be fast, few enough to need little padding
 
 
 class Supervised:
@@ -50,7 +50,7 @@ class Supervised:
         """As the protocol says; the loss returned is the task's part. The last batch of an epoch may be smaller."""
         r = self._recipe
         chosen = drawn(len(self._train.labels), r.batch, r.seed, step).tolist()
-        parts = [batch for _, batch in micro_batches(self._train, chosen, _PART_TOKENS)]
+        parts = [batch for _, batch in micro_batches(self._train, chosen, PART_TOKENS)]
         n_targets = sum(int(np.count_nonzero(batch.targets >= 0)) for batch in parts)
         self.grads[...] = 0.0
         total = 0.0
@@ -71,7 +71,7 @@ class Supervised:
 
     def evaluate(self) -> dict[str, Any]:
         """The task's loss over the validation examples, in nats an example; accuracy, macro F1, confusion matrix."""
-        loss, predicted = evaluate_task(self._network, self._params, self._validation, self._task, _PART_TOKENS)
+        loss, predicted = evaluate_task(self._network, self._params, self._validation, self._task, PART_TOKENS)
         truth = self._validation.labels
         n_classes = len(self._labels) or int(max(truth.max(), predicted.max())) + 1
         metrics = task_metrics(truth, predicted, n_classes)

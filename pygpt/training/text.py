@@ -45,15 +45,27 @@ class Text:
     digest: str  # SHA-256 over the files' contents, in their order; their names do not count
 
 
-def scan(path: Path) -> Text:
-    """Read a text once. TrainingError where there is none, or where it is not UTF-8, with the offset of the byte."""
+def size(path: Path) -> int:
+    """The bytes of a text, which is not read. TrainingError where there is none."""
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def scan(path: Path, progress: Callable[[int, int], object] | None = None) -> Text:
+    """Read a text once. TrainingError where there is none, or where it is not UTF-8, with the offset of the byte.
+    `progress` is called with the bytes read and the bytes of all files."""
     files = _files(path)
+    total = sum(file.stat().st_size for file in files)
     digest = hashlib.sha256()
     n_chars = []
-    n_documents = n_bytes = 0
+    n_documents = n_bytes = n_read = 0
     for file in files:
         contents = hashlib.sha256()
-        pieces = [(len(piece), end) for piece, end in _documents(file, contents.update)]
+        pieces = []
+        for piece, end in _documents(file, contents.update):
+            pieces.append((len(piece), end))
+            n_read += len(piece)
+            if progress is not None:
+                progress(min(n_read, total), total)
         n_chars.append(sum(n for n, _ in pieces))
         n_documents += sum(end for _, end in pieces)
         n_bytes += file.stat().st_size
@@ -97,11 +109,13 @@ class Division:
             yield from _drawn(self.text, self.share)
 
 
-def divide(data: Path, validation: float | Path, by: Split) -> Division:
+def divide(
+    data: Path, validation: float | Path, by: Split, progress: Callable[[int, int], object] | None = None
+) -> Division:
     """Read the text, and the validation text if it is one of its own, and check that they can serve; see `scan`."""
-    text = scan(data)
+    text = scan(data, progress)
     if isinstance(validation, Path):
-        return Division(text, scan(validation), by, 0.0)
+        return Division(text, scan(validation, progress), by, 0.0)
     if by == "document" and text.n_documents < 2:
         raise TrainingError(f"{data}: holds a single document, which can be split by its tail, but not by document")
     return Division(text, None, by, validation)

@@ -184,6 +184,12 @@ HARMLESS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_a_split_file(writer: Any, tmp_path: Path, llama: Any) -> None:
+    for count in (2, [1, 1]):
+        with pytest.raises(CheckpointError, match=r"one part of a split GGUF; join the parts with"):
+            checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, {"split.count": count}))
+
+
 def test_metadata_that_changes_nothing(writer: Any, tmp_path: Path, llama: Any) -> None:
     plain, _, _ = checkpoint.read(writer.write_llama(tmp_path / "a.gguf", llama))
     assert checkpoint.read(writer.write_llama(tmp_path / "b.gguf", llama, HARMLESS))[0] == plain
@@ -208,7 +214,21 @@ def test_metadata_that_changes_nothing(writer: Any, tmp_path: Path, llama: Any) 
         ({"llama.rope.scale_linear": 2.0, "llama.rope.scaling.factor": 4.0}, "scale_linear is 2.0, but must be 4.0"),
         ({"llama.rope.scaling.factor": "4"}, "llama.rope.scaling.factor is '4', but must be a number"),
         ({"llama.rope.scale_linear": [4]}, "llama.rope.scale_linear is .*, but must be a number"),
-        ({"llama.attention.key_length": [4, 4]}, "llama.attention.key_length is"),
+        *(
+            ({f"llama.{key}": [4, 4]}, rf"llama.{key} is \[4, 4\]")
+            for key in (
+                "attention.key_length",
+                "attention.value_length",
+                "rope.dimension_count",
+                "rope.scaling.type",
+                "attention.scale",
+                "expert_count",
+                "attention.causal",
+                "context_length",
+                "rope.scaling.factor",
+            )
+        ),
+        ({"general.type": [1, 2]}, r"general.type is \[1, 2\]"),
     ],
 )
 def test_metadata_that_changes_something(

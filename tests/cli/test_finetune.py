@@ -79,7 +79,7 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
             return train(objective, recipe, functions, folder, **{**options, "report": report})
 
-        monkeypatch.setattr("pygpt.cli._training.train", cut_short)
+        monkeypatch.setattr("pygpt.training.runs.train", cut_short)
 
     return at
 

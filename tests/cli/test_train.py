@@ -6,7 +6,6 @@ import errno
 import json
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,10 +20,8 @@ from typer.testing import CliRunner, Result
 
 from pygpt import Model
 from pygpt.cli import app
-from pygpt.cli._training import Display
 from pygpt.training import plot
 from pygpt.training.recipe import Recipe
-from pygpt.training.state import Progress
 
 SHAPE = ("--tokenizer", "char", "--layers", 1, "--heads", 2, "--width", 16, "--context", 16, "--threads", 1)
 RECIPE = ("--steps", 40, "--batch", 4, "--learning-rate", 0.01, "--dropout", 0.1, "--eval-interval", 10)
@@ -106,8 +103,9 @@ def test_standard_output_is_the_result_alone(tmp_path: Path, text: Path) -> None
     result = pygpt("--data", text, "--out", tmp_path / "run", *SHAPE, *RECIPE, "--steps", 10)
     assert result.stdout == f"{tmp_path / 'run' / 'best'}: validation loss {best(tmp_path / 'run'):.4f} at step 10\n"
     lines = result.stderr.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["step 0 of 10", "step 10 of 10"]
-    assert "tokens/s" in lines[1]
+    assert [line.split()[0] for line in lines[:6]] == ["model", "data", "steps", "recipe", "memory", "time"]
+    assert [line.split(":")[0] for line in lines[6:]] == ["step 0 of 10", "step 1 of 10", "step 10 of 10"]
+    assert "tokens/s" in lines[7]
 
 
 def best(folder: Path) -> float:
@@ -260,31 +258,6 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     same(folder, whole)
 
 
-# --- on a terminal --------------------------------------------------------------------------------------------------
-
-
-def test_a_terminal_shows_a_bar_and_samples(
-    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = Recipe(steps=100, batch=1, learning_rate=0.1)
-    seconds = iter(range(0, 1000, 60))
-    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    display = Display(recipe)
-    capsys.readouterr()
-    figures: dict[str, Any] = {"loss": 1.25, "tokens_per_second": 1234.5}
-    display({"step": 9, **figures}, Progress(step=9, best_loss=2.0))
-    display({"step": 10, **figures}, Progress(step=10, best_loss=2.0))
-    shown = capsys.readouterr().err
-    assert re.search(r"training \[###\.+\]  10%  loss 1\.2500  1,234 tokens/s  \d+:\d\d:\d\d left", shown)
-    evaluated = figures | {"validation_loss": 2.5, "sample": "Once\nupon"}
-    display({"step": 11, **evaluated}, Progress(step=11, best_loss=2.0))
-    shown = capsys.readouterr().err
-    assert "step 11 of 100: validation 2.5000 (best 2.0000), loss 1.2500, 1,234 tokens/s, " in shown
-    assert "\n    Once\n    upon\n" in shown
-
-
 # --- refused --------------------------------------------------------------------------------------------------------
 
 
@@ -334,7 +307,7 @@ def test_a_folder_with_a_run_is_not_overwritten(text: Path, whole: Path) -> None
 
 
 def test_a_run_goes_on_with_its_own_settings_only(whole: Path, text: Path) -> None:
-    for option in (("--steps", 50), ("--data", text), ("--backend", "numpy"), ("--preset", "gpt3")):
+    for option in (("--batch", 2), ("--data", text), ("--backend", "numpy"), ("--preset", "gpt3")):
         assert "cannot be used with --resume" in " ".join(refused("--resume", whole, *option).split())
 
 
@@ -354,6 +327,6 @@ def test_changed_settings_and_damaged_files_are_refused(tmp_path: Path, text: Pa
 
 
 def test_data_and_out_are_needed(tmp_path: Path, text: Path) -> None:
-    assert "must be given, or --resume" in refused("--out", tmp_path / "run")
-    assert "must be given, or --resume" in refused("--data", text)
+    assert "pygpt train --data TEXT --out RUN (or --resume RUN)" in refused("--out", tmp_path / "run")
+    assert "pygpt train --data TEXT --out RUN (or --resume RUN)" in refused("--data", text)
     assert "holds no run to go on with" in refused("--resume", tmp_path)

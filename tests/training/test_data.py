@@ -163,15 +163,20 @@ def test_the_same_text_and_settings_are_not_tokenised_again(write: Callable[...,
         return prepare(folder, out, **(settings | changes))  # type: ignore[arg-type]
 
     first = prepared()
-    total = 2 * sum(p.stat().st_size for p in folder.iterdir())
-    assert calls[-1] == (total, total)
-    assert calls == sorted(calls)
+    total = sum(p.stat().st_size for p in folder.iterdir())
+    stages = list(dict.fromkeys(what for what, _, _ in calls))
+    assert stages == ["reading the text", "learning the vocabulary", "writing tokens"]
+    for stage in stages:
+        done = [n for what, n, _ in calls if what == stage]
+        assert done == sorted(done)
+        assert total - len(END) <= done[-1] <= total  # end-of-text marks are in no piece
+    assert {n for _, _, n in calls} == {total}
     calls.clear()
     assert reopen(out).fingerprint == first.fingerprint
     before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
     assert before.keys() == {"data.json", "tokenizer.json", "train.tokens", "validation.tokens"}
     second = prepared()
-    assert calls == []
+    assert {what for what, _, _ in calls} == {"reading the text"}
     assert {p.name: p.stat().st_mtime_ns for p in out.iterdir()} == before
     assert np.array_equal(first.train, second.train)
     assert np.array_equal(first.validation, second.validation)
@@ -180,6 +185,7 @@ def test_the_same_text_and_settings_are_not_tokenised_again(write: Callable[...,
     for changes, named in (
         ({"n_vocab": 271}, r"n_vocab \(270 there, now 271\)$"),
         ({"validation": 0.2, "split": "document"}, r"validation \(0.1 .*split \(tail"),
+        ({"n_vocab": None}, r"n_vocab \(270 there, now None\)$"),
         ({"tokenizer": "char", "n_vocab": None}, r"tokenizer \(bpe there, now char\), n_vocab"),
     ):
         with pytest.raises(TrainingError, match=f"out: holds data that was prepared from something else: {named}"):
@@ -233,8 +239,8 @@ def test_a_full_disk_leaves_nothing_behind(
     ("changes", "message"),
     [
         ({"tokenizer": "words"}, 'tokenizer must be "bpe"'),
-        ({"n_vocab": 300}, "n_vocab must be given for"),
-        ({"tokenizer": "bpe"}, "n_vocab must be given for"),
+        ({"n_vocab": 300}, "n_vocab must be given for no other tokenizer"),
+        ({"tokenizer": "bpe", "n_vocab": 256}, "n_vocab must be at least 257"),
         ({"split": "head"}, "split must be"),
         ({"validation": 0.0}, "validation must be"),
         ({"validation": float("nan")}, "validation must be"),

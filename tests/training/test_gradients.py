@@ -15,6 +15,7 @@ from pygpt import checkpoint, families
 from pygpt.checkpoint.canonical import canonical
 from pygpt.checkpoint.tensor import Stored
 from pygpt.config import ModelConfig
+from pygpt.families.base import Settings
 from pygpt.training import functions
 from pygpt.training.kernels import Kernels
 from pygpt.training.network import Network
@@ -70,7 +71,8 @@ class Golden:
 
 def named_canonically(folder: Path, config: ModelConfig, stored: dict[str, Floats]) -> dict[str, Floats]:
     """Gradients have the names and the layout of the tensors in the checkpoint, so they are read as those are."""
-    family = families.by_model_type(json.loads((folder / "config.json").read_text()), "config.json")
+    values = json.loads((folder / "config.json").read_text())
+    family = families.by_model_type(Settings(values=values, file="config.json"))
     entries = {
         name: Stored(folder, name, "F64", values.shape, "float32", functools.partial(np.asarray, values))
         for name, values in stored.items()

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pygpt.training.recipe import Recipe, preset
+from pygpt.training.presets import preset
+from pygpt.training.recipe import Recipe
 
 PLAIN: dict[str, Any] = {"steps": 100, "batch": 8, "learning_rate": 1e-3}
 

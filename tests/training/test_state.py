@@ -134,8 +134,8 @@ def test_only_a_run_of_the_same_kind_is_opened(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no run to go on with"):
         RunFolder.open(tmp_path, "test")
     RunFolder.create(tmp_path / "run", {"kind": "test"}).close()
-    with pytest.raises(TrainingError, match=r"run\.json: cannot be read: expected the settings of pygpt finetune"):
-        RunFolder.open(tmp_path / "run", "finetune")
+    with pytest.raises(TrainingError, match=r"run\.json: cannot be read: expected the settings of finetune or train"):
+        RunFolder.open(tmp_path / "run", "finetune", "train")
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(TrainingError, match=r"run\.json: cannot be read"):
         RunFolder.open(tmp_path / "run", "test")

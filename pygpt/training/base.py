@@ -17,13 +17,13 @@ from pygpt.families import settings_for
 from pygpt.tokenizer import Tokenizer
 from pygpt.training.lora import fingerprint
 from pygpt.training.parameters import Parameters
+from pygpt.training.presets import PART_TOKENS, evaluations, gpt3_learning_rate
 from pygpt.training.primitives import Array
 from pygpt.training.recipe import Recipe
 
 EPOCHS, BATCH, LANGUAGE_WEIGHT = 3.0, 32, 0.5  # GPT-1's
-LEARNING_RATE = 6.25e-5  # GPT-1's ...
+LEARNING_RATE, LEARNING_RATE_PARAMS = 6.25e-5, 117e6  # GPT-1's ...
 LORA_LEARNING_RATE = 2e-4  # ... and of adapters of GPT-2 (Hu et al. 2021, table 11)
-_PART_TOKENS = 8192  # computed at once, as in the presets of pre-training
 
 
 class Base(NamedTuple):
@@ -82,9 +82,25 @@ def start(base: Base, extra: Mapping[str, tuple[int, ...]], seed: int) -> Parame
     return params
 
 
-def recipe(n_sequences: float, n_ctx: int | None, *, epochs: float, lora: bool, **given: Any) -> Recipe:
-    """GPT-1's recipe of fine-tuning (Radford et al. 2018, section 4.1) for a training set of so many sequences, of
-    n_ctx tokens each, or of their own lengths if that is None; `given` are fields of `Recipe` that were chosen.
+def learning_rate_of(n_params: int) -> float:
+    """GPT-1's for a model of its size, and for others in inverse proportion to their parameters: 1.2e-3 for the
+    embedded one of 6 million, on which rates were compared (docs/fine-tuning.md); but at most that of pre-training."""
+    return min(LEARNING_RATE * LEARNING_RATE_PARAMS / n_params, gpt3_learning_rate(n_params))
+
+
+def recipe(
+    n_sequences: float,
+    n_ctx: int | None,
+    n_params: int,
+    *,
+    epochs: float,
+    lora: bool,
+    n_validation: int = 0,
+    **given: Any,
+) -> Recipe:
+    """GPT-1's recipe of fine-tuning (Radford et al. 2018, section 4.1) for a model of n_params and a training set of so
+    many sequences, of n_ctx tokens each, or of their own lengths if that is None, and then with n_validation others;
+    `given` are fields of `Recipe` that were chosen.
 
     The learning rate rises over 0.2% of the steps and then falls in a straight line to 0. ValueError, TypeError.
     """
@@ -93,16 +109,20 @@ def recipe(n_sequences: float, n_ctx: int | None, *, epochs: float, lora: bool, 
     batch = given.get("batch", BATCH)
     per_epoch = max(1, math.ceil(n_sequences / max(batch, 1)))
     steps = given.get("steps", math.ceil(per_epoch * epochs))
-    tokens = 1 if n_ctx is None else n_ctx  # sequences of their own lengths are cut into parts by these
+    if n_ctx is None:  # all examples held out are evaluated, whose sequences are cut into parts of few tokens
+        allowed = evaluations(steps * batch, steps, {"eval_windows": n_validation})["eval_interval"]
+        evaluated = {"eval_interval": max(allowed, min(per_epoch, steps))}
+    else:
+        evaluated = evaluations(steps * batch, steps, given)
     values: dict[str, Any] = {
         "steps": steps,
         "batch": batch,
-        "learning_rate": LORA_LEARNING_RATE if lora else LEARNING_RATE,
-        "accumulate": max(1, min(batch, math.ceil(batch * tokens / _PART_TOKENS))),
+        "learning_rate": LORA_LEARNING_RATE if lora else learning_rate_of(n_params),
+        "accumulate": max(1, min(batch, math.ceil(batch * (n_ctx or 1) / PART_TOKENS))),
         "warmup": math.ceil(0.002 * steps),
         "schedule": "linear",
         "weight_decay": 0.01,
         "dropout": 0.1,
-        "eval_interval": max(1, min(per_epoch, steps // 10) if n_ctx else per_epoch),
+        **evaluated,
     }
     return Recipe(**{**values, **given})

@@ -1,0 +1,175 @@
+"""What the training commands show, Ctrl-C, and the options that they share."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from pygpt.cli._common import ProgressBar
+from pygpt.training import plot
+from pygpt.training.memory import keep_freed_memory
+from pygpt.training.metrics import Record
+from pygpt.training.plan import Plan
+from pygpt.training.runs import Backend, TrainingResult
+from pygpt.training.state import Progress
+from pygpt.training.watch import Watcher
+
+BackendOption = Annotated[
+    Backend,
+    typer.Option(
+        help="What computes: the compiled core; the same with factors of matrix products in bfloat16, faster on CPUs "
+        "with AMX; or the readable NumPy functions, half as fast."
+    ),
+]
+SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of the state that --resume goes on from.")]
+_PATIENCE = 1.0  # seconds of preparation without a word
+
+
+class Display(Watcher):
+    """Shows a run on standard error: what it will do, a bar and the samples on a terminal, a line an evaluation.
+
+    Between the first step and the end, Ctrl-C asks the run to stop; a second one ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self._bar = ProgressBar("training")
+        self._begun = time.monotonic()
+        self._expected: list[tuple[str, str]] = []  # what may be shown ...
+        self._shown: list[tuple[str, str]] = []  # ... and what has been
+        self._plan: Plan | None = None
+        self._first: int | None = None
+        self._asked = False
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """A bar; and what is expected, if that takes a while."""
+        if self._expected and time.monotonic() - self._begun > _PATIENCE:
+            self._print(self._expected)
+            self._shown, self._expected = self._expected, []
+        self._bar.label = what
+        self._bar(done, max(total, 1))
+
+    def planned(self, plan: Plan) -> None:
+        """A table; what was expected before is not repeated where it is the same."""
+        self._bar.clear()
+        lines = describe(plan)
+        if not plan.is_exact:
+            self._expected = lines
+            return
+        self._print([line for line in lines if line not in self._shown])
+        self._expected, self._plan = [], plan
+        self._bar = ProgressBar("training")
+        self._begun = time.monotonic()
+        if not plot.is_available():
+            self.noticed("no loss.png: matplotlib is not installed (pip install 'pygpt-cpu[train]')")
+
+    def noticed(self, message: str) -> None:
+        """A line."""
+        typer.echo(message, err=True)
+
+    def stepped(self, record: Record, progress: Progress) -> None:
+        """The bar; at evaluations and after the first step a line."""
+        step, steps = progress.step, self._plan.recipe.steps if self._plan else progress.step
+        first = self._first is not None and step == self._first + 1
+        if self._first is None:
+            self._first, self._begun = step, time.monotonic()
+        loss = f"loss {record['loss']:.4f}" if "loss" in record else ""
+        speed = f"{record['tokens_per_second']:,.0f} tokens/s" if "loss" in record else ""
+        left = ""
+        if done := step - self._first:
+            left = f"{clock((time.monotonic() - self._begun) / done * (steps - step))} left"
+        validation = ""
+        if "validation_loss" in record:
+            validation = f"validation {record['validation_loss']:.4f} (best {progress.best_loss:.4f})"
+        if validation or first:
+            self._bar.clear()
+            typer.echo(f"step {step} of {steps}: " + ", ".join(filter(None, [validation, loss, speed, left])), err=True)
+        if "sample" in record and self._bar.enabled:
+            self._bar.clear()
+            typer.echo(f"\n{textwrap.indent(str(record['sample']).strip(), '    ')}\n", err=True)
+        self._bar(step, steps, "  ".join(filter(None, [loss, speed, left])))
+
+    def stop(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._asked
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._asked or self._plan is None:  # before the first step there is nothing to save
+            raise KeyboardInterrupt
+        self._asked = True
+        self._bar.clear()
+        typer.echo("saving; Ctrl-C again to stop at once", err=True)
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Handles Ctrl-C in a ``with`` block, and removes the bar at its end."""
+        before = signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            self._bar.clear()
+
+    @staticmethod
+    def _print(lines: list[tuple[str, str]]) -> None:
+        for name, text in lines:
+            typer.echo(f"{name:<10}{text}", err=True)
+
+
+def carry_out(folder: Path, start: Callable[[Watcher], TrainingResult]) -> TrainingResult:
+    """Train with a display, and say what came of it. KeyboardInterrupt after Ctrl-C, when the state is saved."""
+    keep_freed_memory()
+    display = Display()
+    try:
+        with display.shown():
+            result = start(display)
+    except KeyboardInterrupt:
+        if (folder / "run.json").is_file():
+            typer.echo(f"stopped: go on with --resume {folder}", err=True)
+        raise
+    if not result.finished:
+        typer.echo(f"saved at step {result.step}: go on with --resume {folder}", err=True)
+        raise KeyboardInterrupt
+    typer.echo(f"{result.best}: validation loss {result.validation_loss:.4f} at step {result.best_step}")
+    return result
+
+
+def describe(plan: Plan) -> list[tuple[str, str]]:
+    """A plan as lines, each with its name."""
+    about = "" if plan.is_exact else "about "
+    c, r = plan.config, plan.recipe
+    part = f" in {r.accumulate} parts" if r.accumulate > 1 else ""
+    trained = "" if plan.n_trained >= c.n_params() else f", of which {plan.n_trained:,} are trained, as adapters"
+    return [
+        ("model", f"{c.n_params():,} parameters{trained}: {c.n_layer} layers, width {c.n_embd}, context {c.n_ctx}"),
+        ("data", f"{about}{plan.n_train:,} {plan.unit} for training, {about}{plan.n_validation:,} for validation"),
+        ("steps", f"{about}{r.steps:,} of {r.batch} sequences{part}: {plan.n_read:,} tokens"),
+        ("recipe", f"learning rate {r.learning_rate:.3g} ({r.schedule}), warm-up {r.warmup}, dropout {r.dropout:g}"),
+        ("memory", f"about {plan.memory_bytes / 2**20:,.0f} MiB"),
+        ("time", f"about {clock(plan.seconds)}, to be known better after the first step"),
+    ]
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours as well."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+def refuse_with_resume(context: typer.Context, allowed: set[str]) -> None:
+    """BadParameter if an option beside --resume was used that is not one of `allowed`."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in allowed | {"resume"} and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                "cannot be used with --resume: a run goes on with its own settings", param_hint=parameter.opts[0]
+            )

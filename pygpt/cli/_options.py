@@ -1,0 +1,57 @@
+"""Options of a command that are the fields of a dataclass: names, types, defaults and help texts stand there alone."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, get_origin, get_type_hints
+
+import typer
+
+from pygpt.fields import field_help, field_none
+
+
+def with_fields(
+    cls: type[Any], *, unset: str | None = None, more: Mapping[str, tuple[str, ...]] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command an option for each field of a class, in the place of its argument `given`, which gets a table of
+    them. `unset`: the fields have no default on the command line, which shows this instead, and `given` has those alone
+    that were used. `more`: other names of some options."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "given"]
+        added = _parameters(cls, unset, more or {})
+
+        @functools.wraps(function)
+        def command(**options: Any) -> None:
+            given = {p.name: options.pop(p.name) for p in added}
+            function(**options, given={k: v for k, v in given.items() if unset is None or v is not None})
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + added
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def _parameters(cls: type[Any], unset: str | None, more: Mapping[str, tuple[str, ...]]) -> list[inspect.Parameter]:
+    hints, helps, nones = get_type_hints(cls), field_help(cls), field_none(cls)
+    parameters = []
+    for f in fields(cls):
+        kind, default = hints[f.name], None if f.default is MISSING else f.default
+        if get_origin(kind) is Sequence:  # may be given several times
+            kind, default = list[str], list(default or ())
+        if unset is not None:
+            kind, default = kind | None, None
+        shown: bool | str = unset or (nones.get(f.name, "") if default is None else True)
+        names = (f"--{f.name.replace('_', '-')}", *more.get(f.name, ()))
+        option = typer.Option(*names, help=helps[f.name], show_default=shown)
+        parameters.append(
+            inspect.Parameter(
+                f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+            )
+        )
+    return parameters

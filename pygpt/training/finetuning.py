@@ -1,0 +1,255 @@
+"""Going on with a model's training, on a text or on labelled examples, from settings to checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pygpt.classification import Task
+from pygpt.errors import TrainingError
+from pygpt.training import base as starting
+from pygpt.training import lora as adapters
+from pygpt.training import runs
+from pygpt.training.batches import Encoded, encode
+from pygpt.training.classifier import head_shapes
+from pygpt.training.language_model import LanguageModel
+from pygpt.training.network import Network
+from pygpt.training.plan import Plan, estimate_seconds, memory_bytes
+from pygpt.training.pretraining import expected_tokens, open_text, plan_of_text
+from pygpt.training.primitives import Primitives
+from pygpt.training.recipe import Recipe, RecipeOptions
+from pygpt.training.run_folder import RunFolder
+from pygpt.training.runs import Backend, StrPath, TrainingResult
+from pygpt.training.supervised import PART_TOKENS, Supervised
+from pygpt.training.tasks import load_task
+from pygpt.training.watch import Watcher, stoppable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+KIND = "finetune"
+OF_TEXT = ("accumulate", "eval_windows", "sample_interval", "ramp_steps", "ramp_from")
+"""Fields of a recipe that labelled examples have no use for."""
+
+
+def finetune(
+    model: StrPath,
+    data: StrPath,
+    out: StrPath,
+    *,
+    task: Task | None = None,
+    labels: Sequence[str] | None = None,
+    validation: float | StrPath = 0.1,
+    epochs: float = starting.EPOCHS,
+    language_weight: float = starting.LANGUAGE_WEIGHT,
+    lora: int | None = None,
+    lora_alpha: float | None = None,
+    lora_targets: Sequence[str] | None = None,
+    backend: Backend = "kernels",
+    threads: int | None = None,
+    save_seconds: float = 60.0,
+    watcher: Watcher | None = None,
+    **recipe: Unpack[RecipeOptions],
+) -> TrainingResult:
+    """Go on training a model, on a text or on labelled examples, as `pygpt finetune` does.
+
+    Parameters
+    ----------
+    model
+        What `pygpt.Model.load` takes.
+    data
+        A text file in UTF-8, or a folder with .txt files; with a task a table of examples (`pygpt.training.tasks`).
+    out
+        The folder of the run, new or empty; its ``best`` is a checkpoint for `pygpt.Model.load`.
+    task
+        "classification", "entailment", "similarity" or "choice": what the examples teach. None: to go on as a language
+        model.
+    labels
+        Of a task, in the order that the classifier is to have; None: those that occur in training, sorted.
+    validation
+        The share of the data that is held out, or a file of its own.
+    epochs
+        How often the data is read, unless the recipe has steps.
+    language_weight
+        Of a task: the weight of the language model's loss beside the task's.
+    lora, lora_alpha, lora_targets
+        Train low-rank adapters of this rank alone, with this scale (None: twice the rank), of the matrices whose names
+        are among the targets (None: q and v); see `pygpt.training.lora`.
+    backend, threads, save_seconds, watcher
+        As for `pygpt.pretrain`.
+    recipe
+        Fields of `pygpt.training.Recipe`; those that are not given follow from `pygpt.training.base.recipe`.
+
+    ValueError and TypeError name an argument that is not as it must be; TrainingError: data or folder that do not
+    serve, or a loss that is not finite; the errors of `pygpt.checkpoint.read` for the model.
+    """
+    runs.check_recipe(recipe)
+    _check_task(task, labels, recipe)
+    if lora is None and (lora_alpha is not None or lora_targets is not None):
+        raise ValueError("lora_alpha and lora_targets need lora")
+    if isinstance(labels, str) or isinstance(lora_targets, str):
+        raise TypeError("labels and lora_targets must be sequences of strings, not a string")
+    settings: dict[str, Any] = {
+        "kind": KIND,
+        "model": str(Path(model).absolute()) if Path(model).exists() else str(model),
+        "data": str(Path(data).absolute()),
+        "validation": runs.share_or_file(validation),
+        "task": task,
+        "labels": None if labels is None else list(labels),
+        "epochs": epochs,
+        "language_weight": language_weight,
+        "lora": None
+        if lora is None
+        else {
+            "rank": lora,
+            "alpha": 2.0 * lora if lora_alpha is None else lora_alpha,
+            "targets": list(adapters.DEFAULT_TARGETS if lora_targets is None else lora_targets),
+        },
+        "given": dict(recipe),
+        "backend": backend,
+    }
+    return runs.begin(out, settings, prepare_run, runs.Session(threads, save_seconds, watcher or Watcher()))
+
+
+def _check_task(task: Task | None, labels: Sequence[str] | None, recipe: RecipeOptions) -> None:
+    if task is None and labels is not None:
+        raise ValueError("labels need a task")
+    if task is not None and (unused := [name for name in OF_TEXT if name in recipe]):
+        raise ValueError(f"{unused[0]} is of no use to a task")
+
+
+def prepare_run(run: RunFolder, session: runs.Session) -> runs.Job:
+    """The model, the data, and the recipe, which goes to run.json the first time."""
+    functions = runs.load_primitives(run.settings["backend"], session.threads)
+    on_what = _on_text if run.settings["task"] is None else _on_examples
+    return on_what(run, functions, session)
+
+
+def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> runs.Job:
+    """The objective of a language model, from a checkpoint."""
+    settings, watcher = run.settings, session.watcher
+    base = starting.load_base(settings["model"])
+    lora = _lora_settings(settings, base)
+    config, n_ctx = base.config, base.config.n_ctx
+
+    def recipe_for(n_tokens: int) -> Recipe:
+        given = {"epochs": settings["epochs"], "lora": lora is not None, **settings["given"]}
+        return starting.recipe(n_tokens / n_ctx, n_ctx, config.n_params(), **given)
+
+    if "fingerprint" not in settings:
+        counts = expected_tokens(settings, config.n_vocab)
+        watcher.planned(plan_of_text(config, recipe_for(counts[0]), functions, counts, is_exact=False))
+    dataset = open_text(run, base.tokenizer, None, "tail", watcher)
+    dataset.check(n_ctx)
+    fingerprints = {"base": starting.digest(base), "fingerprint": dataset.fingerprint}
+    recipe = _settle(run, recipe_for(len(dataset.train)), fingerprints)
+    params = starting.start(base, {}, recipe.seed)
+    inner = LanguageModel(
+        Network(config, stoppable(functions, watcher.stop), recipe.dropout), params, dataset, recipe, session.threads
+    )
+    counts = len(dataset.train), len(dataset.validation)
+    if lora is None:
+        return runs.Job(inner, recipe, functions, plan_of_text(config, recipe, functions, counts))
+    names = adapters.adapted_names(config, lora["targets"])
+    adapted = adapters.Lora(params, names, lora["rank"], lora["alpha"], seed=recipe.seed)
+    objective = adapters.Adapted(inner, params, adapted)
+    plan = plan_of_text(config, recipe, functions, counts, n_trained=objective.values.size)
+    return runs.Job(objective, recipe, functions, plan)
+
+
+def _on_examples(run: RunFolder, functions: Primitives, session: runs.Session) -> runs.Job:
+    """The objective of a task, from a checkpoint; its examples."""
+    settings, watcher = run.settings, session.watcher
+    task: Task = settings["task"]
+    given, seed = settings["given"], settings["given"].get("seed", 0)
+    validation = runs.held_out(settings)
+    examples = load_task(Path(settings["data"]), task, validation=validation, labels=settings["labels"], seed=seed)
+    base = starting.load_base(settings["model"])
+    lora = _lora_settings(settings, base)
+    whole, ids = starting.with_special_tokens(base, seed)
+    counts = len(examples.train), len(examples.validation)
+    wanted = {"epochs": settings["epochs"], "lora": lora is not None, "n_validation": counts[1], **given}
+    recipe = _settle(
+        run,
+        starting.recipe(counts[0], None, base.config.n_params(), **wanted),
+        {"base": starting.digest(base), "fingerprint": hashlib.sha256(repr(examples).encode()).hexdigest()},
+    )
+    n_ctx = base.config.n_ctx
+    train, held_out = (
+        encode(part, task, whole.tokenizer, ids, n_ctx) for part in (examples.train, examples.validation)
+    )
+    if n_cut := train.n_truncated + held_out.n_truncated:
+        watcher.noticed(f"{n_cut} of {sum(counts)} examples are longer than the context of {n_ctx} tokens and were cut")
+    params = starting.start(whole, head_shapes(task, len(examples.labels), base.config.n_embd), recipe.seed)
+    inner = Supervised(
+        Network(whole.config, stoppable(functions, watcher.stop), recipe.dropout),
+        params,
+        train,
+        held_out,
+        recipe,
+        whole.tokenizer,
+        task=task,
+        labels=examples.labels,
+        ids=ids,
+        language_weight=settings["language_weight"],
+    )
+    objective: Supervised | adapters.Adapted = inner
+    if lora is not None:
+        names = adapters.adapted_names(base.config, lora["targets"])
+        adapted = adapters.Lora(
+            params, names, lora["rank"], lora["alpha"], first_row=base.config.n_vocab, seed=recipe.seed
+        )
+        objective = adapters.Adapted(inner, params, adapted, inner.classifier().extra().text)
+    plan = _plan_of_examples(whole, recipe, functions, train, counts, objective.values.size, lora is not None)
+    return runs.Job(objective, recipe, functions, plan, examples)
+
+
+def _plan_of_examples(
+    base: starting.Base,
+    recipe: Recipe,
+    functions: Primitives,
+    train: Encoded,
+    counts: tuple[int, int],
+    n_trained: int,
+    adapted: bool,
+) -> Plan:
+    longest = max(len(s) for example in train.examples for s in example)
+    n_tokens = sum(len(s) for example in train.examples for s in example)
+    n_read = round(n_tokens / counts[0] * recipe.batch * recipe.steps)
+    n_part = max(PART_TOKENS, longest * max(map(len, train.examples)))
+    return Plan(
+        config=base.config,
+        recipe=recipe,
+        n_trained=n_trained,
+        n_train=counts[0],
+        n_validation=counts[1],
+        unit="examples",
+        n_read=n_read,
+        memory_bytes=memory_bytes(base.config, recipe, n_part, n_trained, adapted),
+        seconds=estimate_seconds(base.config, n_read, functions),
+        is_exact=True,
+    )
+
+
+def _lora_settings(settings: dict[str, Any], base: starting.Base) -> dict[str, Any] | None:
+    """Those of the adapters, if there are to be any, checked before any work."""
+    lora: dict[str, Any] | None = settings["lora"]
+    if lora is not None:
+        names = adapters.adapted_names(base.config, lora["targets"])
+        adapters.check_rank(base.config, names, lora["rank"], lora["alpha"])
+    return lora
+
+
+def _settle(run: RunFolder, recipe: Recipe, fingerprints: dict[str, str]) -> Recipe:
+    """The recipe, which goes to run.json the first time; TrainingError if the model or the data is another now."""
+    if "recipe" not in run.settings:
+        run.update({"recipe": dataclasses.asdict(recipe), **fingerprints})
+    for name, what in (("base", "model"), ("fingerprint", "data")):
+        if run.settings[name] != fingerprints[name]:
+            raise TrainingError(
+                f"{run.settings[what]}: has changed since the run began: a run goes on only as it began"
+            )
+    return Recipe(**run.settings["recipe"])

@@ -1,0 +1,83 @@
+"""What a run will do and need, told before it begins: parameters, tokens, recipe, memory and time."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from pygpt.config import ModelConfig
+from pygpt.training.primitives import Primitives
+from pygpt.training.recipe import Recipe
+
+_PROCESS_BYTES = 64 << 20  # Python and NumPy
+_LOGITS_BYTES = 4 << 20  # that exist at once
+_SHARE_OF_PRODUCTS = 0.6  # of a step's time
+_PROBE_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is known of a run before its first step."""
+
+    config: ModelConfig
+    recipe: Recipe
+    n_trained: int
+    """Values that change: the model's parameters, or those of its adapters."""
+    n_train: int
+    """Tokens of the training text, or labelled examples."""
+    n_validation: int
+    """The same of the validation data."""
+    unit: str
+    """"tokens" or "examples"."""
+    n_read: int
+    """Tokens that all steps will read."""
+    memory_bytes: int
+    """About what the process will need."""
+    seconds: float
+    """About how long all steps take, from the speed of a matrix product on this machine."""
+    is_exact: bool
+    """False while the numbers of tokens and steps are estimated from the sizes of the files."""
+
+
+def memory_bytes(config: ModelConfig, recipe: Recipe, n_part: int, n_trained: int, adapted: bool) -> int:
+    """About the memory of training in float32, `n_part` tokens at a time.
+
+    Values, gradients and two moments of all that is trained; with adapters also the model and its gradients; and what
+    the backward pass needs of each token.
+    """
+    values = 4 * n_trained + (2 * config.n_params() if adapted else 0)
+    return _PROCESS_BYTES + _LOGITS_BYTES + 4 * values + n_part * _bytes_per_token(config, recipe)
+
+
+def _bytes_per_token(config: ModelConfig, recipe: Recipe) -> int:
+    """What `pygpt.training.network.Tape` keeps, and what one block needs beside it."""
+    heads = (config.n_head + 2 * config.n_kv_head) * config.head_dim
+    up = config.n_inner * (2 if config.gated_mlp else 1)
+    block = 4 * config.n_embd + heads + config.n_head * config.head_dim + config.n_head + up + config.n_inner
+    masks = config.n_head * config.n_ctx + 2 * config.n_embd if recipe.dropout else 0
+    beside = 2 * up + 2 * config.n_inner + 4 * config.n_embd
+    return 4 * (config.n_layer * block + beside) + config.n_layer * masks
+
+
+def estimate_seconds(config: ModelConfig, n_read: float, primitives: Primitives) -> float:
+    """Six operations for each parameter and token (Kaplan et al. 2020, arXiv:2001.08361, section 2.1), at the speed of
+    a product of the model's width, which is tried."""
+    width = min(config.n_embd, 1024)
+    x, weight = np.zeros((_PROBE_ROWS, width), np.float32), np.zeros((4 * width, width), np.float32)
+    took = math.inf
+    for _ in range(3):
+        began = time.perf_counter()
+        primitives.linear(x, weight, None)
+        took = min(took, time.perf_counter() - began)
+    speed = 2.0 * _PROBE_ROWS * width * 4 * width / max(took, 1e-9)
+    return 6.0 * config.n_params() * n_read / (speed * _SHARE_OF_PRODUCTS)
+
+
+def estimate_tokens(n_bytes: int, n_vocab: int | None) -> int:
+    """About how many tokens a text of so many bytes has in a vocabulary learnt from it; None: one a character."""
+    if n_vocab is None:
+        return n_bytes
+    return round(n_bytes / min(4.5, 1.0 + 0.62 * math.log2(max(n_vocab, 256) / 256)))  # of English

@@ -1,0 +1,208 @@
+"""Training a new model on a text, from settings to checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pygpt.config import ModelConfig
+from pygpt.errors import TrainingError
+from pygpt.tokenizer import Tokenizer
+from pygpt.training import runs, text
+from pygpt.training.architecture import Architecture, architecture
+from pygpt.training.data import DEFAULT_VOCAB, Dataset, prepare, reopen
+from pygpt.training.language_model import LanguageModel
+from pygpt.training.network import Network
+from pygpt.training.parameters import Parameters
+from pygpt.training.plan import Plan, estimate_seconds, estimate_tokens, memory_bytes
+from pygpt.training.presets import Preset, preset
+from pygpt.training.primitives import Primitives
+from pygpt.training.recipe import Recipe, RecipeOptions
+from pygpt.training.run_folder import RunFolder
+from pygpt.training.runs import Backend, StrPath, TrainingResult
+from pygpt.training.text import Split
+from pygpt.training.watch import Watcher, stoppable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+KIND = "train"
+
+
+def pretrain(
+    data: StrPath,
+    out: StrPath,
+    *,
+    validation: float | StrPath = 0.1,
+    split: Split = "tail",
+    tokenizer: Literal["bpe", "char"] | StrPath = "bpe",
+    n_vocab: int | None = None,
+    arch: Architecture = "gpt2",
+    n_layer: int = 4,
+    n_head: int = 4,
+    n_kv_head: int | None = None,
+    n_embd: int = 128,
+    n_ctx: int = 128,
+    preset: Preset = "gpt3",
+    backend: Backend = "kernels",
+    threads: int | None = None,
+    save_seconds: float = 60.0,
+    watcher: Watcher | None = None,
+    **recipe: Unpack[RecipeOptions],
+) -> TrainingResult:
+    """Train a new model on a text, as `pygpt train` does.
+
+    Parameters
+    ----------
+    data
+        A text file in UTF-8, or a folder with .txt files.
+    out
+        The folder of the run, new or empty; its ``best`` is a checkpoint for `pygpt.Model.load`.
+    validation, split
+        The share of the text that is held out, from the end of each file ("tail") or as whole documents ("document");
+        or a text of its own.
+    tokenizer, n_vocab
+        "bpe" learns byte pairs, n_vocab of them, or 2048 if the text has as many; "char" has a token for each
+        character; a path takes the tokenizer that is there.
+    arch, n_layer, n_head, n_kv_head, n_embd, n_ctx
+        The model: see `pygpt.training.architecture.architecture`.
+    preset
+        The paper whose recipe is scaled to the model and the text: see `pygpt.training.presets.preset`.
+    backend
+        "kernels": the compiled core; "kernels-bf16": the same with factors of products in bfloat16, for CPUs with AMX;
+        "numpy": the readable functions, half as fast.
+    threads
+        To compute with; None: one for each usable core. Results do not depend on it.
+    save_seconds
+        Between two saved states, from which `pygpt.training.resume` goes on, bit for bit.
+    watcher
+        Hears of the run while it works, and may stop it. Without one nothing is printed.
+    recipe
+        Fields of `pygpt.training.Recipe`; those that are not given follow from the preset.
+
+    ValueError and TypeError name an argument that is not as it must be; TrainingError: text or folder that do not
+    serve, or a loss that is not finite.
+    """
+    runs.check_recipe(recipe)
+    settings: dict[str, Any] = {
+        "kind": KIND,
+        "data": str(Path(data).absolute()),
+        "validation": runs.share_or_file(validation),
+        "split": split,
+        "tokenizer": tokenizer if tokenizer in ("bpe", "char") else str(Path(tokenizer).absolute()),
+        "vocab": n_vocab,
+        "architecture": {
+            "name": arch,
+            "n_layer": n_layer,
+            "n_head": n_head,
+            "n_kv_head": n_kv_head,
+            "n_embd": n_embd,
+            "n_ctx": n_ctx,
+        },
+        "preset": preset,
+        "given": dict(recipe),
+        "backend": backend,
+    }
+    architecture(**settings["architecture"], n_vocab=1)  # sizes that do not fit are found before the text is read
+    return runs.begin(out, settings, prepare_run, runs.Session(threads, save_seconds, watcher or Watcher()))
+
+
+def prepare_run(run: RunFolder, session: runs.Session) -> runs.Job:
+    """The text as tokens, the model at its start, and the recipe, which goes to run.json the first time."""
+    settings, watcher = run.settings, session.watcher
+    functions = runs.load_primitives(settings["backend"], session.threads)
+    if "fingerprint" not in settings:
+        watcher.planned(_expected(settings, functions))
+    tokenizer = settings["tokenizer"] if settings["tokenizer"] in ("bpe", "char") else Path(settings["tokenizer"])
+    dataset = open_text(run, tokenizer, settings["vocab"], settings["split"], watcher)
+    if settings.get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
+        raise TrainingError(f"{run.data}: holds the data of another run")
+    shape: dict[str, Any] = settings["architecture"] | {"n_vocab": dataset.n_vocab}
+    config = architecture(**shape, bos_id=dataset.tokenizer.bos_id, eos_id=dataset.tokenizer.eos_id)
+    dataset.check(config.n_ctx)
+    if "recipe" not in settings:
+        sizes = {"n_params": config.n_params(), "n_ctx": config.n_ctx, "n_tokens": len(dataset.train)}
+        recipe = preset(settings["preset"], **sizes, **settings["given"])
+        run.update({"recipe": dataclasses.asdict(recipe), "fingerprint": dataset.fingerprint})
+    recipe = Recipe(**run.settings["recipe"])
+    params = Parameters(config)
+    params.initialise(recipe.seed)
+    network = Network(config, stoppable(functions, watcher.stop), recipe.dropout)
+    objective = LanguageModel(network, params, dataset, recipe, session.threads)
+    counts = len(dataset.train), len(dataset.validation)
+    return runs.Job(objective, recipe, functions, plan_of_text(network.config, recipe, functions, counts))
+
+
+def open_text(
+    run: RunFolder,
+    tokenizer: Literal["bpe", "char"] | Path | Tokenizer,
+    n_vocab: int | None,
+    split: Split,
+    watcher: Watcher,
+) -> Dataset:
+    """The text in tokens: as it was prepared when the run began, or now, if it was not."""
+    if "fingerprint" in run.settings:
+        return reopen(run.data)
+
+    def progress(what: str, done: int, total: int) -> None:
+        if watcher.stop():
+            raise KeyboardInterrupt
+        watcher.preparing(what, done, total)
+
+    return prepare(
+        Path(run.settings["data"]),
+        run.data,
+        tokenizer=tokenizer,
+        n_vocab=n_vocab,
+        validation=runs.held_out(run.settings),
+        split=split,
+        progress=progress,
+    )
+
+
+def plan_of_text(
+    config: ModelConfig,
+    recipe: Recipe,
+    functions: Primitives,
+    counts: tuple[int, int],
+    *,
+    n_trained: int | None = None,
+    is_exact: bool = True,
+) -> Plan:
+    """A plan for (training, validation) tokens; n_trained: the values of adapters, if only these are trained."""
+    n_read = sum(recipe.batch_at(step) for step in range(1, recipe.steps + 1)) * config.n_ctx
+    n_values = config.n_params() if n_trained is None else n_trained
+    return Plan(
+        config=config,
+        recipe=recipe,
+        n_trained=n_values,
+        n_train=counts[0],
+        n_validation=counts[1],
+        unit="tokens",
+        n_read=n_read,
+        memory_bytes=memory_bytes(config, recipe, recipe.part * config.n_ctx, n_values, n_trained is not None),
+        seconds=estimate_seconds(config, n_read, functions),
+        is_exact=is_exact,
+    )
+
+
+def expected_tokens(settings: dict[str, Any], n_vocab: int | None) -> tuple[int, int]:
+    """About how many tokens the training and the validation text will have."""
+    validation = runs.held_out(settings)
+    n_bytes = text.size(Path(settings["data"]))
+    if isinstance(validation, Path):
+        return estimate_tokens(n_bytes, n_vocab), estimate_tokens(text.size(validation), n_vocab)
+    held_out = estimate_tokens(round(n_bytes * validation), n_vocab)
+    return max(1, estimate_tokens(n_bytes, n_vocab) - held_out), held_out
+
+
+def _expected(settings: dict[str, Any], functions: Primitives) -> Plan:
+    """The plan before the text is read, from the sizes of its files."""
+    known = {"bpe": settings["vocab"] or DEFAULT_VOCAB, "char": None}
+    n_vocab = known.get(settings["tokenizer"], 50_257)
+    config = architecture(**settings["architecture"], n_vocab=n_vocab or 100)
+    counts = expected_tokens(settings, n_vocab)
+    sizes = {"n_params": config.n_params(), "n_ctx": config.n_ctx, "n_tokens": counts[0]}
+    recipe = preset(settings["preset"], **sizes, **settings["given"])
+    return plan_of_text(config, recipe, functions, counts, is_exact=False)

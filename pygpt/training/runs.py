@@ -1,0 +1,168 @@
+"""What all runs have in common: their options and result, how they begin, go on and are extended."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from pygpt.classification import TaskMetrics, task_metrics
+from pygpt.model import Model
+from pygpt.training.loop import Objective, train
+from pygpt.training.metrics import Metrics
+from pygpt.training.plan import Plan
+from pygpt.training.primitives import Primitives
+from pygpt.training.recipe import Recipe, check
+from pygpt.training.run_folder import RunFolder
+from pygpt.training.state import Progress
+from pygpt.training.tasks import TaskData
+from pygpt.training.watch import Watcher
+
+Backend = Literal["kernels", "kernels-bf16", "numpy"]
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What came of a run, or of the part of it that is done."""
+
+    path: Path
+    """The run's folder."""
+    best: Path
+    """The checkpoint with the lowest validation loss, which `pygpt.Model.load` takes."""
+    finished: bool
+    """Whether the run reached its end; if it was stopped, `pygpt.training.resume` goes on."""
+    step: int
+    """Steps that are done."""
+    best_step: int
+    """The step that `best` is of."""
+    validation_loss: float | None
+    """Its loss, in nats; None before the first evaluation."""
+    losses: Mapping[int, float]
+    """The loss of each step's batch, in nats."""
+    validation_losses: Mapping[int, float]
+    """That of the validation data, by step."""
+    labels: tuple[str, ...] = ()
+    """Of a task: the names of the classes; none for a choice."""
+    metrics: TaskMetrics | None = None
+    """Of a task: how `best` does on the validation examples, computed by the core as users of the model will see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """How this process works on a run; none of it changes what comes out."""
+
+    threads: int | None
+    save_seconds: float
+    watcher: Watcher
+
+
+class Job(NamedTuple):
+    """A run that is ready for its first step, or its next one."""
+
+    objective: Objective
+    recipe: Recipe
+    primitives: Primitives
+    plan: Plan
+    examples: TaskData | None = None
+
+
+Prepare = Callable[[RunFolder, Session], Job]
+
+
+def load_primitives(backend: Backend, threads: int | None) -> Primitives:
+    """The functions that compute. ValueError: a backend that there is not, or that this machine cannot run."""
+    if backend == "numpy":
+        from pygpt.training import functions
+
+        return functions
+    if backend not in ("kernels", "kernels-bf16"):
+        raise ValueError(f'backend must be "kernels", "kernels-bf16" or "numpy", not {backend!r}')
+    from pygpt.training.kernels import Kernels
+
+    return Kernels(threads, precision="bfloat16" if backend == "kernels-bf16" else "float32")
+
+
+def share_or_file(validation: float | StrPath) -> float | str:
+    """What is held out, for run.json: a number, or the absolute path of a file."""
+    if isinstance(validation, (int, float)):
+        return float(validation)
+    return str(Path(validation).absolute())
+
+
+def held_out(settings: Mapping[str, Any]) -> float | Path:
+    """The same, read from run.json."""
+    value = settings["validation"]
+    return value if isinstance(value, float) else Path(value)
+
+
+def check_recipe(recipe: Mapping[str, Any]) -> None:
+    """ValueError, TypeError: a field that recipes do not have, or a value that it may not have by itself."""
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for name, value in recipe.items():
+        if name not in known:
+            raise TypeError(f"a recipe has no field {name!r}; it has {', '.join(known)}")
+        check(name, value)
+
+
+def begin(out: StrPath, settings: dict[str, Any], prepare: Prepare, session: Session) -> TrainingResult:
+    """Start a run in a new folder, which disappears again if it cannot begin."""
+    with RunFolder.create(Path(out), settings) as run:
+        try:
+            job = prepare(run, session)
+        except Exception:
+            run.discard()
+            raise
+        return _carry_out(run, job, session)
+
+
+def go_on(out: StrPath, kinds: Mapping[str, Prepare], steps: int | None, session: Session) -> TrainingResult:
+    """Go on with a run of one of some kinds from its state, with more steps if `steps` says so."""
+    with RunFolder.open(Path(out), *kinds) as run:
+        prepare = kinds[run.settings["kind"]]
+        if steps is not None and "recipe" not in run.settings:
+            prepare(run, session)  # it was ended before its recipe was known
+        if steps is not None and steps != run.settings["recipe"]["steps"]:
+            run.extend(dataclasses.asdict(Recipe(**run.settings["recipe"]).extended(steps)))
+        return _carry_out(run, prepare(run, session), session)
+
+
+def _carry_out(run: RunFolder, job: Job, session: Session) -> TrainingResult:
+    session.watcher.planned(job.plan)
+    progress = train(
+        job.objective,
+        job.recipe,
+        job.primitives,
+        run,
+        save_seconds=session.save_seconds,
+        report=session.watcher.stepped,
+        should_stop=session.watcher.stop,
+    )
+    return _result(run, progress, job.examples, session.threads)
+
+
+def _result(run: RunFolder, progress: Progress, examples: TaskData | None, threads: int | None) -> TrainingResult:
+    metrics = Metrics(run.metrics, progress.step)
+    metrics.close()
+    result = TrainingResult(
+        path=run.path,
+        best=run.best,
+        finished=progress.finished,
+        step=progress.step,
+        best_step=progress.best_step,
+        validation_loss=progress.best_loss,
+        losses=metrics.losses,
+        validation_losses=metrics.validation_losses,
+    )
+    if examples is None or not progress.finished:
+        return result
+    found = Model.load(run.best, weights="float32", threads=threads).classify([item for item, _ in examples.validation])
+    truth = np.array([label for _, label in examples.validation])
+    predicted = np.array([list(c.probabilities).index(c.label) for c in found])
+    n_classes = len(examples.labels) or 1 + int(max(truth.max(), predicted.max()))
+    return dataclasses.replace(result, labels=examples.labels, metrics=task_metrics(truth, predicted, n_classes))
