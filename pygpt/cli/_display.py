@@ -45,7 +45,7 @@ class Display(Watcher):
         self._expected: list[tuple[str, str]] = []  # what may be shown ...
         self._shown: list[tuple[str, str]] = []  # ... and what has been
         self._plan: Plan | None = None
-        self._first: int | None = None
+        self._first: Progress | None = None
         self._asked = False
 
     def preparing(self, what: str, done: int, total: int) -> None:
@@ -77,14 +77,15 @@ class Display(Watcher):
     def stepped(self, record: Record, progress: Progress) -> None:
         """The bar; at evaluations and after the first step a line."""
         step, steps = progress.step, self._plan.recipe.steps if self._plan else progress.step
-        first = self._first is not None and step == self._first + 1
+        first = self._first is not None and step == self._first.step + 1
         if self._first is None:
-            self._first, self._begun = step, time.monotonic()
+            self._first, self._begun = progress, time.monotonic()
         loss = f"loss {record['loss']:.4f}" if "loss" in record else ""
         speed = f"{record['tokens_per_second']:,.0f} tokens/s" if "loss" in record else ""
         left = ""
-        if done := step - self._first:
-            left = f"{clock((time.monotonic() - self._begun) / done * (steps - step))} left"
+        if self._plan and (done := progress.tokens - self._first.tokens):  # not by steps: a batch may grow
+            to_read = max(0, self._plan.n_read - progress.tokens)
+            left = f"{clock((time.monotonic() - self._begun) / done * to_read)} left"
         validation = ""
         if "validation_loss" in record:
             validation = f"validation {record['validation_loss']:.4f} (best {progress.best_loss:.4f})"

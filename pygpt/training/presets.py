@@ -98,7 +98,7 @@ def evaluations(
     most = _EVALUATION_SHARE / _FORWARD * n_sequences  # sequences in all evaluations
     interval, windows = fixed.get("eval_interval"), fixed.get("eval_windows")
     if windows is None:
-        times = 1 + (_WANTED_EVALUATIONS if interval is None else max(1, steps // interval))
+        times = 1 + (_WANTED_EVALUATIONS if interval is None else math.ceil(steps / interval))
         windows = max(1, min(available, _MOST_WINDOWS, int(most / times)))
     if interval is None:
         times = max(1, min(_MOST_EVALUATIONS, int(most / windows) - 1))
