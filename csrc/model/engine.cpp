@@ -13,8 +13,6 @@ namespace {
 
 // Rows a step computes together at most: bounds the memory of activations; longer input is cut into several steps.
 constexpr int kMaxRows = 256;
-// Workspaces that are kept: as many steps may run at once without taking memory anew.
-constexpr std::size_t kMostIdle = 16;
 
 }  // namespace
 
@@ -93,14 +91,8 @@ std::unique_ptr<Workspace> Engine::take_workspace(int rows) const {
             return ws;
         }
         idle_.clear();  // all too small
-        idle_.reserve(kMostIdle);
     }
     return std::make_unique<Workspace>(config_, ropes_, weights_.dtype(), rows, threads_.count());
-}
-
-void Engine::give_back(std::unique_ptr<Workspace> ws) const noexcept {
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (lock && idle_.size() < idle_.capacity()) idle_.push_back(std::move(ws));
 }
 
 namespace {
@@ -192,17 +184,12 @@ void Engine::forward(std::span<const SequenceInput> batch, Output output, const 
     threads_.run([&](Team& team) {
         run_steps({config_, weights_, kernels_, layout_, ropes_, team}, steps, output, stop, *ws, out);
     });
-<<<<<<< HEAD
-    for (const SequenceInput& s : batch) {  // nothing throws from here on
+    if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
+    // Nothing fails from here on.
+    for (const SequenceInput& s : batch) {
         s.session->cache_.commit(static_cast<int>(s.tokens.size()));
         s.session->length_ = s.session->cache_.length();
     }
-    give_back(std::move(ws));
-=======
-    if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
-    // Nothing fails from here on.
-    for (const SequenceInput& s : batch) s.session->cache_.commit(static_cast<int>(s.tokens.size()));
->>>>>>> main
 }
 
 }  // namespace pygpt

@@ -81,7 +81,6 @@ public:
 
 private:
     std::unique_ptr<Workspace> take_workspace(int rows) const;
-    void give_back(std::unique_ptr<Workspace> ws) const noexcept;
 
     const ModelConfig config_;
     const Weights weights_;
