@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pygpt.classification import TaskMetrics, task_metrics
+from pygpt.errors import check_type
 from pygpt.model import Model
 from pygpt.training.loop import Objective, train
 from pygpt.training.metrics import Metrics
@@ -60,6 +61,12 @@ class Session:
     threads: int | None
     save_seconds: float
     watcher: Watcher
+
+    def __post_init__(self) -> None:
+        check_type("watcher", self.watcher, Watcher)
+        check_type("save_seconds", self.save_seconds, int, float)
+        if not self.save_seconds > 0:
+            raise ValueError(f"save_seconds must be above 0, not {self.save_seconds}")
 
 
 class Job(NamedTuple):
