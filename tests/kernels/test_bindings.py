@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.config import LayerConfig, ModelConfig, Rope
+from pygpt.config import LayerConfig, ModelConfig
 
 CONFIG = ModelConfig(
     n_vocab=37, n_ctx=20, n_embd=24, n_head=3, n_kv_head=1, head_dim=8, n_inner=19, norm="layer_norm",
@@ -140,27 +140,6 @@ def test_wrong_arguments_say_what_is_allowed(argument: str, value: object, messa
     arguments: dict[str, object] = {"weights": "float32", "kv": "float32", "threads": 1, "isa": None}
     with pytest.raises(ValueError, match=f"{argument}.*{message}"):
         _core.EngineBuilder(CONFIG, **{**arguments, argument: value})  # type: ignore[arg-type]
-
-
-def test_a_configurations_fields_are_the_same_on_both_sides() -> None:
-    fields = _core.config_fields()
-    pythons_own = {  # tokens are the sampler's business, and the core sees a sinusoid as learned positions
-        ModelConfig: {"bos_id", "eos_ids", "sinusoidal_positions"},
-        LayerConfig: set(),
-        Rope: {"theta", "dim", "scaling"},  # what inv_freq is made of
-    }
-    for cls, own in pythons_own.items():
-        derived = {name for name in fields[cls.__name__] if callable(getattr(cls, name, None))}
-        assert derived == ({"inv_freq"} if cls is Rope else set())
-        mirrored = [field.name for field in dataclasses.fields(cls) if field.name not in own]
-        assert [name for name in fields[cls.__name__] if name not in derived] == mirrored
-
-
-def test_the_core_refuses_what_it_does_not_know() -> None:
-    config = dataclasses.replace(CONFIG)
-    object.__setattr__(config, "norm", "batch_norm")  # past the configuration's own check
-    with pytest.raises(ValueError, match="norm='batch_norm' is not one of 'layer_norm', 'rms_norm'"):
-        _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
 
 
 @pytest.mark.parametrize(
