@@ -65,7 +65,7 @@ public:
           kernels_(training_kernels(inference_)),
           threads_(threads),
           format_(matmul_format(inference_, kernels_, precision)),
-          memory_(new Memory(format_, threads_.count())) {
+          memory_(std::make_unique<Memory>(format_, threads_.count())) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));

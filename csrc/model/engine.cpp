@@ -183,8 +183,9 @@ void Engine::forward(std::span<const SequenceInput> batch, Output output, const 
     threads_.run([&](Team& team) {
         run_steps({config_, weights_, kernels_, layout_, ropes_, team}, steps, output, stop, *ws, out);
     });
-    for (const SequenceInput& s : batch) s.session->cache_.commit(static_cast<int>(s.tokens.size()));
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
+    // Nothing fails from here on.
+    for (const SequenceInput& s : batch) s.session->cache_.commit(static_cast<int>(s.tokens.size()));
 }
 
 }  // namespace pygpt

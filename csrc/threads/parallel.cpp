@@ -203,7 +203,7 @@ private:
     std::unique_ptr<Team> team_;
 };
 
-Threads::Threads(int count) : count_(std::clamp(count, 1, kMost)), pool_(new Pool) {}
+Threads::Threads(int count) : count_(std::clamp(count, 1, kMost)), pool_(std::make_unique<Pool>()) {}
 
 Threads::~Threads() = default;
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <utility>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
@@ -23,7 +24,7 @@ inline ProcessId this_process() { return 0; }
 template <class T>
 class PerProcess {
 public:
-    explicit PerProcess(T* first) : place_(new Place{this_process(), std::unique_ptr<T>(first)}) {}
+    explicit PerProcess(std::unique_ptr<T> first) : place_(new Place{this_process(), std::move(first)}) {}
     PerProcess(const PerProcess&) = delete;
     PerProcess& operator=(const PerProcess&) = delete;
     ~PerProcess() {

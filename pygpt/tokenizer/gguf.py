@@ -77,6 +77,9 @@ def read_gguf(metadata: Mapping[str, object], source: str) -> Vocabulary:
             raise TokenizerError(f"{source}: the key {key!r} is unknown to pygpt")
     texts, kinds, merges = _tables(metadata, source)
     bos, eos, unk = (_id(metadata, key, len(texts), source) for key in ("bos", "eos", "unknown"))
+    for i in (bos, eos, unk):
+        if i is not None and kinds[i] not in (_NORMAL, _USER_DEFINED):
+            kinds[i] = _CONTROL  # whatever its type says, "unused" for one: the file puts it to use
     kept = np.flatnonzero((kinds == _CONTROL) | (kinds == _UNKNOWN) | (kinds == _USER_DEFINED))
     added = [AddedToken(text=texts[i], id=i, special=bool(kinds[i] != _USER_DEFINED)) for i in kept.tolist()]
     if len({t.text for t in added}) < len(added):

@@ -43,7 +43,11 @@ def gtest_source() -> Path | None:
 
 def quiet(*command: str | Path) -> str:
     """What a command prints; if it fails, so does the test, and shows it."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    # The thread sanitizer ends a child that starts threads after fork() unless told otherwise: pygpt's may.
+    environment = {**os.environ, "TSAN_OPTIONS": "die_after_fork=0:" + os.environ.get("TSAN_OPTIONS", "")}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environment
+    )
     if done.returncode:
         pytest.fail(f"{' '.join(map(str, command))} exited with {done.returncode}:\n{done.stdout}", pytrace=False)
     return done.stdout
