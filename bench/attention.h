@@ -35,7 +35,7 @@ struct Pages {
         ModelConfig c;
         c.n_kv_head = kHeads;
         c.head_dim = kHeadDim;
-        c.n_layer = layers(dtype, positions);
+        c.layers.resize(static_cast<std::size_t>(layers(dtype, positions)));
         return c;
     }
 

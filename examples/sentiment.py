@@ -7,12 +7,9 @@ Social Media Text": tweets and snippets of reviews and editorials, each rated by
 source archive of vaderSentiment 3.3.2 (MIT), which pip downloads into the working folder. Sentences rated above 1 are
 positive and below -1 negative; the others are left out, and so is what occurs twice.
 
-Each fold is tested once by models that never saw it: `pygpt finetune --task classification` on the others, which takes
+Each fold is tested once by models that never saw it: `pygpt.finetune` on the others, which takes
 a tenth of them to choose its best checkpoint; TF-IDF with logistic regression (needs scikit-learn); and the majority.
-What the working folder has of a run is not computed again: another model or other options need another folder. Options
-of `pygpt finetune` come last, after --:
-
-    python examples/sentiment.py --work quick -- --learning-rate 1e-3 --epochs 1
+What the working folder has of a run is not computed again: another model or other options need another folder.
 """
 
 from __future__ import annotations
@@ -28,11 +25,13 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pygpt import Model
+import pygpt
 from pygpt.classification import task_metrics
+from pygpt.training import resume
 
 PACKAGE = "vaderSentiment==3.3.2"
 INNER = "hutto_ICWSM_2014.tar.gz"
@@ -78,20 +77,18 @@ def folds_of(sentences: Sentences, n_folds: int, seed: int) -> list[int]:
     return folds.tolist()
 
 
-def by_pygpt(train: Sentences, test: list[str], folder: Path, model: str, options: list[str]) -> list[str]:
-    """Fine-tune a model with the command line, then ask its best checkpoint."""
+def by_pygpt(train: Sentences, test: list[str], folder: Path, model: str, options: dict[str, Any]) -> list[str]:
+    """Fine-tune a model, or go on where that stopped, then ask its best checkpoint."""
     run = folder / "run"
-    if not run.exists():
-        folder.mkdir(exist_ok=True)
-        with (folder / "train.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("text", "label"), *train])
-        arguments = ["finetune", model, "--data", str(folder / "train.csv"), "--out", str(run)]
-        arguments += ["--task", "classification", *options]
+    if (run / "run.json").exists():
+        result = resume(run)
     else:
-        arguments = ["finetune", "--resume", str(run)]
-    start = [sys.executable, "-m", "pygpt"]
-    subprocess.run([*start, *arguments], check=True, stdout=sys.stderr)
-    return [found.label for found in Model.load(run / "best").classify(list(test))]
+        folder.mkdir(exist_ok=True)
+        table = folder / "train.csv"
+        with table.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *train])
+        result = pygpt.finetune(model, table, run, task="classification", **options)
+    return [found.label for found in pygpt.Model.load(result.best).classify(list(test))]
 
 
 def by_logistic_regression(train: Sentences, test: list[str]) -> list[str]:
@@ -128,11 +125,13 @@ def main() -> None:
     parser.add_argument("--model", default="tiny", help="the model to start from")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0, help="of the folds")
-    parser.add_argument("options", nargs="*", help="options of `pygpt finetune`, after --")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--epochs", type=float, default=3.0)
+    parser.add_argument("--backend", default="kernels", help="kernels-bf16 on CPUs with AMX")
     arguments = parser.parse_args()
+    options = {name: getattr(arguments, name) for name in ("learning_rate", "epochs", "backend")}
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
-    options = arguments.options or ["--learning-rate", "1e-3", "--epochs", "3"]
     sentences = read_sentences(download(work))
     counts = Counter(label for _, label in sentences)
     print(f"{len(sentences)} sentences: {counts['positive']} positive, {counts['negative']} negative")

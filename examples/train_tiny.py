@@ -3,8 +3,8 @@
     python examples/train_tiny.py DATA RUN
 
 1. RUN/text: clean prose and its held-out part (tiny_corpus.py).
-2. RUN/run: `pygpt train` with the settings below. Ctrl-C or a kill loses no more than a minute; the same command goes
-   on where it stopped, and its result is the same, bit for bit.
+2. RUN/run: `pygpt.pretrain` with the settings below. Ctrl-C loses nothing and a kill no more than a minute; the same
+   command goes on where it stopped, and its result is the same, bit for bit.
 3. RUN/tiny: the checkpoint with the lowest validation loss in int8, with its card (tiny_card.py): what
    `pygpt.Model.load("tiny")` loads from pygpt/models/tiny.
 
@@ -16,54 +16,60 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import tiny_card
 import tiny_corpus
-from typer.main import get_command
 
-from pygpt import Model
-from pygpt.cli import app
+from pygpt import Model, pretrain
+from pygpt.training import Progress, Watcher, resume
+from pygpt.training.memory import keep_freed_memory
 
-SETTINGS = {  # of `pygpt train`
+SETTINGS: dict[str, Any] = {  # of `pygpt.pretrain`
     "tokenizer": "bpe",
-    "vocab": 4096,
+    "n_vocab": 4096,
     "arch": "gpt2",
-    "layers": 6,
-    "heads": 4,
-    "width": 256,
-    "context": 512,
+    "n_layer": 6,
+    "n_head": 4,
+    "n_embd": 256,
+    "n_ctx": 512,
     "steps": 4000,
-    "decay-steps": 4000,
+    "decay_steps": 4000,
     "batch": 8,
     "accumulate": 1,
-    "ramp-steps": 0,
-    "learning-rate": 1.5e-3,
-    "min-learning-rate": 0.0,
+    "ramp_steps": 0,
+    "learning_rate": 1.5e-3,
+    "min_learning_rate": 0.0,
     "warmup": 150,
     "stable": 2550,
     "schedule": "linear",
     "beta2": 0.98,
-    "weight-decay": 0.1,
+    "weight_decay": 0.1,
     "clip": 1.0,
     "dropout": 0.1,
-    "eval-interval": 500,
-    "eval-windows": 250,
-    "sample-interval": 1000,
+    "eval_interval": 500,
+    "eval_windows": 250,
+    "sample_interval": 1000,
     "seed": 1729,
 }
 
 
+class Printer(Watcher):
+    """A line an evaluation."""
+
+    def stepped(self, record: dict[str, Any], progress: Progress) -> None:
+        if "validation_loss" in record:
+            print(f"step {progress.step}: validation loss {record['validation_loss']:.4f}", flush=True)
+
+
 def train(text: Path, run: Path, backend: str, threads: int | None) -> None:
-    """Begin a run, or go on with the one that is there. SystemExit where it does not reach its end."""
+    """Begin a run, or go on with the one that is there."""
+    keep_freed_memory()
     if (run / "run.json").is_file():
-        arguments = ["--resume", str(run)]
-    else:
-        arguments = ["--data", str(text / "train.txt"), "--validation", str(text / "validation.txt"), "--out", str(run)]
-        arguments += [f"--{name}={value}" for name, value in SETTINGS.items()] + [f"--backend={backend}"]
-    if threads is not None:
-        arguments += ["--threads", str(threads)]
-    if code := get_command(app)(["train", *arguments], standalone_mode=False):
-        raise SystemExit(code)
+        resume(run, threads=threads, watcher=Printer())
+        return
+    options = SETTINGS | {"validation": text / "validation.txt", "backend": backend, "threads": threads}
+    pretrain(text / "train.txt", run, **options, watcher=Printer())
 
 
 def main() -> None:

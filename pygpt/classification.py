@@ -13,12 +13,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pygpt import _core
+from pygpt._json import read_table
 from pygpt.checkpoint.folder import CLASSIFIER, CLASSIFIER_TENSORS, WEIGHTS, Extra
 from pygpt.checkpoint.safetensors import Opened, open_file
 from pygpt.config import ModelConfig
@@ -180,11 +181,8 @@ def read_classifier(path: Path, config: ModelConfig) -> Classifier | None:
     path = weights.with_name(CLASSIFIER)
     if weights.suffix != ".safetensors" or not path.is_file():
         return None
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(table, dict) or table.keys() != {"task", "labels", *SpecialIds._fields}:
+    table: dict[str, Any] = read_table(path, CheckpointError)
+    if table.keys() != {"task", "labels", *SpecialIds._fields}:
         raise CheckpointError(f"{path}: must be a table of task, labels, {', '.join(SpecialIds._fields)}")
     task, labels, ids = table["task"], table["labels"], [table[name] for name in SpecialIds._fields]
     if task not in TASKS:

@@ -102,9 +102,25 @@ class LayerConfig:
 
     attn_scale: float  # scores are multiplied by this; usually 1 / sqrt(head_dim)
     rope: Rope | None = None
+    window: int | None = None  # a token sees itself and window - 1 before it; None: all before it
+    score_cap: float | None = None  # scores become cap tanh(score / cap) (Gemma 2, arXiv:2408.00118)
+    alibi_slopes: tuple[float, ...] = ()  # a head's scores fall by its slope a position (ALiBi, arXiv:2108.12409)
+    sinks: bool = False  # each head has a score without a value that joins its softmax (gpt-oss, arXiv:2508.10925)
 
     def __post_init__(self) -> None:
         _check_positive("attn_scale", self.attn_scale)
+        if self.score_cap is not None:
+            _check_positive("score_cap", self.score_cap)
+        if self.window is not None and (
+            not isinstance(self.window, int) or isinstance(self.window, bool) or not 0 < self.window < 2**31
+        ):
+            raise ConfigError(f"window must be a positive integer below 2**31 or None, not {self.window!r}")
+        if not isinstance(self.sinks, bool):
+            raise ConfigError(f"sinks must be True or False, not {self.sinks!r:.80}")
+        if not isinstance(self.alibi_slopes, tuple):
+            raise ConfigError(f"alibi_slopes must be a tuple of numbers, not {self.alibi_slopes!r:.80}")
+        for slope in self.alibi_slopes:
+            _check_positive("each of alibi_slopes", slope)
         if not isinstance(self.rope, (Rope, type(None))):
             raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
         if self.rope is not None:
@@ -190,6 +206,10 @@ class ModelConfig:
         for layer in set(self.layers):
             if (rope := layer.rope) is not None and (not 0 < rope.dim <= self.head_dim or rope.dim % 2):
                 raise ConfigError(f"rope.dim must be even and at most head_dim ({self.head_dim}), not {rope.dim}")
+            if len(layer.alibi_slopes) not in (0, self.n_head):
+                raise ConfigError(
+                    f"alibi_slopes must be none or one for each of {self.n_head} heads, not {len(layer.alibi_slopes)}"
+                )
         if self.learned_positions and self.sinusoidal_positions:
             raise ConfigError("learned_positions and sinusoidal_positions must not both be true")
         for token in (*self.eos_ids, *(() if self.bos_id is None else (self.bos_id,))):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pygpt.config import ModelConfig, Rope
+from pygpt.config import LayerConfig, ModelConfig, Rope
 from pygpt.errors import ContextOverflowError, check_type
 
 Array = NDArray[np.floating[Any]]
@@ -127,19 +127,32 @@ def softmax(x: Array) -> Array:
     return e / total
 
 
-def causal_attention(q: Array, k: Array, v: Array, scale: float) -> Array:
+def causal_attention(q: Array, k: Array, v: Array, layer: LayerConfig, sinks: Array | None = None) -> Array:
     """For each token, the mean of the values up to it, weighted by how well its query fits their keys.
 
     q (H, T, D) and k, v (K, T, D) give (H, T, D). Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; with K < H,
-    each key and value head serves H / K neighbouring query heads (Ainslie et al. 2023, arXiv:2305.13245).
+    each key and value head serves H / K neighbouring query heads (Ainslie et al. 2023, arXiv:2305.13245). Some layers
+    cap the scores, let them fall with the distance, see only the nearest tokens, or let a score of each head, `sinks`
+    (H,), take its share of the weights: `LayerConfig` has the sources.
     """
     n_shared = len(q) // len(k)
     k = np.repeat(k, n_shared, axis=0)  # (H, T, D)
     v = np.repeat(v, n_shared, axis=0)  # (H, T, D)
-    scores = q @ k.swapaxes(1, 2) * scale  # (H, T, T), a row a query, a column a key
-    is_future = np.triu(np.ones(scores.shape[1:], dtype=bool), 1)  # (T, T)
-    scores[:, is_future] = -np.inf  # exp(-inf) is 0: no token sees those after it
-    mixed: Array = softmax(scores) @ v
+    scores = q @ k.swapaxes(1, 2) * layer.attn_scale  # (H, T, T), a row a query, a column a key
+    positions = np.arange(scores.shape[1])
+    distance = positions[:, None] - positions  # (T, T), from the key on to the query
+    if layer.score_cap is not None:
+        scores = layer.score_cap * np.tanh(scores / layer.score_cap)
+    if layer.alibi_slopes:
+        scores = scores - np.array(layer.alibi_slopes, scores.dtype)[:, None, None] * distance.astype(scores.dtype)
+    seen = distance >= 0  # no token sees those after it
+    if layer.window is not None:
+        seen &= distance < layer.window
+    scores[:, ~seen] = -np.inf  # exp(-inf) is 0
+    if sinks is not None:
+        sink = np.broadcast_to(sinks[:, None, None], (*scores.shape[:2], 1))
+        scores = np.concatenate([scores, sink], axis=2)  # (H, T, T + 1)
+    mixed: Array = softmax(scores)[:, :, : len(positions)] @ v
     return mixed
 
 
@@ -156,7 +169,8 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
     if (rotary := config.layers[layer].rope) is not None:
         positions = np.arange(n_token)
         q, k = rope(q, positions, rotary), rope(k, positions, rotary)
-    mixed = causal_attention(q, k, v, config.layers[layer].attn_scale)  # (H, T, D)
+    sinks = np.asarray(tensors[f"{name}.sinks"], x.dtype) if config.layers[layer].sinks else None
+    mixed = causal_attention(q, k, v, config.layers[layer], sinks)  # (H, T, D)
     joined: Array = mixed.swapaxes(0, 1).reshape(n_token, -1)  # (T, H D)
     return linear(joined, tensors, f"{name}.out")  # (T, C)
 

@@ -24,18 +24,30 @@ constexpr int padded_head(int head_dim) { return round_up(head_dim, 16); }
 // Floats of one query's result of one segment, see AttentionArgs::segment.
 constexpr int segment_floats(int head_dim) { return padded_head(head_dim) + kSegmentTail; }
 
+// The positions that a query sees: begin ... end - 1, of which the last is its own.
+struct KeyRange {
+    int begin, end;
+};
+
 // Softmax by segments of kSegmentPositions positions from position 0. A score is one chain of fused multiply-adds over
-// the head's dimensions of query * scale and key. A segment has its own maximum; its weights exp(score - maximum) are
-// added 16 by 16, then by the lanes' tree; its values are one chain over the keys of each page from zero, added page by
-// page. Segments are merged in order (Milakov and Gimelshein 2018, arXiv:1805.02867). Keys at and after a query's limit
-// weigh exactly 0, so a query's result does not depend on the other queries of the call.
+// the head's dimensions of query * scale and key; then, where they are given, capped and biased: cap * tanh(score /
+// cap) (Gemma 2, arXiv:2408.00118), + slope * (key's position - query's) (ALiBi, arXiv:2108.12409). A segment has its
+// own maximum; its weights exp(score - maximum) are added 16 by 16, then by the lanes' tree; its values are one chain
+// over the keys of each page from zero, added page by page. Segments are merged in order (Milakov and Gimelshein 2018,
+// arXiv:1805.02867), last of all the query's sink: a score that takes its share of the weights and has no value
+// (gpt-oss, arXiv:2508.10925). Keys outside of a query's range weigh exactly 0, and a segment without any other is
+// nothing in the merge, so a query's result depends neither on the other queries of the call nor on which segments
+// without a visible key were read.
 struct AttentionArgs {
     const float* const* queries;  // n_queries pointers to (head_dim,)
     float* const* outputs;        // n_queries pointers to (head_dim,)
-    const int* limits;            // query i sees the positions 0 ... limits[i] - 1; at least 1
+    const KeyRange* ranges;       // of each query
     int n_queries;                // at most kMaxAttentionQueries
     int head_dim;
     float scale;
+    float cap;                    // of scores; 0: none
+    const float* slopes;          // of each query, or null
+    const float* sinks;           // of each query, or null; for whoever merges, where a segment alone is computed
     const std::byte* const* pages;
     std::size_t keys;    // bytes from the start of a page to the head's keys [head_dim][64]
     std::size_t values;  // and to its values [64][padded_head(head_dim)]
@@ -45,10 +57,11 @@ struct AttentionArgs {
 
 // Merges one query's segments into what a call of all of them would have given.
 struct AttentionMergeArgs {
-    float* segments;  // (n_segments, segment_floats(head_dim)); overwritten
+    float* segments;    // (n_segments, segment_floats(head_dim)); overwritten
     int n_segments;
     int head_dim;
-    float* output;  // (head_dim,)
+    const float* sink;  // or null
+    float* output;      // (head_dim,)
 };
 
 constexpr std::size_t attention_scratch(int head_dim) {

@@ -35,6 +35,10 @@ struct Rope {
 struct LayerConfig {
     float attn_scale = 0.0f;
     std::optional<Rope> rope;
+    std::optional<int> window;
+    std::optional<float> score_cap;
+    std::vector<float> alibi_slopes;  // (n_head,) or empty
+    bool sinks = false;
 };
 
 struct ModelConfig {
@@ -78,6 +82,10 @@ template <class Visit>
 void visit_fields(LayerConfig& c, Visit visit) {
     visit("attn_scale", c.attn_scale);
     visit("rope", c.rope);
+    visit("window", c.window);
+    visit("score_cap", c.score_cap);
+    visit("alibi_slopes", c.alibi_slopes);
+    visit("sinks", c.sinks);
 }
 
 template <class Visit>

@@ -121,6 +121,12 @@ void rotate_and_store(const Model& m, const Step& step, int first, int end, int 
     }
 }
 
+ScoreRule score_rule(const Model& m, int layer) {
+    const auto at = static_cast<std::size_t>(layer);
+    const LayerConfig& c = m.config.layers[at];
+    return {c.attn_scale, c.window.value_or(0), c.score_cap.value_or(0.0f), c.alibi_slopes, m.weights.blocks[at].sinks};
+}
+
 void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
     const int rows = step.rows();
@@ -128,11 +134,10 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     m.team.parallel_for(ceil_div(rows, some), [&](int task, int) {
         rotate_and_store(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
     });
-    paged_attention(
-        m.kernels, m.team,
-        {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
-         m.layout.values(layer, 0), m.layout.keys(0, 1), c.layers[static_cast<std::size_t>(layer)].attn_scale,
-         ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
+    paged_attention(m.kernels, m.team,
+                    {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
+                     m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(m, layer), ws.qkv.data, ws.qkv.stride,
+                     ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 // Activates the values of a part of the product `up`, n of them in each row: `to` may be where they are.

@@ -34,15 +34,18 @@ public:
         if (c_.learned_positions) {
             visit_({"pos.weight", c_.n_ctx, c_.n_embd, false, "pos.weight", c_.n_ctx, {}}, w.positions);
         }
-        int layer = 0;
-        for (auto& b : w.blocks) block("blocks." + std::to_string(layer++), b);
+        std::size_t layer = 0;
+        for (auto& b : w.blocks) {
+            block("blocks." + std::to_string(layer), c_.layers[layer], b);
+            ++layer;
+        }
         if (c_.final_norm()) norm("norm", w.norm);
         if (!c_.tied_head) visit_({"head.weight", c_.n_vocab, c_.n_embd, false, "head.weight", c_.n_vocab, {}}, w.head);
     }
 
 private:
     template <class SomeBlock>
-    void block(const std::string& name, SomeBlock& b) {
+    void block(const std::string& name, const LayerConfig& layer, SomeBlock& b) {
         const int q = c_.q_width(), kv = c_.kv_width(), embd = c_.n_embd, inner = c_.n_inner;
         const bool sandwich = c_.norm_placement == NormPlacement::sandwich;
         norm(name + ".attn_norm", b.attn_norm);
@@ -51,6 +54,10 @@ private:
         part(name + ".attn.q", q, qkv, {0, 16}, b.qkv);
         part(name + ".attn.k", kv, qkv, {q, 16}, b.qkv);
         part(name + ".attn.v", kv, qkv, {q + kv, 16}, b.qkv);
+        if (layer.sinks) {
+            const std::string sinks = name + ".attn.sinks";
+            visit_({sinks, c_.n_head, 1, true, sinks, c_.n_head, {}}, b.sinks);
+        }
         whole({name + ".attn.out", embd, q, c_.attn_out_bias}, b.attn_out);
         if (c_.branches != Branches::parallel_one_norm) norm(name + ".mlp_norm", b.mlp_norm);
         if (sandwich) norm(name + ".mlp_post_norm", b.mlp_post_norm);

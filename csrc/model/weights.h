@@ -29,6 +29,7 @@ struct NormWeights {
 struct Block {
     NormWeights attn_norm, attn_post_norm;
     Linear qkv;  // the channels of q, k and v, one after the other
+    std::vector<float> sinks;  // (n_head,), or empty
     Linear attn_out;
     NormWeights mlp_norm, mlp_post_norm;
     Linear up;  // gated: panels of 16 gate channels and of 16 up channels alternate

@@ -53,7 +53,7 @@ public:
             const int n = segments(task);
             for (int i = 0; i < task.count; ++i) {
                 float* const from = task.segments + static_cast<std::ptrdiff_t>(i) * n * segment_floats(call_.head_dim);
-                kernels.attention_merge({from, n, call_.head_dim, output(task, i)});
+                kernels.attention_merge({from, n, call_.head_dim, of_head(call_.rule.sinks, task, i), output(task, i)});
             }
         }
     }
@@ -62,22 +62,31 @@ public:
         const AttentionSequence& s = *task.sequence;
         const float* queries[kMaxAttentionQueries];
         float* outputs[kMaxAttentionQueries];
-        int limits[kMaxAttentionQueries];
+        KeyRange ranges[kMaxAttentionQueries];
+        float slopes[kMaxAttentionQueries], sinks[kMaxAttentionQueries];
+        const ScoreRule& rule = call_.rule;
         const int all = task.segment < 0 ? 0 : segments(task);
         for (int i = 0; i < task.count; ++i) {
             queries[i] = call_.q + row(task, i) * call_.ldq + head(task, i) * call_.head_dim;
-            outputs[i] = task.segment < 0 ? output(task, i)
-                                          : task.segments + static_cast<std::ptrdiff_t>(i * all + task.segment) *
-                                                                segment_floats(call_.head_dim);
-            limits[i] = limit(task, i);
+            outputs[i] =
+                task.segment < 0
+                    ? output(task, i)
+                    : task.segments + static_cast<std::ptrdiff_t>(i * all + task.segment - first_segment(task)) *
+                                          segment_floats(call_.head_dim);
+            ranges[i] = range(task, i);
+            if (!rule.slopes.empty()) slopes[i] = *of_head(rule.slopes, task, i);
+            if (!rule.sinks.empty()) sinks[i] = *of_head(rule.sinks, task, i);
         }
         const std::size_t head = static_cast<std::size_t>(task.kv_head) * call_.head_bytes;
         const AttentionArgs args{queries,
                                  outputs,
-                                 limits,
+                                 ranges,
                                  task.count,
                                  call_.head_dim,
-                                 call_.scale,
+                                 rule.scale,
+                                 rule.cap,
+                                 rule.slopes.empty() ? nullptr : slopes,
+                                 rule.sinks.empty() ? nullptr : sinks,
                                  s.pages.data(),
                                  call_.keys + head,
                                  call_.values + head,
@@ -91,11 +100,20 @@ public:
 private:
     std::ptrdiff_t row(const Task& t, int i) const { return t.sequence->first_row + (t.first + i) / group_; }
     std::ptrdiff_t head(const Task& t, int i) const { return t.kv_head * group_ + (t.first + i) % group_; }
-    int limit(const Task& t, int i) const { return t.sequence->first_position + (t.first + i) / group_ + 1; }
+    KeyRange range(const Task& t, int i) const {
+        const int end = t.sequence->first_position + (t.first + i) / group_ + 1;
+        return {call_.rule.window > 0 ? std::max(0, end - call_.rule.window) : 0, end};
+    }
+    // The value that a query's head has in a list of the rule, or null.
+    const float* of_head(std::span<const float> list, const Task& t, int i) const {
+        return list.empty() ? nullptr : list.data() + head(t, i);
+    }
     float* output(const Task& t, int i) const {
         return call_.out + row(t, i) * call_.ldout + head(t, i) * call_.head_dim;
     }
-    int segments(const Task& t) const { return segments_of(limit(t, t.count - 1)); }
+    // The segments that a task reads: the first query's range begins first, the last one's ends last.
+    int first_segment(const Task& t) const { return range(t, 0).begin / kSegmentPositions; }
+    int segments(const Task& t) const { return segments_of(range(t, t.count - 1).end) - first_segment(t); }
 
     // A task for each segment instead of one for all, where its results fit into the spare scratch.
     void split() {
@@ -109,7 +127,8 @@ private:
                 task.segments = spare_.data() + used;
                 used += need;
                 merges_.push_back(task);
-                for (task.segment = 0; task.segment < n; ++task.segment) parts.push_back(task);
+                const int first = first_segment(task);
+                for (task.segment = first; task.segment < first + n; ++task.segment) parts.push_back(task);
             } else {
                 parts.push_back(task);
             }

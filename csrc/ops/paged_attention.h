@@ -18,6 +18,15 @@ struct AttentionSequence {
     std::span<std::byte* const> pages;  // all pages up to the last new position
 };
 
+// What a layer makes of its scores (see AttentionArgs). Slopes and sinks: one for each of the n_head heads, or none.
+struct ScoreRule {
+    float scale;
+    int window = 0;  // a token sees itself and window - 1 before it; 0: all before it
+    float cap = 0.0f;
+    std::span<const float> slopes = {};
+    std::span<const float> sinks = {};
+};
+
 struct AttentionCall {
     std::span<const AttentionSequence> sequences;
     int n_head;
@@ -27,7 +36,7 @@ struct AttentionCall {
     std::size_t keys;        // bytes from the start of a page to this layer's first head (see PageLayout)
     std::size_t values;
     std::size_t head_bytes;  // from one head to the next
-    float scale;
+    ScoreRule rule;
     const float* q;  // (rows, n_head * head_dim), row stride ldq
     std::ptrdiff_t ldq;
     float* out;  // (rows, n_head * head_dim), row stride ldout

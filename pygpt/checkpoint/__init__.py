@@ -52,7 +52,7 @@ def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer
 
         return read_gguf(path)
     if (saved := open_saved(path)) is not None:
-        from pygpt.checkpoint.packed import unpacked
+        from pygpt.checkpoint.unpack import unpacked
 
         return saved.config, unpacked(saved), saved.tokenizer
     if stat.S_ISDIR(mode):

@@ -45,7 +45,7 @@ class Display(Watcher):
         self._expected: list[tuple[str, str]] = []  # what may be shown ...
         self._shown: list[tuple[str, str]] = []  # ... and what has been
         self._plan: Plan | None = None
-        self._first: int | None = None
+        self._first: Progress | None = None
         self._asked = False
 
     def preparing(self, what: str, done: int, total: int) -> None:
@@ -77,14 +77,15 @@ class Display(Watcher):
     def stepped(self, record: Record, progress: Progress) -> None:
         """The bar; at evaluations and after the first step a line."""
         step, steps = progress.step, self._plan.recipe.steps if self._plan else progress.step
-        first = self._first is not None and step == self._first + 1
+        first = self._first is not None and step == self._first.step + 1
         if self._first is None:
-            self._first, self._begun = step, time.monotonic()
+            self._first, self._begun = progress, time.monotonic()
         loss = f"loss {record['loss']:.4f}" if "loss" in record else ""
         speed = f"{record['tokens_per_second']:,.0f} tokens/s" if "loss" in record else ""
         left = ""
-        if done := step - self._first:
-            left = f"{clock((time.monotonic() - self._begun) / done * (steps - step))} left"
+        if self._plan and (done := progress.tokens - self._first.tokens):  # not by steps: a batch may grow
+            to_read = max(0, self._plan.n_read - progress.tokens)
+            left = f"{clock((time.monotonic() - self._begun) / done * to_read)} left"
         validation = ""
         if "validation_loss" in record:
             validation = f"validation {record['validation_loss']:.4f} (best {progress.best_loss:.4f})"
@@ -146,11 +147,12 @@ def describe(plan: Plan) -> list[tuple[str, str]]:
     about = "" if plan.is_exact else "about "
     c, r = plan.config, plan.recipe
     part = f" in {r.accumulate} parts" if r.accumulate > 1 else ""
+    done = f", of which {plan.n_done:,} are read" if plan.n_done else ""
     trained = "" if plan.n_trained >= c.n_params() else f", of which {plan.n_trained:,} are trained, as adapters"
     return [
         ("model", f"{c.n_params():,} parameters{trained}: {c.n_layer} layers, width {c.n_embd}, context {c.n_ctx}"),
         ("data", f"{about}{plan.n_train:,} {plan.unit} for training, {about}{plan.n_validation:,} for validation"),
-        ("steps", f"{about}{r.steps:,} of {r.batch} sequences{part}: {plan.n_read:,} tokens"),
+        ("steps", f"{about}{r.steps:,} of {r.batch} sequences{part}: {plan.n_read:,} tokens{done}"),
         ("recipe", f"learning rate {r.learning_rate:.3g} ({r.schedule}), warm-up {r.warmup}, dropout {r.dropout:g}"),
         ("memory", f"about {plan.memory_bytes / 2**20:,.0f} MiB"),
         ("time", f"about {clock(plan.seconds)}, to be known better after the first step"),

@@ -66,10 +66,8 @@ def read_gguf(metadata: Mapping[str, object], source: str) -> Vocabulary:
     """A GGUF file's tokenizer. Arrays of strings are list[bytes], other arrays NumPy's."""
     model, name = metadata.get(_G + "model"), metadata.get(_G + "pre", "default")
     if model != "gpt2":
-        kind = {"llama": "SentencePiece's", "t5": "Unigram's", "bert": "WordPiece's"}.get(str(model), "of another kind")
-        raise TokenizerError(
-            f"{source}: {_G}model is {shown(model)}, a vocabulary {kind}; pygpt reads byte-level BPE only ('gpt2')"
-        )
+        kind = {"llama": " (SentencePiece)", "t5": " (Unigram)", "bert": " (WordPiece)"}.get(str(model), "")
+        raise TokenizerError(f"{source}: {_G}model is {shown(model)}{kind}; pygpt reads byte-level BPE only, 'gpt2'")
     pre = _PRE.get(name) if isinstance(name, str) else None
     if pre is None:
         raise TokenizerError(f"{source}: {_G}pre {shown(name)} is none of {', '.join(_PRE)}")
@@ -79,6 +77,9 @@ def read_gguf(metadata: Mapping[str, object], source: str) -> Vocabulary:
             raise TokenizerError(f"{source}: the key {key!r} is unknown to pygpt")
     texts, kinds, merges = _tables(metadata, source)
     bos, eos, unk = (_id(metadata, key, len(texts), source) for key in ("bos", "eos", "unknown"))
+    for i in (bos, eos, unk):
+        if i is not None and kinds[i] not in (_NORMAL, _USER_DEFINED):
+            kinds[i] = _CONTROL  # whatever its type says, "unused" for one: the file puts it to use
     kept = np.flatnonzero((kinds == _CONTROL) | (kinds == _UNKNOWN) | (kinds == _USER_DEFINED))
     added = [AddedToken(text=texts[i], id=i, special=bool(kinds[i] != _USER_DEFINED)) for i in kept.tolist()]
     if len({t.text for t in added}) < len(added):

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pygpt._json import read_table
 from pygpt.checkpoint.folder import CLASSIFIER
 from pygpt.checkpoint.safetensors import open_file, write_file
 from pygpt.classification import Classifier, read_classifier
@@ -255,12 +256,9 @@ def merge(config: ModelConfig, tensors: Mapping[str, ArrayLike], folder: Path) -
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
     path = folder / TABLE
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    table: dict[str, Any] = read_table(path, CheckpointError)
     kinds = {"rank": int, "alpha": (int, float), "matrices": list, "first_row": int, "base": str}
-    if not isinstance(table, dict) or table.keys() != kinds.keys():
+    if table.keys() != kinds.keys():
         raise CheckpointError(f"{path}: must be a table of {', '.join(kinds)}")
     for key, kind in kinds.items():
         if not isinstance(table[key], kind) or isinstance(table[key], bool):  # type: ignore[arg-type]

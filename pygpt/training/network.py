@@ -7,12 +7,13 @@ functions of `pygpt.training.functions`, or the same ones on the compiled core.
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt.config import ModelConfig, Rope
+from pygpt.config import LayerConfig, ModelConfig, Rope
 from pygpt.errors import ConfigError
 from pygpt.training.parameters import Parameters
 from pygpt.training.primitives import Array, Heads, Ids, Mask, Primitives
@@ -59,17 +60,28 @@ class Tape(NamedTuple):
     norm: _Norm | None
 
 
+def _check_trainable(config: ModelConfig) -> None:
+    if config.norm_placement not in ("before_branch", "after_sum") or config.branches != "sequential":
+        raise ConfigError(
+            f"training does not do norm_placement {config.norm_placement} with branches {config.branches}: it does "
+            "before_branch and after_sum with sequential ones"
+        )
+    for i, layer in enumerate(config.layers):
+        plain = LayerConfig(attn_scale=layer.attn_scale, rope=layer.rope)
+        for field in fields(layer):
+            if (value := getattr(layer, field.name)) != getattr(plain, field.name):
+                raise ConfigError(f"layer {i} has {field.name} {value!r}, which can be run but not trained")
+
+
 class Network:
     """Computes a model's loss and its gradients. Holds no parameters and no state but tables of positions."""
 
     def __init__(self, config: ModelConfig, primitives: Primitives, dropout: float = 0.0) -> None:
         """`dropout`: the share of values set to 0 after the embedding, in the attention probabilities and at the end of
-        each half of a block (Srivastava et al. 2014; where GPT-1 and GPT-2 have it), whenever a generator is given."""
-        if config.norm_placement not in ("before_branch", "after_sum") or config.branches != "sequential":
-            raise ConfigError(
-                f"training does not do norm_placement {config.norm_placement} with branches {config.branches}: it does "
-                "before_branch and after_sum with sequential ones"
-            )
+        each half of a block (Srivastava et al. 2014; where GPT-1 and GPT-2 have it), whenever a generator is given.
+
+        ConfigError: norms, branches or attention scores of a kind that has no backward pass here."""
+        _check_trainable(config)
         self.config = config
         self.primitives = primitives
         self.dropout = dropout

@@ -105,7 +105,8 @@ def pretrain(
         "backend": backend,
     }
     architecture(**settings["architecture"], n_vocab=1)  # sizes that do not fit are found before the text is read
-    return runs.begin(out, settings, prepare_run, runs.Session(threads, save_seconds, watcher or Watcher()))
+    session = runs.Session(threads, save_seconds, Watcher() if watcher is None else watcher)
+    return runs.begin(out, settings, prepare_run, session)
 
 
 def prepare_run(run: RunFolder, session: runs.Session) -> runs.Job:

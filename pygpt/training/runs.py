@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pygpt.classification import TaskMetrics, task_metrics
+from pygpt.errors import check_type
 from pygpt.model import Model
 from pygpt.training.loop import Objective, train
 from pygpt.training.metrics import Metrics
@@ -19,7 +20,7 @@ from pygpt.training.plan import Plan
 from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, check
 from pygpt.training.run_folder import RunFolder
-from pygpt.training.state import Progress
+from pygpt.training.state import Progress, peek
 from pygpt.training.tasks import TaskData
 from pygpt.training.watch import Watcher
 
@@ -60,6 +61,12 @@ class Session:
     threads: int | None
     save_seconds: float
     watcher: Watcher
+
+    def __post_init__(self) -> None:
+        check_type("watcher", self.watcher, Watcher)
+        check_type("save_seconds", self.save_seconds, int, float)
+        if not self.save_seconds > 0:
+            raise ValueError(f"save_seconds must be above 0, not {self.save_seconds}")
 
 
 class Job(NamedTuple):
@@ -133,7 +140,9 @@ def go_on(out: StrPath, kinds: Mapping[str, Prepare], steps: int | None, session
 
 
 def _carry_out(run: RunFolder, job: Job, session: Session) -> TrainingResult:
-    session.watcher.planned(job.plan)
+    plan, n_done = job.plan, min(peek(run.state).tokens, job.plan.n_read)
+    left = 1.0 - n_done / max(plan.n_read, 1)
+    session.watcher.planned(dataclasses.replace(plan, n_done=n_done, seconds=left * plan.seconds))
     progress = train(
         job.objective,
         job.recipe,

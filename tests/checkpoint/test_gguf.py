@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pygpt import checkpoint
+from pygpt import Model, checkpoint
 from pygpt.checkpoint.gguf_file import QUANT_TYPES
 from pygpt.config import RopeScaling
 from pygpt.errors import CheckpointError, ConfigError
@@ -253,3 +253,25 @@ def test_tokenizer_from_the_metadata(writer: Any, tmp_path: Path, llama: Any) ->
     assert tokenizer is not None
     assert tokenizer.encode("cab<|end|>", allow_special=True) == [2, 9, 10]
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.n_vocab) == (1, 2, 11)
+
+
+@pytest.mark.parametrize("key", ["unknown_token_id", "bos_token_id", "eos_token_id"])
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 5, 6])
+def test_a_token_of_any_type_may_be_put_to_use(llama: Any, writer: Any, tmp_path: Path, key: str, kind: int) -> None:
+    """Also one whose type says that it is unused: it can be written, and means the same when it is read again."""
+    tokens = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [*"abcdefghi", "ab", "[X]"],
+        "tokenizer.ggml.token_type": [1] * 10 + [kind],
+        "tokenizer.ggml.merges": ["a b"],
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_eos_token": True,
+        "tokenizer.ggml.bos_token_id": 0,
+        "tokenizer.ggml.eos_token_id": 1,
+    }
+    model = Model.load(
+        writer.write_llama(tmp_path / "m.gguf", llama, tokens | {f"tokenizer.ggml.{key}": 10}), threads=1
+    )
+    model.save(tmp_path / "out")
+    assert Model.load(tmp_path / "out", threads=1).tokenizer.encode("abc") == model.tokenizer.encode("abc")

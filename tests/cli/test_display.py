@@ -32,14 +32,14 @@ def test_a_terminal_shows_a_bar_and_samples(
     assert f"model     {planned(recipe).config.n_params():,} parameters: 1 layers, width 16, context 16" in shown
     assert "data      1,000 tokens for training, 100 for validation" in shown
     figures: dict[str, Any] = {"loss": 1.25, "tokens_per_second": 1234.5}
-    display.stepped({"step": 8, **figures}, Progress(step=8, best_loss=2.0))
-    display.stepped({"step": 9, **figures}, Progress(step=9, best_loss=2.0))
+    display.stepped({"step": 8, **figures}, Progress(step=8, tokens=16 * 8, best_loss=2.0))
+    display.stepped({"step": 9, **figures}, Progress(step=9, tokens=16 * 9, best_loss=2.0))
     assert "step 9 of 100: loss 1.2500, 1,234 tokens/s, " in capsys.readouterr().err  # the first rate
-    display.stepped({"step": 10, **figures}, Progress(step=10, best_loss=2.0))
+    display.stepped({"step": 10, **figures}, Progress(step=10, tokens=16 * 10, best_loss=2.0))
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
     assert re.search(r"training \S+ +10% loss 1\.2500  1,234 tokens/s  \d+:\d\d:\d\d left", shown)
     evaluated = figures | {"validation_loss": 2.5, "sample": "Once\nupon"}
-    display.stepped({"step": 11, **evaluated}, Progress(step=11, best_loss=2.0))
+    display.stepped({"step": 11, **evaluated}, Progress(step=11, tokens=16 * 11, best_loss=2.0))
     shown = capsys.readouterr().err
     assert "step 11 of 100: validation 2.5000 (best 2.0000), loss 1.2500, 1,234 tokens/s, " in shown
     assert "\n    Once\n    upon\n" in shown

@@ -1,15 +1,38 @@
-// Attention: the kernel against a double softmax, and the operation that splits it over heads and threads.
+// The kernel of attention against a softmax in double.
 #include <cstdint>
 #include <string>
 
-#include "model/kv_cache.h"
-#include "ops/paged_attention.h"
+#include "kernels/table.h"
 #include "support.h"
 
 namespace pygpt::test {
 namespace {
 
 float stored(float x, DType dtype) { return dtype == DType::f32 ? x : to_float(to_half(x)); }
+
+// What a call makes of its scores; slopes and sinks: one a query, or none.
+struct Rule {
+    Rule(float scale, float cap = 0.0f, std::vector<float> slopes = {}, std::vector<float> sinks = {})
+        : scale(scale), cap(cap), slopes(std::move(slopes)), sinks(std::move(sinks)) {}
+
+    Rule alone(std::size_t i) const {
+        return {scale, cap, slopes.empty() ? slopes : std::vector<float>{slopes[i]},
+                sinks.empty() ? sinks : std::vector<float>{sinks[i]}};
+    }
+
+    float scale, cap;
+    std::vector<float> slopes, sinks;
+};
+
+using Ranges = std::vector<KeyRange>;
+
+Ranges from_the_start(const std::vector<int>& limits) {
+    Ranges ranges;
+    for (const int limit : limits) ranges.push_back({0, limit});
+    return ranges;
+}
+
+const float* data_or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
 // Keys and values of one head in pages, with large finite garbage wherever no position was stored.
 class Head {
@@ -41,25 +64,25 @@ public:
 
     std::vector<float> keys, values;  // (length, head_dim), as stored
 
-    // What `limits.size()` queries see; each row of the result is one output. Checks that nothing else was written.
-    std::vector<std::vector<float>> run(const Kernels& kernels, const std::vector<float>& q,
-                                        const std::vector<int>& limits, float scale) const {
-        const int n = static_cast<int>(limits.size());
+    // What `ranges.size()` queries see; each row of the result is one output. Checks that nothing else was written.
+    std::vector<std::vector<float>> run(const Kernels& kernels, const std::vector<float>& q, const Ranges& ranges,
+                                        const Rule& rule) const {
+        const int n = static_cast<int>(ranges.size());
         Guarded out(n, head_dim_, head_dim_ + 1);
-        call(kernels, q, limits, scale, -1, [&](int i) { return out.row(i); });
+        call(kernels, q, ranges, rule, -1, [&](int i) { return out.row(i); });
         EXPECT_TRUE(out.intact());
         std::vector<std::vector<float>> rows;
         for (int i = 0; i < n; ++i) rows.emplace_back(out.row(i), out.row(i) + head_dim_);
         return rows;
     }
 
-    // The same for one query, segment by segment.
-    std::vector<float> run_by_segments(const Kernels& kernels, const std::vector<float>& q, int limit,
-                                       float scale) const {
-        const int n = (limit + kSegmentPositions - 1) / kSegmentPositions;
+    // The same for one query, segment by segment, those before its range too.
+    std::vector<float> run_by_segments(const Kernels& kernels, const std::vector<float>& q, KeyRange range,
+                                       const Rule& rule) const {
+        const int n = (range.end + kSegmentPositions - 1) / kSegmentPositions;
         Guarded parts(n, segment_floats(head_dim_), segment_floats(head_dim_)), out(1, head_dim_, head_dim_);
-        for (int s = n - 1; s >= 0; --s) call(kernels, q, {limit}, scale, s, [&](int) { return parts.row(s); });
-        kernels.attention_merge({parts.row(0), n, head_dim_, out.row(0)});
+        for (int s = n - 1; s >= 0; --s) call(kernels, q, {range}, rule, s, [&](int) { return parts.row(s); });
+        kernels.attention_merge({parts.row(0), n, head_dim_, data_or_null(rule.sinks), out.row(0)});
         EXPECT_TRUE(parts.intact() && out.intact());
         return {out.row(0), out.row(0) + head_dim_};
     }
@@ -67,11 +90,14 @@ public:
     // The definition in double precision, and a bound on the kernel's distance from it. Scores: a chain of head_dim
     // roundings and the scaling, each at most eps of size = scale * sum |q k|; they enter the weights by e^error, in
     // numerator and denominator. Weights and their sum: exp's 2 eps, one rounding a value, and 4 a page for the running
-    // sum and its rescaling; so too the chain of values. Twice that, for products of errors.
-    void expect_close(const std::vector<float>& out, const float* q, int limit, float scale) const {
+    // sum and its rescaling; so too the chain of values. A cap adds the roundings of tanh, 4 of a number up to cap, and
+    // a slope one of the biased score. Twice that, for products of errors.
+    void expect_close(const std::vector<float>& out, const float* q, KeyRange range, const Rule& rule) const {
+        const int limit = range.end - range.begin;
+        const float slope = rule.slopes.empty() ? 0.0f : rule.slopes[0];
         std::vector<double> scores;
         double top = -HUGE_VAL, size = 0.0, largest = 0.0;
-        for (int i = 0; i < limit; ++i) {
+        for (int i = range.begin; i < range.end; ++i) {
             double score = 0.0, magnitude = 0.0;
             for (int d = 0; d < head_dim_; ++d) {
                 const double product = static_cast<double>(q[d]) * keys.data()[i * head_dim_ + d];
@@ -79,27 +105,32 @@ public:
                 magnitude += std::abs(product);
                 largest = std::max(largest, std::abs(static_cast<double>(values.data()[i * head_dim_ + d])));
             }
-            scores.push_back(score * scale);
+            score *= rule.scale;
+            if (rule.cap > 0.0f) score = rule.cap * std::tanh(score / rule.cap);
+            const double bias = static_cast<double>(slope) * (i - (range.end - 1));
+            scores.push_back(score + bias);
             top = std::max(top, scores.back());
-            size = std::max(size, magnitude * scale);
+            size = std::max(size, magnitude * rule.scale + (4 * rule.cap + std::abs(bias)) / (head_dim_ + 2));
         }
         double total = 0.0;
+        if (!rule.sinks.empty()) top = std::max(top, static_cast<double>(rule.sinks[0]));
         for (double& s : scores) total += s = std::exp(s - top);
+        if (!rule.sinks.empty()) total += std::exp(rule.sinks[0] - top);
         const double bound = 2 * kEps * largest * (2 * (head_dim_ + 2) * size + 2 * limit + 10 * (limit / 64.0 + 1));
         for (int d = 0; d < head_dim_; ++d) {
             double sum = 0.0;
             for (int i = 0; i < limit; ++i)
-                sum += scores[static_cast<std::size_t>(i)] * values.data()[i * head_dim_ + d];
+                sum += scores[static_cast<std::size_t>(i)] * values.data()[(range.begin + i) * head_dim_ + d];
             ASSERT_NEAR(out[static_cast<std::size_t>(d)], sum / total, bound)
-                << "limit " << limit << ", dimension " << d;
+                << "range " << range.begin << " to " << range.end << ", dimension " << d;
         }
     }
 
 private:
     template <class F>
-    void call(const Kernels& kernels, const std::vector<float>& q, const std::vector<int>& limits, float scale,
-              int segment, F output) const {
-        const int n = static_cast<int>(limits.size());
+    void call(const Kernels& kernels, const std::vector<float>& q, const Ranges& ranges, const Rule& rule, int segment,
+              F output) const {
+        const int n = static_cast<int>(ranges.size());
         std::vector<const float*> queries;
         std::vector<float*> outputs;
         for (int i = 0; i < n; ++i) {
@@ -108,8 +139,20 @@ private:
         }
         std::vector<float> scratch(attention_scratch(head_dim_), 1e30f);
         const std::size_t values_at = static_cast<std::size_t>(kPagePositions * head_dim_) * size_of(dtype_);
-        const AttentionArgs args{queries.data(), outputs.data(), limits.data(), n, head_dim_, scale, pages_.data(), 0,
-                                 values_at,      segment,        scratch.data()};
+        const AttentionArgs args{queries.data(),
+                                 outputs.data(),
+                                 ranges.data(),
+                                 n,
+                                 head_dim_,
+                                 rule.scale,
+                                 rule.cap,
+                                 data_or_null(rule.slopes),
+                                 segment < 0 ? data_or_null(rule.sinks) : nullptr,
+                                 pages_.data(),
+                                 0,
+                                 values_at,
+                                 segment,
+                                 scratch.data()};
         (dtype_ == DType::f32 ? kernels.attention_f32 : kernels.attention_f16)(args);
     }
 
@@ -135,22 +178,23 @@ private:
     std::vector<const std::byte*> pages_;
 };
 
-void check(const Head& head, const std::vector<int>& limits, float scale, unsigned seed) {
-    const int n = static_cast<int>(limits.size()), width = head.head_dim();
+void check(const Head& head, const Ranges& ranges, const Rule& rule, unsigned seed) {
+    const int n = static_cast<int>(ranges.size()), width = head.head_dim();
     const std::vector<float> q = Random(seed).floats(n * width);
-    const auto expected = head.run(scalar_kernels(), q, limits, scale);
+    const auto expected = head.run(scalar_kernels(), q, ranges, rule);
     for (int i = 0; i < n; ++i) {
-        head.expect_close(expected[static_cast<std::size_t>(i)], q.data() + i * width,
-                          limits[static_cast<std::size_t>(i)], scale);
+        const auto at = static_cast<std::size_t>(i);
+        head.expect_close(expected[at], q.data() + i * width, ranges[at], rule.alone(at));
     }
     on_each_isa([&](const Kernels& k) {
-        const auto found = head.run(k, q, limits, scale);
+        const auto found = head.run(k, q, ranges, rule);
         for (std::size_t i = 0; i < found.size(); ++i) {
             EXPECT_TRUE(same_bits(found[i], expected[i])) << "query " << i << " of " << n << ", width " << width;
             const std::vector<float> alone_q(q.begin() + static_cast<int>(i) * width,
                                              q.begin() + static_cast<int>(i + 1) * width);
-            EXPECT_EQ(head.run(k, alone_q, {limits[i]}, scale)[0], found[i]) << "query " << i << " alone";
-            EXPECT_EQ(head.run_by_segments(k, alone_q, limits[i], scale), found[i]) << "query " << i << " by segments";
+            EXPECT_EQ(head.run(k, alone_q, {ranges[i]}, rule.alone(i))[0], found[i]) << "query " << i << " alone";
+            EXPECT_EQ(head.run_by_segments(k, alone_q, ranges[i], rule.alone(i)), found[i])
+                << "query " << i << " by segments";
         }
     });
 }
@@ -159,8 +203,8 @@ TEST(Attention, IsACausalSoftmaxForEveryWidth) {
     for (const DType dtype : {DType::f32, DType::f16}) {
         for (const int width : {1, 10, 16, 33, 64, 80, 130}) {
             const Head head(200, width, dtype, 20);
-            check(head, {1, 2, 15, 16, 17, 63, 64, 65, 128, 129, 199, 200}, 1.0f / std::sqrt(static_cast<float>(width)),
-                  21);
+            check(head, from_the_start({1, 2, 15, 16, 17, 63, 64, 65, 128, 129, 199, 200}),
+                  1.0f / std::sqrt(static_cast<float>(width)), 21);
         }
     }
 }
@@ -170,7 +214,7 @@ TEST(Attention, AnyNumberOfQueries) {
     for (const int n : {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 19, 40, kMaxAttentionQueries}) {
         std::vector<int> limits;
         for (int i = 0; i < n; ++i) limits.push_back((i * 53 + 7) % 150 + 1);  // not sorted
-        check(head, limits, 0.2f, 23);
+        check(head, from_the_start(limits), 0.2f, 23);
     }
 }
 
@@ -178,22 +222,74 @@ TEST(Attention, AnyNumberOfQueries) {
 TEST(Attention, Segments) {
     const Head head(kSegmentPositions * 3, 20, DType::f16, 30);
     const int s = kSegmentPositions;
-    check(head, {s, 1, s + 1, 2 * s, s - 1, 2 * s + 1, s + 64, s + 65, 3 * s - 64, 3 * s}, 0.2f, 31);
+    check(head, from_the_start({s, 1, s + 1, 2 * s, s - 1, 2 * s + 1, s + 64, s + 65, 3 * s - 64, 3 * s}), 0.2f, 31);
     for (const int n : {1, 2, 3, 4, 6, 7}) {
         std::vector<int> limits;
         for (int i = 0; i < n; ++i) limits.push_back(3 * s - 100 + i);
-        check(head, limits, 0.2f, 32);
+        check(head, from_the_start(limits), 0.2f, 32);
     }
 }
 
 TEST(Attention, WideScoresUnderflowQuietly) {
     const Head head(130, 16, DType::f32, 24, 30.0f);
-    check(head, {1, 40, 70, 130}, 1.0f, 25);
+    check(head, from_the_start({1, 40, 70, 130}), 1.0f, 25);
 }
 
 TEST(Attention, OnePositionGivesItsValue) {
     const Head head(1, 10, DType::f32, 26);
-    on_each_isa([&](const Kernels& k) { EXPECT_EQ(head.run(k, Random(27).floats(10), {1}, 0.3f)[0], head.values); });
+    on_each_isa(
+        [&](const Kernels& k) { EXPECT_EQ(head.run(k, Random(27).floats(10), {{0, 1}}, 0.3f)[0], head.values); });
+}
+
+// Ranges that begin and end anywhere in pages and segments: a tile has queries that skip different pages, and some see
+// nothing of a segment.
+TEST(Attention, RangesOfKeys) {
+    constexpr int s = kSegmentPositions, length = 3 * s + 70;
+    for (const DType dtype : {DType::f32, DType::f16}) {
+        const Head head(length, 20, dtype, 50);
+        check(head,
+              {{2 * s + 3, 2 * s + 5}, {0, 1}, {s - 1, s + 1}, {s, s + 1}, {63, 64}, {64, 2 * s}, {3 * s, length}},
+              0.3f, 51);
+        for (const int window : {1, 2, 16, 17, 63, 64, 65, s, s + 1, 2 * s}) {
+            for (const int n : {1, 2, 5, 6, 7, 40}) {
+                Ranges ranges;
+                for (int end = length - n; end < length; ++end) ranges.push_back({std::max(0, end - window), end});
+                check(head, ranges, 0.3f, 52);
+            }
+        }
+    }
+}
+
+TEST(Attention, CapsSlopesAndSinks) {
+    const int n = 9, length = kSegmentPositions + 90;
+    Ranges whole, windows;
+    std::vector<float> slopes, sinks;
+    for (int i = 0; i < n; ++i) {
+        whole.push_back({0, length - 17 * i});
+        windows.push_back({std::max(0, length - 17 * i - 70), length - 17 * i});
+        slopes.push_back(0.5f / static_cast<float>(1 << i));
+        sinks.push_back(static_cast<float>(i - 4) * 3.0f);
+    }
+    for (const float size : {1.0f, 8.0f}) {
+        const Head head(length, 33, DType::f16, 53, size);
+        for (const Ranges& ranges : {whole, windows}) {
+            for (const float cap : {0.0f, 0.5f, 50.0f}) {
+                check(head, ranges, Rule(0.25f, cap, slopes, sinks), 54);
+                check(head, ranges, Rule(0.25f, cap, {}, sinks), 55);
+                check(head, ranges, Rule(0.25f, cap, slopes), 56);
+            }
+        }
+    }
+}
+
+// A rule that changes nothing takes the general way to the plain one's bits.
+TEST(Attention, ARuleWithoutEffectGivesThePlainBits) {
+    const Head head(kSegmentPositions + 40, 24, DType::f32, 57);
+    const std::vector<float> q = Random(58).floats(2 * 24), flat(2, 0.0f);
+    const Ranges ranges{{0, 30}, {0, head.length()}};
+    on_each_isa([&](const Kernels& k) {
+        EXPECT_EQ(head.run(k, q, ranges, Rule(0.3f, 0.0f, flat)), head.run(k, q, ranges, 0.3f));
+    });
 }
 
 // What stands at and after the limit must not matter: here it is another sequence's keys instead of garbage.
@@ -203,113 +299,8 @@ TEST(Attention, PositionsAfterTheLimitDoNotMatter) {
     for (const int limit : {1, 30, 64, 65, 100}) {
         const Head cut(limit, 20, DType::f32, 28);  // the random numbers of `longer` begin with these
         ASSERT_TRUE(std::equal(cut.keys.begin(), cut.keys.end(), longer.keys.begin()));
-        EXPECT_EQ(cut.run(scalar_kernels(), q, {limit}, 0.5f), longer.run(scalar_kernels(), q, {limit}, 0.5f));
-    }
-}
-
-// Sequences of different lengths in one call, grouped-query heads: every output is what the kernel gives for its own
-// query alone, on any number of threads, whether their segments are split over the threads or not.
-class Sequences {
-public:
-    static constexpr int kHeads = 6, kKvHeads = 3, kWidth = 12, kLayer = 1, kContext = 600;
-
-    Sequences(DType dtype, const std::vector<std::pair<int, int>>& past_and_rows)
-        : dtype_(dtype), layout_(config(), dtype) {
-        for (const auto& [past, rows] : past_and_rows) {
-            std::vector<std::byte*>& pages = pages_.emplace_back();
-            for (int p = 0; p * kPagePositions < past + rows; ++p) {
-                Buffer& page = memory_.emplace_back(layout_.page_bytes());
-                pages.push_back(page.data());
-                Random random(static_cast<unsigned>(40 + p + past));
-                const auto n = static_cast<std::ptrdiff_t>(layout_.page_bytes() / size_of(dtype));
-                for (std::ptrdiff_t i = 0; i < n; ++i) {
-                    const float x = random.uniform(-1.0f, 1.0f);
-                    if (dtype == DType::f32) page.as<float>()[i] = x;
-                    if (dtype == DType::f16) page.as<Half>()[i] = to_half(x);
-                }
-            }
-        }
-        for (std::size_t i = 0; i < pages_.size(); ++i) {
-            parts_.push_back({total_, past_and_rows[i].second, past_and_rows[i].first, pages_[i]});
-            total_ += past_and_rows[i].second;
-        }
-        q_ = Random(41).floats(total_ * kLdq);
-    }
-
-    void check(int threads, bool room_to_split) const {
-        const Kernels& kernels = best_kernels();
-        Guarded out(total_, kHeads * kWidth, kHeads * kWidth + 9);
-        std::vector<float> scratch(attention_scratch(kWidth) * static_cast<std::size_t>(threads) +
-                                   (room_to_split ? split_floats(total_, kHeads, kWidth, kContext, threads) : 0));
-        const AttentionCall call{parts_,
-                                 kHeads,
-                                 kKvHeads,
-                                 kWidth,
-                                 dtype_,
-                                 layout_.keys(kLayer, 0),
-                                 layout_.values(kLayer, 0),
-                                 layout_.keys(0, 1),
-                                 kScale,
-                                 q_.data(),
-                                 kLdq,
-                                 out.row(0),
-                                 out.ld(),
-                                 scratch};
-        with_team(threads, [&](Team& team) { paged_attention(kernels, team, call); });
-        EXPECT_TRUE(out.intact());
-        for (const AttentionSequence& s : parts_) {
-            for (int i = 0; i < s.n_rows * kHeads; ++i) {
-                const int row = s.first_row + i / kHeads, head = i % kHeads;
-                const std::vector<float> expected = alone(kernels, s, row, head);
-                const float* found = out.row(row) + head * kWidth;
-                ASSERT_TRUE(std::equal(found, found + kWidth, expected.begin())) << "row " << row << ", head " << head;
-            }
-        }
-    }
-
-private:
-    static constexpr int kLdq = kHeads * kWidth + 4;
-    static constexpr float kScale = 0.4f;
-
-    static ModelConfig config() {
-        ModelConfig c;
-        c.layers.resize(2);
-        c.n_kv_head = kKvHeads;
-        c.head_dim = kWidth;
-        return c;
-    }
-
-    std::vector<float> alone(const Kernels& kernels, const AttentionSequence& s, int row, int head) const {
-        const int kv_head = head / (kHeads / kKvHeads), limit = s.first_position + row - s.first_row + 1;
-        const float* query = q_.data() + row * kLdq + head * kWidth;
-        std::vector<float> expected(kWidth), scratch(attention_scratch(kWidth));
-        float* output = expected.data();
-        (dtype_ == DType::f32 ? kernels.attention_f32 : kernels.attention_f16)(
-            {&query, &output, &limit, 1, kWidth, kScale, s.pages.data(), layout_.keys(kLayer, kv_head),
-             layout_.values(kLayer, kv_head), -1, scratch.data()});
-        return expected;
-    }
-
-    DType dtype_;
-    PageLayout layout_;
-    int total_ = 0;
-    std::vector<Buffer> memory_;
-    std::vector<std::vector<std::byte*>> pages_;
-    std::vector<AttentionSequence> parts_;
-    std::vector<float> q_;
-};
-
-TEST(Attention, SplitOverHeadsAndThreadsGivesTheSame) {
-    for (const DType dtype : {DType::f32, DType::f16}) {
-        const Sequences prompts(dtype, {{0, 70}, {63, 1}, {130, 9}, {5, 3}});
-        for (const int threads : {1, 2, 5}) prompts.check(threads, true);
-        const Sequences one(dtype, {{550, 1}}), two(dtype, {{300, 2}, {599, 1}});
-        for (const int threads : {1, 2, 5}) {
-            for (const bool room : {false, true}) {
-                one.check(threads, room);
-                two.check(threads, room);
-            }
-        }
+        EXPECT_EQ(cut.run(scalar_kernels(), q, {{0, limit}}, 0.5f),
+                  longer.run(scalar_kernels(), q, {{0, limit}}, 0.5f));
     }
 }
 

@@ -38,6 +38,13 @@ MULTI_QUERY = ModelConfig(
     mlp_bias=False, learned_positions=True,
     layers=(LayerConfig(attn_scale=0.2, rope=Rope(theta=100.0, dim=32)),),
 )  # fmt: skip
+# Windows that end within a page, a segment and several of them, and one wider than any test's tokens.
+WINDOWS = replace(LLAMA, layers=tuple(replace(LLAMA.layers[0], window=w, score_cap=c)
+                                      for w, c in ((20, None), (300, 1.5), (1, None), (2000, None))))  # fmt: skip
+ALIBI = replace(GPT2, learned_positions=False, layers=(
+    LayerConfig(attn_scale=10**-0.5, alibi_slopes=tuple(2.0 ** -(i + 1) for i in range(6))),
+    LayerConfig(attn_scale=10**-0.5, alibi_slopes=(0.01,) * 6, window=130, score_cap=0.5, sinks=True),
+))  # fmt: skip
 POST_NORM = replace(GPT2, norm_placement="after_sum", layers=GPT2.layers[:1] * 3)
 SANDWICH = replace(LLAMA, norm_placement="sandwich")
 PARALLEL = replace(GPT2, branches="parallel")
@@ -45,6 +52,7 @@ ONE_NORM = replace(LLAMA, branches="parallel_one_norm")
 CONFIGS = {
     "sandwich": SANDWICH, "parallel": PARALLEL, "one norm": ONE_NORM,
     "gpt2": GPT2, "llama": LLAMA, "interleaved": INTERLEAVED, "multi-query": MULTI_QUERY, "post-norm": POST_NORM,
+    "windows": WINDOWS, "alibi": ALIBI,
 }  # fmt: skip
 
 

@@ -136,7 +136,7 @@ def test_a_damaged_table_is_refused(folder: Path, change: dict[str, object], mes
 
 def test_a_table_that_is_no_json_is_refused(folder: Path) -> None:
     (folder / "classifier.json").write_text("{", encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"classifier\.json: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"classifier\.json: not valid JSON"):
         Model.load(folder)
 
 

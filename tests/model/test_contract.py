@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 from pygpt import _core
 
 every_config = pytest.mark.parametrize(
-    "name", ["gpt2", "llama", "interleaved", "multi-query", "post-norm", "sandwich", "parallel", "one norm"]
+    "name",
+    [
+        "gpt2",
+        "llama",
+        "interleaved",
+        "multi-query",
+        "post-norm",
+        "sandwich",
+        "parallel",
+        "one norm",
+        "windows",
+        "alibi",
+    ],
 )
 
 

@@ -178,15 +178,31 @@ def test_sinusoids_are_the_papers_formula(n_embd: int) -> None:
         replace(config, learned_positions=True)
 
 
-def test_attention_equals_its_formula_written_as_loops() -> None:
+@pytest.mark.parametrize(
+    "rule",
+    [{}, {"window": 2}, {"score_cap": 0.3}, {"alibi_slopes": (0.5, 0.25, 1.5, 0.1)}, {"sinks": True},
+     {"window": 3, "score_cap": 2.0, "alibi_slopes": (0.1, 0.2, 0.3, 0.4), "sinks": True}],
+    ids=lambda rule: ", ".join(rule) or "plain",
+)  # fmt: skip
+def test_attention_equals_its_formula_written_as_loops(rule: dict[str, Any]) -> None:
     q, k, v = heads(4, 5, 3, seed=1), heads(2, 5, 3, seed=2), heads(2, 5, 3, seed=3)
+    layer = LayerConfig(attn_scale=0.7, **rule)
+    sinks = np.array([0.5, -1.0, 2.0, 0.0]) if layer.sinks else None
     expected = np.zeros_like(q)
     for head in range(4):
         for t in range(5):
-            weights = [math.exp(0.7 * float(q[head, t] @ k[head // 2, s])) for s in range(t + 1)]
-            for s in range(t + 1):
-                expected[head, t] += weights[s] / sum(weights) * v[head // 2, s]
-    np.testing.assert_allclose(reference.causal_attention(q, k, v, 0.7), expected, rtol=1e-13, atol=1e-14)
+            weights = {}
+            for s in range(max(0, t + 1 - (layer.window or 5)), t + 1):
+                score = 0.7 * float(q[head, t] @ k[head // 2, s])
+                if layer.score_cap is not None:
+                    score = layer.score_cap * math.tanh(score / layer.score_cap)
+                if layer.alibi_slopes:
+                    score += layer.alibi_slopes[head] * (s - t)
+                weights[s] = math.exp(score)
+            total = sum(weights.values()) + (0.0 if sinks is None else math.exp(sinks[head]))
+            for s, weight in weights.items():
+                expected[head, t] += weight / total * v[head // 2, s]
+    np.testing.assert_allclose(reference.causal_attention(q, k, v, layer, sinks), expected, rtol=1e-13, atol=1e-14)
 
 
 def test_softmax_of_large_scores() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pygpt import reference
-from pygpt.config import ModelConfig
+from pygpt.config import LayerConfig, ModelConfig
 from pygpt.errors import ConfigError
 from pygpt.training import functions
 from pygpt.training.network import Network
@@ -32,6 +33,17 @@ def batch(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
     targets = generator.integers(-1, config.n_vocab, SHAPE, np.int32)
     targets[0, 0] = -1
     return ids, targets
+
+
+@pytest.mark.parametrize("rule", [{"window": 4}, {"score_cap": 1.0}, {"alibi_slopes": (0.5,) * 2}, {"sinks": True}])
+def test_layers_without_a_backward_pass_are_refused(rule: dict[str, Any]) -> None:
+    config = ModelConfig(
+        n_vocab=5, n_ctx=4, n_embd=4, n_head=2, n_kv_head=2, head_dim=2, n_inner=3, norm="rms_norm", norm_eps=1e-5,
+        activation="silu", gated_mlp=False, qkv_bias=False, attn_out_bias=False, mlp_bias=False,
+        learned_positions=False, layers=(LayerConfig(attn_scale=1.0), LayerConfig(attn_scale=1.0, **rule)),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=f"layer 1 has {next(iter(rule))} .* not trained"):
+        Network(config, functions)
 
 
 def test_the_forward_pass_is_the_references(

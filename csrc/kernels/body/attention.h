@@ -5,27 +5,14 @@
 
 #include "base/lanes.h"
 #include "kernels/attention.h"
+#include "kernels/body/attention_merge.h"
 #include "kernels/body/attention_tile.h"
 #include "kernels/body/math.h"
 
 namespace pygpt {
 namespace {
 
-// Takes a segment (value sums v, maximum, total) into what was merged before it.
-template <class S>
-struct Merged {
-    using V = typename S::F32;
-    V maximum, total, keep, take;
-
-    // `keep` is what the values so far are multiplied by, and `take` those of the segment. For 16 queries.
-    Merged(V old_maximum, V old_total, V segment_maximum, V segment_total) {
-        maximum = S::max(old_maximum, segment_maximum);
-        keep = exp_not_positive_v<S>(S::sub(old_maximum, maximum));
-        take = exp_not_positive_v<S>(S::sub(segment_maximum, maximum));
-        total = S::fma(segment_total, take, S::mul(old_total, keep));
-    }
-    static V values(V old, V segment, V keep, V take) { return S::fma(segment, take, S::mul(old, keep)); }
-};
+constexpr float kLaneNumbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 // The state of one call; what is larger than a few values a query lies in the caller's scratch.
 template <class S, class T>
@@ -35,6 +22,8 @@ struct AttentionRun {
     explicit AttentionRun(const AttentionArgs& args) : a(args) {}
 
     const AttentionArgs& a;
+    const bool plain = is_plain();  // a causal softmax of the scores as they are
+    int start = 0;                  // the first page that is read of a segment
     const int padded = padded_head(a.head_dim);
     const std::ptrdiff_t all_values = static_cast<std::ptrdiff_t>(kMaxAttentionQueries) * padded;
     float* const q = a.scratch;                                             // (queries, padded), scaled
@@ -46,7 +35,7 @@ struct AttentionRun {
     float segment_maximum[kMaxAttentionQueries], segment_total[kMaxAttentionQueries];
 
     // Queries and outputs lie far apart in memory: they are fetched ahead.
-    void start() {
+    void read_queries() {
         constexpr int kAhead = 12;
         for (int i = 0; i < a.n_queries; ++i) {
             for (int d = 0; d < a.head_dim; d += 16) {
@@ -59,8 +48,20 @@ struct AttentionRun {
 
     int longest(int from, int to) const {
         int most = 0;
-        for (int i = from; i < to; ++i) most = a.limits[i] > most ? a.limits[i] : most;
+        for (int i = from; i < to; ++i) most = a.ranges[i].end > most ? a.ranges[i].end : most;
         return most;
+    }
+
+    int earliest(int from, int to) const {
+        int least = a.ranges[from].begin;
+        for (int i = from + 1; i < to; ++i) least = a.ranges[i].begin < least ? a.ranges[i].begin : least;
+        return least;
+    }
+
+    bool is_plain() const {
+        bool all = a.cap == 0.0f && a.slopes == nullptr;
+        for (int i = 0; i < a.n_queries; ++i) all &= a.ranges[i].begin == 0;
+        return all;
     }
 
     const T* keys(int page) const { return reinterpret_cast<const T*>(a.pages[page] + a.keys); }
@@ -90,6 +91,11 @@ struct AttentionRun {
         });
     }
 
+    // Whether a page ends before the range of each of these queries begins.
+    bool passed(int from, int to, int page) const {
+        return !plain && (page + 1) * kPagePositions <= earliest(from, to);
+    }
+
     // The keys that queries of which the longest sees `limit` see of a page.
     static int seen(int limit, int page) {
         const int n = limit - page * kPagePositions;
@@ -107,23 +113,51 @@ struct AttentionRun {
     template <bool fetch, class B>
     int add_values(int from, int to, int limit, int page, int n_pages, const B* const* b, const B* const* next,
                    float* to_sums) const {
-        const int first = page % kSegmentPages;
-        const float* const w = weights + from * kWeightStride + first * kPagePositions;
+        const float* const w = weights + from * kWeightStride + page % kSegmentPages * kPagePositions;
         return attention_product<S, true, fetch>(
             AttentionProduct<B>{w, kWeightStride, kPagePositions, seen(limit, page), b, padded, next,
-                                to_sums + from * padded, padded, first > 0},
+                                to_sums + from * padded, padded, page > start},
             to - from, n_pages, padded / 16);
     }
 
-    // Scores of one query in a segment become weights exp(score - maximum); 0 up to the last position that its tile
-    // reads.
-    void weigh(int i, int visible, int read) {
+    // Scores of query i for the 16 keys from `position` on, capped and biased.
+    V ruled(V score, int i, int position) const {
+        if (a.cap > 0.0f) {  // tanh x = (1 - e^-2x) / (1 + e^-2x), for |x|
+            const V one = S::set1(1.0f), t = exp_not_positive_v<S>(S::mul(S::abs(score), S::set1(-2.0f / a.cap)));
+            score = S::copy_sign(S::mul(S::set1(a.cap), S::div(S::sub(one, t), S::add(one, t))), score);
+        }
+        if (a.slopes != nullptr) {
+            const V first = S::set1(static_cast<float>(position - (a.ranges[i].end - 1)));
+            score = S::fma(S::set1(a.slopes[i]), S::add(first, S::load(kLaneNumbers)), score);
+        }
+        return score;
+    }
+
+    static int within_segment(int at) { return at < 0 ? 0 : at < kSegmentPositions ? at : kSegmentPositions; }
+
+    // The place where scores become weights: exp(score - maximum) of one query in a segment, 0 before its range and
+    // after it up to the last position that its tile reads.
+    template <bool is_plain>
+    void weigh(int i, int first_position, int read) {
         const V never = S::set1(-__builtin_inff());
         float* const s = weights + i * kWeightStride;
-        visible = visible < 0 ? 0 : visible < kSegmentPositions ? visible : kSegmentPositions;
+        const int visible = within_segment(a.ranges[i].end - first_position);
+        const int hidden = is_plain ? 0 : within_segment(a.ranges[i].begin - first_position), begin = hidden / 16 * 16;
+        if constexpr (!is_plain) {
+            for (int at = 0; at < begin; at += 16) S::store(s + at, S::zero());
+            if (hidden >= visible) {  // what Merged takes for nothing
+                for (int at = begin; at < read; at += 16) S::store(s + at, S::zero());
+                segment_maximum[i] = kNothing;
+                segment_total[i] = 0.0f;
+                return;
+            }
+            for (int at = begin; at < visible; at += 16) {
+                S::store(s + at, S::first_n(never, hidden - at, ruled(S::load(s + at), i, first_position + at)));
+            }
+        }
         const int whole = visible / 16 * 16, lanes = visible % 16;
         V top = never;
-        for (int at = 0; at < whole; at += 16) top = S::max(top, S::load(s + at));
+        for (int at = begin; at < whole; at += 16) top = S::max(top, S::load(s + at));
         if (lanes > 0) {
             const V last = S::first_n(S::load(s + whole), lanes, never);
             S::store(s + whole, last);
@@ -132,7 +166,7 @@ struct AttentionRun {
         segment_maximum[i] = S::reduce_max(top);
         const V m = S::set1(segment_maximum[i]);
         V sum = S::zero();
-        int at = 0;
+        int at = begin;
         for (; at < visible; at += 16) {
             const V weight = exp_not_positive_v<S>(S::sub(S::load(s + at), m));
             S::store(s + at, weight);
@@ -144,9 +178,14 @@ struct AttentionRun {
 
     void weigh_all(int first_position) {
         each_tile([&](int from, int to) {
-            int read = longest(from, to) - first_position;
-            read = read < kSegmentPositions ? read : kSegmentPositions;
-            for (int i = from; i < to; ++i) weigh(i, a.limits[i] - first_position, read);
+            const int read = within_segment(longest(from, to) - first_position);
+            for (int i = from; i < to; ++i) {
+                if (plain) {
+                    weigh<true>(i, first_position, read);
+                } else {
+                    weigh<false>(i, first_position, read);
+                }
+            }
         });
     }
 
@@ -154,11 +193,13 @@ struct AttentionRun {
     void segment(int index, int limit, float* to_sums) {
         const int first = index * kSegmentPages, pages = ceil_div(limit, kPagePositions);
         const int end = first + kSegmentPages < pages ? first + kSegmentPages : pages;
+        start = first;
+        while (start + 1 < end && passed(0, a.n_queries, start)) ++start;
         if (a.n_queries > kAttentionRows) {
-            for (int page = first; page < end; ++page)
-                many_scores(page, page + 1 < end ? keys(page + 1) : values(first));
+            for (int page = start; page < end; ++page)
+                many_scores(page, page + 1 < end ? keys(page + 1) : values(start));
             weigh_all(first * kPagePositions);
-            for (int page = first; page < end; ++page) {
+            for (int page = start; page < end; ++page) {
                 many_values(page, page + 1 < end ? values(page + 1) : end < pages ? keys(end) : values(page), to_sums);
             }
         } else {
@@ -176,12 +217,12 @@ struct AttentionRun {
             after[i] = later < pages ? keys(later) : of_values[i];
         }
         const int whole = limit / kPagePositions < end ? limit / kPagePositions : end;
-        for (int page = first; page < end;) {
+        for (int page = start; page < end;) {
             const int n = whole > page ? whole - page : 1, i = page - first;
             page += scores<true>(0, a.n_queries, limit, page, n, of_keys + i, of_values + i);
         }
         weigh_all(first * kPagePositions);
-        for (int page = first; page < end;) {
+        for (int page = start; page < end;) {
             const int n = whole > page ? whole - page : 1, i = page - first;
             page += add_values<true>(0, a.n_queries, limit, page, n, of_values + i, after + i, to_sums);
         }
@@ -192,30 +233,32 @@ struct AttentionRun {
         if constexpr (std::is_same_v<T, float>) {
             each_tile([&](int from, int to) {
                 const int limit = longest(from, to);
-                if (seen(limit, page) > 0) scores<true>(from, to, limit, page, 1, &b, &next);
+                if (seen(limit, page) > 0 && !passed(from, to, page)) scores<true>(from, to, limit, page, 1, &b, &next);
             });
         } else {
             each_widened(b, kPagePositions * a.head_dim, next, [&](int from, int to) {
                 const int limit = longest(from, to);
                 const float* const w = wide;
-                if (seen(limit, page) > 0) scores<false>(from, to, limit, page, 1, &w, &w);
+                if (seen(limit, page) > 0 && !passed(from, to, page)) scores<false>(from, to, limit, page, 1, &w, &w);
             });
         }
     }
 
     void many_values(int page, const T* next, float* to_sums) const {
         const T* const b = values(page);
-        const bool first = page % kSegmentPages == 0;
+        const bool first = page == start;
         if constexpr (std::is_same_v<T, float>) {
             each_tile([&](int from, int to) {
                 const int limit = longest(from, to);
-                if (first || seen(limit, page) > 0) add_values<true>(from, to, limit, page, 1, &b, &next, to_sums);
+                if (first || (seen(limit, page) > 0 && !passed(from, to, page)))
+                    add_values<true>(from, to, limit, page, 1, &b, &next, to_sums);
             });
         } else {
             each_widened(b, kPagePositions * padded, next, [&](int from, int to) {
                 const int limit = longest(from, to);
                 const float* const w = wide;
-                if (first || seen(limit, page) > 0) add_values<false>(from, to, limit, page, 1, &w, &w, to_sums);
+                if (first || (seen(limit, page) > 0 && !passed(from, to, page)))
+                    add_values<false>(from, to, limit, page, 1, &w, &w, to_sums);
             });
         }
     }
@@ -242,20 +285,10 @@ struct AttentionRun {
     }
 };
 
-template <class S>
-void finish(const float* sums, float total, int head_dim, float* output) {
-    const auto factor = S::div(S::set1(1.0f), S::set1(total));
-    for (int d = 0; d < head_dim; d += 16) {
-        const int lanes = head_dim - d;
-        const auto out = S::mul(S::load(sums + d), factor);
-        S::store_n(output + d, out, lanes);
-    }
-}
-
 template <class S, class T>
 void attention(const AttentionArgs& a) {
     AttentionRun<S, T> run(a);
-    run.start();
+    run.read_queries();
     const int limit = run.longest(0, a.n_queries);
     if (a.segment >= 0) {
         run.segment(a.segment, limit, run.sums);
@@ -266,36 +299,20 @@ void attention(const AttentionArgs& a) {
         }
         return;
     }
-    run.segment(0, limit, run.sums);
+    const int first = run.earliest(0, a.n_queries) / kSegmentPositions;
+    run.segment(first, limit, run.sums);
     for (int i = 0; i < a.n_queries; ++i) {
         run.maximum[i] = run.segment_maximum[i];
         run.total[i] = run.segment_total[i];
     }
-    for (int s = 1; s * kSegmentPositions < limit; ++s) {
+    for (int s = first + 1; s * kSegmentPositions < limit; ++s) {
         run.segment(s, limit, run.segment_sums);
         run.merge_segment();
     }
-    for (int i = 0; i < a.n_queries; ++i) finish<S>(run.sums + i * run.padded, run.total[i], a.head_dim, a.outputs[i]);
-}
-
-template <class S>
-void attention_merge(const AttentionMergeArgs& a) {
-    const int padded = padded_head(a.head_dim);
-    float* const sums = a.segments;
-    float maximum = sums[padded], total = sums[padded + 1];
-    for (int s = 1; s < a.n_segments; ++s) {
-        const float* const next = a.segments + s * segment_floats(a.head_dim);
-        const Merged<S> m(S::set1(maximum), S::set1(total), S::set1(next[padded]), S::set1(next[padded + 1]));
-        for (int d = 0; d < padded; d += 16) {
-            S::store(sums + d, Merged<S>::values(S::load(sums + d), S::load(next + d), m.keep, m.take));
-        }
-        float lanes[16];
-        S::store(lanes, m.maximum);
-        maximum = lanes[0];
-        S::store(lanes, m.total);
-        total = lanes[0];
+    for (int i = 0; i < a.n_queries; ++i) {
+        const float* const sink = a.sinks == nullptr ? nullptr : a.sinks + i;
+        finish<S>(run.sums + i * run.padded, run.maximum[i], run.total[i], sink, a.head_dim, a.outputs[i]);
     }
-    finish<S>(sums, total, a.head_dim, a.output);
 }
 
 }  // namespace
