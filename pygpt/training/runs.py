@@ -20,7 +20,7 @@ from pygpt.training.plan import Plan
 from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, check
 from pygpt.training.run_folder import RunFolder
-from pygpt.training.state import Progress
+from pygpt.training.state import Progress, peek
 from pygpt.training.tasks import TaskData
 from pygpt.training.watch import Watcher
 
@@ -140,7 +140,9 @@ def go_on(out: StrPath, kinds: Mapping[str, Prepare], steps: int | None, session
 
 
 def _carry_out(run: RunFolder, job: Job, session: Session) -> TrainingResult:
-    session.watcher.planned(job.plan)
+    plan, n_done = job.plan, min(peek(run.state).tokens, job.plan.n_read)
+    left = 1.0 - n_done / max(plan.n_read, 1)
+    session.watcher.planned(dataclasses.replace(plan, n_done=n_done, seconds=left * plan.seconds))
     progress = train(
         job.objective,
         job.recipe,

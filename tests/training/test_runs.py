@@ -164,7 +164,9 @@ def test_a_run_is_extended_also_a_finished_one(text: Path, tmp_path: Path) -> No
     settings = json.loads((tmp_path / "once" / "run.json").read_text())
     assert Recipe(**settings["recipe"]) == Recipe(**settings["recipes_before"][0]).extended(20)
     assert not resume(tmp_path / "twice", steps=20, threads=1, watcher=StopAt(60)).finished
-    resume(tmp_path / "twice", threads=1)
+    watcher = StopAt(10**6)
+    resume(tmp_path / "twice", threads=1, watcher=watcher)
+    assert 12 * 64 <= watcher.plans[-1].n_done < 20 * 64
     same(tmp_path / "twice", tmp_path / "once")
     with pytest.raises(ValueError, match="steps must be more than the 20 that the run has, not 19"):
         resume(tmp_path / "once", steps=19)
