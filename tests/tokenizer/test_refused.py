@@ -148,7 +148,7 @@ def test_the_vocabulary_of_gpt1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "llama"}, "model is 'llama', a vocabulary SentencePiece's"),
+        ({"model": "llama"}, r"model is 'llama' \(SentencePiece\)"),
         ({"pre": "deepseek-llm"}, "pre 'deepseek-llm' is none of"),
         ({"tokens": 5}, "must be arrays of strings"),
         ({"merges": None}, "must be arrays of strings"),
