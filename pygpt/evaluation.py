@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +39,10 @@ def mean_score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int
         raise ValueError("perplexity needs at least 2 tokens")
     if stride is None:
         stride = max(1, n_ctx // 2)
-    elif isinstance(stride, bool) or not isinstance(stride, int):
+    elif isinstance(stride, bool) or not isinstance(stride, Integral):
         raise TypeError(f"stride must be an integer or None, not {stride!r:.80}")
     elif not 1 <= stride < n_ctx:
-        raise ValueError(f"stride must be from 1 to {n_ctx - 1}, less than the context, not {stride:.80g}")
+        raise ValueError(f"stride must be from 1 to {n_ctx - 1}, less than the context, not {stride}")
     total, start, scored = 0.0, 0, 1
     while scored < len(tokens):
         window = tokens[start : start + n_ctx]

@@ -21,6 +21,7 @@ import pytest
 import pygpt
 from pygpt import CancelToken, Model, checkpoint, reference
 from pygpt.errors import PygptError
+from pygpt.training import Recipe
 
 ALLOWED = (PygptError, ValueError, TypeError, OSError)
 FUNCTIONS: dict[str, Callable[..., object]] = {
@@ -36,6 +37,13 @@ WRONG: list[object] = [
     np.zeros((2, 2)), np.zeros((0, 3), np.int32), np.array(3), np.array("x"), np.array([1j]), np.zeros(2, bool),
     np.array([2**63], np.uint64), np.array([None, "a"], object), np.zeros(3, "datetime64[s]"), np.array([b"a"]),
     np.zeros(2, [("a", "i4")]),
+]  # fmt: skip
+
+TRAINING = ("pretrain", "finetune")
+# Of the settings of a training: none that could be right, or it would begin to train.
+WRONG_SETTINGS: list[object] = [
+    object(), b"", b"ab", -1, -1.5, float("nan"), "", "neither", "\ud800", "no\0where", [], ["a", 5], {}, [None],
+    np.zeros((2, 2)), np.array("x"), 1j, int,
 ]  # fmt: skip
 
 
@@ -59,6 +67,17 @@ class Good:
 
     def generate(self) -> dict[str, Any]:
         return {"prompt": "in the", "params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
+
+    def training(self) -> dict[str, Any]:
+        (self.tmp / "text.txt").write_text("the cat sat on the mat. " * 40, encoding="utf-8")
+        out = self.tmp / f"run{len(list(self.tmp.iterdir()))}"
+        return {"data": self.tmp / "text.txt", "out": out, "steps": 1, "batch": 1, "threads": 1}
+
+    def pretrain(self) -> dict[str, Any]:
+        return {**self.training(), "tokenizer": "char", "n_layer": 1, "n_head": 1, "n_embd": 8, "n_ctx": 16}
+
+    def finetune(self) -> dict[str, Any]:
+        return {"model": self.folder, **self.training()}
 
     def forward(self) -> dict[str, Any]:
         return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
@@ -103,6 +122,9 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Tokenizer.encode": lambda g: {"self": g.model.tokenizer, "text": "in the"},
     "Tokenizer.decode": lambda g: {"self": g.model.tokenizer, "ids": [1, 2]},
     "Tokenizer.save": lambda g: {"self": g.model.tokenizer, "folder": g.tmp},
+    "TrainingResult": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.TrainingResult)),
+    "pretrain": Good.pretrain,
+    "finetune": Good.finetune,
     "checkpoint.read": lambda g: {"path": g.folder},
     "checkpoint.write": lambda g: {"folder": g.tmp / "w", "config": g.model.config, "tensors": g.tensors()},
     "reference.forward": Good.forward,
@@ -219,13 +241,15 @@ def arguments_of(name: str) -> list[str]:
         return []
     if name == "ModelConfig.with_layers":  # as keywords of one mapping
         return ["attn_scale", "rope"]
+    if name == "pretrain":  # the recipe's fields too
+        parameters = [*parameters, *inspect.signature(Recipe).parameters.values()]
     return [p.name for p in parameters if p.name != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
 
 
 @pytest.mark.parametrize(("name", "argument"), [(name, a) for name in CALLS for a in arguments_of(name)])
 def test_wrong_values_raise_what_they_may(name: str, argument: str, good: Good) -> None:
     found = []
-    for wrong in WRONG:
+    for wrong in WRONG_SETTINGS if name in TRAINING else WRONG:
         with warnings.catch_warnings(), contextlib.suppress(*ALLOWED):
             warnings.simplefilter("error")
             try:

@@ -126,6 +126,19 @@ def copies(model: Model, folder: Path) -> None:
     assert forward(config, arrays, [1, 2]).shape == again.logits([1, 2]).shape
 
 
+def trains(folder: Path) -> None:
+    text = folder / "text.txt"
+    text.write_text("the cat sat on the mat. " * 40, encoding="utf-8")
+    result: pygpt.TrainingResult = pygpt.pretrain(
+        text, folder / "run", tokenizer="char", n_layer=1, n_head=1, n_embd=8, n_ctx=16, steps=1, batch=1, threads=1
+    )
+    losses: Mapping[int, float] = result.losses
+    assert len(losses) == result.step == 1
+    tuned = pygpt.finetune(str(result.best), text, folder / "tuned", steps=1, batch=1, learning_rate=1e-3, threads=1)
+    assert_type(tuned, pygpt.TrainingResult)
+    assert_type(Model.load(tuned.best, threads=1).generate("the cat", max_tokens=2), Completion)
+
+
 def main(folder: Path) -> None:
     model = Model.load("tiny", weights="int8", kv="float16", threads=1, isa=None, progress=lambda done, total: None)
     try:
@@ -141,3 +154,4 @@ def main(folder: Path) -> None:
     labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])
     assert facts(model)
     copies(model, folder)
+    trains(folder)

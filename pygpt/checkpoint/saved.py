@@ -43,8 +43,10 @@ _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; b
     "int": (int,),
     "int | None": (int, type(None)),
     "float": (int, float),
+    "float | None": (int, float, type(None)),
     "bool": (bool,),
     "tuple[int, ...]": (list,),
+    "tuple[float, ...]": (list,),
     **dict.fromkeys(("Norm", "Activation", "NormPlacement", "Branches", "RopeScalingKind"), (str,)),
 }
 _NESTED = {"Rope | None": Rope, "RopeScaling | None": RopeScaling}
@@ -143,7 +145,7 @@ def _from_table(cls: Callable[..., Any], values: object, name: str) -> Any:
     needed = {field.name for field in known if field.default is dataclasses.MISSING}
     if not needed <= values.keys() <= fields.keys():
         odd = sorted((needed - values.keys()) | (values.keys() - fields.keys()))
-        raise ConfigError(f"{name} must have just the fields {', '.join(fields)}: check {', '.join(map(shown, odd))}")
+        raise ConfigError(f"{name} must have just the fields {', '.join(fields)}: check {', '.join(odd)}")
     out: dict[str, object] = {}
     for key, value in values.items():
         annotation = fields[key]
@@ -155,9 +157,12 @@ def _from_table(cls: Callable[..., Any], values: object, name: str) -> Any:
             value = None if value is None else _from_table(_NESTED[annotation], value, f"{name}.{key}")
         elif type(value) not in _TYPES[annotation]:
             raise ConfigError(f"{name}.{key} is {shown(value)}, but must be {annotation}")
-        elif annotation == "tuple[int, ...]":
-            if any(type(v) is not int for v in value):
-                raise ConfigError(f"{name}.{key} is {shown(value)}, but must be integers")
+        elif isinstance(value, list):
+            kind = annotation.removeprefix("tuple[").removesuffix(", ...]")
+            if any(type(v) not in _TYPES[kind] for v in value):
+                raise ConfigError(
+                    f"{name}.{key} is {shown(value)}, but must be {'integers' if kind == 'int' else 'numbers'}"
+                )
             value = tuple(value)
         out[key] = value
     return cls(**out)

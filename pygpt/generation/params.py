@@ -65,7 +65,8 @@ class SamplingParams:
         ),
     )
     n: int = field(
-        default=1, metadata=doc("How many completions of a prompt, whose work they share; they are computed together.")
+        default=1,
+        metadata=doc(f"How many completions of a prompt, at most {_MAX_N}, computed together from one reading of it."),
     )
     logprobs: int | None = field(
         default=None,

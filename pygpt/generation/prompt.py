@@ -48,7 +48,7 @@ def read_prompt(
     """A prompt's tokens (T,), T >= 1. `name` is what errors call it."""
     if isinstance(prompt, str):
         ids = encode(prompt)
-        if not prompt:
+        if not prompt:  # even where the tokenizer begins every text with a token of its own
             raise ValueError(f"{name} must not be empty")
         return as_ids(ids, n_vocab, name)
     return as_ids(prompt, n_vocab, name)

@@ -66,10 +66,8 @@ def read_gguf(metadata: Mapping[str, object], source: str) -> Vocabulary:
     """A GGUF file's tokenizer. Arrays of strings are list[bytes], other arrays NumPy's."""
     model, name = metadata.get(_G + "model"), metadata.get(_G + "pre", "default")
     if model != "gpt2":
-        kind = {"llama": "SentencePiece's", "t5": "Unigram's", "bert": "WordPiece's"}.get(str(model), "of another kind")
-        raise TokenizerError(
-            f"{source}: {_G}model is {shown(model)}, a vocabulary {kind}; pygpt reads byte-level BPE only ('gpt2')"
-        )
+        kind = {"llama": " (SentencePiece)", "t5": " (Unigram)", "bert": " (WordPiece)"}.get(str(model), "")
+        raise TokenizerError(f"{source}: {_G}model is {shown(model)}{kind}; pygpt reads byte-level BPE only, 'gpt2'")
     pre = _PRE.get(name) if isinstance(name, str) else None
     if pre is None:
         raise TokenizerError(f"{source}: {_G}pre {shown(name)} is none of {', '.join(_PRE)}")

@@ -9,6 +9,7 @@ merged alone, all of them at once.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,12 +30,15 @@ def merged_tokens(v: Vocabulary, texts: Mapping[str, bytes]) -> list[str]:
     names = [*BYTE_LETTERS, *longer]  # a letter's index is its byte
     index = {t: i for i, t in enumerate(names) if t in v.tokens}
     try:
-        results = [index[a + b] for a, b in zip(left, right, strict=True)]
-        keys = np.fromiter(map(index.__getitem__, left), np.int64, len(left)) * len(names)
-        keys += np.fromiter(map(index.__getitem__, right), np.int64, len(right))
+        results, lefts, rights = (
+            np.fromiter(map(index.__getitem__, parts), np.int64, len(left))
+            for parts in (map(operator.add, left, right), left, right)
+        )
     except KeyError as error:
         raise TokenizerError(f"{v.source}: a merge has or gives the token {error}, not in the vocabulary") from None
-    table = _Merges(keys, np.array(results, np.int64), len(names))
+    table = _Merges(lefts * len(names) + rights, results, len(names))
+    if _is_regular(lefts, rights, table):
+        return list(map(names.__getitem__, results.tolist()))
     completed = _merge_alone([texts[t] for t in longer], table)
     order = np.argsort(completed, kind="stable")
     return [longer[i] for i in order[: np.count_nonzero(completed != _NONE)].tolist()]
@@ -50,15 +54,44 @@ class _Merges:
         self._priorities = order[last]
         self._keys = keys[self._priorities]
         self.results = results
-        self._n = n
+        self.n_tokens = n
 
     def priorities(self, left: Ids, right: Ids) -> Ids:
         """The place of each pair in the list, or `_NONE`."""
         if not len(self._keys):
             return np.full(len(left), _NONE)
-        keys = left * self._n + right
+        keys = left * self.n_tokens + right
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.where(self._keys[at] == keys, self._priorities[at], _NONE)
+
+
+def _is_regular(lefts: Ids, rights: Ids, merges: _Merges) -> bool:
+    """Whether each merge gives a token of its own, of tokens that earlier merges gave, and merging that token alone
+    ends with it: as in a vocabulary that was learnt by merging. A quick look, which may say no where it is so.
+
+    Backwards in time from the two parts, (x, y) are the neighbours at the border between them; no pair across the
+    border may be listed before the merge that ended its time.
+    """
+    results, n = merges.results, len(merges.results)
+    times = np.full(merges.n_tokens, -1)  # the merge that gives each token
+    times[results] = np.arange(n)
+    first, last = np.zeros((2, merges.n_tokens), np.int64)  # the parts of each token
+    first[results], last[results] = lefts, rights
+    for parts in (lefts, rights):
+        if np.any(times[parts] >= np.arange(n)) or np.any((times[parts] < 0) & (parts >= len(BYTE_LETTERS))):
+            return False
+    if np.any(times[results] != np.arange(n)):
+        return False
+    x, y = lefts, rights
+    while len(x):
+        x_is_later = times[x] > times[y]  # of two that are equal the left one is merged first
+        until = np.maximum(times[x], times[y])
+        x, y = np.where(x_is_later, last[x], x), np.where(x_is_later, y, first[y])
+        merged = until >= 0
+        x, y, until, x_is_later = x[merged], y[merged], until[merged], x_is_later[merged]
+        if np.any(merges.priorities(x, y) < until + ~x_is_later):  # and so is a pair across the border before y's
+            return False
+    return True
 
 
 def _merge_alone(tokens: list[bytes], merges: _Merges) -> Ids:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pygpt.classification import Task
-from pygpt.errors import TrainingError
+from pygpt.classification import TASKS, Task
+from pygpt.errors import TrainingError, check_type
 from pygpt.training import base as starting
 from pygpt.training import lora as adapters
 from pygpt.training import runs
@@ -87,6 +88,9 @@ def finetune(
     serve, or a loss that is not finite; the errors of `pygpt.checkpoint.read` for the model.
     """
     runs.check_recipe(recipe)
+    check_type("language_weight", language_weight, int, float)
+    if not 0 <= language_weight < math.inf:
+        raise ValueError(f"language_weight must be a number from 0 up, not {language_weight}")
     _check_task(task, labels, recipe)
     if lora is None and (lora_alpha is not None or lora_targets is not None):
         raise ValueError("lora_alpha and lora_targets need lora")
@@ -111,10 +115,13 @@ def finetune(
         "given": dict(recipe),
         "backend": backend,
     }
-    return runs.begin(out, settings, prepare_run, runs.Session(threads, save_seconds, watcher or Watcher()))
+    session = runs.Session(threads, save_seconds, Watcher() if watcher is None else watcher)
+    return runs.begin(out, settings, prepare_run, session)
 
 
 def _check_task(task: Task | None, labels: Sequence[str] | None, recipe: RecipeOptions) -> None:
+    if task is not None and (not isinstance(task, str) or task not in TASKS):
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, or None, not {task!r:.80}")
     if task is None and labels is not None:
         raise ValueError("labels need a task")
     if task is not None and (unused := [name for name in OF_TEXT if name in recipe]):

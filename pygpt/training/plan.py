@@ -37,9 +37,11 @@ class Plan:
     memory_bytes: int
     """About what the process will need."""
     seconds: float
-    """About how long all steps take, from the speed of a matrix product on this machine."""
+    """About how long the steps that are left take, from the speed of a matrix product on this machine."""
     is_exact: bool
     """False while the numbers of tokens and steps are estimated from the sizes of the files."""
+    n_done: int = 0
+    """Tokens that a run which goes on has read before."""
 
 
 def memory_bytes(config: ModelConfig, recipe: Recipe, n_part: int, n_trained: int, adapted: bool) -> int:

@@ -14,7 +14,7 @@ Preset = Literal["gpt1", "gpt2", "gpt3"]
 
 PART_TOKENS = 8192
 """Computed at once, unless a recipe says otherwise: keeps activations small beside a laptop's memory."""
-_EVALUATION_SHARE = 0.04  # of the time of all steps ...
+_EVALUATION_SHARE = 0.03  # of the time of all steps: samples and checkpoints take time as well ...
 _FORWARD = 1 / 3  # ... of which an evaluated token takes this share, for it has no backward pass
 _MOST_WINDOWS, _MOST_EVALUATIONS, _WANTED_EVALUATIONS, _MOST_SAMPLES = 128, 50, 10, 10
 
@@ -94,7 +94,7 @@ def evaluations(
     n_sequences: float, steps: int, fixed: dict[str, Any], available: int = _MOST_WINDOWS
 ) -> dict[str, int]:
     """When and on how many of the `available` sequences a run of so many is evaluated: at most 50 times, and at least
-    ten if it can be, in 4% of its time. What is in `fixed` stays, and the other follows from it."""
+    ten if it can be, in 3% of its time. What is in `fixed` stays, and the other follows from it."""
     most = _EVALUATION_SHARE / _FORWARD * n_sequences  # sequences in all evaluations
     interval, windows = fixed.get("eval_interval"), fixed.get("eval_windows")
     if windows is None:

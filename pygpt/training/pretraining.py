@@ -22,7 +22,7 @@ from pygpt.training.recipe import Recipe, RecipeOptions
 from pygpt.training.run_folder import RunFolder
 from pygpt.training.runs import Backend, StrPath, TrainingResult
 from pygpt.training.text import Split
-from pygpt.training.watch import Watcher, stoppable
+from pygpt.training.watch import Stopped, Watcher, stoppable
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -105,7 +105,8 @@ def pretrain(
         "backend": backend,
     }
     architecture(**settings["architecture"], n_vocab=1)  # sizes that do not fit are found before the text is read
-    return runs.begin(out, settings, prepare_run, runs.Session(threads, save_seconds, watcher or Watcher()))
+    session = runs.Session(threads, save_seconds, Watcher() if watcher is None else watcher)
+    return runs.begin(out, settings, prepare_run, session)
 
 
 def prepare_run(run: RunFolder, session: runs.Session) -> runs.Job:
@@ -147,7 +148,7 @@ def open_text(
 
     def progress(what: str, done: int, total: int) -> None:
         if watcher.stop():
-            raise KeyboardInterrupt
+            raise Stopped
         watcher.preparing(what, done, total)
 
     return prepare(

@@ -23,4 +23,4 @@ def resume(
     TrainingError: no run, one that another process trains in, or data that changed; ValueError: steps that are fewer.
     """
     kinds = {pretraining.KIND: pretraining.prepare_run, finetuning.KIND: finetuning.prepare_run}
-    return runs.go_on(out, kinds, steps, runs.Session(threads, save_seconds, watcher or Watcher()))
+    return runs.go_on(out, kinds, steps, runs.Session(threads, save_seconds, Watcher() if watcher is None else watcher))

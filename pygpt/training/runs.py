@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pygpt.classification import TaskMetrics, task_metrics
+from pygpt.errors import check_type
 from pygpt.model import Model
 from pygpt.training.loop import Objective, train
 from pygpt.training.metrics import Metrics
@@ -19,9 +20,9 @@ from pygpt.training.plan import Plan
 from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, check
 from pygpt.training.run_folder import RunFolder
-from pygpt.training.state import Progress
+from pygpt.training.state import Progress, peek
 from pygpt.training.tasks import TaskData
-from pygpt.training.watch import Watcher
+from pygpt.training.watch import Stopped, Watcher
 
 Backend = Literal["kernels", "kernels-bf16", "numpy"]
 StrPath = str | os.PathLike[str]
@@ -60,6 +61,12 @@ class Session:
     threads: int | None
     save_seconds: float
     watcher: Watcher
+
+    def __post_init__(self) -> None:
+        check_type("watcher", self.watcher, Watcher)
+        check_type("save_seconds", self.save_seconds, int, float)
+        if not self.save_seconds > 0:
+            raise ValueError(f"save_seconds must be above 0, not {self.save_seconds}")
 
 
 class Job(NamedTuple):
@@ -115,6 +122,8 @@ def begin(out: StrPath, settings: dict[str, Any], prepare: Prepare, session: Ses
     with RunFolder.create(Path(out), settings) as run:
         try:
             job = prepare(run, session)
+        except Stopped:
+            return _not_begun(run)
         except Exception:
             run.discard()
             raise
@@ -125,15 +134,26 @@ def go_on(out: StrPath, kinds: Mapping[str, Prepare], steps: int | None, session
     """Go on with a run of one of some kinds from its state, with more steps if `steps` says so."""
     with RunFolder.open(Path(out), *kinds) as run:
         prepare = kinds[run.settings["kind"]]
-        if steps is not None and "recipe" not in run.settings:
-            prepare(run, session)  # it was ended before its recipe was known
-        if steps is not None and steps != run.settings["recipe"]["steps"]:
-            run.extend(dataclasses.asdict(Recipe(**run.settings["recipe"]).extended(steps)))
-        return _carry_out(run, prepare(run, session), session)
+        try:
+            if steps is not None and "recipe" not in run.settings:
+                prepare(run, session)  # it was ended before its recipe was known
+            if steps is not None and steps != run.settings["recipe"]["steps"]:
+                run.extend(dataclasses.asdict(Recipe(**run.settings["recipe"]).extended(steps)))
+            job = prepare(run, session)
+        except Stopped:
+            return _not_begun(run)
+        return _carry_out(run, job, session)
+
+
+def _not_begun(run: RunFolder) -> TrainingResult:
+    """Of a run that was stopped before its first step."""
+    return TrainingResult(run.path, run.best, False, 0, 0, None, losses={}, validation_losses={})
 
 
 def _carry_out(run: RunFolder, job: Job, session: Session) -> TrainingResult:
-    session.watcher.planned(job.plan)
+    plan, n_done = job.plan, min(peek(run.state).tokens, job.plan.n_read)
+    left = 1.0 - n_done / max(plan.n_read, 1)
+    session.watcher.planned(dataclasses.replace(plan, n_done=n_done, seconds=left * plan.seconds))
     progress = train(
         job.objective,
         job.recipe,

@@ -68,6 +68,14 @@ def write_state(path: Path, fingerprint: str, progress: Progress, arrays: Mappin
     replace_file(path, lambda partial: write_file(partial, tensors, metadata))
 
 
+def peek(path: Path) -> Progress:
+    """How far a run is, for messages: nothing is checked, and where there is no state it is at its beginning."""
+    try:
+        return Progress(**json.loads(open_file(path).metadata["progress"]))
+    except (CheckpointError, KeyError, ValueError, TypeError):
+        return Progress()
+
+
 def read_state(path: Path, fingerprint: str, arrays: Mapping[str, Array]) -> Progress:
     """Fill `arrays` from the file. TrainingError for one that is damaged or belongs to another run, and then the arrays
     are as they were."""

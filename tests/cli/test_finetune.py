@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,6 +54,12 @@ def best_of(out: Path) -> dict[str, Any]:
     return min((r for r in lines(out) if "validation_loss" in r), key=lambda r: r["validation_loss"])
 
 
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing one takes longer than a test."""
+    monkeypatch.setattr("pygpt.training.plot.draw", lambda path, metrics: None)
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "examples.csv"
@@ -67,21 +74,20 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes the next run stop, without a word, when so many steps are reported."""
+@contextlib.contextmanager
+def killed(step: int) -> Iterator[None]:
+    """Makes a run stop, without a word, when so many steps are reported."""
 
-    def at(step: int) -> None:
-        def cut_short(objective: Any, recipe: Any, functions: Any, folder: Any, **options: Any) -> Any:
-            def report(record: Any, progress: Any) -> None:
-                if progress.step == step:
-                    raise RuntimeError("killed")
+    def cut_short(objective: Any, recipe: Any, functions: Any, folder: Any, **options: Any) -> Any:
+        def report(record: Any, progress: Any) -> None:
+            if progress.step == step:
+                raise RuntimeError("killed")
 
-            return train(objective, recipe, functions, folder, **{**options, "report": report})
+        return train(objective, recipe, functions, folder, **{**options, "report": report})
 
-        monkeypatch.setattr("pygpt.training.runs.train", cut_short)
-
-    return at
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pygpt.training.runs.train", cut_short)
+        yield
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -167,15 +173,12 @@ def test_a_killed_run_goes_on_bit_for_bit(
     text: Path,
     task: tuple[object, ...],
     lora: tuple[object, ...],
-    killed: Callable[[int], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = table if task else text
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert finetune(gpt2_folder, data, whole, *task, *lora).exit_code == 0
-    killed(4)
-    assert isinstance(finetune(gpt2_folder, data, cut, *task, *lora).exception, RuntimeError)
-    monkeypatch.undo()
+    with killed(4):
+        assert isinstance(finetune(gpt2_folder, data, cut, *task, *lora).exception, RuntimeError)
     result = run("finetune", "--resume", cut, "--threads", 1)
     assert result.exit_code == 0, result.output
     folders = ("best", "last", *(("best-adapters", "last-adapters") if lora else ()))
@@ -316,14 +319,11 @@ def test_a_model_without_a_tokenizer_is_refused(gpt2_folder: Path, tmp_path: Pat
     assert "has no tokenizer, which fine-tuning on text needs" in result.stderr
 
 
-def test_a_run_does_not_go_on_with_other_data_or_another_model(
-    gpt2_folder: Path, tmp_path: Path, table: Path, killed: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_does_not_go_on_with_other_data_or_another_model(gpt2_folder: Path, tmp_path: Path, table: Path) -> None:
     model, out = tmp_path / "model", tmp_path / "run"
     shutil.copytree(gpt2_folder, model)
-    killed(2)
-    finetune(model, table, out, "--task", "classification")
-    monkeypatch.undo()
+    with killed(2):
+        finetune(model, table, out, "--task", "classification")
     before = table.read_text(encoding="utf-8")
     table.write_text(before.replace("in the 3", "in the 33"), encoding="utf-8")
     result = run("finetune", "--resume", out)

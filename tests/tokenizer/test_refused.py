@@ -63,7 +63,8 @@ SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPre
         ({"version": "2.0"}, "version is '2.0'"),
         ({"model": {"dropout": 0.1}}, "model.dropout is 0.1"),
         ({"model": {"glue": True}}, "'model.glue' is unknown"),
-        ({"model": {"merges": [["a"]]}}, "entry that is no pair"),
+        ({"model": {"merges": [["a"]]}}, "merge 1 is 'a'"),
+        ({"model": {"merges": [["a", 5]]}}, "entry that is no pair"),
         ({"model": {"unk_token": 5}}, "unk_token is 5"),
         ({"decoder": {"type": "Metaspace"}}, "decoder 'Metaspace'"),
         ({"post_processor": {"type": "Unheard"}}, "post_processor 'Unheard'"),
@@ -148,7 +149,7 @@ def test_the_vocabulary_of_gpt1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "llama"}, "model is 'llama', a vocabulary SentencePiece's"),
+        ({"model": "llama"}, r"model is 'llama' \(SentencePiece\)"),
         ({"pre": "deepseek-llm"}, "pre 'deepseek-llm' is none of"),
         ({"tokens": 5}, "must be arrays of strings"),
         ({"merges": None}, "must be arrays of strings"),
