@@ -65,8 +65,8 @@ class Session:
     def __post_init__(self) -> None:
         check_type("watcher", self.watcher, Watcher)
         check_type("save_seconds", self.save_seconds, int, float)
-        if not self.save_seconds > 0:
-            raise ValueError(f"save_seconds must be above 0, not {self.save_seconds}")
+        if not self.save_seconds >= 0:
+            raise ValueError(f"save_seconds must be at least 0, not {self.save_seconds}")
 
 
 class Job(NamedTuple):
