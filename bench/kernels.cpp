@@ -48,12 +48,12 @@ void check_linear(const LinearCall& call, const std::vector<float>& weights, int
             for (int i = 0; i < k; ++i) {
                 const auto at =
                     static_cast<std::size_t>(channel) * static_cast<std::size_t>(k) + static_cast<std::size_t>(i);
-                const double product = stored(weights[at], call.weight.dtype()) * call.x[row * call.ldx + i];
+                const double product = stored(weights[at], call.weight.format().dtype) * call.x[row * call.ldx + i];
                 sum += product;
                 size += std::abs(product);
             }
             // int8: each factor is off by up to 1/127 of the largest of its group, and the signs of these errors vary
-            const double tolerance = call.weight.dtype() == DType::i8 ? 0.5 / std::sqrt(k) : 1e-5;
+            const double tolerance = call.weight.format().dtype == DType::i8 ? 0.5 / std::sqrt(k) : 1e-5;
             expect(call.y[row * call.ldy + channel], sum + call.bias[channel], tolerance * size, "linear");
         }
     }
@@ -72,7 +72,7 @@ struct Quantized {
         sums = Buffer(static_cast<std::size_t>(padded * groups) * 4);
         rows = {q.as<std::int8_t>(), ld, scales.as<float>(), sums.as<std::int32_t>(), padded};
         for (int row = 0; row < n_rows; ++row) {
-            kernels.quantize(x.data() + static_cast<std::ptrdiff_t>(row) * k, k, rows.at(row, 0));
+            kernels.format(DType::i8).prepare(x.data() + static_cast<std::ptrdiff_t>(row) * k, k, rows.at(row, 0));
         }
     }
 };
@@ -85,9 +85,8 @@ void bench_linear(Meter& meter, const Shape& shape, DType dtype) {
     const std::size_t copies = kModelBytes / (dtype == DType::i8 ? 4 : 1) / (n * k * size_of(dtype)) + 1;
     std::vector<PackedMatrix> packed;
     for (std::size_t i = 0; i < copies; ++i) {
-        packed.emplace_back(shape.n, shape.k, dtype);
-        if (!packed.back().write({weights.data(), DType::f32, shape.n, shape.k, shape.k, 1}, {}, meter.kernels,
-                                 meter.team)) {
+        packed.emplace_back(shape.n, shape.k, meter.kernels.format(dtype));
+        if (!packed.back().write({weights.data(), DType::f32, shape.n, shape.k, shape.k, 1}, {}, meter.team)) {
             throw std::runtime_error("int8 cannot hold the weights");
         }
     }
@@ -100,7 +99,7 @@ void bench_linear(Meter& meter, const Shape& shape, DType dtype) {
             return {w, bias.data(), x.data(), shape.k, quantized.rows, rows, y.as<float>(), shape.n};
         };
         std::size_t next = 0;
-        const auto run = [&] { linear(meter.kernels, meter.team, call(packed[next++ % copies])); };
+        const auto run = [&] { linear(meter.team, call(packed[next++ % copies])); };
         run();
         check_linear(call(packed[0]), weights, rows);
         const std::string label =
@@ -162,7 +161,8 @@ void bench_norms(Meter& meter) {
         [&](const float* x, float* y) {  // q, the scales and the sums, one after the other
             float* scales = y + kHidden / 4;
             auto* sums = reinterpret_cast<std::int32_t*>(scales + int8_groups(kHidden));
-            meter.kernels.quantize(x, kHidden, {reinterpret_cast<std::int8_t*>(y), 0, scales, sums, 1});
+            meter.kernels.format(DType::i8).prepare(x, kHidden,
+                                                    {reinterpret_cast<std::int8_t*>(y), 0, scales, sums, 1});
         },
         nullptr);
     bench_rows(

@@ -54,6 +54,12 @@ const void* as_packed(const PackedTensor& wanted, const py::object& given) {
     return array.data();
 }
 
+const LinearFormat& choose_format(const std::string& name, const Kernels& kernels) {
+    std::vector<const char*> names;
+    for (const LinearFormat& format : kernels.formats) names.push_back(format.name);
+    return kernels.formats[choose("weights", name, names)];
+}
+
 class EngineBuilder {
 public:
     EngineBuilder(const py::object& config, const std::string& weights, const std::string& kv, int threads,
@@ -62,8 +68,7 @@ public:
           kernels_(select_kernels(isa.value_or(""))),
           threads_(threads),
           kv_(choose("kv", kv, {DType::f32, DType::f16})),
-          weights_(std::make_unique<WeightsBuilder>(
-              config_, choose("weights", weights, {DType::f32, DType::bf16, DType::i8}), kernels_)) {
+          weights_(std::make_unique<WeightsBuilder>(config_, choose_format(weights, kernels_))) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));

@@ -1,4 +1,4 @@
-// The int8 format: symmetric weights and activations in groups along k, both rotated; and the contracts of its kernels.
+// The int8 format: symmetric weights and activations in groups along k, both rotated.
 #pragma once
 
 #include <cstddef>
@@ -44,30 +44,5 @@ struct QuantizedRows {
 
 // Rows that a product may read together: q and scales must be readable up to a multiple of it.
 constexpr int kInt8RowBlock = 16;
-
-// y = x W^T + bias, for some of W's output channels. The products of a group are added exactly, in int32; groups in
-// order: y = fma(float(sum) * weight scale, activation scale, y), starting from zero, then + bias. A group of
-// activations with an infinity or a NaN has scale NaN, and its row becomes NaN.
-struct LinearInt8Args {
-    QuantizedRows x;  // (rows, k)
-    int rows;
-    int k;
-    const std::int8_t* panels;  // [n / 16][padded_inputs(k) / 4][16][4]
-    const BFloat16* scales;  // [n / 16][int8_groups(k)][16]
-    const float* bias;  // (n rounded up to 16,) or null
-    float* y;  // channel 16 * panel_begin of the first row; row stride ldy
-    std::ptrdiff_t ldy;
-    int n;
-    int panel_begin;  // this call computes the channels 16 * panel_begin ... 16 * panel_end - 1
-    int panel_end;
-};
-
-// 16 channels of weights as [k][16] floats -> one panel of int8 weights and its scales.
-struct PackInt8Args {
-    const float* weights;
-    int k;
-    std::int8_t* panel;  // [padded_inputs(k) / 4][16][4]
-    BFloat16* scales;  // [int8_groups(k)][16]
-};
 
 }  // namespace pygpt

@@ -11,9 +11,9 @@ extern const Kernels kScalarKernels;
 #if defined(PYGPT_X86)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
-void linear_int8_avxvnni(const LinearInt8Args& args);
-void linear_int8_avx512vnni(const LinearInt8Args& args);
-void linear_int8_amx(const LinearInt8Args& args);
+void linear_int8_avxvnni(const LinearArgs& args);
+void linear_int8_avx512vnni(const LinearArgs& args);
+void linear_int8_amx(const LinearArgs& args);
 #endif
 
 namespace {
@@ -25,10 +25,12 @@ struct Candidate {
 };
 
 #if defined(PYGPT_X86)
-Kernels with_int8_product(const char* name, const Kernels& base, void (*product)(const LinearInt8Args&)) {
+Kernels with_int8_product(const char* name, const Kernels& base, void (*product)(const LinearArgs&)) {
     Kernels k = base;
     k.name = name;
-    k.linear_int8 = product;
+    for (LinearFormat& f : k.formats) {
+        if (f.dtype == DType::i8) f.multiply = product;
+    }
     return k;
 }
 #endif

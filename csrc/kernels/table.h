@@ -3,14 +3,14 @@
 // A kernel gets pointers, sizes and strides, and only computes. Row strides are in elements; rows must not overlap.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
 #include "base/dtype.h"
 #include "kernels/activation.h"
 #include "kernels/attention.h"
-#include "kernels/int8.h"
-#include "kernels/linear_float.h"
+#include "kernels/linear_format.h"
 
 namespace pygpt {
 
@@ -42,14 +42,14 @@ struct Kernels {
     const char* name;
     const char* vectors;  // the table whose vectors this one has: "avx512" for "amx"
 
-    void (*linear_f32)(const LinearArgs&);
-    void (*linear_bf16)(const LinearArgs&);
-
-    void (*linear_int8)(const LinearInt8Args&);
-    // Rotates and quantises k values, one row of `to`.
-    void (*quantize)(const float* x, int k, const QuantizedRows& to);
-    // False where a weight is not finite, or too large to be rotated.
-    bool (*pack_int8)(const PackInt8Args&);
+    // Every format of weights, with its products.
+    std::array<LinearFormat, 3> formats;
+    // The one whose elements are of this type.
+    const LinearFormat& format(DType type) const {
+        std::size_t i = 0;
+        while (formats.at(i).dtype != type) ++i;
+        return formats[i];
+    }
 
     void (*attention_f32)(const AttentionArgs&);
     void (*attention_f16)(const AttentionArgs&);

@@ -26,11 +26,16 @@ void for_rows(Team& team, int rows, F body) {
 
 const float* data_or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
-bool is_int8(const Model& m) { return m.weights.dtype() == DType::i8; }
-
 // One row of a product's input in the form that the weights want.
 void prepare(const Model& m, const float* x, int k, int row, const QuantizedRows& to) {
-    if (is_int8(m)) m.kernels.quantize(x, k, to.at(row, 0));
+    const LinearFormat& format = m.weights.format();
+    if (format.prepare != nullptr) format.prepare(x, k, to.at(row, 0));
+}
+
+// The same for the first `rows` rows of x, of which nobody has one in the cache.
+void prepare_rows(const Model& m, const Activations& x, int k, int rows, const QuantizedRows& to) {
+    if (m.weights.format().prepare == nullptr) return;
+    for_rows(m.team, rows, [&](int row) { prepare(m, x.row(row), k, row, to); });
 }
 
 // y = norm(x), one row; without a norm a copy. y may be x.
@@ -72,7 +77,7 @@ LinearCall call(const Linear& l, int rows, const Activations& x, const Quantized
 
 void project(const Model& m, const Linear& l, int rows, const Activations& x, const QuantizedRows& quantized,
              const Activations& y) {
-    linear(m.kernels, m.team, call(l, rows, x, quantized, y));
+    linear(m.team, call(l, rows, x, quantized, y));
 }
 
 void embed(const Model& m, const Step& step, Workspace& ws) {
@@ -155,17 +160,18 @@ int activate(const Model& m, const LinearPart& part, float* values, float* to) {
 
 void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
     const bool gate = m.config.gated_mlp;
-    if (is_int8(m)) {
-        linear_consumed(m.kernels, m.team, call(b.up, rows, {}, ws.input, {}), ws.part, [&](const LinearPart& part) {
-            const int group = part.panel_begin * 16 / (gate ? 2 : 1) / kInt8Group;
+    const LinearFormat& format = m.weights.format();
+    if (format.prepare != nullptr) {
+        linear_consumed(m.team, call(b.up, rows, {}, ws.input, {}), ws.part, [&](const LinearPart& part) {
+            const int group = part.panel_begin * 16 / (gate ? 2 : 1) / format.group;
             for (int row = part.row_begin; row < part.row_end; ++row) {
                 float* values = part.y + (row - part.row_begin) * part.ldy;
                 const int n = activate(m, part, values, values);
-                m.kernels.quantize(values, n, ws.inner.at(row, group));
+                format.prepare(values, n, ws.inner.at(row, group));
             }
         });
     } else {
-        linear(m.kernels, m.team, call(b.up, rows, ws.normed, {}, ws.up), [&](const LinearPart& part) {
+        linear(m.team, call(b.up, rows, ws.normed, {}, ws.up), [&](const LinearPart& part) {
             for (int row = part.row_begin; row < part.row_end; ++row) {
                 float* values = part.y + (row - part.row_begin) * part.ldy;
                 activate(m, part, values, gate ? ws.gated.row(row) + part.panel_begin * 8 : values);
@@ -192,8 +198,7 @@ Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::
         read(m, residual, of_attn.before, false, rows, ws);
         project(m, b.qkv, rows, ws.normed, ws.input, ws.qkv);
         attend(m, step, layer, ws);
-        for_rows(m.team, is_int8(m) ? rows : 0,
-                 [&](int row) { prepare(m, ws.attended.row(row), c.q_width(), row, ws.input); });
+        prepare_rows(m, ws.attended, c.q_width(), rows, ws.input);
         project(m, b.attn_out, rows, ws.attended, ws.input, ws.mixed);
         residual.add(ws.mixed, of_attn);
         read(m, residual, of_mlp.before, parallel, rows, ws);
@@ -218,9 +223,8 @@ void final_norm(const Model& m, const Residual& residual, std::span<const int> r
 
 void head(const Model& m, int rows, const Workspace& ws, float* logits) {
     const PackedMatrix& w = m.weights.head_matrix();
-    for_rows(m.team, is_int8(m) ? rows : 0,
-             [&](int row) { prepare(m, ws.normed.row(row), m.config.n_embd, row, ws.input); });
-    linear(m.kernels, m.team, {w, nullptr, ws.normed.data, ws.normed.stride, ws.input, rows, logits, w.n()});
+    prepare_rows(m, ws.normed, m.config.n_embd, rows, ws.input);
+    linear(m.team, {w, nullptr, ws.normed.data, ws.normed.stride, ws.input, rows, logits, w.n()});
 }
 
 }  // namespace pygpt

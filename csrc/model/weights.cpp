@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 #include "base/error.h"
 
@@ -22,20 +23,19 @@ void list(std::vector<PackedTensor>& out, const std::string& name, const std::ve
 }
 
 void list(std::vector<PackedTensor>& out, const std::string& name, const PackedMatrix& m) {
-    const auto panels = static_cast<std::size_t>(m.panels()), k = static_cast<std::size_t>(m.k());
-    if (m.dtype() != DType::i8) {
-        out.push_back({name, m.dtype(), {panels, k, 16}, m.data()});
-        return;
-    }
-    out.push_back({name, DType::i8, {panels, static_cast<std::size_t>(padded_inputs(m.k())) / 4, 16, 4}, m.data()});
-    out.push_back(
-        {name + ".scales", DType::bf16, {panels, static_cast<std::size_t>(int8_groups(m.k())), 16}, m.scales()});
+    const LinearFormat& f = m.format();
+    const auto panels = static_cast<std::size_t>(m.panels()), piece = static_cast<std::size_t>(f.piece);
+    std::vector<std::size_t> shape{panels, static_cast<std::size_t>(f.padded(m.k())) / piece, 16};
+    if (piece > 1) shape.push_back(piece);
+    out.push_back({name, f.dtype, std::move(shape), m.data()});
+    if (!f.scaled) return;
+    out.push_back({name + ".scales", DType::bf16, {panels, static_cast<std::size_t>(f.groups(m.k())), 16}, m.scales()});
 }
 
 // No bit of the sign, and below infinity.
-bool usable(const std::uint16_t* scales, std::size_t n) {
+bool usable(const BFloat16* scales, std::size_t n) {
     bool ok = true;
-    for (std::size_t i = 0; i < n; ++i) ok &= scales[i] < 0x7f80u;
+    for (std::size_t i = 0; i < n; ++i) ok &= scales[i].bits < 0x7f80u;
     return ok;
 }
 
@@ -61,13 +61,13 @@ std::vector<PackedTensor> packed_tensors(const ModelConfig& config, const Weight
     return tensors;
 }
 
-WeightsBuilder::WeightsBuilder(const ModelConfig& config, DType dtype, const Kernels& kernels)
-    : config_(config), dtype_(dtype), kernels_(kernels) {
+WeightsBuilder::WeightsBuilder(const ModelConfig& config, const LinearFormat& format)
+    : config_(config), format_(format) {
     weights_.blocks.resize(config_.layers.size());
     visit_tensors(config_, weights_, [&](const TensorSpec& t, auto& where) {
         Slot& slot = slots_.emplace(t.name, Slot{t}).first->second;
         if constexpr (std::is_same_v<std::decay_t<decltype(where)>, PackedMatrix>) {
-            if (where.n() == 0) where = PackedMatrix(t.channels, t.cols, dtype_);
+            if (where.n() == 0) where = PackedMatrix(t.channels, t.cols, format_);
             slot.matrix = &where;
         } else {
             where.resize(static_cast<std::size_t>(t.channels) * static_cast<std::size_t>(t.cols));
@@ -89,10 +89,9 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
                               shape_text(tensor.rows, tensor.cols, tensor.cols == 1));
     }
     if (slot.matrix != nullptr) {
-        if (!slot.matrix->write(tensor, spec.to, kernels_, team, consumed)) {
-            throw InvalidArgument(
-                "tensor '" + name +
-                "' cannot be stored as int8: it holds infinities, NaNs or values near the largest float");
+        if (!slot.matrix->write(tensor, spec.to, team, consumed)) {
+            throw InvalidArgument("tensor '" + name + "' cannot be stored as " + format_.name +
+                                  ": it holds infinities, NaNs or values near the largest float");
         }
     } else {
         std::vector<float> rows(static_cast<std::size_t>(spec.rows) * static_cast<std::size_t>(spec.cols));
@@ -115,16 +114,14 @@ void WeightsBuilder::adopt(const std::unordered_map<std::string, const void*>& d
     visit_wholes(config_, weights_, [&](const TensorSpec& t, auto& part) {
         const std::string& name = t.whole;
         if constexpr (std::is_same_v<std::decay_t<decltype(part)>, PackedMatrix>) {
-            const int n = part.n(), k = part.k();
-            const void* scales = nullptr;
-            if (dtype_ == DType::i8) {
-                scales = data.at(name + ".scales");
-                if (!usable(static_cast<const std::uint16_t*>(scales),
-                            PackedMatrix::scale_bytes(n, k) / sizeof(BFloat16))) {
+            const BFloat16* scales = nullptr;
+            if (format_.scaled) {
+                scales = static_cast<const BFloat16*>(data.at(name + ".scales"));
+                if (!usable(scales, part.scale_count())) {
                     throw InvalidArgument("tensor '" + name + ".scales' holds a scale that is negative or not finite");
                 }
             }
-            part = PackedMatrix(n, k, dtype_, data.at(name), scales, owner);
+            part = PackedMatrix(part.n(), part.k(), format_, data.at(name), scales, owner);
         } else {
             std::copy_n(static_cast<const float*>(data.at(name)), part.size(), part.data());
         }

@@ -44,14 +44,14 @@ struct Weights {
     PackedMatrix head;  // empty: tied
 
     const PackedMatrix& head_matrix() const { return head.n() == 0 ? embed : head; }
-    DType dtype() const { return embed.dtype(); }
+    const LinearFormat& format() const { return embed.format(); }
     std::size_t bytes(const ModelConfig& config) const;
 };
 
 // The tensors that a checkpoint of this configuration holds.
 std::vector<TensorSpec> list_tensors(const ModelConfig& config);
 
-// One plain array of the weights as the engine holds them; an int8 matrix has two of them. Files hold these.
+// One plain array of the weights as the engine holds them; a matrix with scales has two of them. Files hold these.
 struct PackedTensor {
     std::string name;
     DType dtype;
@@ -62,13 +62,13 @@ std::vector<PackedTensor> packed_tensors(const ModelConfig& config, const Weight
 
 class WeightsBuilder {
 public:
-    WeightsBuilder(const ModelConfig& config, DType dtype, const Kernels& kernels);
+    WeightsBuilder(const ModelConfig& config, const LinearFormat& format);
     // The slots hold pointers into the weights.
     WeightsBuilder(const WeightsBuilder&) = delete;
     WeightsBuilder& operator=(const WeightsBuilder&) = delete;
 
     // Packs one tensor; vectors are rows x 1. InvalidArgument: unknown name, wrong shape, given before, or values that
-    // int8 cannot hold. `consumed` as in PackedMatrix::write.
+    // the format cannot hold. `consumed` as in PackedMatrix::write.
     void add(const std::string& name, const Plain& tensor, Team& team, const std::function<void()>& consumed = {});
 
     // Takes all packed_tensors() as they are: matrices in place, kept alive by `owner`, floats as a copy. `data` gives
@@ -90,8 +90,7 @@ private:
     };
 
     ModelConfig config_;
-    DType dtype_;
-    const Kernels& kernels_;
+    const LinearFormat& format_;
     Weights weights_;
     std::unordered_map<std::string, Slot> slots_;
 };

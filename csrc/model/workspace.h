@@ -31,12 +31,12 @@ struct Angles {
 
 class Workspace {
 public:
-    // For steps of up to `rows` rows with weights of the given type.
-    Workspace(const ModelConfig& config, const DistinctRopes& ropes, DType weights, int rows, int threads)
+    // For steps of up to `rows` rows with weights of the given format.
+    Workspace(const ModelConfig& config, const DistinctRopes& ropes, const LinearFormat& format, int rows, int threads)
         : angles(ropes.size()), rows_(rows) {
-        lay_out(config, ropes, weights, threads, nullptr);
+        lay_out(config, ropes, format.prepare != nullptr, threads, nullptr);
         buffer_ = Buffer(bytes_);
-        lay_out(config, ropes, weights, threads, buffer_.data());
+        lay_out(config, ropes, format.prepare != nullptr, threads, buffer_.data());
     }
 
     int rows() const { return rows_; }
@@ -49,18 +49,19 @@ public:
     std::vector<Angles> angles;  // see DistinctRopes
     std::span<float> attention;  // see AttentionCall::scratch
 
-    // float weights only: the MLP's values before and, if it has a gate, after the activation
+    // Where the format of the weights reads its input as it is: the MLP's values before and, if it has a gate, after
+    // the activation
     Activations up;
     Activations gated;
 
-    // int8 weights only
+    // Where it prepares its input
     QuantizedRows input;  // of the product at hand: from normed, then from attended
     QuantizedRows inner;  // the MLP's values after the activation
-    float* part;          // linear_scratch floats for each thread
+    float* part;  // linear_scratch floats for each thread
 
 private:
     // Gives every member its place after `base`, and bytes_ their size.
-    void lay_out(const ModelConfig& c, const DistinctRopes& ropes, DType weights, int threads, std::byte* base) {
+    void lay_out(const ModelConfig& c, const DistinctRopes& ropes, bool prepared, int threads, std::byte* base) {
         bytes_ = 0;
         const auto take = [&](std::ptrdiff_t bytes) {
             std::byte* at = base == nullptr ? nullptr : base + bytes_;
@@ -82,7 +83,6 @@ private:
             q.ldg = rows;
             return q;
         };
-        const bool int8 = weights == DType::i8;
         x = floats(c.n_embd);
         normed = floats(c.n_embd);
         mixed = c.branches == Branches::sequential ? normed : floats(c.n_embd);
@@ -95,11 +95,12 @@ private:
         const std::size_t of_attention = static_cast<std::size_t>(threads) * attention_scratch(c.head_dim) +
                                          split_floats(rows_, c.n_head, c.head_dim, c.n_ctx, threads);
         attention = {reinterpret_cast<float*>(take(static_cast<std::ptrdiff_t>(of_attention) * 4)), of_attention};
-        up = floats(int8 ? 0 : c.up_width());
-        gated = floats(c.gated_mlp && !int8 ? c.n_inner : 0);
-        input = quantized(int8 ? std::max(c.n_embd, c.q_width()) : 0);
-        inner = quantized(int8 ? c.n_inner : 0);
-        part = reinterpret_cast<float*>(take(int8 ? static_cast<std::ptrdiff_t>(linear_scratch()) * threads * 4 : 0));
+        up = floats(prepared ? 0 : c.up_width());
+        gated = floats(c.gated_mlp && !prepared ? c.n_inner : 0);
+        input = quantized(prepared ? std::max(c.n_embd, c.q_width()) : 0);
+        inner = quantized(prepared ? c.n_inner : 0);
+        part =
+            reinterpret_cast<float*>(take(prepared ? static_cast<std::ptrdiff_t>(linear_scratch()) * threads * 4 : 0));
     }
 
     int rows_;

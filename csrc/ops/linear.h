@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <functional>
 
-#include "kernels/table.h"
+#include "kernels/linear_format.h"
 
 namespace pygpt {
 
@@ -16,15 +16,15 @@ struct LinearCall {
     const float* bias;  // (n rounded up to 16,) or null
     const float* x;     // (rows, k), row stride ldx
     std::ptrdiff_t ldx;
-    QuantizedRows quantized;  // instead of x where the weights are int8
+    QuantizedRows quantized;  // instead of x where the weights' format prepares its input
     int rows;
     float* y;  // (rows, n), row stride ldy
     std::ptrdiff_t ldy;
 };
 
 // Panels that the parts of linear_consumed are a multiple of: so many channels of a gated product, half of them gates,
-// that what remains are whole groups of int8 inputs.
-constexpr int kPartPanels = 2 * kInt8Group / 16;
+// that what remains are whole groups of any format's inputs.
+constexpr int kPartPanels = 2 * kMostGroup / 16;
 
 // A part of y that one thread has just finished: rows [row_begin, row_end) of the panels [panel_begin, panel_end),
 // where panel_begin is a multiple of 8.
@@ -36,12 +36,11 @@ struct LinearPart {
 };
 
 // `after`, if given, is called on the thread that computed a part while it still lies in the cache.
-void linear(const Kernels& kernels, Team& team, const LinearCall& call,
-            const std::function<void(const LinearPart&)>& after = nullptr);
+void linear(Team& team, const LinearCall& call, const std::function<void(const LinearPart&)>& after = nullptr);
 
 // The same for a product whose y is of no use but to `after`: each thread reuses linear_scratch() floats of `scratch`
 // for one part after the other. The call's y and ldy are ignored.
-void linear_consumed(const Kernels& kernels, Team& team, const LinearCall& call, float* scratch,
+void linear_consumed(Team& team, const LinearCall& call, float* scratch,
                      const std::function<void(const LinearPart&)>& after);
 
 // Floats that linear_consumed needs for each thread.

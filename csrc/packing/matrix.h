@@ -8,7 +8,7 @@
 #include "base/buffer.h"
 #include "base/dtype.h"
 #include "base/lanes.h"
-#include "kernels/table.h"
+#include "kernels/linear_format.h"
 
 namespace pygpt {
 
@@ -32,24 +32,21 @@ struct Channels {
     int step = 16;
 };
 
-// An (n, k) matrix as [ceil(n / 16)][k][16] float32 or bfloat16, or as int8 with its scales (kernels/int8.h); channels
-// that were never written are zero.
+// An (n, k) matrix as ceil(n / 16) panels of a format, and where the format has them their scales,
+// [ceil(n / 16)][groups(k)][16]; channels that were never written are zero.
 class PackedMatrix {
 public:
     PackedMatrix() = default;
-    // Its memory is taken by the first write().
-    PackedMatrix(int n, int k, DType dtype);
-    // Memory of somebody else, in this layout: data_bytes(n, k, dtype) and, for int8, scale_bytes(n, k) of it.
-    PackedMatrix(int n, int k, DType dtype, const void* data, const void* scales, std::shared_ptr<const void> owner);
-
-    static std::size_t data_bytes(int n, int k, DType dtype);
-    static std::size_t scale_bytes(int n, int k);
+    // Its memory is taken by the first write(). The format is a row of a kernel table, which outlives the matrix.
+    PackedMatrix(int n, int k, const LinearFormat& format) : n_(n), k_(k), format_(&format) {}
+    // Memory of somebody else, in this layout.
+    PackedMatrix(int n, int k, const LinearFormat& format, const void* data, const BFloat16* scales,
+                 std::shared_ptr<const void> owner);
 
     // Converts and places all rows of `src`, whose columns must be k and whose channels must lie within n. False where
-    // int8 cannot hold them: an infinity, a NaN, or values too large to be rotated. `consumed`, if there is one, is
-    // called now and then, when what was read so far is not needed again.
-    [[nodiscard]] bool write(const Plain& src, Channels to, const Kernels& kernels, Team& team,
-                             const std::function<void()>& consumed = {});
+    // the format cannot hold them. `consumed`, if there is one, is called now and then, when what was read so far is
+    // not needed again.
+    [[nodiscard]] bool write(const Plain& src, Channels to, Team& team, const std::function<void()>& consumed = {});
 
     // Channel `row` as k floats: how an embedding is looked up.
     void read_row(int row, float* out) const;
@@ -57,24 +54,26 @@ public:
     int n() const { return n_; }
     int k() const { return k_; }
     int panels() const { return ceil_div(n_, 16); }
-    DType dtype() const { return dtype_; }
+    const LinearFormat& format() const { return *format_; }
     const void* data() const { return data_; }
-    const BFloat16* scales() const { return static_cast<const BFloat16*>(scales_); }
-    std::size_t bytes() const;
+    const BFloat16* scales() const { return scales_; }
+    std::size_t bytes() const { return n_ == 0 ? 0 : data_bytes() + scale_count() * sizeof(BFloat16); }
+    std::size_t scale_count() const { return static_cast<std::size_t>(panels()) * format_->panel_scales(k_); }
 
 private:
-    bool write_part(const Plain& src, Channels to, const Kernels& kernels, Team& team);
+    std::size_t data_bytes() const { return static_cast<std::size_t>(panels()) * format_->panel_bytes(k_); }
     template <class From>
-    bool write_int8(const Plain& src, Channels to, const Kernels& kernels, Team& team);
-    bool pack_group(const float* plain, int k0, const PanelRows& rows, const Kernels& kernels);
+    bool write_part(const Plain& src, Channels to, Team& team);
+    bool write_part(const Plain& src, Channels to, Team& team);
+    bool pack_group(const float* plain, int k0, const PanelRows& rows);
 
     int n_ = 0;
     int k_ = 0;
-    DType dtype_ = DType::f32;
+    const LinearFormat* format_ = nullptr;
     Buffer own_data_, own_scales_;
     std::shared_ptr<const void> owner_;
     const void* data_ = nullptr;
-    const void* scales_ = nullptr;  // int8 only
+    const BFloat16* scales_ = nullptr;
 };
 
 // Converts rows x cols elements to contiguous float32.

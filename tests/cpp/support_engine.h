@@ -34,7 +34,7 @@ struct SmallModel {
 
     std::shared_ptr<Engine> engine(int threads) const {
         const Threads loading(threads);
-        WeightsBuilder builder(config, DType::i8, best_kernels());
+        WeightsBuilder builder(config, best_kernels().format(DType::i8));
         std::size_t i = 0;
         for (const TensorSpec& t : list_tensors(config)) {
             const Plain plain{values[i++].data(), DType::f32, t.rows, t.cols, t.cols, 1};

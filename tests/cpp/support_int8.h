@@ -1,7 +1,7 @@
 // What the tests of the int8 format share.
 #pragma once
 
-#include "kernels/int8.h"
+#include "kernels/table.h"
 #include "support.h"
 
 namespace pygpt::test {
@@ -54,6 +54,8 @@ struct Rows {
 private:
     static std::ptrdiff_t blocks(int rows) { return (rows + kInt8RowBlock - 1) / kInt8RowBlock * kInt8RowBlock; }
 };
+
+inline const LinearFormat& int8(const Kernels& kernels) { return kernels.format(DType::i8); }
 
 inline int group_size(int k, int from) { return k - from > kInt8Half ? kInt8Group : kInt8Half; }
 

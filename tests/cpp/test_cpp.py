@@ -99,10 +99,10 @@ def symbols(*command: str | Path) -> list[str]:
 OFFERED = {
     "kernels/isa/scalar": "pygpt::kScalarKernels",
     "kernels/isa/avx2": "pygpt::kAvx2Kernels",
-    "kernels/isa/avxvnni": "pygpt::linear_int8_avxvnni(pygpt::LinearInt8Args const&)",
+    "kernels/isa/avxvnni": "pygpt::linear_int8_avxvnni(pygpt::LinearArgs const&)",
     "kernels/isa/avx512": "pygpt::kAvx512Kernels",
-    "kernels/isa/avx512vnni": "pygpt::linear_int8_avx512vnni(pygpt::LinearInt8Args const&)",
-    "kernels/isa/amx": "pygpt::linear_int8_amx(pygpt::LinearInt8Args const&)",
+    "kernels/isa/avx512vnni": "pygpt::linear_int8_avx512vnni(pygpt::LinearArgs const&)",
+    "kernels/isa/amx": "pygpt::linear_int8_amx(pygpt::LinearArgs const&)",
     "kernels/training/isa/scalar": "pygpt::kScalarTraining",
     "kernels/training/isa/avx2": "pygpt::kAvx2Training",
     "kernels/training/isa/avx512": "pygpt::kAvx512Training",

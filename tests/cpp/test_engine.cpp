@@ -52,7 +52,7 @@ void add(WeightsBuilder& builder, const std::string& name, int rows, int cols, u
 
 std::shared_ptr<Engine> make_engine(const ModelConfig& config, DType dtype, DType kv, const Kernels& kernels,
                                     int threads) {
-    WeightsBuilder builder(config, dtype, kernels);
+    WeightsBuilder builder(config, kernels.format(dtype));
     unsigned seed = 80;
     for (const TensorSpec& t : list_tensors(config)) add(builder, t.name, t.rows, t.cols, seed++);
     return std::make_shared<Engine>(config, builder.finish(), kernels, threads, kv);
@@ -239,7 +239,7 @@ TEST(Engine, SessionsOutliveTheirEngine) {
 }
 
 TEST(Weights, Int8NamesTheTensorThatItCannotHold) {
-    WeightsBuilder builder(gpt2_like(), DType::i8, best_kernels());
+    WeightsBuilder builder(gpt2_like(), best_kernels().format(DType::i8));
     std::vector<float> values(101 * 30, 1.0f);
     values[77] = std::numeric_limits<float>::infinity();
     const auto give = [&](Team& team) {
@@ -252,7 +252,7 @@ TEST(Weights, Int8NamesTheTensorThatItCannotHold) {
 }
 
 TEST(Weights, RefuseWhatTheConfigurationDoesNotHave) {
-    WeightsBuilder builder(gpt2_like(), DType::f32, best_kernels());
+    WeightsBuilder builder(gpt2_like(), best_kernels().format(DType::f32));
     const auto refused = [&](const std::string& name, int rows, int cols) {
         return message<InvalidArgument>([&] { add(builder, name, rows, cols); });
     };

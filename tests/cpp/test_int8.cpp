@@ -31,6 +31,8 @@ TEST(Int8, GroupsCoverTheInputs) {
                                             {768, 768, 6}}) {
         EXPECT_EQ(padded_inputs(k), padded);
         EXPECT_EQ(int8_groups(k), groups);
+        EXPECT_EQ(int8(best_kernels()).padded(k), padded);
+        EXPECT_EQ(int8(best_kernels()).groups(k), groups);
     }
 }
 
@@ -42,7 +44,7 @@ TEST(Int8, QuantizeRotatesAndRounds) {
             const std::vector<float> x = random.floats(k, -size, size);
             on_each_isa([&](const Kernels& kernels) {
                 Rows rows(1, k);
-                kernels.quantize(x.data(), k, rows.view());
+                int8(kernels).prepare(x.data(), k, rows.view());
                 for (int g = 0; g < int8_groups(k); ++g) {
                     const int from = g * kInt8Group, n = std::min(kInt8Group, k - from), length = group_size(k, from);
                     const auto exact = rotated(
@@ -74,10 +76,10 @@ TEST(Int8, QuantizeGivesTheSameBitsOnEachIsa) {
             if (random.below(9) == 0) x.data()[i] = -0.0f;
         }
         Rows expected(1, k);
-        scalar_kernels().quantize(x.data(), k, expected.view());
+        int8(scalar_kernels()).prepare(x.data(), k, expected.view());
         on_each_isa([&](const Kernels& kernels) {
             Rows found(1, k);
-            kernels.quantize(x.data(), k, found.view());
+            int8(kernels).prepare(x.data(), k, found.view());
             EXPECT_TRUE(std::equal(found.q.all().begin(), found.q.all().end(), expected.q.all().begin())) << k;
             EXPECT_TRUE(same_bits(found.scales.all(), expected.scales.all())) << k;
             EXPECT_TRUE(std::equal(found.sums.all().begin(), found.sums.all().end(), expected.sums.all().begin())) << k;
@@ -94,7 +96,7 @@ TEST(Int8, QuantizeKnowsZeroTinyAndUnusableGroups) {
         x[151] = std::isinf(special) || special == 3e38f ? special : 0.0f;  // 3e38 twice overflows
         on_each_isa([&](const Kernels& kernels) {
             Rows rows(1, k);
-            kernels.quantize(x.data(), k, rows.view());
+            int8(kernels).prepare(x.data(), k, rows.view());
             EXPECT_EQ(rows.scale(0, 0), 128.0f * (1.0f / 127.0f)) << "the first group is untouched";
             EXPECT_EQ(rows.q.data()[0], 127);
             const bool usable = special != 0.0f && std::abs(special) < 1e-30f;
@@ -121,7 +123,7 @@ TEST(Int8, PackRotatesAndRoundsEachChannel) {
         std::vector<float> weights = random.floats(k * 16, -0.5f, 0.5f);
         for (int i = 0; i < k; ++i) weights[static_cast<std::size_t>(i * 16 + 5)] = 0.0f;  // a channel of zeros
         Panel expected(k);
-        EXPECT_TRUE(scalar_kernels().pack_int8({weights.data(), k, expected.q.data(), expected.scales.data()}));
+        EXPECT_TRUE(int8(scalar_kernels()).pack({weights.data(), k, expected.q.data(), expected.scales.data()}));
         for (int c = 0; c < 16; ++c) {
             for (int g = 0; g < int8_groups(k); ++g) {
                 const int from = g * kInt8Group, n = std::min(kInt8Group, k - from), size = group_size(k, from);
@@ -143,7 +145,7 @@ TEST(Int8, PackRotatesAndRoundsEachChannel) {
         }
         on_each_isa([&](const Kernels& kernels) {
             Panel found(k);
-            EXPECT_TRUE(kernels.pack_int8({weights.data(), k, found.q.data(), found.scales.data()}));
+            EXPECT_TRUE(int8(kernels).pack({weights.data(), k, found.q.data(), found.scales.data()}));
             EXPECT_TRUE(std::equal(found.q.all().begin(), found.q.all().end(), expected.q.all().begin())) << k;
             EXPECT_EQ(std::memcmp(found.scales.data(), expected.scales.data(), expected.scales.size() * 2), 0) << k;
             EXPECT_TRUE(found.q.intact());
@@ -160,7 +162,7 @@ TEST(Int8, PackRefusesWhatIsNotFinite) {
             if (at != 129 && bad == 3.3e38f) weights[static_cast<std::size_t>((at + 1) * 16 + 9)] = bad;
             on_each_isa([&](const Kernels& kernels) {
                 Panel panel(130);
-                EXPECT_FALSE(kernels.pack_int8({weights.data(), 130, panel.q.data(), panel.scales.data()}))
+                EXPECT_FALSE(int8(kernels).pack({weights.data(), 130, panel.q.data(), panel.scales.data()}))
                     << bad << at;
             });
         }

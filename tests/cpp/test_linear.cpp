@@ -63,8 +63,20 @@ struct Problem {
     Guarded run(const Kernels& kernels, bool bf16, bool with_bias, int panel_begin, int panel_end) const {
         Guarded y(rows, n, n + 7);
         const void* w = bf16 ? static_cast<const void*>(packed_bf16.data()) : packed.data();
-        (bf16 ? kernels.linear_bf16 : kernels.linear_f32)({x.data(), ldx, rows, k, w, with_bias ? bias.data() : nullptr,
-                                                           y.row(0), y.ld(), n, panel_begin, panel_end});
+        kernels.format(bf16 ? DType::bf16 : DType::f32)
+            .multiply({x.data(),
+                       ldx,
+                       {},
+                       rows,
+                       k,
+                       w,
+                       nullptr,
+                       with_bias ? bias.data() : nullptr,
+                       y.row(0) + 16 * panel_begin,
+                       y.ld(),
+                       n,
+                       panel_begin,
+                       panel_end});
         EXPECT_TRUE(y.intact(16 * panel_begin, std::min(n, 16 * panel_end)));
         return y;
     }
@@ -136,9 +148,9 @@ TEST(Linear, SplitOverThreadsGivesTheSame) {
         for (const bool bf16 : {false, true}) {
             const Problem p(c.rows, c.n, c.k, 8);
             const Kernels& kernels = best_kernels();
-            PackedMatrix matrix(c.n, c.k, bf16 ? DType::bf16 : DType::f32);
+            PackedMatrix matrix(c.n, c.k, kernels.format(bf16 ? DType::bf16 : DType::f32));
             with_team(1, [&](Team& t) {
-                EXPECT_TRUE(matrix.write({p.weights.data(), DType::f32, c.n, c.k, c.k, 1}, {}, kernels, t));
+                EXPECT_TRUE(matrix.write({p.weights.data(), DType::f32, c.n, c.k, c.k, 1}, {}, t));
             });
             const Guarded wanted = p.run(kernels, bf16, true, 0, p.panels);
             for (const int count : {1, 2, 3, 7}) {
@@ -156,7 +168,7 @@ TEST(Linear, SplitOverThreadsGivesTheSame) {
                     }
                 };
                 const LinearCall call{matrix, p.bias.data(), p.x.data(), p.ldx, {}, c.rows, y.row(0), y.ld()};
-                with_team(count, [&](Team& team) { linear(kernels, team, call, after); });
+                with_team(count, [&](Team& team) { linear(team, call, after); });
                 EXPECT_TRUE(same_bits(y.all(), wanted.all())) << c.rows << "x" << c.n << "x" << c.k << " on " << count;
                 EXPECT_EQ(wrong, 0);
                 for (const std::atomic<int>& n : parts) ASSERT_EQ(n, 1);

@@ -73,8 +73,9 @@ struct Problem {
         const Guarded wanted = expected(with_bias, panel_begin, panel_end);
         on_each_isa([&](const Kernels& kernels) {
             Guarded y(rows, n, n + 7);
-            kernels.linear_int8({x.view(), rows, k, weights.data(), scales.data(), with_bias ? bias.data() : nullptr,
-                                 y.row(0) + 16 * panel_begin, y.ld(), n, panel_begin, panel_end});
+            int8(kernels).multiply({nullptr, 0, x.view(), rows, k, weights.data(), scales.data(),
+                                    with_bias ? bias.data() : nullptr, y.row(0) + 16 * panel_begin, y.ld(), n,
+                                    panel_begin, panel_end});
             EXPECT_TRUE(same_bits(y.all(), wanted.all()))
                 << rows << " rows, n " << n << ", k " << k << ", panels " << panel_begin << " to " << panel_end;
         });
@@ -120,12 +121,12 @@ TEST(LinearInt8, MatricesMultiplyLikeTheirFloats) {
         Random random(16);
         const std::vector<float> weights = random.floats(n * k), x = random.floats(rows * k);
         for (const bool transposed : {false, true}) {
-            PackedMatrix matrix(n, k, DType::i8);
+            PackedMatrix matrix(n, k, int8(best_kernels()));
             const Plain plain{weights.data(), DType::f32, n, k, transposed ? 1 : k, transposed ? n : 1};
             const auto weight = [&](int c, int i) {
                 return weights[static_cast<std::size_t>(transposed ? i * n + c : c * k + i)];
             };
-            with_team(2, [&](Team& team) { EXPECT_TRUE(matrix.write(plain, {}, best_kernels(), team)); });
+            with_team(2, [&](Team& team) { EXPECT_TRUE(matrix.write(plain, {}, team)); });
             std::vector<float> row(static_cast<std::size_t>(k));
             for (int c = 0; c < n; c += 7) {
                 matrix.read_row(c, row.data());
@@ -133,12 +134,12 @@ TEST(LinearInt8, MatricesMultiplyLikeTheirFloats) {
                 for (int i = 0; i < k; ++i) ASSERT_NEAR(row[static_cast<std::size_t>(i)], weight(c, i), 0.05);
             }
             Rows quantized(rows, k);
-            for (int r = 0; r < rows; ++r) best_kernels().quantize(x.data() + r * k, k, quantized.view().at(r, 0));
+            for (int r = 0; r < rows; ++r) int8(best_kernels()).prepare(x.data() + r * k, k, quantized.view().at(r, 0));
             std::vector<float> first;
             for (const int count : {1, 2, 3, 7}) {
                 Guarded y(rows, n, n + 7);
                 const LinearCall call{matrix, nullptr, nullptr, 0, quantized.view(), rows, y.row(0), y.ld()};
-                with_team(count, [&](Team& team) { linear(best_kernels(), team, call); });
+                with_team(count, [&](Team& team) { linear(team, call); });
                 EXPECT_TRUE(y.intact());
                 if (first.empty()) first.assign(y.all().begin(), y.all().end());
                 EXPECT_TRUE(same_bits(y.all(), first)) << count << " threads";
@@ -164,19 +165,17 @@ TEST(LinearInt8, ConsumedPartsAreTheWholeProduct) {
          {std::array{1, 40, 64}, {1, 3000, 64}, {9, 800, 64}, {10, 800, 64}, {150, 530, 64}, {500, 300, 64}}) {
         Random random(17);
         const std::vector<float> weights = random.floats(n * k), x = random.floats(rows * k);
-        PackedMatrix matrix(n, k, DType::i8);
-        with_team(1, [&](Team& t) {
-            EXPECT_TRUE(matrix.write({weights.data(), DType::f32, n, k, k, 1}, {}, best_kernels(), t));
-        });
+        PackedMatrix matrix(n, k, int8(best_kernels()));
+        with_team(1, [&](Team& t) { EXPECT_TRUE(matrix.write({weights.data(), DType::f32, n, k, k, 1}, {}, t)); });
         Rows quantized(rows, k);
-        for (int r = 0; r < rows; ++r) best_kernels().quantize(x.data() + r * k, k, quantized.view().at(r, 0));
+        for (int r = 0; r < rows; ++r) int8(best_kernels()).prepare(x.data() + r * k, k, quantized.view().at(r, 0));
         Guarded wanted(rows, n, n + 7), found(rows, n, n + 7);
         const LinearCall call{matrix, nullptr, nullptr, 0, quantized.view(), rows, wanted.row(0), wanted.ld()};
-        with_team(2, [&](Team& team) { linear(best_kernels(), team, call); });
+        with_team(2, [&](Team& team) { linear(team, call); });
         for (const int count : {1, 3}) {
             std::vector<float> scratch(linear_scratch() * static_cast<std::size_t>(count));
             with_team(count, [&](Team& team) {
-                linear_consumed(best_kernels(), team, call, scratch.data(), [&](const LinearPart& part) {
+                linear_consumed(team, call, scratch.data(), [&](const LinearPart& part) {
                     EXPECT_EQ(part.panel_begin % kPartPanels, 0);
                     const int from = part.panel_begin * 16, to = std::min(n, part.panel_end * 16);
                     for (int r = part.row_begin; r < part.row_end; ++r) {

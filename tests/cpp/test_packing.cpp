@@ -1,6 +1,7 @@
 // Packed matrices: every way a checkpoint stores a tensor ends in the same panels.
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "packing/matrix.h"
@@ -50,15 +51,17 @@ struct Stored {
     }
 };
 
+const LinearFormat& format(DType type) { return best_kernels().format(type); }
+
 // Element (channel, i) of a packed matrix, by the layout's description.
 float packed_at(const PackedMatrix& m, int channel, int i) {
     const std::ptrdiff_t at = (static_cast<std::ptrdiff_t>(channel / 16) * m.k() + i) * 16 + channel % 16;
-    return m.dtype() == DType::f32 ? static_cast<const float*>(m.data())[at]
-                                   : to_float(static_cast<const BFloat16*>(m.data())[at]);
+    return m.format().dtype == DType::f32 ? static_cast<const float*>(m.data())[at]
+                                          : to_float(static_cast<const BFloat16*>(m.data())[at]);
 }
 
 void write(PackedMatrix& m, const Plain& source, Channels to) {
-    with_team(2, [&](Team& team) { EXPECT_TRUE(m.write(source, to, best_kernels(), team)); });
+    with_team(2, [&](Team& team) { EXPECT_TRUE(m.write(source, to, team)); });
 }
 
 float rounded(float x, DType dtype) { return dtype == DType::f32 ? x : to_float(to_bfloat16(x)); }
@@ -76,7 +79,7 @@ TEST(PackedMatrix, TakesEveryTypeAndStride) {
             for (const DType from : {DType::f32, DType::f16, DType::bf16}) {
                 for (const DType to : {DType::f32, DType::bf16}) {
                     const Stored stored(n, k, from, s.row, s.col, 50);
-                    PackedMatrix m(n, k, to);
+                    PackedMatrix m(n, k, format(to));
                     write(m, stored.plain, {});
                     std::vector<float> row(static_cast<std::size_t>(k));
                     for (int c = 0; c < m.panels() * 16; ++c) {
@@ -118,7 +121,7 @@ void expect_apart(const std::vector<Part>& parts, int n, int k, DType dtype) {
     for (const Part& part : parts) {
         order.push_back(order.size());
         const int rows = part.stored.plain.rows;
-        PackedMatrix alone(rows, k, dtype);
+        PackedMatrix alone(rows, k, format(dtype));
         write(alone, part.stored.plain, {});
         const std::vector<float> values = packed_rows(alone);
         for (int r = 0; r < rows; ++r) {
@@ -127,7 +130,7 @@ void expect_apart(const std::vector<Part>& parts, int n, int k, DType dtype) {
         }
     }
     do {
-        PackedMatrix m(n, k, dtype);
+        PackedMatrix m(n, k, format(dtype));
         for (int again = 0; again < 2; ++again) {
             for (const std::size_t i : order) write(m, parts.at(i).stored.plain, parts.at(i).channels);
         }
@@ -163,7 +166,7 @@ TEST(PackedMatrix, GateAndUpAlternate) {
             const int k = 10, padded = (inner + 15) / 16 * 16;
             const Stored gate(inner, k, DType::f32, transposed ? 1 : k, transposed ? inner : 1, 60);
             const Stored up(inner, k, DType::f32, transposed ? 1 : k, transposed ? inner : 1, 61);
-            PackedMatrix m(2 * padded, k, DType::f32);
+            PackedMatrix m(2 * padded, k, format(DType::f32));
             write(m, up.plain, {16, 32});
             write(m, gate.plain, {0, 32});
             for (int j = 0; j < padded; ++j) {
@@ -191,11 +194,43 @@ TEST(PackedMatrix, GateAndUpInAnyOrderDoNotDisturbEachOther) {
     }
 }
 
+TEST(PackedMatrix, IsTheSameOnEachIsa) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
+        for (const int k : {1, 64, 100, 128, 300}) {
+            const Stored source(37, k, DType::f32, k, 1, static_cast<unsigned>(k));
+            PackedMatrix expected(37, k, scalar_kernels().format(dtype));
+            write(expected, source.plain, {});
+            on_each_isa([&](const Kernels& kernels) {
+                PackedMatrix found(37, k, kernels.format(dtype));
+                write(found, source.plain, {});
+                ASSERT_EQ(found.bytes(), expected.bytes());
+                EXPECT_EQ(std::memcmp(found.data(), expected.data(), 3 * found.format().panel_bytes(k)), 0) << k;
+                EXPECT_TRUE(same_bits(packed_rows(found), packed_rows(expected))) << k;
+            });
+        }
+    }
+}
+
+TEST(PackedMatrix, FloatsKeepWhatIsNotFinite) {
+    constexpr float kInf = std::numeric_limits<float>::infinity();
+    const std::vector<float> values = {kInf, -kInf, std::numeric_limits<float>::quiet_NaN(), -0.0f, 1e-40f, 3.4e38f};
+    const int k = static_cast<int>(values.size());
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+        on_each_isa([&](const Kernels& kernels) {
+            PackedMatrix m(1, k, kernels.format(dtype));
+            write(m, {values.data(), DType::f32, 1, k, k, 1}, {});
+            std::vector<float> wanted;
+            for (const float x : values) wanted.push_back(rounded(x, dtype));
+            EXPECT_TRUE(same_bits(packed_rows(m), wanted));
+        });
+    }
+}
+
 TEST(PackedMatrix, CountsItsBytes) {
-    EXPECT_EQ(PackedMatrix(17, 10, DType::f32).bytes(), 2u * 16 * 10 * 4);
-    EXPECT_EQ(PackedMatrix(17, 10, DType::bf16).bytes(), 2u * 16 * 10 * 2);
-    EXPECT_EQ(PackedMatrix(17, 10, DType::i8).bytes(), 2u * 16 * (64 + 2));  // a half group and its scale
-    EXPECT_EQ(PackedMatrix(17, 200, DType::i8).bytes(), 2u * 16 * (256 + 4));
+    EXPECT_EQ(PackedMatrix(17, 10, format(DType::f32)).bytes(), 2u * 16 * 10 * 4);
+    EXPECT_EQ(PackedMatrix(17, 10, format(DType::bf16)).bytes(), 2u * 16 * 10 * 2);
+    EXPECT_EQ(PackedMatrix(17, 10, format(DType::i8)).bytes(), 2u * 16 * (64 + 2));  // a half group and its scale
+    EXPECT_EQ(PackedMatrix(17, 200, format(DType::i8)).bytes(), 2u * 16 * (256 + 4));
     EXPECT_EQ(PackedMatrix().bytes(), 0u);
 }
 

@@ -2,9 +2,8 @@
 #pragma once
 
 #include "kernels/body/attention.h"
+#include "kernels/body/int8_format.h"
 #include "kernels/body/linear_float.h"
-#include "kernels/body/linear_int8.h"
-#include "kernels/body/quantize.h"
 #include "kernels/body/rows.h"
 
 namespace pygpt {
@@ -14,11 +13,8 @@ template <class S>
 constexpr Kernels fill_table() {
     Kernels k{};
     k.name = k.vectors = S::kName;
-    k.linear_f32 = linear_float<S, float>;
-    k.linear_bf16 = linear_float<S, BFloat16>;
-    k.linear_int8 = linear_int8<S>;
-    k.quantize = quantize<S>;
-    k.pack_int8 = pack_int8<S>;
+    k.formats = {float_format<S, float>("float32", DType::f32), float_format<S, BFloat16>("bfloat16", DType::bf16),
+                 int8_format<S>()};
     k.attention_f32 = attention<S, float>;
     k.attention_f16 = attention<S, Half>;
     k.attention_merge = attention_merge<S>;

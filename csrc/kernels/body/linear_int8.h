@@ -1,8 +1,8 @@
-// The body of the int8 product (kernels/int8.h) for vector instructions.
+// The body of the int8 product (kernels/linear_format.h) for vector instructions.
 #pragma once
 
 #include "base/lanes.h"
-#include "kernels/int8.h"
+#include "kernels/linear_format.h"
 
 namespace pygpt {
 namespace {
@@ -75,10 +75,10 @@ __attribute__((noinline)) void int8_group(const Int8Group& g, float (*acc)[panel
 // Rows first ... first + rows - 1, panels panel ... panel + panels - 1. Meanwhile the weights of a group ahead are
 // fetched into the cache; after the last group come the panels that follow.
 template <class S, int rows, int panels>
-inline void int8_tile(const LinearInt8Args& a, int first, int panel) {
+inline void int8_tile(const LinearArgs& a, int first, int panel) {
     const int groups = int8_groups(a.k);
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(padded_inputs(a.k)) * 16;
-    const std::int8_t* w = a.panels + panel * stride;
+    const std::int8_t* w = static_cast<const std::int8_t*>(a.panels) + panel * stride;
     const BFloat16* scales = a.scales + static_cast<std::ptrdiff_t>(panel) * groups * 16;
     alignas(64) float acc[rows][panels][16];
     for (auto& row : acc) {
@@ -88,8 +88,9 @@ inline void int8_tile(const LinearInt8Args& a, int first, int panel) {
         const int from = g * kInt8Group;
         const int size = int8_group_size(a.k - from);
         const std::ptrdiff_t ahead = g + 1 < groups ? size * 16 : panels * stride - from * 16;
-        int8_group<S, rows, panels>(
-            {size, w + from * 16, stride, ahead, scales + g * 16, groups * std::ptrdiff_t{16}, a.x.at(first, g)}, acc);
+        int8_group<S, rows, panels>({size, w + from * 16, stride, ahead, scales + g * 16, groups * std::ptrdiff_t{16},
+                                     a.quantized.at(first, g)},
+                                    acc);
     }
     for (int p = 0; p < panels; ++p) {
         const int channel = (panel + p) * 16;
@@ -105,7 +106,7 @@ inline void int8_tile(const LinearInt8Args& a, int first, int panel) {
 
 // All panels from `panel` on for `rows` rows, as wide as possible first.
 template <class S, int rows, int width>
-inline void int8_tile_row(const LinearInt8Args& a, int first, int panel) {
+inline void int8_tile_row(const LinearArgs& a, int first, int panel) {
     for (; panel + width <= a.panel_end; panel += width) int8_tile<S, rows, width>(a, first, panel);
     if constexpr (width > 1) {
         if (panel < a.panel_end) int8_tile_row<S, rows, width / 2>(a, first, panel);
@@ -113,7 +114,7 @@ inline void int8_tile_row(const LinearInt8Args& a, int first, int panel) {
 }
 
 template <class S, int rows>
-inline void int8_rows_of(int n_rows, const LinearInt8Args& a, int first) {
+inline void int8_rows_of(int n_rows, const LinearArgs& a, int first) {
     if (n_rows == rows) {
         int8_tile_row<S, rows, int8_panels<S, rows>()>(a, first, a.panel_begin);
     } else if constexpr (rows > 1) {
@@ -122,7 +123,7 @@ inline void int8_rows_of(int n_rows, const LinearInt8Args& a, int first) {
 }
 
 template <class S>
-void linear_int8(const LinearInt8Args& a) {
+void linear_int8(const LinearArgs& a) {
     constexpr int most = int8_rows<S>();
     const int blocks = ceil_div(a.rows, most);
     for (int i = 0; i < blocks; ++i) {

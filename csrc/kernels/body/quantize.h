@@ -1,7 +1,7 @@
 // Rotation and quantisation to int8 (kernels/int8.h).
 #pragma once
 
-#include "kernels/int8.h"
+#include "kernels/linear_format.h"
 
 namespace pygpt {
 namespace {
@@ -97,7 +97,8 @@ inline float up_to_bfloat16(float x) { return bits_float((float_bits(x) + 0xffff
 
 // False where a rotated value is not finite.
 template <class S>
-bool pack_int8(const PackInt8Args& a) {
+bool pack_int8(const PackArgs& a) {
+    std::int8_t* const panel = static_cast<std::int8_t*>(a.panel);
     alignas(64) float t[kInt8Group][16];
     bool finite = true;
     int group = 0;
@@ -121,7 +122,7 @@ bool pack_int8(const PackInt8Args& a) {
         }
         const auto f = S::load(factor);
         for (int i = 0; i < size; i += 4) {
-            S::store_i8x4(a.panel + (from + i) * 16, rounded<S>(S::mul(S::load(t[i]), f)),
+            S::store_i8x4(panel + (from + i) * 16, rounded<S>(S::mul(S::load(t[i]), f)),
                           rounded<S>(S::mul(S::load(t[i + 1]), f)), rounded<S>(S::mul(S::load(t[i + 2]), f)),
                           rounded<S>(S::mul(S::load(t[i + 3]), f)));
         }

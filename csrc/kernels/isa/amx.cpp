@@ -18,15 +18,15 @@ constexpr int kFewRows = 8;
 template <int row_tiles, int panels>
 class Block {
 public:
-    Block(const LinearInt8Args& args, int first_row, int panel)
+    Block(const LinearArgs& args, int first_row, int panel)
         : a_(args),
           first_(first_row),
           panel_(panel),
           groups_(int8_groups(args.k)),
           stride_(static_cast<std::ptrdiff_t>(padded_inputs(args.k)) * 16),
-          weights_(args.panels + panel * stride_),
-          rows_(args.x.q + first_row * args.x.ld),
-          row_scales_(args.x.scales + first_row) {}
+          weights_(static_cast<const std::int8_t*>(args.panels) + panel * stride_),
+          rows_(args.quantized.q + first_row * args.quantized.ld),
+          row_scales_(args.quantized.scales + first_row) {}
 
     void run() {
         Sums sums{};
@@ -40,7 +40,7 @@ public:
                 half ? group<1, Before::later>(g, sums) : group<2, Before::later>(g, sums);
             }
             sums.of = sums_[g & 1];
-            sums.row_scales = row_scales_ + g * a_.x.ldg;
+            sums.row_scales = row_scales_ + g * a_.quantized.ldg;
             for (int p = 0; p < panels; ++p) {
                 sums.scales[p] = S::load(a_.scales + (static_cast<std::ptrdiff_t>(panel_ + p) * groups_ + g) * 16);
             }
@@ -97,7 +97,7 @@ private:
     // 64 inputs of group g; `add_rows` rows of the group before, from row `from` on, after each of the tile products.
     template <Before before, bool last, int from, int add_rows>
     inline __attribute__((always_inline)) void step(int g, int input, const Sums& sums) {
-        const std::ptrdiff_t ld = a_.x.ld;
+        const std::ptrdiff_t ld = a_.quantized.ld;
         const std::int8_t* w = weights_ + input * 16;
         const std::int8_t* x = rows_ + input;
         _tile_loadd(4, x, ld);
@@ -152,7 +152,7 @@ private:
         }
     }
 
-    const LinearInt8Args& a_;
+    const LinearArgs& a_;
     const int first_, panel_, groups_;
     const std::ptrdiff_t stride_;  // bytes from one panel to the next
     const std::int8_t* const weights_;
@@ -163,7 +163,7 @@ private:
 };
 
 template <int panels>
-void panel_columns(const LinearInt8Args& a, int panel) {
+void panel_columns(const LinearArgs& a, int panel) {
     int row = 0;
     for (; row + 16 < a.rows; row += 32) Block<2, panels>(a, row, panel).run();
     if (row < a.rows) Block<1, panels>(a, row, panel).run();
@@ -171,8 +171,8 @@ void panel_columns(const LinearInt8Args& a, int panel) {
 
 }  // namespace
 
-void linear_int8_amx(const LinearInt8Args& args);
-void linear_int8_amx(const LinearInt8Args& a) {
+void linear_int8_amx(const LinearArgs& args);
+void linear_int8_amx(const LinearArgs& a) {
     if (a.rows <= kFewRows) return linear_int8<S>(a);
     const TileScope tiles;
     int panel = a.panel_begin;

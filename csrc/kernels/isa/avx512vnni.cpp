@@ -4,7 +4,7 @@
 
 namespace pygpt {
 
-void linear_int8_avx512vnni(const LinearInt8Args& args);
-void linear_int8_avx512vnni(const LinearInt8Args& args) { linear_int8<Avx512Vnni>(args); }
+void linear_int8_avx512vnni(const LinearArgs& args);
+void linear_int8_avx512vnni(const LinearArgs& args) { linear_int8<Avx512Vnni>(args); }
 
 }  // namespace pygpt

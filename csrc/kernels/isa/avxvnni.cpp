@@ -4,7 +4,7 @@
 
 namespace pygpt {
 
-void linear_int8_avxvnni(const LinearInt8Args& args);
-void linear_int8_avxvnni(const LinearInt8Args& args) { linear_int8<AvxVnni>(args); }
+void linear_int8_avxvnni(const LinearArgs& args);
+void linear_int8_avxvnni(const LinearArgs& args) { linear_int8<AvxVnni>(args); }
 
 }  // namespace pygpt
