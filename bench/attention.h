@@ -104,7 +104,7 @@ void bench_attention(Meter& meter, DType dtype, const std::string& name, int row
                          pages.layout.keys(layer, 0),
                          pages.layout.values(layer, 0),
                          pages.layout.keys(0, 1),
-                         0.125f,
+                         ScoreRule{0.125f},
                          q.data(),
                          kHidden,
                          out.data(),
