@@ -8,6 +8,7 @@ Language Understanding by Generative Pre-Training", sections 3.2 and 3.3).
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -147,7 +148,8 @@ def classify(
     """What a classifier makes of each item, some at a time. TypeError, ValueError: see `check_input`."""
     task = classifier.task
     inputs = [check_input(task, item) for item in items]
-    forms = [form(task, item, tokenizer.encode, classifier.ids, n_ctx).sequences for item in inputs]
+    part = functools.partial(tokenizer.encode, add_special=False)
+    forms = [form(task, item, part, classifier.ids, n_ctx).sequences for item in inputs]
     sequences = (np.array(sequence, np.int32) for sequences in forms for sequence in sequences)
     states = hidden_states(engine, sequences, _GROUP_TOKENS)
     results = []

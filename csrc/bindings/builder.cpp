@@ -1,5 +1,6 @@
 // EngineBuilder.
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <memory>
 #include <mutex>
@@ -79,8 +80,8 @@ public:
                 (*consumed)();
             };
         }
+        const auto lock = locked();
         const GilReleased released;
-        const std::lock_guard lock(mutex_);
         threads_.run([&](Team& team) { builder().add(name, plain, team, tell); });
     }
 
@@ -110,22 +111,26 @@ public:
             const py::gil_scoped_acquire gil;
             delete kept;
         });
+        const GilReleased released;
         builder().adopt(data, owner);
     }
 
     std::shared_ptr<Engine> build() {
-        const GilReleased released;  // whoever holds the lock may take long
-        const std::lock_guard lock(mutex_);
+        const auto lock = locked();
+        const GilReleased released;
         auto weights = builder().finish();
         weights_.reset();
         return std::make_shared<Engine>(config_, std::move(weights), kernels_, threads_.count(), kv_);
     }
 
 private:
-    // For what calls Python meanwhile: whoever holds the lock may be waiting for the interpreter.
+    // Whoever holds the lock may be waiting for the interpreter, or, in a child process after fork(), never come back.
     std::unique_lock<std::mutex> locked() {
         const GilReleased released;
-        return std::unique_lock(mutex_);
+        if (getpid() == process_) return std::unique_lock(mutex_);
+        std::unique_lock lock(mutex_, std::try_to_lock);
+        if (!lock) throw InvalidArgument("this builder is in use, perhaps since before the process was forked");
+        return lock;
     }
 
     WeightsBuilder& builder() {
@@ -137,6 +142,7 @@ private:
     const Kernels& kernels_;
     Threads threads_;
     DType kv_;
+    const pid_t process_ = getpid();
     std::mutex mutex_;  // of weights_: Python's threads may call at once
     std::unique_ptr<WeightsBuilder> weights_;
 };

@@ -49,6 +49,7 @@ void Session::truncate(int length) {
                               std::to_string(length));
     }
     cache_.truncate(length);
+    length_ = length;
 }
 
 Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, int threads, DType kv)
@@ -185,7 +186,10 @@ void Engine::forward(std::span<const SequenceInput> batch, Output output, const 
     });
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
     // Nothing fails from here on.
-    for (const SequenceInput& s : batch) s.session->cache_.commit(static_cast<int>(s.tokens.size()));
+    for (const SequenceInput& s : batch) {
+        s.session->cache_.commit(static_cast<int>(s.tokens.size()));
+        s.session->length_ = s.session->cache_.length();
+    }
 }
 
 }  // namespace pygpt

@@ -25,7 +25,8 @@ class Session {
 public:
     explicit Session(std::shared_ptr<const Engine> engine);
 
-    int length() const { return cache_.length(); }
+    // From any thread, also while a step runs.
+    int length() const { return length_; }
     std::shared_ptr<Session> fork() const;
     // Forgets the positions from `length` on. InvalidArgument unless 0 <= length <= length().
     void truncate(int length);
@@ -33,10 +34,11 @@ public:
 private:
     friend class Engine;
     friend class SessionLock;
-    Session(const Session& other) : engine_(other.engine_), cache_(other.cache_.fork()) {}
+    Session(const Session& other) : engine_(other.engine_), cache_(other.cache_.fork()), length_(cache_.length()) {}
 
     std::shared_ptr<const Engine> engine_;
-    KvCache cache_;
+    KvCache cache_;  // of whoever holds the SessionLock
+    std::atomic<int> length_{0};
     mutable std::atomic<bool> busy_{false};
 };
 

@@ -43,7 +43,9 @@ private:
 // lock: in a child process after fork() it may be held for ever, and a page can be allocated or freed instead.
 class PagePool : public std::enable_shared_from_this<PagePool> {
 public:
-    PagePool(std::size_t page_bytes, std::size_t spare) : page_bytes_(page_bytes), spare_(spare) {}
+    PagePool(std::size_t page_bytes, std::size_t spare) : page_bytes_(page_bytes), spare_(spare) {
+        free_.reserve(spare);  // whoever gives a page back takes no memory
+    }
 
     std::shared_ptr<Buffer> take();  // contents: finite numbers, otherwise arbitrary
 

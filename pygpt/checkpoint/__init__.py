@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pygpt.checkpoint.folder import INDEX, WEIGHTS, Extra, check_free
 from pygpt.checkpoint.hub import locate
-from pygpt.checkpoint.hugging_face import read_folder, write
+from pygpt.checkpoint.hugging_face import ADAPTER, read_folder, write
 from pygpt.checkpoint.saved import Weights, open_saved, save
 from pygpt.checkpoint.tensor import Dtype, Tensor, forget
 from pygpt.config import ModelConfig
@@ -86,4 +86,6 @@ def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], T
         raise CheckpointError(f"{folder}: holds several GGUF files ({names}): give the path of one")
     pickles = [f for f in files if f.suffix.lower() in (".bin", ".pt", ".pth")]
     hint = f"; {pickles[0].name} is a pickle, which can run code: convert it to safetensors" if pickles else ""
+    if (folder / ADAPTER).is_file():
+        hint = "; this is an adapter: merge it into the model that it was made for"
     raise CheckpointError(f"{folder}: no checkpoint here: looked for {WEIGHTS}, {INDEX} and *.gguf{hint}")

@@ -29,7 +29,7 @@ from pygpt.errors import CheckpointError, ConfigError, check_type
 from pygpt.families import Family, Settings, by_model_type, keys, model_config, settings_for
 from pygpt.tokenizer import EXTRA_FILES, FILES, Tokenizer
 
-GENERATION = "generation_config.json"
+GENERATION, ADAPTER = "generation_config.json", "adapter_config.json"
 _ENDS = ("bos_token_id", "eos_token_id")
 
 
@@ -39,6 +39,10 @@ def read_folder(weights: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Token
     Raises CheckpointError and ConfigError, as `pygpt.checkpoint.read` says.
     """
     folder = weights.parent
+    if (folder / ADAPTER).is_file():
+        raise CheckpointError(
+            f"{folder / ADAPTER}: an adapter changes this model, and pygpt does not apply it: merge it"
+        )
     family, config = _configuration(folder)
     head = f"{family.sources['head'].module}.weight"
     if weights.name.endswith(INDEX):

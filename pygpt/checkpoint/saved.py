@@ -43,8 +43,10 @@ _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; b
     "int": (int,),
     "int | None": (int, type(None)),
     "float": (int, float),
+    "float | None": (int, float, type(None)),
     "bool": (bool,),
     "tuple[int, ...]": (list,),
+    "tuple[float, ...]": (list,),
     **dict.fromkeys(("Norm", "Activation", "NormPlacement", "Branches", "RopeScalingKind"), (str,)),
 }
 _NESTED = {"Rope | None": Rope, "RopeScaling | None": RopeScaling}
@@ -99,7 +101,7 @@ def open_saved(path: Path) -> Saved | None:
     ):
         if values.get(key) not in allowed or isinstance(values.get(key), bool):
             known = ", ".join(map(repr, allowed))
-            raise CheckpointError(f"{where}: {key} is {values.get(key)!r}; this version of pygpt reads {known}")
+            raise CheckpointError(f"{where}: {key} is {shown(values.get(key))}; this version of pygpt reads {known}")
     if odd := sorted(values.keys() - _KEYS):
         raise CheckpointError(f"{where}: holds the key {shown(odd[0])}; this version of pygpt reads {', '.join(_KEYS)}")
     try:
@@ -123,7 +125,7 @@ def _with_layers(old: dict[str, Any]) -> dict[str, Any]:
     n_layer, scale, rope = table.pop("n_layer", None), table.pop("attn_scale", None), table.pop("rope", None)
     by_inverse_layer, post_norm = table.pop("attn_scale_by_inverse_layer", False), table.pop("post_norm", False)
     if type(n_layer) is not int or not 1 <= n_layer <= MAX_LAYERS:
-        raise ConfigError(f"config.n_layer is {n_layer!r}, but must be an integer from 1 to {MAX_LAYERS}")
+        raise ConfigError(f"config.n_layer is {shown(n_layer)}, but must be an integer from 1 to {MAX_LAYERS}")
     if type(scale) not in (int, float) or type(by_inverse_layer) is not bool or type(post_norm) is not bool:
         raise ConfigError(
             "config must hold a number attn_scale, and of attn_scale_by_inverse_layer and post_norm flags"
@@ -137,7 +139,7 @@ def _with_layers(old: dict[str, Any]) -> dict[str, Any]:
 def _from_table(cls: Callable[..., Any], values: object, name: str) -> Any:
     """A dataclass of pygpt.config from its JSON table, which must hold each field without a default, and no others."""
     if not isinstance(values, dict):
-        raise ConfigError(f"{name} is {values!r}, but must be a table")
+        raise ConfigError(f"{name} is {shown(values)}, but must be a table")
     known = dataclasses.fields(cls)  # type: ignore[arg-type]
     fields = {field.name: str(field.type) for field in known}
     needed = {field.name for field in known if field.default is dataclasses.MISSING}
@@ -149,15 +151,18 @@ def _from_table(cls: Callable[..., Any], values: object, name: str) -> Any:
         annotation = fields[key]
         if annotation in _LISTS:
             if not isinstance(value, list):
-                raise ConfigError(f"{name}.{key} is {value!r}, but must be a list")
+                raise ConfigError(f"{name}.{key} is {shown(value)}, but must be a list")
             value = tuple(_from_table(_LISTS[annotation], v, f"{name}.{key}[{i}]") for i, v in enumerate(value))
         elif annotation in _NESTED:
             value = None if value is None else _from_table(_NESTED[annotation], value, f"{name}.{key}")
         elif type(value) not in _TYPES[annotation]:
-            raise ConfigError(f"{name}.{key} is {value!r}, but must be {annotation}")
-        elif annotation == "tuple[int, ...]":
-            if any(type(v) is not int for v in value):
-                raise ConfigError(f"{name}.{key} is {value!r}, but must be integers")
+            raise ConfigError(f"{name}.{key} is {shown(value)}, but must be {annotation}")
+        elif isinstance(value, list):
+            kind = annotation.removeprefix("tuple[").removesuffix(", ...]")
+            if any(type(v) not in _TYPES[kind] for v in value):
+                raise ConfigError(
+                    f"{name}.{key} is {shown(value)}, but must be {'integers' if kind == 'int' else 'numbers'}"
+                )
             value = tuple(value)
         out[key] = value
     return cls(**out)

@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
+from pygpt.classification import format_confusion
 from pygpt.cli._common import ProgressBar
-from pygpt.training import plot
+from pygpt.training import plot, resume
 from pygpt.training.memory import keep_freed_memory
 from pygpt.training.metrics import Record
 from pygpt.training.plan import Plan
@@ -29,7 +30,10 @@ BackendOption = Annotated[
         "with AMX; or the readable NumPy functions, half as fast."
     ),
 ]
+Out = Annotated[Path | None, typer.Option(help="The folder of the run: a new or an empty one.")]
+Resume = Annotated[Path | None, typer.Option(help="Go on with the run in this folder; with --steps, for longer.")]
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of the state that --resume goes on from.")]
+_WITH_RESUME = {"resume", "steps", "threads", "save_every"}
 _PATIENCE = 1.0  # seconds of preparation without a word
 
 
@@ -124,7 +128,7 @@ class Display(Watcher):
             typer.echo(f"{name:<10}{text}", err=True)
 
 
-def carry_out(folder: Path, start: Callable[[Watcher], TrainingResult]) -> TrainingResult:
+def carry_out(folder: Path, start: Callable[[Watcher], TrainingResult]) -> None:
     """Train with a display, and say what came of it. KeyboardInterrupt after Ctrl-C, when the state is saved."""
     keep_freed_memory()
     display = Display()
@@ -139,7 +143,7 @@ def carry_out(folder: Path, start: Callable[[Watcher], TrainingResult]) -> Train
         typer.echo(f"saved at step {result.step}: go on with --resume {folder}", err=True)
         raise KeyboardInterrupt
     typer.echo(f"{result.best}: validation loss {result.validation_loss:.4f} at step {result.best_step}")
-    return result
+    _print_metrics(result)
 
 
 def describe(plan: Plan) -> list[tuple[str, str]]:
@@ -166,12 +170,33 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
 
 
-def refuse_with_resume(context: typer.Context, allowed: set[str]) -> None:
-    """BadParameter if an option beside --resume was used that is not one of `allowed`."""
+def _print_metrics(result: TrainingResult) -> None:
+    """Of the best checkpoint of a task."""
+    if (metrics := result.metrics) is None:
+        return
+    names = result.labels or tuple(map(str, range(len(metrics.confusion))))
+    n_examples = int(metrics.confusion.sum())
+    typer.echo(f"accuracy {metrics.accuracy:.4f}, macro F1 {metrics.macro_f1:.4f} on {n_examples} validation examples")
+    typer.echo(format_confusion(metrics.confusion, names))
+
+
+def share_or_path(text: str) -> float | str:
+    """What --validation says: a number, or a file."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def go_on(context: typer.Context, folder: Path, steps: int | None, threads: int | None, save_every: float) -> None:
+    """Do what --resume says. BadParameter if an option was used that a run which goes on cannot take."""
     for parameter in context.command.params:
-        name = parameter.name or ""
-        source = context.get_parameter_source(name)
-        if name not in allowed | {"resume"} and source is not None and source.name == "COMMANDLINE":
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in _WITH_RESUME and source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(
                 "cannot be used with --resume: a run goes on with its own settings", param_hint=parameter.opts[0]
             )
+    carry_out(
+        folder,
+        lambda watcher: resume(folder, steps=steps, threads=threads, save_seconds=save_every, watcher=watcher),
+    )

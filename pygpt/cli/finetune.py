@@ -7,12 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pygpt.classification import Task, format_confusion
+from pygpt.classification import Task
 from pygpt.cli._common import MODEL, Threads, find_model
-from pygpt.cli._display import BackendOption, SaveEvery, carry_out, refuse_with_resume
+from pygpt.cli._display import BackendOption, Out, Resume, SaveEvery, carry_out, go_on, share_or_path
 from pygpt.cli._options import with_fields
-from pygpt.cli.train import Out, share_or_path
-from pygpt.training import TrainingResult, resume
 from pygpt.training import finetune as finetune_model
 from pygpt.training.base import EPOCHS, LANGUAGE_WEIGHT
 from pygpt.training.finetuning import OF_TEXT
@@ -27,9 +25,7 @@ def finetune(
         Path | None, typer.Option(help="A text file or a folder with .txt files; with --task, .csv, .tsv or .jsonl.")
     ] = None,
     out: Out = None,
-    resume_: Annotated[
-        Path | None, typer.Option("--resume", help="Go on with the run in this folder; with --steps, for longer.")
-    ] = None,
+    resume: Resume = None,
     task: Annotated[Task | None, typer.Option(help="Learn labels.", show_default="continue the text")] = None,
     labels: Annotated[
         str | None, typer.Option(help="The labels in their order, with commas between.", show_default="from the data")
@@ -60,10 +56,8 @@ def finetune(
     given: dict[str, Any],
 ) -> None:
     """Go on training a model: on a text, or on labelled examples (--task). Ctrl-C saves, --resume goes on."""
-    if resume_ is not None:
-        refuse_with_resume(context, {"resume_", "steps", "threads", "save_every"})
-        session: dict[str, Any] = {"steps": given.get("steps"), "threads": threads, "save_seconds": save_every}
-        _print_metrics(carry_out(resume_, lambda watcher: resume(resume_, **session, watcher=watcher)))
+    if resume is not None:
+        go_on(context, resume, given.get("steps"), threads, save_every)
         return
     if model is None or data is None or out is None:
         context.fail(
@@ -76,7 +70,7 @@ def finetune(
     if lora is None and (lora_alpha is not None or lora_targets is not None):
         raise typer.BadParameter("needs --lora", param_hint="--lora-alpha, --lora-targets")
     find_model(model)
-    result = carry_out(
+    carry_out(
         out,
         lambda watcher: finetune_model(
             model,
@@ -97,14 +91,3 @@ def finetune(
             **given,
         ),
     )
-    _print_metrics(result)
-
-
-def _print_metrics(result: TrainingResult) -> None:
-    """Of the best checkpoint of a task."""
-    if (metrics := result.metrics) is None:
-        return
-    names = result.labels or tuple(map(str, range(len(metrics.confusion))))
-    n_examples = int(metrics.confusion.sum())
-    typer.echo(f"accuracy {metrics.accuracy:.4f}, macro F1 {metrics.macro_f1:.4f} on {n_examples} validation examples")
-    typer.echo(format_confusion(metrics.confusion, names))

@@ -8,16 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from pygpt.cli._common import Threads
-from pygpt.cli._display import BackendOption, SaveEvery, carry_out, refuse_with_resume
+from pygpt.cli._display import BackendOption, Out, Resume, SaveEvery, carry_out, go_on, share_or_path
 from pygpt.cli._options import with_fields
-from pygpt.training import pretrain, resume
+from pygpt.training import pretrain
 from pygpt.training.architecture import Architecture
 from pygpt.training.data import DEFAULT_VOCAB
 from pygpt.training.presets import Preset
 from pygpt.training.recipe import Recipe
 from pygpt.training.text import Split
-
-Out = Annotated[Path | None, typer.Option(help="The folder of the run: a new or an empty one.")]
 
 
 @with_fields(Recipe, unset="the preset's")
@@ -25,9 +23,7 @@ def train(
     context: typer.Context,
     data: Annotated[Path | None, typer.Option(help="A text file in UTF-8, or a folder with .txt files.")] = None,
     out: Out = None,
-    resume_: Annotated[
-        Path | None, typer.Option("--resume", help="Go on with the run in this folder; with --steps, for longer.")
-    ] = None,
+    resume: Resume = None,
     validation: Annotated[
         str, typer.Option(help="The share of the text that is for validation, or a text of its own.")
     ] = "0.1",
@@ -55,10 +51,8 @@ def train(
     given: dict[str, Any],
 ) -> None:
     """Train a new model on a text. Ctrl-C saves it, and --resume goes on as if it had not stopped."""
-    if resume_ is not None:
-        refuse_with_resume(context, {"resume_", "steps", "threads", "save_every"})
-        session: dict[str, Any] = {"steps": given.get("steps"), "threads": threads, "save_seconds": save_every}
-        carry_out(resume_, lambda watcher: resume(resume_, **session, watcher=watcher))
+    if resume is not None:
+        go_on(context, resume, given.get("steps"), threads, save_every)
         return
     if data is None or out is None:
         context.fail("a text and a new folder are needed: pygpt train --data TEXT --out RUN (or --resume RUN)")
@@ -85,11 +79,3 @@ def train(
             **given,
         ),
     )
-
-
-def share_or_path(text: str) -> float | str:
-    """What --validation says: a number, or a file."""
-    try:
-        return float(text)
-    except ValueError:
-        return text

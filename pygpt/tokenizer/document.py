@@ -58,7 +58,7 @@ def read_document(path: Path, bos_id: int | None = None, eos_id: int | None = No
     return Vocabulary(
         source=str(path),
         tokens=tokens,
-        merges="\n".join(m if isinstance(m, str) else " ".join(map(str, m)) for m in model["merges"]),
+        merges=_merges(model["merges"], path),
         splits=splits,
         added=added,
         prefix=prefix,
@@ -91,8 +91,14 @@ def _check_model(model: object, path: Path) -> None:
         raise TokenizerError(f"{path}: expected model.vocab to be a table and model.merges a list")
     if not isinstance(model.get("unk_token"), str | None):
         raise TokenizerError(f"{path}: model.unk_token is {shown(model['unk_token'])}, but must be text")
-    if any(isinstance(m, (list, tuple)) and len(m) != 2 for m in model["merges"]):
-        raise TokenizerError(f"{path}: model.merges has an entry that is no pair")
+
+
+def _merges(merges: list[Any], path: Path) -> str:
+    """The merges in lines, of pairs or of lines."""
+    try:
+        return "\n".join([m if isinstance(m, str) else " ".join(m) for m in merges])
+    except TypeError as error:
+        raise TokenizerError(f"{path}: model.merges has an entry that is no pair: {error}") from error
 
 
 def _steps(step: object, key: str, path: Path, where: str) -> list[dict[str, Any]]:
@@ -115,8 +121,8 @@ def _pre_tokenizer(step: object, path: Path) -> tuple[tuple[str, ...], bool]:
     """What the pre-tokenizers cut, and whether a space is put before the text."""
     steps = _steps(step, "pretokenizers", path, "pre_tokenizer")
     splits: list[str] = []
-    if [s.get("type") for s in steps].index("ByteLevel") != len(steps) - 1 if _has_byte_level(steps) else True:
-        raise TokenizerError(f"{path}: the pre_tokenizer {shown(step)} must have one ByteLevel, at its end")
+    if [s.get("type") for s in steps[-1:]] != ["ByteLevel"]:
+        raise TokenizerError(f"{path}: the pre_tokenizer {shown(step)} does not end with ByteLevel")
     for s in steps[:-1]:
         if s.get("type") == "Digits":
             splits.append(NUMBER if s.get("individual_digits") else NUMBER + "+")
@@ -134,10 +140,6 @@ def _pre_tokenizer(step: object, path: Path) -> tuple[tuple[str, ...], bool]:
     if prefix_space and len(steps) > 1:
         raise TokenizerError(f"{path}: the pre_tokenizer ByteLevel has add_prefix_space after another one")
     return tuple(splits), prefix_space
-
-
-def _has_byte_level(steps: list[dict[str, Any]]) -> bool:
-    return [s.get("type") for s in steps].count("ByteLevel") == 1
 
 
 def _split(step: dict[str, Any], path: Path) -> str:
@@ -170,6 +172,8 @@ def _post_processor(step: object, path: Path) -> tuple[tuple[int, ...], tuple[in
                 raise TokenizerError(f"{path}: the post_processor {shown(kind)} is unknown to pygpt")
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise TokenizerError(f"{path}: the post_processor {kind} is damaged: {error}") from error
+        if not {*map(type, (*before, *after))} <= {int}:
+            raise TokenizerError(f"{path}: the post_processor {kind} has ids that are no integers")
         prefix, suffix = before + prefix, suffix + after
     return prefix, suffix
 

@@ -105,8 +105,10 @@ def _named(table: Mapping[str, object], path: Path) -> Iterator[tuple[str, str]]
     """The texts of special tokens by the keys that name them."""
     for key, value in table.items():
         if key in _LISTS:
-            entries = value.values() if isinstance(value, dict) else value
-            for number, entry in enumerate(entries or () if isinstance(entries, list | type({}.values())) else ()):
+            entries = list(value.values()) if isinstance(value, dict) else value or []
+            if not isinstance(entries, list):
+                raise TokenizerError(f"{path}: {key} is {shown(value)}, but must be a list of tokens")
+            for number, entry in enumerate(entries):
                 if (text := _text(entry, key, path)) is not None:
                     yield f"{key}[{number}]", text
         elif key.endswith("_token") and key not in _USED:

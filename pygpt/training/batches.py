@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ def encode(
     examples: Sequence[tuple[Input, int]], task: Task, tokenizer: Tokenizer, ids: SpecialIds, n_ctx: int
 ) -> Encoded:
     """Each example in its task's form, in at most `n_ctx` tokens a sequence."""
-    forms = [form(task, item, tokenizer.encode, ids, n_ctx) for item, _ in examples]
+    part = functools.partial(tokenizer.encode, add_special=False)
+    forms = [form(task, item, part, ids, n_ctx) for item, _ in examples]
     sequences = [[np.array(s, np.int32) for s in f.sequences] for f in forms]
     labels = np.array([label for _, label in examples], np.int32)
     return Encoded(sequences, labels, sum(f.truncated for f in forms))

@@ -22,7 +22,7 @@ from pygpt.training.recipe import Recipe, RecipeOptions
 from pygpt.training.run_folder import RunFolder
 from pygpt.training.runs import Backend, StrPath, TrainingResult
 from pygpt.training.text import Split
-from pygpt.training.watch import Watcher, stoppable
+from pygpt.training.watch import Stopped, Watcher, stoppable
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -148,7 +148,7 @@ def open_text(
 
     def progress(what: str, done: int, total: int) -> None:
         if watcher.stop():
-            raise KeyboardInterrupt
+            raise Stopped
         watcher.preparing(what, done, total)
 
     return prepare(

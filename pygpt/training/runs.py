@@ -22,7 +22,7 @@ from pygpt.training.recipe import Recipe, check
 from pygpt.training.run_folder import RunFolder
 from pygpt.training.state import Progress, peek
 from pygpt.training.tasks import TaskData
-from pygpt.training.watch import Watcher
+from pygpt.training.watch import Stopped, Watcher
 
 Backend = Literal["kernels", "kernels-bf16", "numpy"]
 StrPath = str | os.PathLike[str]
@@ -65,8 +65,8 @@ class Session:
     def __post_init__(self) -> None:
         check_type("watcher", self.watcher, Watcher)
         check_type("save_seconds", self.save_seconds, int, float)
-        if not self.save_seconds > 0:
-            raise ValueError(f"save_seconds must be above 0, not {self.save_seconds}")
+        if not self.save_seconds >= 0:
+            raise ValueError(f"save_seconds must be at least 0, not {self.save_seconds}")
 
 
 class Job(NamedTuple):
@@ -122,6 +122,8 @@ def begin(out: StrPath, settings: dict[str, Any], prepare: Prepare, session: Ses
     with RunFolder.create(Path(out), settings) as run:
         try:
             job = prepare(run, session)
+        except Stopped:
+            return _not_begun(run)
         except Exception:
             run.discard()
             raise
@@ -132,11 +134,20 @@ def go_on(out: StrPath, kinds: Mapping[str, Prepare], steps: int | None, session
     """Go on with a run of one of some kinds from its state, with more steps if `steps` says so."""
     with RunFolder.open(Path(out), *kinds) as run:
         prepare = kinds[run.settings["kind"]]
-        if steps is not None and "recipe" not in run.settings:
-            prepare(run, session)  # it was ended before its recipe was known
-        if steps is not None and steps != run.settings["recipe"]["steps"]:
-            run.extend(dataclasses.asdict(Recipe(**run.settings["recipe"]).extended(steps)))
-        return _carry_out(run, prepare(run, session), session)
+        try:
+            if steps is not None and "recipe" not in run.settings:
+                prepare(run, session)  # it was ended before its recipe was known
+            if steps is not None and steps != run.settings["recipe"]["steps"]:
+                run.extend(dataclasses.asdict(Recipe(**run.settings["recipe"]).extended(steps)))
+            job = prepare(run, session)
+        except Stopped:
+            return _not_begun(run)
+        return _carry_out(run, job, session)
+
+
+def _not_begun(run: RunFolder) -> TrainingResult:
+    """Of a run that was stopped before its first step."""
+    return TrainingResult(run.path, run.best, False, 0, 0, None, losses={}, validation_losses={})
 
 
 def _carry_out(run: RunFolder, job: Job, session: Session) -> TrainingResult:

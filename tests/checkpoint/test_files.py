@@ -125,3 +125,13 @@ def test_gguf_under_any_name(writer: Any, tmp_path: Path, llama: Any, name: str)
     expected = checkpoint.read(path)[0]
     if name == "MODEL.GGUF":
         assert checkpoint.read(tmp_path)[0] == expected
+
+
+def test_an_adapter_is_not_passed_over(tmp_path: Path, gpt2: Any) -> None:
+    folder = gpt2.write(tmp_path)
+    (folder / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json: an adapter changes this model"):
+        checkpoint.read(folder)
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=r"no checkpoint here: .*; this is an adapter: merge it"):
+        checkpoint.read(folder)

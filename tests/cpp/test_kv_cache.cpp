@@ -1,5 +1,6 @@
 // Pages: their layout, the pool, and caches that share them.
 #include "model/kv_cache.h"
+#include "model/kv_store.h"
 
 #include <cstring>
 #include <memory>
@@ -52,6 +53,50 @@ TEST(PageLayout, EveryElementHasItsOwnPlace) {
             EXPECT_LE(*places.rbegin() + size_of(dtype), layout.page_bytes());
         }
     }
+}
+
+// The rows' keys and values stand in their slots of their layer, converted, and nothing else changed.
+template <class T>
+void expect_stored(const Kernels& kernels, DType dtype, int heads, int head_dim, int slot, int rows) {
+    ModelConfig config;
+    config.layers.resize(2);
+    config.n_kv_head = heads;
+    config.head_dim = head_dim;
+    const PageLayout layout(config, dtype);
+    std::vector<std::byte> page(layout.page_bytes(), std::byte{0x11}), expected = page;
+    const int width = heads * head_dim, ld = width + 5;
+    const std::vector<float> k = Random(1).floats(rows * ld), v = Random(2).floats(rows * ld);
+    for (int head = 0; head < heads; ++head) {
+        T* const keys = reinterpret_cast<T*>(expected.data() + layout.keys(1, head));
+        T* const values = reinterpret_cast<T*>(expected.data() + layout.values(1, head));
+        for (int row = 0; row < rows; ++row) {
+            for (int d = 0; d < head_dim; ++d) {
+                const std::ptrdiff_t at = row * ld + head * head_dim + d;
+                T& key = keys[PageLayout::key_at(slot + row, d)];
+                T& value = values[layout.value_at(slot + row, d)];
+                if constexpr (std::is_same_v<T, float>) {
+                    key = k.data()[at];
+                    value = v.data()[at];
+                } else {
+                    key = to_half(k.data()[at]);
+                    value = to_half(v.data()[at]);
+                }
+            }
+        }
+    }
+    store_rows(kernels, layout, 1, page.data(), slot, {k.data(), v.data(), ld, rows});
+    EXPECT_EQ(page, expected) << heads << " x " << head_dim << ", rows " << slot << " + " << rows;
+}
+
+TEST(StoreRows, WritesItsOwnSlotsOnly) {
+    on_each_isa([&](const Kernels& kernels) {
+        for (const auto& [slot, rows] : {std::pair{0, 1}, {63, 1}, {5, 17}, {0, 64}, {30, 33}}) {
+            for (const int head_dim : {1, 10, 16, 64, 130}) {
+                expect_stored<float>(kernels, DType::f32, 3, head_dim, slot, rows);
+                expect_stored<Half>(kernels, DType::f16, 2, head_dim, slot, rows);
+            }
+        }
+    });
 }
 
 TEST(PagePool, ReusesPagesUpToItsSpareOnes) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.config import LayerConfig, ModelConfig, Rope
+from pygpt.config import LayerConfig, ModelConfig
 
 CONFIG = ModelConfig(
     n_vocab=37, n_ctx=20, n_embd=24, n_head=3, n_kv_head=1, head_dim=8, n_inner=19, norm="layer_norm",
@@ -141,27 +142,6 @@ def test_wrong_arguments_say_what_is_allowed(argument: str, value: object, messa
         _core.EngineBuilder(CONFIG, **{**arguments, argument: value})  # type: ignore[arg-type]
 
 
-def test_a_configurations_fields_are_the_same_on_both_sides() -> None:
-    fields = _core.config_fields()
-    pythons_own = {  # tokens are the sampler's business, and the core sees a sinusoid as learned positions
-        ModelConfig: {"bos_id", "eos_ids", "sinusoidal_positions"},
-        LayerConfig: set(),
-        Rope: {"theta", "dim", "scaling"},  # what inv_freq is made of
-    }
-    for cls, own in pythons_own.items():
-        derived = {name for name in fields[cls.__name__] if callable(getattr(cls, name, None))}
-        assert derived == ({"inv_freq"} if cls is Rope else set())
-        mirrored = [field.name for field in dataclasses.fields(cls) if field.name not in own]
-        assert [name for name in fields[cls.__name__] if name not in derived] == mirrored
-
-
-def test_the_core_refuses_what_it_does_not_know() -> None:
-    config = dataclasses.replace(CONFIG)
-    object.__setattr__(config, "norm", "batch_norm")  # past the configuration's own check
-    with pytest.raises(ValueError, match="norm='batch_norm' is not one of 'layer_norm', 'rms_norm'"):
-        _core.EngineBuilder(config, weights="float32", kv="float32", threads=1, isa=None)
-
-
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
@@ -201,6 +181,33 @@ def test_a_builder_takes_one_call_at_a_time() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(add, range(2))) == ["added", "tensor 'embed.weight' was given twice"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_builder_in_use_does_not_hang_a_forked_child() -> None:
+    builder, busy, forked = new_builder(), threading.Event(), threading.Event()
+
+    def consumed() -> None:
+        busy.set()
+        forked.wait()
+
+    thread = threading.Thread(
+        target=lambda: builder.add("embed.weight", tensors()["embed.weight"], "float32", consumed)
+    )
+    thread.start()
+    assert busy.wait(10)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            builder.packed()
+        except ValueError as error:
+            os._exit(0 if "in use" in str(error) else 1)
+        os._exit(2)
+    forked.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert "embed.weight" in builder.packed()
 
 
 def test_nothing_is_no_session() -> None:

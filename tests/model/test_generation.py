@@ -1,16 +1,13 @@
 """Generation: what is drawn, where it stops, and what the text is."""
 
-import inspect
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import FrozenInstanceError, fields
-from typing import get_type_hints
 
 import numpy as np
 import pytest
 
 import pygpt
-from pygpt import CancelToken, Model, SamplingParams
+from pygpt import CancelToken, Model
 from pygpt.errors import ContextOverflowError
 from pygpt.generation import SamplingOptions
 from pygpt.generation.text import StopFilter
@@ -272,86 +269,3 @@ def test_cancelling_from_another_thread_keeps_what_there_is(gpt2_folder) -> None
     assert not thread.is_alive()
     expected = model.generate(PROMPT, max_tokens=None, temperature=1.0, seed=result[-1].seed)
     assert result[-1].tokens == expected.tokens[: len(result[-1].tokens)]
-
-
-# --- arguments -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"max_tokens": 0}, ValueError),
-        ({"max_tokens": 1.5}, TypeError),
-        ({"temperature": -0.1}, ValueError),
-        ({"temperature": float("nan")}, ValueError),
-        ({"temperature": float("inf")}, ValueError),
-        ({"temperature": "hot"}, TypeError),
-        ({"temperature": None}, TypeError),
-        ({"top_k": 0}, ValueError),
-        ({"top_k": True}, TypeError),
-        ({"top_p": 0.0}, ValueError),
-        ({"top_p": 1.1}, ValueError),
-        ({"min_p": -0.1}, ValueError),
-        ({"min_p": 1.1}, ValueError),
-        ({"repetition_penalty": 0.0}, ValueError),
-        ({"repetition_penalty": -1.0}, ValueError),
-        ({"stop": [""]}, ValueError),
-        ({"stop": ""}, ValueError),
-        ({"stop": [1]}, TypeError),
-        ({"stop": None}, TypeError),
-        ({"seed": -1}, ValueError),
-        ({"seed": 2**64}, ValueError),
-        ({"seed": 0.5}, TypeError),
-        ({"n": 0}, ValueError),
-        ({"n": None}, TypeError),
-        ({"logprobs": -1}, ValueError),
-    ],
-)
-def test_wrong_options_name_the_argument(model: Model, options: dict[str, object], error: type[Exception]) -> None:
-    (name,) = options
-    with pytest.raises(error, match=f"^{name} must "):
-        SamplingParams(**options)
-    with pytest.raises(error, match=f"^{name} must "):
-        model.generate(PROMPT, **options)
-
-
-def test_unknown_and_positional_options_are_type_errors(model: Model) -> None:
-    with pytest.raises(TypeError, match="temprature"):
-        model.generate(PROMPT, temprature=1.0)
-    with pytest.raises(TypeError):
-        model.generate(PROMPT, 10)
-    with pytest.raises(TypeError, match="temprature"):
-        model.stream(PROMPT, temprature=1.0)
-
-
-def test_numpy_numbers_are_numbers() -> None:
-    params = SamplingParams(max_tokens=np.int64(3), temperature=np.float32(0.5), seed=np.uint64(2**64 - 1))
-    assert (params.max_tokens, params.temperature, params.seed) == (3, 0.5, 2**64 - 1)
-    assert type(params.max_tokens) is int
-    assert type(params.temperature) is float
-
-
-def test_params_are_frozen_and_a_string_is_one_stop() -> None:
-    params = SamplingParams(stop="end")
-    assert params.stop == ("end",)
-    with pytest.raises(FrozenInstanceError):
-        params.seed = 1  # type: ignore[misc]
-
-
-def test_the_typed_options_are_the_fields_of_the_params() -> None:
-    hints = get_type_hints(SamplingParams)
-    assert {**get_type_hints(SamplingOptions), "n": int} == {f.name: hints[f.name] for f in fields(SamplingParams)}
-
-
-@pytest.mark.parametrize("method", [Model.generate, Model.stream])
-def test_help_lists_every_option_with_its_default(method: Callable[..., object]) -> None:
-    parameters = inspect.signature(method).parameters
-    assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[2:])
-    assert {f.name: f.default for f in fields(SamplingParams)}.items() <= {
-        name: p.default for name, p in parameters.items()
-    }.items()
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2**63, 2**64 - 1])
-def test_every_seed_in_range_works(model: Model, seed: int) -> None:
-    assert model.generate(PROMPT, max_tokens=2, seed=seed).seed == seed

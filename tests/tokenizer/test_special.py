@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from pygpt import Tokenizer
+from pygpt.classification import SpecialIds
 from pygpt.errors import TokenizerError
+from pygpt.tokenizer.expressions import GPT2
+from pygpt.tokenizer.vocabulary import BYTE_LETTERS, AddedToken, Vocabulary
+from pygpt.training.batches import encode
 
 NEW = {"_start_": 300, "_end_": 301}
 
@@ -42,3 +46,19 @@ def test_a_token_that_is_there_is_refused(gpt2_folder: Path, tokens: dict[str, i
 def test_tiktokens_own_encodings_are_left_alone() -> None:
     with pytest.raises(TokenizerError, match="'gpt2' cannot be given more tokens"):
         Tokenizer("gpt2").with_special(NEW)
+
+
+def test_a_form_gets_no_begin_of_text() -> None:
+    """Its texts stand between special tokens of the task's own."""
+    v = Vocabulary(
+        source="x",
+        tokens={letter: i for i, letter in enumerate(BYTE_LETTERS)},
+        merges="",
+        splits=(GPT2,),
+        added=(AddedToken(text="<s>", id=256),),
+        prefix=(256,),
+    )
+    tokenizer = Tokenizer(lambda: v)
+    assert tokenizer.encode("ab") == [256, 97, 98]
+    examples = encode([(("a", "b"), 0)], "entailment", tokenizer, SpecialIds(300, 301, 302), 16)
+    assert [s.tolist() for s in examples.examples[0]] == [[300, 97, 301, 98, 302]]

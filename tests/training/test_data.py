@@ -147,12 +147,14 @@ def test_large_vocabularies_take_32_bits(write: Callable[..., Path], tmp_path: P
             merges="",
             splits=(GPT2,),
             added=(AddedToken(text="<s>", id=65535), AddedToken(text=END, id=65536)),
+            prefix=(65535,),  # begins a prompt, but no piece of a text for training
             eos_id=65536,
         )
     )
     data = prepare(write(WORDS), tmp_path / "out", tokenizer=large)
     assert (data.train.dtype, data.n_vocab) == (np.uint32, 65537)
     assert data.train[-1] == 65536
+    assert 65535 not in data.train
 
 
 def test_the_same_text_and_settings_are_not_tokenised_again(write: Callable[..., Path], tmp_path: Path) -> None:

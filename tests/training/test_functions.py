@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import reference
-from pygpt.config import Activation, Rope
+from pygpt.config import Activation, LayerConfig, Rope
 from pygpt.training import functions
 from pygpt.training.primitives import Heads, Update
 
@@ -150,7 +150,8 @@ def test_attention(
         split = qkv.reshape(n_batch, n_token, -1, head_dim).swapaxes(1, 2)
         q, k, v = np.split(split, [n_head, n_head + n_kv_head], axis=1)
         for i in range(n_batch):
-            expected = reference.causal_attention(q[i], k[i], v[i], scale).swapaxes(0, 1).reshape(n_token, -1)
+            by_head = reference.causal_attention(q[i], k[i], v[i], LayerConfig(attn_scale=scale))
+            expected = by_head.swapaxes(0, 1).reshape(n_token, -1)
             assert np.abs(out[i * n_token : (i + 1) * n_token] - expected).max() < 1e-14
     check(
         lambda: float((functions.attention(qkv, heads)[0] * along).sum()),

@@ -156,6 +156,22 @@ def test_a_run_that_is_stopped_while_it_reads_goes_on(whole: pygpt.TrainingResul
         same(out, whole.path)
 
 
+def test_a_watcher_stops_a_run_that_reads(whole: pygpt.TrainingResult, text: Path, tmp_path: Path) -> None:
+    class Stop(Watcher):
+        def stop(self) -> bool:
+            return True
+
+    for begin in (
+        lambda out, w: pygpt.pretrain(text, out, **SHAPE, **RECIPE, watcher=w),
+        lambda out, w: resume(out, watcher=w),
+    ):
+        result = begin(tmp_path / "run", Stop())
+        assert (result.finished, result.step, result.validation_loss) == (False, 0, None)
+        assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["lock", "run.json"]
+    assert resume(tmp_path / "run", threads=1).finished
+    same(tmp_path / "run", whole.path)
+
+
 def test_a_run_is_extended_also_a_finished_one(text: Path, tmp_path: Path) -> None:
     for name in ("once", "twice"):
         pygpt.pretrain(text, tmp_path / name, **SHAPE, **RECIPE)
