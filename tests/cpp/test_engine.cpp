@@ -1,7 +1,6 @@
 // The model as a whole, in C++ so that the sanitizers see it; tests/model/ proves the numbers.
 #include "model/engine.h"
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -89,26 +88,6 @@ std::vector<float> run(const Engine& engine, const Batch& batch, Output output, 
     engine.forward(inputs, stop);
     return out;
 }
-
-// A batch with an output of its own for each sequence, in memory of its own.
-struct MixedBatch {
-    std::vector<std::shared_ptr<Session>> sessions;
-    std::vector<std::vector<int>> tokens;
-    std::vector<std::vector<float>> outputs;
-    std::vector<std::atomic<bool>> flags;
-    std::vector<SequenceInput> inputs;
-
-    MixedBatch(const Engine& engine, const std::vector<std::pair<int, Output>>& sequences) : flags(sequences.size()) {
-        for (const auto& [n, output] : sequences) {
-            sessions.push_back(engine.session());
-            tokens.push_back(some_tokens(n, static_cast<unsigned>(n)));
-            const auto width = static_cast<std::size_t>(engine.output_width(output));
-            outputs.emplace_back(output_rows(output, tokens.back().size()) * width, 777.0f);
-        }
-        for (std::size_t i = 0; i < sequences.size(); ++i)
-            inputs.push_back({sessions[i].get(), tokens[i], sequences[i].second, outputs[i].data(), &flags[i]});
-    }
-};
 
 std::vector<float> recomputed(const Engine& engine, const std::vector<int>& tokens, Output output = Output::all) {
     const auto session = engine.session();
@@ -205,74 +184,6 @@ TEST(Engine, AStoppedCallLeavesNoTrace) {
         EXPECT_THROW(run(*engine, {{session.get(), rest}}, Output::all, stop), Cancelled) << stop_at;
         EXPECT_EQ(session->length(), 50);
         EXPECT_EQ(run(*engine, {{session.get(), rest}}, Output::last), expected) << stop_at;
-    }
-}
-
-TEST(Engine, EachSequenceHasItsOwnOutput) {
-    for (const auto& [config, dtype] : {std::pair{gpt1_like(), DType::f32}, {llama_like(), DType::i8}}) {
-        const auto engine = make_engine(config, dtype);
-        MixedBatch batch(*engine, {{3, Output::last},
-                                   {70, Output::hidden},
-                                   {5, Output::last},
-                                   {300, Output::all},
-                                   {40, Output::none},
-                                   {1, Output::hidden},
-                                   {600, Output::last},
-                                   {9, Output::all}});
-        EXPECT_EQ(engine->forward(batch.inputs, [] {}), std::vector<bool>(8, false));
-        for (std::size_t i = 0; i < 8; ++i) {
-            EXPECT_EQ(batch.outputs[i], recomputed(*engine, batch.tokens[i], batch.inputs[i].output)) << i;
-            EXPECT_EQ(batch.sessions[i]->length(), static_cast<int>(batch.tokens[i].size()));
-        }
-    }
-}
-
-// One of three is cancelled before each of the layers and outputs of all four steps, and before the first of them.
-TEST(Engine, ACancelledSequenceLeavesTheOthers) {
-    const auto engine = make_engine(llama_like());
-    for (std::size_t which = 0; which < 3; ++which) {
-        int calls = 0;
-        for (int when = -1; when < calls || when < 0; ++when) {
-            MixedBatch batch(*engine, {{300, Output::all}, {2, Output::last}, {600, Output::last}});
-            batch.flags[which] = when < 0;
-            calls = 0;
-            const auto cancel = [&] {
-                if (calls++ == when) batch.flags[which] = true;
-            };
-            const std::vector<bool> cancelled = engine->forward(batch.inputs, cancel);
-            for (std::size_t i = 0; i < 3; ++i) {
-                EXPECT_EQ(cancelled[i], i == which) << when;
-                if (i != which) {
-                    EXPECT_EQ(batch.outputs[i], recomputed(*engine, batch.tokens[i], batch.inputs[i].output)) << when;
-                }
-                EXPECT_EQ(batch.sessions[i]->length(), i == which ? 0 : static_cast<int>(batch.tokens[i].size()));
-            }
-            const std::vector<int>& tokens = batch.tokens[which];
-            EXPECT_EQ(run(*engine, {{batch.sessions[which].get(), tokens}}, Output::last),
-                      recomputed(*engine, tokens, Output::last));
-        }
-        EXPECT_GE(calls, 8);
-    }
-}
-
-TEST(Engine, StopsWithinALayerOnceAllAreCancelled) {
-    const auto engine = make_engine(gpt2_like());
-    for (const int when : {0, 1, 2, 4}) {
-        MixedBatch batch(*engine, {{300, Output::none}, {300, Output::last}});
-        batch.flags[1] = true;
-        int calls = 0;
-        const auto cancel = [&] {
-            if (calls++ == when) batch.flags[0] = true;
-        };
-        if (when == 4) {  // what is left of it takes two steps of two layers, and wants nothing
-            EXPECT_EQ(engine->forward(batch.inputs, cancel), (std::vector<bool>{false, true}));
-            EXPECT_EQ(calls, 4);
-        } else {
-            EXPECT_THROW(engine->forward(batch.inputs, cancel), Cancelled) << when;
-            EXPECT_EQ(calls, when + 1);
-            EXPECT_EQ(batch.sessions[0]->length(), 0);
-        }
-        EXPECT_EQ(batch.sessions[1]->length(), 0);
     }
 }
 
