@@ -54,8 +54,8 @@ struct SmallModel {
 // The logits of the last token.
 inline std::vector<float> append(const Engine& engine, Session& session, const std::vector<int>& tokens) {
     std::vector<float> out(static_cast<std::size_t>(engine.output_width(Output::last)));
-    const SequenceInput input{&session, tokens};
-    engine.forward({&input, 1}, Output::last, [] {}, out.data());
+    const SequenceInput input{&session, tokens, Output::last, out.data()};
+    engine.forward({&input, 1}, [] {});
     return out;
 }
 

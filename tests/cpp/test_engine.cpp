@@ -1,6 +1,7 @@
 // The model as a whole, in C++ so that the sanitizers see it; tests/model/ proves the numbers.
 #include "model/engine.h"
 
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -70,17 +71,21 @@ std::vector<int> some_tokens(int n, unsigned seed) {
 }
 
 using Batch = std::vector<std::pair<Session*, std::vector<int>>>;
+using Stop = std::function<void()>;
 
-std::vector<float> run(
-    const Engine& engine, const Batch& batch, Output output, const std::function<void()>& stop = [] {}) {
+// The outputs, one after another.
+std::vector<float> run(const Engine& engine, const Batch& batch, Output output, const Stop& stop = [] {}) {
     std::vector<SequenceInput> inputs;
     std::size_t rows = 0;
+    for (const auto& [session, tokens] : batch) rows += output_rows(output, tokens.size());
+    const auto width = static_cast<std::size_t>(engine.output_width(output));
+    std::vector<float> out(rows * width, 777.0f);
+    float* to = out.data();
     for (const auto& [session, tokens] : batch) {
-        inputs.push_back({session, tokens});
-        rows += output == Output::last ? 1 : tokens.size();
+        inputs.push_back({session, tokens, output, to});
+        to += output_rows(output, tokens.size()) * width;
     }
-    std::vector<float> out(rows * static_cast<std::size_t>(engine.output_width(output)), 777.0f);
-    engine.forward(inputs, output, stop, out.data());
+    engine.forward(inputs, stop);
     return out;
 }
 
