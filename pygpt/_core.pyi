@@ -1,14 +1,16 @@
 """The C++ core as Python sees it. Private: use `pygpt.Model`."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.config import ModelConfig
 
-_Floats = NDArray[np.float32]
+_Floats: TypeAlias = NDArray[np.float32]
+_Batch: TypeAlias = Sequence[tuple[Session, NDArray[np.int32]]]
+_Output: TypeAlias = Literal["none", "last", "all", "hidden"]
 
 def config_fields() -> dict[str, list[str]]:
     """The fields of each class of `pygpt.config` that the core reads."""
@@ -18,7 +20,7 @@ def tensors(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], str, int, i
     channels of that the first and the step from 16 rows to the next. ValueError for sizes that the core cannot hold."""
 
 class CancelFlag:
-    """Set from any thread; a forward pass that was given it raises `pygpt.errors.Cancelled` within one layer."""
+    """Set from any thread: the sequence of a forward pass that was given it is cancelled."""
 
     def __init__(self) -> None: ...
     def set(self) -> None: ...
@@ -76,19 +78,26 @@ class Engine:
         keep the engine alive."""
 
     def session(self) -> Session: ...
+    @overload
+    def forward(
+        self, batch: _Batch, *, output: _Output | Sequence[_Output] = "last", cancel: None = None
+    ) -> list[_Floats]: ...
+    @overload
     def forward(
         self,
-        batch: Sequence[tuple[Session, NDArray[np.int32]]],
+        batch: _Batch,
         *,
-        output: Literal["last", "all", "hidden"] = "last",
-        cancel: CancelFlag | Sequence[CancelFlag] | None = None,
-    ) -> list[NDArray[np.float32]]:
+        output: _Output | Sequence[_Output] = "last",
+        cancel: CancelFlag | Sequence[CancelFlag | None],
+    ) -> list[_Floats | None]:
         """Append each sequence's tokens to its session and compute, for each: "last": logits of its last token
-        (n_vocab,); "all": logits of all its new tokens (T, n_vocab); "hidden": states after the final norm (T, n_embd).
-        The GIL is released; Ctrl-C, and `cancel` once all its flags are set, stop it within one layer and leave every
-        session as it was.
+        (n_vocab,); "all": logits of all its new tokens (T, n_vocab); "hidden": states after the final norm (T, n_embd);
+        "none": nothing, (0, n_vocab). `output` and `cancel` are one for all sequences, or a list of one for each.
+        A sequence whose flag is set meanwhile gives None and its session stays as it was; the others are as if they had
+        been alone. The GIL is released; Ctrl-C, and flags once those of all sequences are set, stop the computation
+        within one layer and leave every session as it was.
         ValueError: no tokens, a token outside the vocabulary, a session twice or of another engine.
-        ContextOverflowError: more tokens than n_ctx. Cancelled. KeyboardInterrupt."""
+        ContextOverflowError: more tokens than n_ctx. Cancelled: all sequences. KeyboardInterrupt."""
 
     def log_softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-probabilities over the last axis, the same bits on every machine; (V,) or (T, V)."""
@@ -118,7 +127,8 @@ class Sampler:
         self, engine: Engine, logits: NDArray[np.float32], history: NDArray[np.int32], sequence: int, position: int
     ) -> int:
         """One token id. `history` holds the ids that repetition_penalty applies to (prompt and generated).
-        Logits of +infinity share all of the probability. ValueError: a logit that is NaN."""
+        Logits of +infinity share all of the probability. ValueError: a logit that is NaN, or an
+        id in `history` that has no logit."""
 
 class TrainingKernels:
     """The primitives of `pygpt.training.functions` in float32. Results go to arrays that the caller brings, all

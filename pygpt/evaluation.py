@@ -20,7 +20,7 @@ def score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int32], 
     chunk = max(16, min(512, 2**23 // config.n_vocab))  # rows of logits at a time: 32 MiB of them, or 16
     session = engine.session()
     if first > 1:
-        engine.forward([(session, tokens[: first - 1])], output="last")
+        engine.forward([(session, tokens[: first - 1])], output="none")
     parts = [np.empty(0, np.float32)]
     for at in range(first - 1, len(tokens) - 1, chunk):
         targets = tokens[at + 1 : at + 1 + chunk]

@@ -1,5 +1,5 @@
 // Engine.
-#include <algorithm>
+#include <array>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -10,6 +10,7 @@
 #include <pybind11/stl.h>
 #include "base/error.h"
 
+#include "bindings/choice.h"
 #include "bindings/module.h"
 #include "model/engine.h"
 
@@ -20,17 +21,13 @@ namespace {
 using Ids = py::array_t<std::int32_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
 
-// Stops a forward pass once nobody wants it, every one of its flags being set, or for a pending signal. Asking Python
-// takes the interpreter's lock, so that is done every few milliseconds only.
-class StopCheck {
+// Stops a forward pass for a pending signal. Asking Python takes the interpreter's lock, so that is done every few
+// milliseconds only.
+class SignalCheck {
 public:
-    StopCheck(std::vector<const CancelFlag*> flags, GilReleased& released)
-        : flags_(std::move(flags)), released_(released) {}
+    explicit SignalCheck(GilReleased& released) : released_(released) {}
 
     void operator()() {
-        const auto is_set = [](const CancelFlag* flag) { return flag->is_set(); };
-        if (!flags_.empty() && std::all_of(flags_.begin(), flags_.end(), is_set))
-            throw Cancelled("the computation was cancelled");
         const auto now = std::chrono::steady_clock::now();
         if (now - last_ < std::chrono::milliseconds(5)) return;
         last_ = now;
@@ -38,25 +35,50 @@ public:
     }
 
 private:
-    std::vector<const CancelFlag*> flags_;
     GilReleased& released_;
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
 Output output_named(const std::string& name) {
-    if (name == "last") return Output::last;
-    if (name == "all") return Output::all;
-    if (name == "hidden") return Output::hidden;
-    throw InvalidArgument("output='" + name + "' is not one of 'last', 'all', 'hidden'");
+    return static_cast<Output>(choose("output", name, std::array{"none", "last", "all", "hidden"}));
 }
 
-py::list forward(const Engine& engine, const py::sequence& batch, const std::string& output_name,
-                 const std::variant<const CancelFlag*, std::vector<const CancelFlag*>>& cancel) {
-    const Output output = output_named(output_name);
+// One value for the whole batch, or one a sequence.
+template <class T>
+using PerSequence = std::variant<T, std::vector<T>>;
+
+template <class T>
+std::vector<T> for_each_sequence(const PerSequence<T>& values, std::size_t n, const char* name) {
+    if (const T* one = std::get_if<0>(&values)) return std::vector<T>(n, *one);
+    const std::vector<T>& several = std::get<1>(values);
+    if (several.size() != n) {
+        throw InvalidArgument(std::string(name) + " must be one or one for each of the " + std::to_string(n) +
+                              " sequences, not " + std::to_string(several.size()));
+    }
+    return several;
+}
+
+// The batch as the engine takes it, with copies of the tokens: other threads may write to the caller's arrays
+// meanwhile.
+struct BatchInput {
     std::vector<std::shared_ptr<Session>> sessions;
-    std::vector<std::vector<int>> ids;  // copies: other threads may write to the caller's arrays meanwhile
-    py::ssize_t rows = 0;
-    for (const py::handle item : batch) {
+    std::vector<std::vector<int>> ids;
+    std::vector<std::shared_ptr<CancelFlag>> flags;
+    std::vector<SequenceInput> inputs;  // without room for the outputs
+
+    BatchInput(const py::sequence& batch, const PerSequence<std::string>& output,
+               const PerSequence<std::shared_ptr<CancelFlag>>& cancel) {
+        for (const py::handle item : batch) add(item);
+        const std::vector<std::string> outputs = for_each_sequence(output, ids.size(), "output");
+        flags = for_each_sequence(cancel, ids.size(), "cancel");
+        for (std::size_t i = 0; i < ids.size(); ++i) {
+            inputs.push_back({sessions[i].get(), ids[i], output_named(outputs[i]), nullptr,
+                              flags[i] == nullptr ? nullptr : &flags[i]->flag()});
+        }
+    }
+
+private:
+    void add(const py::handle item) {
         std::shared_ptr<Session> session;
         Ids tokens;
         try {
@@ -67,34 +89,58 @@ py::list forward(const Engine& engine, const py::sequence& batch, const std::str
         if (session == nullptr) throw py::type_error("batch must hold pairs of a session and an array of int32");
         if (tokens.ndim() != 1)
             throw InvalidArgument("tokens must have 1 dimension, not " + std::to_string(tokens.ndim()));
-        rows += output == Output::last ? 1 : tokens.size();
-        sessions.push_back(session);
+        sessions.push_back(std::move(session));
         ids.emplace_back(tokens.data(), tokens.data() + tokens.size());
     }
-    std::vector<SequenceInput> inputs;
-    for (std::size_t i = 0; i < ids.size(); ++i) inputs.push_back({sessions[i].get(), ids[i]});
-    std::vector<const CancelFlag*> flags;
-    if (const auto* several = std::get_if<1>(&cancel)) flags = *several;
-    if (const auto* one = std::get_if<0>(&cancel); one != nullptr && *one != nullptr) flags.push_back(*one);
-    if (std::find(flags.begin(), flags.end(), nullptr) != flags.end()) throw py::type_error("cancel must hold flags");
-    const py::ssize_t width = engine.output_width(output);
-    engine.check(inputs);  // before memory is allocated by their size
-    Floats result({rows, width});
-    float* data = result.mutable_data();
+};
+
+// Rows of outputs of equal width, a sequence's after another's.
+class OutputRows {
+public:
+    OutputRows(py::ssize_t rows, py::ssize_t width) : width_(width), values_({rows, width}) {}
+
+    float* take(std::size_t rows) {
+        float* const first = values_.mutable_data() + used_ * width_;
+        used_ += static_cast<py::ssize_t>(rows);
+        return first;
+    }
+    // The array of what take() returned, (rows, width).
+    py::object array(const float* first, std::size_t rows) const {
+        const py::ssize_t row = (first - values_.data()) / width_;
+        return values_[py::slice(row, row + static_cast<py::ssize_t>(rows), 1)];
+    }
+
+private:
+    py::ssize_t width_;
+    py::ssize_t used_ = 0;
+    Floats values_;
+};
+
+py::list forward(const Engine& engine, const py::sequence& batch, const PerSequence<std::string>& output,
+                 const PerSequence<std::shared_ptr<CancelFlag>>& cancel) {
+    BatchInput in(batch, output, cancel);
+    engine.check(in.inputs);  // before memory is allocated by their size
+    std::size_t n_logits = 0, n_hidden = 0;
+    for (const SequenceInput& s : in.inputs)
+        (s.output == Output::hidden ? n_hidden : n_logits) += output_rows(s.output, s.tokens.size());
+    OutputRows logits(static_cast<py::ssize_t>(n_logits), engine.output_width(Output::all));
+    OutputRows hidden(static_cast<py::ssize_t>(n_hidden), engine.output_width(Output::hidden));
+    const auto rows_of = [&](Output kind) -> OutputRows& { return kind == Output::hidden ? hidden : logits; };
+    for (SequenceInput& s : in.inputs) s.out = rows_of(s.output).take(output_rows(s.output, s.tokens.size()));
+    std::vector<bool> cancelled;
     {
         GilReleased released;
-        StopCheck check(flags, released);
-        engine.forward(inputs, output, std::ref(check), data);
+        SignalCheck check(released);
+        cancelled = engine.forward(in.inputs, std::ref(check));
     }
     py::list out;
-    py::ssize_t row = 0;
-    for (const std::vector<int>& tokens : ids) {
-        if (output == Output::last) {
-            out.append(result[py::int_(row++)]);
+    for (std::size_t i = 0; i < in.inputs.size(); ++i) {
+        const SequenceInput& s = in.inputs[i];
+        const py::object rows = rows_of(s.output).array(s.out, output_rows(s.output, s.tokens.size()));
+        if (cancelled[i]) {
+            out.append(py::none());
         } else {
-            const auto end = row + static_cast<py::ssize_t>(tokens.size());
-            out.append(result[py::slice(row, end, 1)]);
-            row = end;
+            out.append(s.output == Output::last ? py::object(rows[py::int_(0)]) : rows);
         }
     }
     return out;
@@ -136,7 +182,7 @@ void bind_engine(py::module_& m) {
         .def("tensors", &tensors)
         .def("session", &Engine::session)
         .def("forward", &forward, py::arg("batch"), py::kw_only(), py::arg("output") = "last",
-             py::arg("cancel") = static_cast<const CancelFlag*>(nullptr))
+             py::arg("cancel") = std::shared_ptr<CancelFlag>())
         .def("log_softmax", &log_softmax, py::arg("logits"));
 }
 

@@ -29,7 +29,7 @@ void translate(std::exception_ptr thrown) {
 PYBIND11_MODULE(_core, m) {
     m.doc() = "The C++ core of pygpt. Private: use pygpt.Model.";
     py::register_exception_translator(translate);
-    py::class_<CancelFlag>(m, "CancelFlag")
+    py::class_<CancelFlag, std::shared_ptr<CancelFlag>>(m, "CancelFlag")
         .def(py::init<>())
         .def("set", &CancelFlag::set)
         .def("is_set", &CancelFlag::is_set);

@@ -25,6 +25,7 @@ class CancelFlag {
 public:
     void set() { set_ = true; }
     bool is_set() const { return set_; }
+    const std::atomic<bool>& flag() const { return set_; }
 
 private:
     std::atomic<bool> set_{false};

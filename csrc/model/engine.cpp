@@ -1,7 +1,7 @@
 #include "model/engine.h"
 
 #include <algorithm>
-#include <numeric>
+#include <functional>
 #include <string>
 
 #include "base/error.h"
@@ -97,30 +97,53 @@ std::unique_ptr<Workspace> Engine::take_workspace(int rows) const {
 
 namespace {
 
-// Cuts a batch, whose pages are reserved, into steps of at most kMaxRows rows.
+// Which sequences of a batch nobody wants any more.
+class Cancellation {
+public:
+    explicit Cancellation(std::span<const SequenceInput> batch) : batch_(batch), cancelled_(batch.size()) {}
+
+    // Looks at the flags. Cancelled: all are set.
+    void look() {
+        for (std::size_t i = 0; i < batch_.size(); ++i) {
+            const std::atomic<bool>* const flag = batch_[i].cancel;
+            if (flag != nullptr && *flag) cancelled_[i] = true;
+        }
+        if (std::all_of(cancelled_.begin(), cancelled_.end(), std::identity()))
+            throw Cancelled("the computation was cancelled");
+    }
+    // What the last look found.
+    const std::vector<bool>& cancelled() const { return cancelled_; }
+
+private:
+    std::span<const SequenceInput> batch_;
+    std::vector<bool> cancelled_;
+};
+
+// A row of a step that is part of an output.
+struct WantedRow {
+    int row;
+    Output output;
+    float* to;
+};
+
+// Cuts a batch, whose pages are reserved, into steps of at most kMaxRows rows, without those that are cancelled by
+// then.
 class Steps {
 public:
-    explicit Steps(std::span<const SequenceInput> batch, std::vector<std::vector<std::byte*>> pages,
-                   std::vector<int> starts)
-        : batch_(batch), pages_(std::move(pages)), starts_(std::move(starts)) {}
+    Steps(const Engine& engine, std::span<const SequenceInput> batch, std::vector<std::vector<std::byte*>> pages,
+          std::vector<int> starts)
+        : engine_(engine), batch_(batch), pages_(std::move(pages)), starts_(std::move(starts)) {}
 
-    // The next step, and which of its rows end a sequence; false when all is done.
-    bool next(Step& step, std::vector<int>& last_rows) {
+    // The next step and which of its rows are wanted; false when all is done.
+    bool next(Step& step, std::vector<WantedRow>& wanted, const std::vector<bool>& cancelled) {
         step = {};
-        last_rows.clear();
+        wanted.clear();
         while (sequence_ < batch_.size() && step.rows() < kMaxRows) {
-            const std::span<const int> tokens = batch_[sequence_].tokens;
-            const int left = static_cast<int>(tokens.size()) - done_;
+            const int left = cancelled[sequence_] ? 0 : static_cast<int>(batch_[sequence_].tokens.size()) - done_;
             const int n = std::min(left, kMaxRows - step.rows());
-            const int position = starts_[sequence_] + done_;
-            step.sequences.push_back({step.rows(), n, position, pages_[sequence_]});
-            for (int i = 0; i < n; ++i) {
-                step.tokens.push_back(tokens[static_cast<std::size_t>(done_ + i)]);
-                step.positions.push_back(position + i);
-            }
+            if (n > 0) add(step, wanted, n);
             done_ += n;
             if (n == left) {
-                last_rows.push_back(step.rows() - 1);
                 ++sequence_;
                 done_ = 0;
             }
@@ -129,6 +152,23 @@ public:
     }
 
 private:
+    // The next n tokens of the sequence.
+    void add(Step& step, std::vector<WantedRow>& wanted, int n) {
+        const SequenceInput& s = batch_[sequence_];
+        const int position = starts_[sequence_] + done_, end = static_cast<int>(s.tokens.size());
+        step.sequences.push_back({step.rows(), n, position, pages_[sequence_]});
+        for (int i = 0; i < n; ++i) {
+            const int at = done_ + i;
+            if (s.output == Output::last ? at + 1 == end : s.output != Output::none) {
+                const std::ptrdiff_t to = s.output == Output::last ? 0 : at;
+                wanted.push_back({step.rows(), s.output, s.out + to * engine_.output_width(s.output)});
+            }
+            step.tokens.push_back(s.tokens[static_cast<std::size_t>(at)]);
+            step.positions.push_back(position + i);
+        }
+    }
+
+    const Engine& engine_;
     std::span<const SequenceInput> batch_;
     std::vector<std::vector<std::byte*>> pages_;
     std::vector<int> starts_;
@@ -136,36 +176,54 @@ private:
     int done_ = 0;
 };
 
-void run_steps(const Model& model, Steps& steps, Output output, const std::function<void()>& stop, Workspace& ws,
-               float* out) {
-    Step step;
-    std::vector<int> rows;
-    while (steps.next(step, rows)) {
-        const Residual residual = run_blocks(model, step, ws, stop);
-        if (output != Output::last) {
-            rows.resize(static_cast<std::size_t>(step.rows()));
-            std::iota(rows.begin(), rows.end(), 0);
+// Writes what is wanted of the rows of ws.normed, which are used up: logits that lie one after another by one product.
+void write_outputs(const Model& model, std::span<const WantedRow> wanted, Workspace& ws) {
+    int n = 0;  // logits to be computed, of the first n rows of ws.normed
+    float* to = nullptr;
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+        const float* const from = ws.normed.row(static_cast<std::ptrdiff_t>(i));
+        if (wanted[i].output == Output::hidden) {
+            std::copy_n(from, model.config.n_embd, wanted[i].to);
+            continue;
         }
-        if (rows.empty()) continue;
+        if (n > 0 && wanted[i].to != to + static_cast<std::ptrdiff_t>(n) * model.config.n_vocab) {
+            head(model, n, ws, to);
+            n = 0;
+        }
+        if (n == 0) to = wanted[i].to;
+        if (float* const row = ws.normed.row(n++); row != from) std::copy_n(from, model.config.n_embd, row);
+    }
+    if (n > 0) head(model, n, ws, to);
+}
+
+void run_steps(const Model& model, Steps& steps, Cancellation& cancellation, const std::function<void()>& stop,
+               Workspace& ws) {
+    const std::function<void()> look = [&] {
         stop();
+        cancellation.look();
+    };
+    Step step;
+    std::vector<WantedRow> wanted;
+    std::vector<int> rows;
+    while (steps.next(step, wanted, cancellation.cancelled())) {
+        const Residual residual = run_blocks(model, step, ws, look);
+        if (wanted.empty()) continue;
+        look();
+        rows.clear();
+        for (const WantedRow& w : wanted) rows.push_back(w.row);
         final_norm(model, residual, rows, ws);
-        const int n = static_cast<int>(rows.size());
-        if (output == Output::hidden) {
-            for (int i = 0; i < n; ++i) out = std::copy_n(ws.normed.row(i), model.config.n_embd, out);
-        } else {
-            head(model, n, ws, out);
-            out += static_cast<std::ptrdiff_t>(n) * model.config.n_vocab;
-        }
+        write_outputs(model, wanted, ws);
     }
 }
 
 }  // namespace
 
-void Engine::forward(std::span<const SequenceInput> batch, Output output, const std::function<void()>& stop,
-                     float* out) const {
+std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const std::function<void()>& stop) const {
     std::vector<SessionLock> locks;
     for (const SequenceInput& s : batch) locks.emplace_back(*s.session);
     check(batch);
+    Cancellation cancellation(batch);
+    cancellation.look();
     std::vector<std::vector<std::byte*>> pages;
     std::vector<int> starts;
     std::size_t total = 0;
@@ -180,16 +238,19 @@ void Engine::forward(std::span<const SequenceInput> batch, Output output, const 
         total += s.tokens.size();
     }
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
-    Steps steps(batch, std::move(pages), std::move(starts));
+    Steps steps(*this, batch, std::move(pages), std::move(starts));
     threads_.run([&](Team& team) {
-        run_steps({config_, weights_, kernels_, layout_, ropes_, team}, steps, output, stop, *ws, out);
+        run_steps({config_, weights_, kernels_, layout_, ropes_, team}, steps, cancellation, stop, *ws);
     });
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
+    std::vector<bool> cancelled = cancellation.cancelled();
     // Nothing fails from here on.
-    for (const SequenceInput& s : batch) {
-        s.session->cache_.commit(static_cast<int>(s.tokens.size()));
-        s.session->length_ = s.session->cache_.length();
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        if (cancelled[i]) continue;
+        batch[i].session->cache_.commit(static_cast<int>(batch[i].tokens.size()));
+        batch[i].session->length_ = batch[i].session->cache_.length();
     }
+    return cancelled;
 }
 
 }  // namespace pygpt

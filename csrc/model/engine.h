@@ -43,14 +43,22 @@ private:
 };
 
 enum class Output : std::uint8_t {
-    last,    // logits of each sequence's last new token
+    none,    // nothing: only the session grows
+    last,    // logits of the last new token
     all,     // logits of every new token
     hidden,  // states after the final norm of every new token
 };
 
+inline std::size_t output_rows(Output output, std::size_t tokens) {
+    return output == Output::none ? 0 : output == Output::last ? 1 : tokens;
+}
+
 struct SequenceInput {
     Session* session;
     std::span<const int> tokens;
+    Output output;
+    float* out;                                 // output_rows() x output_width() floats
+    const std::atomic<bool>* cancel = nullptr;  // once it is set, nobody wants this sequence's results
 };
 
 class Engine : public std::enable_shared_from_this<Engine> {
@@ -70,14 +78,16 @@ public:
     // Throws what forward() would for these arguments.
     void check(std::span<const SequenceInput> batch) const;
 
-    // Floats that forward() writes for each sequence: rows x width.
+    // Floats in a row of a sequence's output.
     int output_width(Output output) const { return output == Output::hidden ? config_.n_embd : config_.n_vocab; }
 
-    // Appends each sequence's tokens to its session and writes the outputs, sequence after sequence. `stop` is called
-    // before each layer and may throw; all sessions are then as they were. InvalidArgument: no sequence or no tokens, a
-    // token outside the vocabulary, a session twice, of another engine or in use. ContextOverflow.
-    void forward(std::span<const SequenceInput> batch, Output output, const std::function<void()>& stop,
-                 float* out) const;
+    // Appends each sequence's tokens to its session and writes its output. Logits that are to lie one after another in
+    // memory cost one product. Returns which sequences were cancelled before the call ended: their sessions are as they
+    // were, their outputs arbitrary, and the others' as if they had been alone. `stop` is called before each layer and
+    // may throw; all sessions are then as they were. Cancelled: within a layer, once all sequences are.
+    // InvalidArgument: no sequence or no tokens, a token outside the vocabulary, a session twice, of another engine or
+    // in use. ContextOverflow.
+    std::vector<bool> forward(std::span<const SequenceInput> batch, const std::function<void()>& stop) const;
 
 private:
     std::unique_ptr<Workspace> take_workspace(int rows) const;

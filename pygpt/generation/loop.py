@@ -71,16 +71,18 @@ class Batch:
 
         After an exception from within the model the batch is as it was before.
         """
-        pieces = self._drop_cancelled()
+        if not self._rows:
+            return []
         inputs = [(row[0].session, row[0].unread) for row in self._rows]
+        outputs: list[NDArray[np.float32] | None]
         try:
-            flags = list({row[0].request.cancel for row in self._rows})
-            outputs = self._engine.forward(inputs, cancel=flags) if inputs else []
+            outputs = self._engine.forward(inputs, cancel=[row[0].request.cancel for row in self._rows])
         except Cancelled:
-            return pieces + self._drop_cancelled()
-        rows = []
+            outputs = [None] * len(inputs)
+        pieces: list[Piece] = []
+        rows: list[list[_Sequence]] = []
         for row, logits in zip(self._rows, outputs, strict=True):
-            if row[0].request.cancel.cancelled:
+            if logits is None:
                 pieces += [sequence.cancel() for sequence in row]
                 continue
             for sequence in row[1:]:
@@ -88,17 +90,6 @@ class Batch:
             pieces += [sequence.step(self._engine, logits, self._eos_ids) for sequence in row]
             rows += [[sequence] for sequence in row if sequence.finish_reason is None]
         self._rows = rows
-        return pieces
-
-    def _drop_cancelled(self) -> list[Piece]:
-        pieces: list[Piece] = []
-        kept: list[list[_Sequence]] = []
-        for row in self._rows:
-            if row[0].request.cancel.cancelled:
-                pieces += [sequence.cancel() for sequence in row]
-            else:
-                kept.append(row)
-        self._rows = kept
         return pieces
 
 

@@ -53,6 +53,11 @@ void* operator new(std::size_t bytes) {
     return p;
 }
 
+// Where a sanitizer brings operators of its own, each one that delete may meet is needed here.
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+    return fails() ? nullptr : granted(std::malloc(bytes == 0 ? 1 : bytes));
+}
+
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
     const auto unit = static_cast<std::size_t>(alignment);
     void* const p = fails() ? nullptr : granted(block(unit, (bytes + unit - 1) / unit * unit));

@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "base/lanes.h"
 #include "packing/matrix.h"
 #include "support.h"
 
@@ -163,7 +164,7 @@ TEST(PackedMatrix, PartsInAnyOrderDoNotDisturbEachOther) {
 TEST(PackedMatrix, GateAndUpAlternate) {
     for (const int inner : {1, 16, 33, 77, 96}) {
         for (const bool transposed : {false, true}) {
-            const int k = 10, padded = (inner + 15) / 16 * 16;
+            const int k = 10, padded = round_up(inner, 16);
             const Stored gate(inner, k, DType::f32, transposed ? 1 : k, transposed ? inner : 1, 60);
             const Stored up(inner, k, DType::f32, transposed ? 1 : k, transposed ? inner : 1, 61);
             PackedMatrix m(2 * padded, k, format(DType::f32));
@@ -189,7 +190,7 @@ TEST(PackedMatrix, GateAndUpInAnyOrderDoNotDisturbEachOther) {
             for (const int first : {0, 16}) {
                 parts.push_back({Stored(inner, 30, DType::f32, 30, 1, static_cast<unsigned>(first)), {first, 32}});
             }
-            expect_apart(parts, (inner + 15) / 16 * 32, 30, dtype);
+            expect_apart(parts, ceil_div(inner, 16) * 32, 30, dtype);
         }
     }
 }

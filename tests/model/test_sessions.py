@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -101,8 +101,13 @@ def test_sessions_that_do_not_fit_the_call(cores) -> None:
         model.forward([(session, i32(1)), (session, i32(2))])
     with pytest.raises(ValueError, match="another model"):
         model.forward([(session, i32(1)), (foreign, i32(2))])
-    with pytest.raises(ValueError, match="'last', 'all', 'hidden'"):
-        model.forward([(session, i32(1))], output="first")  # type: ignore[arg-type]
+    for wrong in ("first", ["first"]):
+        with pytest.raises(ValueError, match="output='first' is not one of 'none', 'last', 'all', 'hidden'"):
+            model.forward([(session, i32(1))], output=wrong)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="output must be one or one for each of the 1 sequences, not 2"):
+        model.forward([(session, i32(1))], output=["last", "all"])
+    with pytest.raises(ValueError, match="cancel must be one or one for each of the 1 sequences, not 0"):
+        model.forward([(session, i32(1))], cancel=[])
     assert (session.length, foreign.length) == (0, 0)
     assert cores.same(cores.logits(model, i32(3, 4), session), cores.logits(model, i32(3, 4)))
 
@@ -127,6 +132,36 @@ def test_cancelling(cores) -> None:
     with pytest.raises(Cancelled):  # a flag stays set
         model.forward([(session, prompt[10:])], cancel=flag)
     assert cores.same(model.forward([(session, prompt[10:])])[0], cores.logits(model, prompt)[-1])
+
+
+def test_each_sequence_has_its_own_output(cores) -> None:
+    model = cores.engine("llama", "int8", "float16")
+    kinds: list[Literal["none", "last", "all", "hidden"]] = ["last", "hidden", "none", "all", "last", "none", "hidden"]
+    prompts = [cores.ids("llama", n, n) for n in (5, 300, 70, 20, 1, 2, 90)]
+    sessions = [model.session() for _ in kinds]
+    found = model.forward(list(zip(sessions, prompts, strict=True)), output=kinds)
+    for kind, prompt, session, rows in zip(kinds, prompts, sessions, found, strict=True):
+        assert session.length == len(prompt)
+        assert rows.size == 0 if kind == "none" else cores.same(
+            rows, model.forward([(model.session(), prompt)], output=kind)[0]
+        )  # fmt: skip
+
+
+def test_cancelling_one_of_three(cores) -> None:
+    model, prompts = cores.engine("gpt2"), [cores.ids("gpt2", n, n) for n in (400, 90, 300)]
+    sessions, flag = [model.session() for _ in prompts], _core.CancelFlag()
+    model.forward([(session, prompts[0][:10]) for session in sessions])
+    flag.set()
+    batch = list(zip(sessions, prompts, strict=True))
+    found = model.forward(batch, output=["last", "all", "hidden"], cancel=[None, flag, _core.CancelFlag()])
+    assert [session.length for session in sessions] == [410, 10, 310]
+    assert found[1] is None
+    for i, kind in ((0, "last"), (2, "hidden")):
+        alone = model.session()
+        model.forward([(alone, prompts[0][:10])], output="none")
+        assert cores.same(found[i], model.forward([(alone, prompts[i])], output=kind)[0])  # type: ignore[call-overload]
+    again = model.forward([batch[1]], output="all", cancel=[None])[0]
+    assert cores.same(again, cores.logits(model, np.concatenate([prompts[0][:10], prompts[1]]))[10:])
 
 
 # --- threads and processes --------------------------------------------------------------------------------------------

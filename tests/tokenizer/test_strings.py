@@ -31,7 +31,7 @@ Maker = Callable[..., Any]
 @given(text=st.text(), pre=st.sampled_from(sorted(GGUF_PRE)), allow=st.booleans())
 def test_round_trip(tokenizers: dict[str, Tokenizer], text: str, pre: str, allow: bool) -> None:
     ids = tokenizers[pre].encode(text, allow_special=allow)
-    assert tokenizers[pre].decode(ids) == text
+    assert tokenizers[pre].decode(ids) == (unicodedata.normalize("NFC", text) if pre == "qwen2" else text)
     assert allow or not {END_ID, START_ID} & set(ids)
 
 
