@@ -171,10 +171,8 @@ def build(checkpoint: Path, *, int8: bool, paged: bool) -> ov.Model:
         heads = op.transpose(qkv, ints(0, 2, 1, 3))
         q, k, v = op.split(heads, op.constant(np.int64(1)), 3).outputs()
         keys, values = cached(k, f"k{i}"), cached(v, f"v{i}")
-        if paged:
-            attended = op.scaled_dot_product_attention(q, keys, values, mask)
-        else:
-            attended = op.scaled_dot_product_attention(q, keys, values, causal=True)
+        masks = (mask,) if paged else ()
+        attended = op.scaled_dot_product_attention(q, keys, values, *masks, causal=not paged)
         merged = op.reshape(op.transpose(attended, ints(0, 2, 1, 3)), ints(0, 0, shape.n_embd), True)
         x = op.add(x, linear(merged, f"{h}.attn.c_proj"))
         up = op.gelu(linear(norm(x, f"{h}.ln_2"), f"{h}.mlp.c_fc"), "tanh")

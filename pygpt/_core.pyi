@@ -131,7 +131,8 @@ class Sampler:
         self, engine: Engine, logits: NDArray[np.float32], history: NDArray[np.int32], sequence: int, position: int
     ) -> int:
         """One token id. `history` holds the ids that repetition_penalty applies to (prompt and generated).
-        Logits of +infinity share all of the probability. ValueError: a logit that is NaN."""
+        Logits of +infinity share all of the probability. ValueError: a logit that is NaN, or an
+        id in `history` that has no logit."""
 
 class TrainingKernels:
     """The primitives of `pygpt.training.functions` in float32. Results go to arrays that the caller brings, all

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, ov
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pygpt import checkpoint, engine
+from pygpt import checkpoint, engine, generation
 from pygpt.checkpoint import Weights
 from pygpt.classification import Classification, Classifier, Input, classify, read_classifier
 from pygpt.config import ModelConfig
@@ -18,23 +18,7 @@ from pygpt.embedding import hidden_states, pooled
 from pygpt.engine import KvFormat, check_options
 from pygpt.errors import TokenizerError, check_type
 from pygpt.evaluation import mean_score, perplexity, score
-from pygpt.generation import (
-    Batch,
-    CancelToken,
-    Completion,
-    Prompt,
-    SamplingOptions,
-    SamplingParams,
-    Session,
-    Stream,
-    check_fits,
-    is_several,
-    read_prompt,
-    read_prompts,
-    resolve,
-    start,
-    takes_options,
-)
+from pygpt.generation import Batch, CancelToken, Completion, Prompt, SamplingOptions, SamplingParams, Session, Stream
 from pygpt.tokenizer import FILES, Tokenizer
 
 if TYPE_CHECKING:
@@ -201,6 +185,17 @@ class Model:
         prompt: Prompt,
         *,
         n: Literal[1] = 1,
+        params: None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        n: Literal[1],
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[SamplingOptions],
@@ -233,13 +228,13 @@ class Model:
         self,
         prompt: Prompt,
         *,
-        n: int,
+        n: int = 1,  # of `params`, where it is not given here
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Completion | list[Completion]: ...
 
-    @takes_options
+    @generation.takes_options
     def generate(
         self,
         prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
@@ -253,15 +248,16 @@ class Model:
         One prompt with n = 1 gives a `Completion`; n > 1 gives a list of n, and a list of prompts a list of n for each
         prompt, one prompt's after the other's. A prompt must be shorter than the context.
 
-        params: the options as one value; those that are given as well stand in the place of its own.
+        params: the options as one value; those that are given as well stand in the place of its own. Type checkers do
+            not see its n: write n=1 as well, and they know that there is one `Completion`.
         cancel: where its `cancel()` is called from another thread, the result is what there was by then, with
             finish_reason "cancelled".
         """
-        stream = self._stream(prompt, resolve(params, options), cancel)
+        stream = self._stream(prompt, generation.resolve(params, options), cancel)
         done = stream.collect()
-        return done[0] if len(done) == 1 and not is_several(prompt) else done
+        return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
 
-    @takes_options
+    @generation.takes_options
     def stream(
         self,
         prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
@@ -272,13 +268,15 @@ class Model:
     ) -> Stream:
         """As `generate`, but each piece as soon as there is one; where there are several sequences, `piece.index` says
         whose it is."""
-        return self._stream(prompt, resolve(params, options), cancel)
+        return self._stream(prompt, generation.resolve(params, options), cancel)
 
     def _stream(self, prompts: object, params: SamplingParams, cancel: CancelToken | None) -> Stream:
-        tokens = read_prompts(prompts, self._encode, self._config.n_vocab)
+        tokens = generation.read_prompts(prompts, self._encode, self._config.n_vocab)
         if params.stop and self._tokenizer is None:
             raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
-        return start(Batch(self._engine, self._config, self._tokenizer), self._config.n_ctx, tokens, params, cancel)
+        return generation.start(
+            Batch(self._engine, self._config, self._tokenizer), self._config.n_ctx, tokens, params, cancel
+        )
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
         """(T,) tokens -> (T, n_vocab): row t are the logits of the token after the first t + 1."""
@@ -293,11 +291,11 @@ class Model:
     def embed(self, text: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...]) -> NDArray[np.float32]:
         """One vector for a text, (n_embd,), or one for each of a list of n, (n, n_embd): the mean of its hidden states
         over its tokens, divided by its Euclidean length, so that a product of two vectors is their cosine."""
-        texts = read_prompts(text, self._encode, self._config.n_vocab)
+        texts = generation.read_prompts(text, self._encode, self._config.n_vocab)
         for name, tokens in texts.items():
-            check_fits(tokens, self._config.n_ctx, name)
+            generation.check_fits(tokens, self._config.n_ctx, name)
         vectors = np.stack([pooled(states) for states in hidden_states(self._engine, texts.values(), _EMBED_TOKENS)])
-        return vectors if is_several(text) else vectors[0]
+        return vectors if generation.is_several(text) else vectors[0]
 
     @overload
     def classify(self, item: Input) -> Classification: ...
@@ -343,9 +341,9 @@ class Model:
         return self.tokenizer.encode(text)
 
     def _ids(self, prompt: object) -> NDArray[np.int32]:
-        return read_prompt(prompt, self._encode, self._config.n_vocab)
+        return generation.read_prompt(prompt, self._encode, self._config.n_vocab)
 
     def _fitting_ids(self, prompt: object) -> NDArray[np.int32]:
         tokens = self._ids(prompt)
-        check_fits(tokens, self._config.n_ctx)
+        generation.check_fits(tokens, self._config.n_ctx)
         return tokens

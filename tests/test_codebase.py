@@ -20,9 +20,9 @@ CSRC = ROOT / "csrc"
 CPP = sorted([*CSRC.rglob("*.h"), *CSRC.rglob("*.cpp")])
 PACKAGE = sorted((ROOT / "pygpt").rglob("*.py"))
 
-# What is a fifth longer than the rule says has a second subject.
-FILE_LINES = 360  # about 300
-FUNCTION_LINES = 72  # about 60, without its signature
+# What is longer has a second subject: C++ and Python; the package, its tests, benchmarks and examples.
+FILE_LINES = 350  # the aim is 300
+FUNCTION_LINES = 60  # without its signature
 
 
 def name_of(path: Path) -> str:

@@ -30,7 +30,7 @@ def one_prompt(model: Model, n: int) -> None:
     assert_type(model.generate(np.array([1, 2]), max_tokens=4, stop=["a", "b"]), Completion)
     assert_type(model.generate("Once", n=1, params=params), Completion)
     assert_type(model.generate("Once", n=2, max_tokens=4), list[Completion])
-    done = model.generate("Once", params=params, repetition_penalty=1.1, logprobs=2)
+    done = model.generate("Once", n=1, params=params, repetition_penalty=1.1, logprobs=2)
     text: str = done.text
     tokens: tuple[int, ...] = done.tokens
     assert text or tokens
@@ -44,6 +44,11 @@ def one_prompt(model: Model, n: int) -> None:
     either = model.generate("Once", n=n, params=params)
     completions = either if isinstance(either, list) else [either]
     assert len(completions) == n
+    of_params = assert_type(
+        model.generate("Once", params=SamplingParams(n=2, max_tokens=4)), Completion | list[Completion]
+    )
+    assert isinstance(of_params, list)
+    assert len(of_params) == 2
 
 
 def several_prompts(model: Model, n: int) -> None:

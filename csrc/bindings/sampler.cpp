@@ -5,6 +5,7 @@
 
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "base/error.h"
 #include "bindings/module.h"
@@ -40,8 +41,16 @@ py::tuple option_names() {
 int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, const Ids& history, std::uint64_t sequence,
          std::uint64_t position) {
     if (logits.ndim() != 1 || logits.size() == 0) throw InvalidArgument("logits must be one row of at least one value");
-    const std::span<const float> row(logits.data(), static_cast<std::size_t>(logits.size()));
-    const std::span<const std::int32_t> ids(history.data(), static_cast<std::size_t>(history.size()));
+    if (history.ndim() != 1) throw InvalidArgument("history must be one row of ids");
+    const std::span<const float> row(logits.data(), static_cast<std::size_t>(logits.size()));  // draw() copies it first
+    // A copy, since other threads may write to the caller's array once Python's lock is released.
+    const std::vector<std::int32_t> ids(history.data(), history.data() + history.size());
+    for (const std::int32_t id : ids) {
+        if (id < 0 || id >= logits.size()) {
+            throw InvalidArgument("history holds " + std::to_string(id) + ", outside the " +
+                                  std::to_string(logits.size()) + " logits");
+        }
+    }
     const GilReleased released;
     return sampler.draw(engine.kernels(), row, ids, sequence, position);
 }

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt._json import read_table
 from pygpt.checkpoint.folder import sync, sync_all
 from pygpt.errors import TrainingError
 from pygpt.tokenizer import Tokenizer, learn
@@ -129,7 +130,10 @@ def reopen(folder: Path, settings: dict[str, object] | None = None) -> Dataset:
     TrainingError for a damaged one, and where its settings are not the ones asked for.
     """
     try:
-        table = json.loads((folder / _TABLE).read_text(encoding="utf-8"))
+        table: dict[str, Any] = read_table(folder / _TABLE, TrainingError)
+    except TrainingError as error:
+        raise _damaged(folder, error) from error
+    try:
         if settings is not None:
             _check_same(table["settings"], settings, folder)
         dtype = _dtype(table["n_vocab"])
@@ -149,7 +153,11 @@ def reopen(folder: Path, settings: dict[str, object] | None = None) -> Dataset:
             fingerprint=_fingerprint(table["settings"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrainingError(f"{folder}: the data here is missing or damaged, and must be made anew: {error}") from error
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> TrainingError:
+    return TrainingError(f"{folder}: the data here is missing or damaged, and must be made anew: {error}")
 
 
 def draw(tokens: Tokens, n_batch: int, n_ctx: int, seed: int, step: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -92,8 +92,6 @@ def finetune(
     if not 0 <= language_weight < math.inf:
         raise ValueError(f"language_weight must be a number from 0 up, not {language_weight}")
     _check_task(task, labels, recipe)
-    if lora is None and (lora_alpha is not None or lora_targets is not None):
-        raise ValueError("lora_alpha and lora_targets need lora")
     if isinstance(labels, str) or isinstance(lora_targets, str):
         raise TypeError("labels and lora_targets must be sequences of strings, not a string")
     settings: dict[str, Any] = {
@@ -105,13 +103,7 @@ def finetune(
         "labels": None if labels is None else list(labels),
         "epochs": epochs,
         "language_weight": language_weight,
-        "lora": None
-        if lora is None
-        else {
-            "rank": lora,
-            "alpha": 2.0 * lora if lora_alpha is None else lora_alpha,
-            "targets": list(adapters.DEFAULT_TARGETS if lora_targets is None else lora_targets),
-        },
+        "lora": _adapters(lora, lora_alpha, lora_targets),
         "given": dict(recipe),
         "backend": backend,
     }
@@ -126,6 +118,18 @@ def _check_task(task: Task | None, labels: Sequence[str] | None, recipe: RecipeO
         raise ValueError("labels need a task")
     if task is not None and (unused := [name for name in OF_TEXT if name in recipe]):
         raise ValueError(f"{unused[0]} is of no use to a task")
+
+
+def _adapters(rank: int | None, alpha: float | None, targets: Sequence[str] | None) -> dict[str, Any] | None:
+    if rank is None:
+        if alpha is not None or targets is not None:
+            raise ValueError("lora_alpha and lora_targets need lora")
+        return None
+    return {
+        "rank": rank,
+        "alpha": 2.0 * rank if alpha is None else alpha,
+        "targets": list(adapters.DEFAULT_TARGETS if targets is None else targets),
+    }
 
 
 def prepare_run(run: RunFolder, session: runs.Session) -> runs.Job:

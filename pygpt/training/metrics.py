@@ -6,7 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from pygpt._json import parse_table
 from pygpt.errors import TrainingError
 
 Record = dict[str, float | int | str]
@@ -39,11 +41,11 @@ class Metrics:
         size = 0
         for line in self.path.read_bytes().splitlines(keepends=True):
             try:
-                record = json.loads(line)
+                record: dict[str, Any] = parse_table(line, str(self.path), TrainingError)
                 step = record["step"]
-            except (ValueError, KeyError, TypeError):  # cut off when the process was killed
+            except (TrainingError, KeyError):  # cut off when the process was killed
                 break
-            if step > last_step or not line.endswith(b"\n"):
+            if not isinstance(step, int) or step > last_step or not line.endswith(b"\n"):
                 break
             size += len(line)
             self._remember(record)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pygpt._json import read_table
 from pygpt.errors import TrainingError
 from pygpt.training.state import replace_file
 
@@ -65,13 +66,14 @@ class RunFolder:
             raise TrainingError(f"{path}: holds no run to go on with: there is no {_SETTINGS}")
         lock = _lock(path)
         try:
-            settings = json.loads((path / _SETTINGS).read_text(encoding="utf-8"))
-            found = settings if isinstance(settings, dict) else {}
-            if found.get("version") != _VERSION or found.get("kind") not in kinds:
-                raise ValueError(f"expected the settings of {' or '.join(kinds)}, version {_VERSION}")  # noqa: TRY301
-        except (OSError, ValueError) as error:
+            settings = read_table(path / _SETTINGS, TrainingError)
+            if settings.get("version") != _VERSION or settings.get("kind") not in kinds:
+                raise TrainingError(  # noqa: TRY301
+                    f"{path / _SETTINGS}: expected the settings of {' or '.join(kinds)}, version {_VERSION}"
+                )
+        except BaseException:
             os.close(lock)
-            raise TrainingError(f"{path / _SETTINGS}: cannot be read: {error}") from error
+            raise
         return cls(path, settings, lock)
 
     def update(self, values: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt._json import parse_table
 from pygpt.checkpoint.folder import sync
 from pygpt.checkpoint.safetensors import open_file, write_file
 from pygpt.errors import CheckpointError, TrainingError
@@ -71,8 +72,8 @@ def write_state(path: Path, fingerprint: str, progress: Progress, arrays: Mappin
 def peek(path: Path) -> Progress:
     """How far a run is, for messages: nothing is checked, and where there is no state it is at its beginning."""
     try:
-        return Progress(**json.loads(open_file(path).metadata["progress"]))
-    except (CheckpointError, KeyError, ValueError, TypeError):
+        return _progress(open_file(path).metadata["progress"], path)
+    except (CheckpointError, TrainingError, KeyError):
         return Progress()
 
 
@@ -101,10 +102,18 @@ def read_state(path: Path, fingerprint: str, arrays: Mapping[str, Array]) -> Pro
     text = metadata.get("progress", "")
     if str(_checksum(text, stored)) != metadata.get("crc32"):
         raise TrainingError(f"{path}: is damaged: its values do not fit their checksum")
-    values = json.loads(text)
+    progress = _progress(text, path)
     for name, array in arrays.items():
         array[...] = stored[name]
-    return Progress(**values)
+    return progress
+
+
+def _progress(text: str, path: Path) -> Progress:
+    values: dict[str, Any] = parse_table(text, str(path), TrainingError)
+    try:
+        return Progress(**values)
+    except TypeError as error:
+        raise TrainingError(f"{path}: does not say how far the run is: {error}") from error
 
 
 def _checksum(text: str, arrays: Mapping[str, NDArray[np.generic]]) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from pygpt._json import parse_table
 from pygpt.errors import TrainingError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -50,22 +50,9 @@ def _json_lines(path: Path, text: str, columns: Sequence[str]) -> Iterator[tuple
         if not line.strip():
             continue
         place = f"{path}, line {number}"
-        try:
-            record = json.loads(line, object_pairs_hook=_different)
-        except (ValueError, RecursionError) as error:
-            raise TrainingError(f"{place}: not valid JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise TrainingError(f"{place}: not a JSON object")
+        record = parse_table(line, place, TrainingError)
         _check_columns(place, list(record), columns)
         yield number, record
-
-
-def _different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of a JSON line. ValueError for a name that occurs twice, of which Python would take the last."""
-    names = [name for name, _ in pairs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{twice!r} occurs twice")
-    return dict(pairs)
 
 
 def _table(path: Path, text: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, object]]]:

@@ -1,4 +1,5 @@
-"""The edges of the trainer's compiled primitives: other threads, a forked child, ids that change under its hands."""
+"""The edges of the trainer's compiled primitives: other threads, a forked child, ids that change under its hands,
+arrays that do not fit."""
 
 from __future__ import annotations
 
@@ -10,8 +11,16 @@ import threading
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pygpt import _core
+from pygpt.training.kernels import Kernels
+from pygpt.training.primitives import Heads, Update
+
+
+def ones(*shape: int) -> NDArray[np.float32]:
+    return np.ones(shape, np.float32)
+
 
 FORK_WHILE_BUSY = """
 import os, sys, threading, time, warnings
@@ -69,6 +78,41 @@ def test_ids_are_those_that_were_checked() -> None:
     done.set()
     other.join()
     assert not dweight[1:].any()
+
+
+def test_arrays_that_do_not_fit_are_named() -> None:
+    kernels = Kernels(threads=2)
+    x, weight = ones(4, 8), ones(8)
+    with pytest.raises(ValueError, match=r"weight must be a C-contiguous array of float32 of shape \(8, \)"):
+        kernels.rms_norm(x, ones(9), 1e-5)
+    with pytest.raises(ValueError, match=r"x must be .* not of float64"):
+        kernels.rms_norm(x.astype(np.float64), weight, 1e-5)
+    with pytest.raises(ValueError, match="x must be a C-contiguous"):
+        kernels.activation("relu", x.T)
+    frozen = np.zeros(8, np.float32)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="dweight must be a C-contiguous, writeable"):
+        kernels.rms_norm_backward(x, x, weight, ones(4, 1), frozen)
+    with pytest.raises(ValueError, match="name='tanh' is not one of 'gelu'"):
+        kernels.activation("tanh", x)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="ids holds 8, outside the vocabulary of 8"):
+        kernels.embedding_backward(x, np.array([0, 1, 8, 2], np.int32), ones(8, 8))
+    with pytest.raises(ValueError, match="targets holds 8, outside the vocabulary of 8"):
+        kernels.cross_entropy(x, ones(8, 8), np.array([0, 1, 8, 2], np.int32), 1.0, None)
+    with pytest.raises(ValueError, match="do not fit into rows of 8"):
+        kernels.rope(x, 3, 4, ones(4, 2), ones(4, 2), False, False)
+    with pytest.raises(ValueError, match="n_batch=3 does not divide the 4 rows"):
+        kernels.attention(x, Heads(3, 2, 1, 1.0))
+    with pytest.raises(ValueError, match="n_head=3 must be a multiple of n_kv_head=2"):
+        kernels.attention(x, Heads(2, 3, 2, 1.0))
+    with pytest.raises(ValueError, match="rows of 8 are not 5 heads of one size"):
+        kernels.attention(x, Heads(2, 3, 1, 1.0))
+    with pytest.raises(ValueError, match=r"keep must be .* uint8 of shape \(2, 2, 2, 2, \)"):
+        kernels.attention(x, Heads(2, 2, 1, 1.0, np.ones((2, 2, 3, 3), np.uint8)))
+    with pytest.raises(ValueError, match="step must be at least 1"):
+        kernels.adamw(weight, weight, weight, weight, Update(0.1, 0.9, 0.9, 1e-8, 0.0, 0, 1.0))
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        Kernels(threads=0)
 
 
 def test_tables_are_chosen_by_name() -> None:

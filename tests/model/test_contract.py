@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,3 +145,30 @@ def test_log_softmax_and_draws(cores) -> None:
         assert drawn == draws
     assert len(set(draws)) > 10
     assert np.allclose(np.exp(expected.astype(np.float64)).sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_ids_without_a_logit_are_refused(cores) -> None:
+    """Also where another thread writes to the array while the token is drawn without Python's lock."""
+    model, row = cores.engine("gpt2"), np.zeros(50, np.float32)
+    options: dict[str, Any] = dict.fromkeys(_core.Sampler.options)
+    sampler = _core.Sampler(**options | {"temperature": 0.0, "repetition_penalty": 2.0, "seed": 0})
+    for odd in (-1, 50, 2**31 - 1):
+        with pytest.raises(ValueError, match=f"history holds {odd}, outside the 50 logits"):
+            sampler.draw(model, row, np.array([3, odd], np.int32), 0, 0)
+    with pytest.raises(ValueError, match="history must be one row of ids"):
+        sampler.draw(model, row, np.zeros((1, 2), np.int32), 0, 0)
+    history, done = np.zeros(20_000, np.int32), threading.Event()
+
+    def disturb() -> None:
+        while not done.is_set():
+            history[-1] = -(2**31)
+            history[-1] = 0
+
+    row[:2] = 3.0, 2.0
+    other = threading.Thread(target=disturb)
+    other.start()
+    for _ in range(100):
+        with contextlib.suppress(ValueError):  # what was checked may have been the wrong id
+            assert sampler.draw(model, row, history, 0, 0) == 1
+    done.set()
+    other.join()

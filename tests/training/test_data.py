@@ -204,7 +204,7 @@ def test_damaged_data_is_an_error(write: Callable[..., Path], tmp_path: Path) ->
         file.truncate(20)
     with pytest.raises(TrainingError, match="damaged"):
         prepare(folder, out, tokenizer="char")
-    for content in ("{", "[]", "{}", json.dumps({"settings": []})):
+    for content in ("{", "[" * 100_000, "[]", "{}", json.dumps({"settings": []})):
         (out / "data.json").write_text(content, encoding="utf-8")
         with pytest.raises(TrainingError, match="damaged"):
             prepare(folder, out, tokenizer="char")

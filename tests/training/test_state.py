@@ -134,11 +134,18 @@ def test_only_a_run_of_the_same_kind_is_opened(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no run to go on with"):
         RunFolder.open(tmp_path, "test")
     RunFolder.create(tmp_path / "run", {"kind": "test"}).close()
-    with pytest.raises(TrainingError, match=r"run\.json: cannot be read: expected the settings of finetune or train"):
+    with pytest.raises(TrainingError, match=r"run\.json: expected the settings of finetune or train"):
         RunFolder.open(tmp_path / "run", "finetune", "train")
-    (tmp_path / "run" / "run.json").write_text("{")
-    with pytest.raises(TrainingError, match=r"run\.json: cannot be read"):
+    settings = tmp_path / "run" / "run.json"
+    for content in ("{", "[" * 100_000, '{"kind": "test", "kind": "train"}'):
+        settings.write_text(content)
+        with pytest.raises(TrainingError, match=r"run\.json: not valid JSON"):
+            RunFolder.open(tmp_path / "run", "test")
+    settings.write_text("[]")
+    with pytest.raises(TrainingError, match=r"run\.json: not a JSON table"):
         RunFolder.open(tmp_path / "run", "test")
+    settings.write_bytes(b"\xef\xbb\xbf" + b'{"version": 1, "kind": "test"}')  # an editor's byte order mark
+    RunFolder.open(tmp_path / "run", "test").close()
 
 
 def test_a_run_that_could_not_begin_leaves_nothing(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_pairs_and_choices(tmp_path: Path) -> None:
         ("a.csv", "text,label\nx, \n", "a.csv, line 2: column 'label': the label must be a text"),
         ("a.csv", "text,label\n", "no examples"),
         ("a.csv", "", "no examples"),
-        ("a.jsonl", '{"text": "x", "label": 1}\n\n[1]\n', "a.jsonl, line 3: not a JSON object"),
+        ("a.jsonl", '{"text": "x", "label": 1}\n\n[1]\n', "a.jsonl, line 3: not a JSON table"),
         ("a.jsonl", '{"text": "x"\n', "a.jsonl, line 1: not valid JSON"),
         ("a.jsonl", '{"text": 5, "label": 1}\n', "a.jsonl, line 1: column 'text': must be a text, not int"),
         (
@@ -138,7 +138,7 @@ def test_pairs_and_choices(tmp_path: Path) -> None:
             "a.jsonl, line 1: column 'label': the label must be a text or an integer",
         ),
         ("a.csv", "text,label,text\nx,1,y\n", "a.csv, line 1: the column 'text' occurs twice"),
-        ("a.jsonl", '{"text": "x", "label": 1, "label": 2}\n', "a.jsonl, line 1: not valid JSON: 'label' occurs twice"),
+        ("a.jsonl", '{"text": "x", "label": 1, "label": 2}\n', "line 1: not valid JSON: the key 'label' occurs twice"),
         ("a.jsonl", '{"text": "x"}\n', "a.jsonl, line 1: no column 'label': needed are text, label; there are 'text'"),
         ("a.csv", b"text,label\nx\xff,1\n", "not UTF-8: byte 12 is 0xff"),
         ("a.txt", "x", r"examples are read from \.csv, \.tsv, \.jsonl"),
