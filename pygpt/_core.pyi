@@ -113,9 +113,9 @@ class Session:
         """A second session with the same tokens; full pages are shared, and never written again while they are."""
 
     def truncate(self, length: int) -> None:
-        """Forget all tokens from position `length` on. ValueError unless 0 <= length <= self.length. Where layers have a
-        window, whatever no later token sees is given back: then ValueError for a length below its greatest by more than
-        256, unless it is 0 or what its next token sees is still there."""
+        """Forget all tokens from position `length` on. ValueError unless 0 <= length <= self.length. Layers with a
+        window give back what no later token sees: then ValueError too for a length that is more than 256 below the
+        greatest, unless it is 0 or what its next token sees is still there."""
 
 class Sampler:
     """Draws the next token of a sequence from its logits. Immutable. `draw` takes (seed, sequence, position) as the
