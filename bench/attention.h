@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/buffer.h"
+#include "base/lanes.h"
 #include "cases.h"
 #include "model/kv_cache.h"
 #include "ops/paged_attention.h"
@@ -40,7 +41,7 @@ struct Pages {
     }
 
     static int layers(DType dtype, int positions) {
-        const std::size_t pages = static_cast<std::size_t>((positions + kPagePositions - 1) / kPagePositions);
+        const std::size_t pages = static_cast<std::size_t>(ceil_div(positions, kPagePositions));
         return static_cast<int>(kModelBytes / (pages * kPagePositions * kHidden * 2 * size_of(dtype)));
     }
 

@@ -19,6 +19,7 @@
 
 #include "attention.h"
 #include "base/buffer.h"
+#include "base/lanes.h"
 #include "cases.h"
 #include "kernels/select.h"
 #include "ops/linear.h"
@@ -65,7 +66,7 @@ struct Quantized {
     QuantizedRows rows;
 
     Quantized(const Kernels& kernels, const std::vector<float>& x, int n_rows, int k) {
-        const std::ptrdiff_t padded = (n_rows + kInt8RowBlock - 1) / kInt8RowBlock * kInt8RowBlock;
+        const std::ptrdiff_t padded = round_up(n_rows, kInt8RowBlock);
         const std::ptrdiff_t ld = (padded_inputs(k) / 64 | 1) * 64, groups = int8_groups(k);
         q = Buffer(static_cast<std::size_t>(padded * ld));
         scales = Buffer(static_cast<std::size_t>(padded * groups) * 4);
@@ -124,7 +125,7 @@ void bench_rows(Meter& meter, const std::string& kernel, int rows, int in, int o
     const std::vector<float> x = noise(static_cast<std::size_t>(rows) * static_cast<std::size_t>(in), 6);
     std::vector<float> y(static_cast<std::size_t>(rows) * static_cast<std::size_t>(out));
     const auto run = [&] {
-        meter.team.parallel_for((rows + kRowsPerTask - 1) / kRowsPerTask, [&](int task, int) {
+        meter.team.parallel_for(ceil_div(rows, kRowsPerTask), [&](int task, int) {
             for (int row = task * kRowsPerTask; row < std::min(rows, (task + 1) * kRowsPerTask); ++row) {
                 body(x.data() + row * in, y.data() + row * out);
             }

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pygpt import _core
-from pygpt._json import read_table
+from pygpt._json import read_table, shown
 from pygpt.checkpoint.folder import CLASSIFIER, CLASSIFIER_TENSORS, WEIGHTS, Extra
 from pygpt.checkpoint.safetensors import Opened, open_file
 from pygpt.config import ModelConfig
@@ -188,13 +188,13 @@ def read_classifier(path: Path, config: ModelConfig) -> Classifier | None:
         raise CheckpointError(f"{path}: must be a table of task, labels, {', '.join(SpecialIds._fields)}")
     task, labels, ids = table["task"], table["labels"], [table[name] for name in SpecialIds._fields]
     if task not in TASKS:
-        raise CheckpointError(f"{path}: task is {task!r}, but must be one of {', '.join(TASKS)}")
+        raise CheckpointError(f"{path}: task is {shown(task)}, but must be one of {', '.join(TASKS)}")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise CheckpointError(f"{path}: labels must be a list of texts")
     if len(set(labels)) != len(labels) or (labels if task == "choice" else len(labels) < 2):
         raise CheckpointError(f"{path}: labels must be at least 2 different texts, or none for a choice")
     if any(type(i) is not int or not 0 <= i < config.n_vocab for i in ids) or len(set(ids)) != len(ids):
-        raise CheckpointError(f"{path}: the special tokens {ids} must be 3 different ids below {config.n_vocab}")
+        raise CheckpointError(f"{path}: the special tokens {shown(ids)} must be 3 different ids below {config.n_vocab}")
     n_rows = len(labels) or 1
     arrays = _arrays(open_file(weights), {WEIGHT: (n_rows, config.n_embd), BIAS: (n_rows,)})
     return Classifier(task=task, labels=tuple(labels), ids=SpecialIds(*ids), weight=arrays[WEIGHT], bias=arrays[BIAS])

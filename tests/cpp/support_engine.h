@@ -1,4 +1,4 @@
-// Small engines for the tests of what happens around a computation.
+// Engines of random weights for the tests.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,34 @@
 #include "support.h"
 
 namespace pygpt::test {
+
+inline std::vector<int> random_tokens(int n, int n_vocab, unsigned seed) {
+    Random random(seed);
+    std::vector<int> out(static_cast<std::size_t>(n));
+    for (int& t : out) t = random.below(n_vocab);
+    return out;
+}
+
+// One after the other as list_tensors names them.
+inline std::vector<std::vector<float>> random_tensors(const ModelConfig& config, unsigned seed) {
+    std::vector<std::vector<float>> values;
+    for (const TensorSpec& t : list_tensors(config)) {
+        values.push_back(Random(seed++).floats(static_cast<std::ptrdiff_t>(t.rows) * t.cols, -0.3f, 0.3f));
+    }
+    return values;
+}
+
+inline std::shared_ptr<Engine> build_engine(const ModelConfig& config, const std::vector<std::vector<float>>& values,
+                                            DType dtype, DType kv, const Kernels& kernels, int threads) {
+    const Threads loading(threads);
+    WeightsBuilder builder(config, dtype, kernels);
+    std::size_t i = 0;
+    for (const TensorSpec& t : list_tensors(config)) {
+        const Plain plain{values[i++].data(), DType::f32, t.rows, t.cols, t.cols, 1};
+        loading.run([&](Team& team) { builder.add(t.name, plain, team); });
+    }
+    return std::make_shared<Engine>(config, builder.finish(), kernels, threads, kv);
+}
 
 // A configuration and all its tensors, so that an engine can be made again and again.
 struct SmallModel {
@@ -26,29 +54,14 @@ struct SmallModel {
         config.activation = Activation::silu;
         config.gated_mlp = config.qkv_bias = config.learned_positions = true;
         config.layers.assign(2, {.attn_scale = 0.3f});
-        unsigned seed = 1;
-        for (const TensorSpec& t : list_tensors(config)) {
-            values.push_back(Random(seed++).floats(static_cast<std::ptrdiff_t>(t.rows) * t.cols, -0.3f, 0.3f));
-        }
+        values = random_tensors(config, 1);
     }
 
     std::shared_ptr<Engine> engine(int threads) const {
-        const Threads loading(threads);
-        WeightsBuilder builder(config, DType::i8, best_kernels());
-        std::size_t i = 0;
-        for (const TensorSpec& t : list_tensors(config)) {
-            const Plain plain{values[i++].data(), DType::f32, t.rows, t.cols, t.cols, 1};
-            loading.run([&](Team& team) { builder.add(t.name, plain, team); });
-        }
-        return std::make_shared<Engine>(config, builder.finish(), best_kernels(), threads, DType::f16);
+        return build_engine(config, values, DType::i8, DType::f16, best_kernels(), threads);
     }
 
-    std::vector<int> tokens(int n, unsigned seed) const {
-        Random random(seed);
-        std::vector<int> out(static_cast<std::size_t>(n));
-        for (int& t : out) t = random.below(config.n_vocab);
-        return out;
-    }
+    std::vector<int> tokens(int n, unsigned seed) const { return random_tokens(n, config.n_vocab, seed); }
 };
 
 // The logits of the last token.

@@ -1,6 +1,7 @@
 // What the tests of the int8 format share.
 #pragma once
 
+#include "base/lanes.h"
 #include "kernels/int8.h"
 #include "support.h"
 
@@ -14,7 +15,7 @@ public:
 
     T* data() {
         auto at = reinterpret_cast<std::uintptr_t>(memory_.data() + 64 * sizeof(T));
-        return reinterpret_cast<T*>((at + 63) / 64 * 64);
+        return reinterpret_cast<T*>(round_up(at, 64));
     }
     std::span<const T> all() { return {data(), n_}; }
     bool intact() {
@@ -52,7 +53,7 @@ struct Rows {
     std::int32_t& sum(int row, int group) { return sums.data()[group * ldg + row]; }
 
 private:
-    static std::ptrdiff_t blocks(int rows) { return (rows + kInt8RowBlock - 1) / kInt8RowBlock * kInt8RowBlock; }
+    static std::ptrdiff_t blocks(int rows) { return round_up(rows, kInt8RowBlock); }
 };
 
 inline int group_size(int k, int from) { return k - from > kInt8Half ? kInt8Group : kInt8Half; }

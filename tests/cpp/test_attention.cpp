@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/lanes.h"
 #include "kernels/table.h"
 #include "support.h"
 
@@ -43,7 +44,7 @@ public:
           length_(length),
           head_dim_(head_dim),
           dtype_(dtype),
-          padded_((head_dim + 15) / 16 * 16) {
+          padded_(round_up(head_dim, 16)) {
         Random garbage(seed + 2);
         for (int p = 0; p * kPagePositions < length; ++p) memory_.push_back(page(garbage));
         for (int i = 0; i < length; ++i) {
@@ -79,7 +80,7 @@ public:
     // The same for one query, segment by segment, those before its range too.
     std::vector<float> run_by_segments(const Kernels& kernels, const std::vector<float>& q, KeyRange range,
                                        const Rule& rule) const {
-        const int n = (range.end + kSegmentPositions - 1) / kSegmentPositions;
+        const int n = ceil_div(range.end, kSegmentPositions);
         Guarded parts(n, segment_floats(head_dim_), segment_floats(head_dim_)), out(1, head_dim_, head_dim_);
         for (int s = n - 1; s >= 0; --s) call(kernels, q, {range}, rule, s, [&](int) { return parts.row(s); });
         kernels.attention_merge({parts.row(0), n, head_dim_, data_or_null(rule.sinks), out.row(0)});

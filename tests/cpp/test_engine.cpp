@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "support.h"
+#include "support_engine.h"
 
 namespace pygpt::test {
 namespace {
@@ -46,29 +47,21 @@ ModelConfig gpt1_like() {
     return c;
 }
 
-void add(WeightsBuilder& builder, const std::string& name, int rows, int cols, unsigned seed = 1) {
-    const std::vector<float> values = Random(seed).floats(static_cast<std::ptrdiff_t>(rows) * cols, -0.3f, 0.3f);
+void add(WeightsBuilder& builder, const std::string& name, int rows, int cols) {
+    const std::vector<float> values = Random(1).floats(static_cast<std::ptrdiff_t>(rows) * cols, -0.3f, 0.3f);
     with_team(2, [&](Team& team) { builder.add(name, {values.data(), DType::f32, rows, cols, cols, 1}, team); });
 }
 
 std::shared_ptr<Engine> make_engine(const ModelConfig& config, DType dtype, DType kv, const Kernels& kernels,
                                     int threads) {
-    WeightsBuilder builder(config, dtype, kernels);
-    unsigned seed = 80;
-    for (const TensorSpec& t : list_tensors(config)) add(builder, t.name, t.rows, t.cols, seed++);
-    return std::make_shared<Engine>(config, builder.finish(), kernels, threads, kv);
+    return build_engine(config, random_tensors(config, 80), dtype, kv, kernels, threads);
 }
 
 std::shared_ptr<Engine> make_engine(const ModelConfig& config, DType dtype = DType::i8) {
     return make_engine(config, dtype, dtype == DType::f32 ? DType::f32 : DType::f16, best_kernels(), 2);
 }
 
-std::vector<int> some_tokens(int n, unsigned seed) {
-    Random random(seed);
-    std::vector<int> out(static_cast<std::size_t>(n));
-    for (int& t : out) t = random.below(101);
-    return out;
-}
+std::vector<int> some_tokens(int n, unsigned seed) { return random_tokens(n, 101, seed); }
 
 using Batch = std::vector<std::pair<Session*, std::vector<int>>>;
 using Stop = std::function<void()>;

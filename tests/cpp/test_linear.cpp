@@ -4,6 +4,7 @@
 #include <mutex>
 #include <string>
 
+#include "base/lanes.h"
 #include "ops/linear.h"
 #include "packing/matrix.h"
 #include "support.h"
@@ -15,7 +16,7 @@ namespace {
 struct Problem {
     int rows, n, k;
     std::ptrdiff_t ldx = k + 3;
-    int panels = (n + 15) / 16;
+    int panels = ceil_div(n, 16);
     std::vector<float> x, weights, bias, packed;
     std::vector<BFloat16> packed_bf16;
 

@@ -2,6 +2,7 @@
 #include <array>
 #include <limits>
 
+#include "base/lanes.h"
 #include "ops/linear.h"
 #include "packing/matrix.h"
 #include "support_int8.h"
@@ -11,7 +12,7 @@ namespace {
 
 // A product of quantised operands, of any values that the format allows.
 struct Problem {
-    int rows, n, k, panels = (n + 15) / 16;
+    int rows, n, k, panels = ceil_div(n, 16);
     Rows x;
     Aligned<std::int8_t> weights;
     std::vector<BFloat16> scales;

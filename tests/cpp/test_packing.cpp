@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "base/lanes.h"
 #include "packing/matrix.h"
 #include "support.h"
 
@@ -160,7 +161,7 @@ TEST(PackedMatrix, PartsInAnyOrderDoNotDisturbEachOther) {
 TEST(PackedMatrix, GateAndUpAlternate) {
     for (const int inner : {1, 16, 33, 77, 96}) {
         for (const bool transposed : {false, true}) {
-            const int k = 10, padded = (inner + 15) / 16 * 16;
+            const int k = 10, padded = round_up(inner, 16);
             const Stored gate(inner, k, DType::f32, transposed ? 1 : k, transposed ? inner : 1, 60);
             const Stored up(inner, k, DType::f32, transposed ? 1 : k, transposed ? inner : 1, 61);
             PackedMatrix m(2 * padded, k, DType::f32);
@@ -186,7 +187,7 @@ TEST(PackedMatrix, GateAndUpInAnyOrderDoNotDisturbEachOther) {
             for (const int first : {0, 16}) {
                 parts.push_back({Stored(inner, 30, DType::f32, 30, 1, static_cast<unsigned>(first)), {first, 32}});
             }
-            expect_apart(parts, (inner + 15) / 16 * 32, 30, dtype);
+            expect_apart(parts, ceil_div(inner, 16) * 32, 30, dtype);
         }
     }
 }

@@ -3,6 +3,7 @@
 #include <functional>
 #include <limits>
 
+#include "base/lanes.h"
 #include "support.h"
 
 namespace pygpt::test {
@@ -134,7 +135,7 @@ TEST(Rows, ActivationsKeepToTheirRow) {
 TEST(Rows, GatedActivationsMultiplyPanels) {
     on_each_isa([](const Kernels& k) {
         for (const int n : kLengths) {
-            const int padded = (n + 15) / 16 * 16;
+            const int padded = round_up(n, 16);
             const std::vector<float> x = Random(8).floats(2 * padded, -6.0f, 6.0f);
             for (const Activation f : {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu}) {
                 std::vector<float> activated = x;

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,8 +54,9 @@ sys.exit(max(map(abs, codes)))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_child_forked_in_the_middle_of_a_call_works(threads: int) -> None:
-    subprocess.run([sys.executable, "-c", FORK_WHILE_BUSY.format(threads=threads)], check=True, timeout=60)
+def test_a_child_forked_in_the_middle_of_a_call_works(tmp_path: Path, threads: int) -> None:
+    program = FORK_WHILE_BUSY.format(threads=threads)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=tmp_path)  # away from the source
 
 
 def test_ids_are_those_that_were_checked() -> None:
