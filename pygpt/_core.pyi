@@ -72,7 +72,9 @@ class Engine:
     @property
     def weight_bytes(self) -> int: ...
     @property
-    def kv_bytes_per_token(self) -> int: ...
+    def kv_bytes_per_token(self) -> int:
+        """In all layers; those with a window hold a token only until it is out of sight."""
+
     def tensors(self) -> dict[str, tuple[str, NDArray[np.generic]]]:
         """The packed weights, (dtype, array) by name, as `EngineBuilder.packed` describes them: read-only views, which
         keep the engine alive."""
@@ -111,7 +113,9 @@ class Session:
         """A second session with the same tokens; full pages are shared, and never written again while they are."""
 
     def truncate(self, length: int) -> None:
-        """Forget all tokens from position `length` on. ValueError unless 0 <= length <= self.length."""
+        """Forget all tokens from position `length` on. ValueError unless 0 <= length <= self.length. Layers with a
+        window give back what no later token sees: then ValueError too for a length that is more than 256 below the
+        greatest, unless it is 0 or what its next token sees is still there."""
 
 class Sampler:
     """Draws the next token of a sequence from its logits. Immutable. `draw` takes (seed, sequence, position) as the

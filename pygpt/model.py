@@ -164,7 +164,8 @@ class Model:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Memory of the cached keys and values of one token in bytes."""
+        """Memory of the cached keys and values of one token in bytes. Layers with a window hold it only until no later
+        token sees it."""
         return self._engine.kv_bytes_per_token
 
     def __repr__(self) -> str:

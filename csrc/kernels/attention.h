@@ -48,7 +48,7 @@ struct AttentionArgs {
     float cap;                    // of scores; 0: none
     const float* slopes;          // of each query, or null
     const float* sinks;           // of each query, or null; for whoever merges, where a segment alone is computed
-    const std::byte* const* pages;
+    const std::byte* const* pages;  // by index from position 0; those before all ranges are not looked at
     std::size_t keys;    // bytes from the start of a page to the head's keys [head_dim][64]
     std::size_t values;  // and to its values [64][padded_head(head_dim)]
     int segment;         // -1: all of them; otherwise outputs point to segment_floats() floats, for attention_merge

@@ -1,6 +1,7 @@
 #include "model/engine.h"
 
 #include <algorithm>
+#include <deque>
 #include <functional>
 #include <string>
 
@@ -35,7 +36,7 @@ private:
     const Session* session_;
 };
 
-Session::Session(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)), cache_(engine_->pool_) {}
+Session::Session(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)), cache_(engine_->page_classes_) {}
 
 std::shared_ptr<Session> Session::fork() const {
     const SessionLock lock(*this);
@@ -52,6 +53,18 @@ void Session::truncate(int length) {
     length_ = length;
 }
 
+namespace {
+
+std::vector<PageClass> page_classes(const PageLayout& layout, int n_ctx) {
+    std::vector<PageClass> out;
+    const auto spare = static_cast<std::size_t>(n_ctx / kPagePositions + 1);
+    for (std::size_t c = 0; c < layout.n_classes(); ++c)
+        out.push_back({std::make_shared<PagePool>(layout.page_bytes(c), spare), layout.window(c)});
+    return out;
+}
+
+}  // namespace
+
 Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, int threads, DType kv)
     : config_(std::move(config)),
       weights_(std::move(weights)),
@@ -59,8 +72,7 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, int 
       threads_(threads),
       ropes_(config_),
       layout_(config_, kv),
-      pool_(std::make_shared<PagePool>(layout_.page_bytes(),
-                                       static_cast<std::size_t>(config_.n_ctx / kPagePositions + 1))) {}
+      page_classes_(page_classes(layout_, config_.n_ctx)) {}
 
 void Engine::check(std::span<const SequenceInput> batch) const {
     if (batch.empty()) throw InvalidArgument("the batch is empty");
@@ -130,13 +142,16 @@ struct WantedRow {
 // then.
 class Steps {
 public:
-    Steps(const Engine& engine, std::span<const SequenceInput> batch, std::vector<std::vector<std::byte*>> pages,
-          std::vector<int> starts)
-        : engine_(engine), batch_(batch), pages_(std::move(pages)), starts_(std::move(starts)) {}
+    // `caches`: of each sequence.
+    Steps(const Engine& engine, const PageLayout& layout, std::span<const SequenceInput> batch,
+          std::vector<KvCache*> caches)
+        : engine_(engine), layout_(layout), batch_(batch), caches_(std::move(caches)) {}
 
     // The next step and which of its rows are wanted; false when all is done.
     bool next(Step& step, std::vector<WantedRow>& wanted, const std::vector<bool>& cancelled) {
         step = {};
+        step.sequences.resize(layout_.n_classes());
+        pages_.clear();
         wanted.clear();
         while (sequence_ < batch_.size() && step.rows() < kMaxRows) {
             const int left = cancelled[sequence_] ? 0 : static_cast<int>(batch_[sequence_].tokens.size()) - done_;
@@ -155,8 +170,13 @@ private:
     // The next n tokens of the sequence.
     void add(Step& step, std::vector<WantedRow>& wanted, int n) {
         const SequenceInput& s = batch_[sequence_];
-        const int position = starts_[sequence_] + done_, end = static_cast<int>(s.tokens.size());
-        step.sequences.push_back({step.rows(), n, position, pages_[sequence_]});
+        KvCache& cache = *caches_[sequence_];
+        const int position = cache.length() + done_, end = static_cast<int>(s.tokens.size());
+        cache.reserve(position, position + n);
+        for (std::size_t c = 0; c < layout_.n_classes(); ++c) {
+            pages_.push_back(cache.pages(c));
+            step.sequences[c].push_back({step.rows(), n, position, pages_.back()});
+        }
         for (int i = 0; i < n; ++i) {
             const int at = done_ + i;
             if (s.output == Output::last ? at + 1 == end : s.output != Output::none) {
@@ -169,9 +189,10 @@ private:
     }
 
     const Engine& engine_;
+    const PageLayout& layout_;
     std::span<const SequenceInput> batch_;
-    std::vector<std::vector<std::byte*>> pages_;
-    std::vector<int> starts_;
+    std::vector<KvCache*> caches_;
+    std::deque<std::vector<std::byte*>> pages_;  // that the step's sequences point to
     std::size_t sequence_ = 0;
     int done_ = 0;
 };
@@ -224,21 +245,14 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
     check(batch);
     Cancellation cancellation(batch);
     cancellation.look();
-    std::vector<std::vector<std::byte*>> pages;
-    std::vector<int> starts;
+    std::vector<KvCache*> caches;
     std::size_t total = 0;
     for (const SequenceInput& s : batch) {
-        KvCache& cache = s.session->cache_;
-        const int n = static_cast<int>(s.tokens.size());
-        cache.reserve(n);
-        std::vector<std::byte*> of_sequence;
-        for (int i = 0; i * kPagePositions < cache.length() + n; ++i) of_sequence.push_back(cache.page(i));
-        pages.push_back(std::move(of_sequence));
-        starts.push_back(cache.length());
+        caches.push_back(&s.session->cache_);
         total += s.tokens.size();
     }
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
-    Steps steps(*this, batch, std::move(pages), std::move(starts));
+    Steps steps(*this, layout_, batch, caches);
     threads_.run([&](Team& team) {
         run_steps({config_, weights_, kernels_, layout_, ropes_, team}, steps, cancellation, stop, *ws);
     });
@@ -247,8 +261,8 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
     // Nothing fails from here on.
     for (std::size_t i = 0; i < batch.size(); ++i) {
         if (cancelled[i]) continue;
-        batch[i].session->cache_.commit(static_cast<int>(batch[i].tokens.size()));
-        batch[i].session->length_ = batch[i].session->cache_.length();
+        caches[i]->commit(caches[i]->length() + static_cast<int>(batch[i].tokens.size()));
+        batch[i].session->length_ = caches[i]->length();
     }
     return cancelled;
 }

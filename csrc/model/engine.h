@@ -28,7 +28,8 @@ public:
     // From any thread, also while a step runs.
     int length() const { return length_; }
     std::shared_ptr<Session> fork() const;
-    // Forgets the positions from `length` on. InvalidArgument unless 0 <= length <= length().
+    // Forgets the positions from `length` on. InvalidArgument unless 0 <= length <= length(), and where a token after
+    // them would see what the cache does not hold any more: see KvCache.
     void truncate(int length);
 
 private:
@@ -71,7 +72,8 @@ public:
     std::size_t weight_bytes() const { return weights_.bytes(config_); }
     // They last as long as the engine.
     std::vector<PackedTensor> tensors() const { return packed_tensors(config_, weights_); }
-    std::size_t kv_bytes_per_token() const { return layout_.page_bytes() / kPagePositions; }
+    // In layers with a window, a token takes it only while it is seen.
+    std::size_t kv_bytes_per_token() const { return layout_.bytes() / kPagePositions; }
 
     std::shared_ptr<Session> session() const { return std::make_shared<Session>(shared_from_this()); }
 
@@ -98,7 +100,7 @@ private:
     const Threads threads_;
     const DistinctRopes ropes_;
     const PageLayout layout_;
-    const std::shared_ptr<PagePool> pool_;
+    const std::vector<PageClass> page_classes_;
     // Workspaces not in use by a step. Nobody waits for the lock: in a child process after fork() it may be held for
     // ever, and a workspace more or less does no harm.
     mutable std::mutex mutex_;

@@ -113,7 +113,7 @@ void rotate(const Model& m, int row, int layer, Workspace& ws) {
 // Rotates the rows first ... end - 1 and stores their keys and values, those of one page together.
 void rotate_and_store(const Model& m, const Step& step, int first, int end, int layer, Workspace& ws) {
     for (int row = first; row < end; ++row) rotate(m, row, layer, ws);
-    for (const AttentionSequence& s : step.sequences) {
+    for (const AttentionSequence& s : step.sequences[m.layout.class_of(layer)]) {
         const int stop = std::min(end, s.first_row + s.n_rows);
         for (int row = std::max(first, s.first_row); row < stop;) {
             const int position = s.first_position + row - s.first_row, slot = position % kPagePositions;
@@ -140,9 +140,9 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
         rotate_and_store(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
     });
     paged_attention(m.kernels, m.team,
-                    {step.sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
-                     m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(m, layer), ws.qkv.data, ws.qkv.stride,
-                     ws.attended.data, ws.attended.stride, ws.attention});
+                    {step.sequences[m.layout.class_of(layer)], c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(),
+                     m.layout.keys(layer, 0), m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(m, layer),
+                     ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 // Activates the values of a part of the product `up`, n of them in each row: `to` may be where they are.

@@ -30,7 +30,7 @@ struct Model {
 struct Step {
     std::vector<int> tokens;
     std::vector<int> positions;
-    std::vector<AttentionSequence> sequences;
+    std::vector<std::vector<AttentionSequence>> sequences;  // with the pages of each class of layers, see PageLayout
 
     int rows() const { return static_cast<int>(tokens.size()); }
 };

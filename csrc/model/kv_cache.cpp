@@ -1,6 +1,10 @@
 #include "model/kv_cache.h"
 
+#include <algorithm>
 #include <cstring>
+#include <string>
+
+#include "base/error.h"
 
 namespace pygpt {
 
@@ -9,7 +13,16 @@ PageLayout::PageLayout(const ModelConfig& config, DType dtype)
     const std::size_t row = kPagePositions * size_of(dtype);
     keys_bytes_ = row * static_cast<std::size_t>(head_dim_);
     both_ = keys_bytes_ + row * static_cast<std::size_t>(padded_head(head_dim_));
-    page_bytes_ = both_ * static_cast<std::size_t>(heads_) * config.layers.size();
+    for (const LayerConfig& layer : config.layers) {
+        const int wanted = layer.window.value_or(0), window = wanted < config.n_ctx ? wanted : 0;
+        const auto found = std::find(windows_.begin(), windows_.end(), window);
+        const auto page_class = static_cast<std::size_t>(found - windows_.begin());
+        if (found == windows_.end()) {
+            windows_.push_back(window);
+            layers_.push_back(0);
+        }
+        places_.push_back({page_class, layers_[page_class]++});
+    }
 }
 
 std::shared_ptr<Buffer> PagePool::take() {
@@ -27,17 +40,25 @@ std::shared_ptr<Buffer> PagePool::take() {
     return {page.release(), give_back};
 }
 
-void KvCache::reserve(int n) {
-    const int first = length_ / kPagePositions;
-    const int end = ceil_div(length_ + n, kPagePositions);
-    for (int i = first; i < end; ++i) {
+// Whether the pages of these positions are there.
+bool KvCache::Pages::holds(int begin, int end) const {
+    for (int i = begin / kPagePositions; i < ceil_div(end, kPagePositions); ++i) {
+        if (list[static_cast<std::size_t>(i)] == nullptr) return false;
+    }
+    return true;
+}
+
+void KvCache::Pages::reserve(int begin, int end) {
+    for (int i = begin / kPagePositions; i < ceil_div(end, kPagePositions); ++i) {
         const auto at = static_cast<std::size_t>(i);
-        if (at == pages_.size()) {
-            pages_.push_back(pool_->take());
-        } else if (pages_[at].use_count() > 1) {
-            auto own = pool_->take();
-            std::memcpy(own->data(), pages_[at]->data(), own->size());
-            pages_[at] = std::move(own);
+        if (at == list.size()) list.emplace_back();
+        std::shared_ptr<Buffer>& page = list[at];
+        if (page == nullptr) {
+            page = of.pool->take();
+        } else if (page.use_count() > 1) {
+            auto own = of.pool->take();
+            std::memcpy(own->data(), page->data(), own->size());
+            page = std::move(own);
         } else {
             // Whoever shared the page until now had finished reading it.
             std::atomic_thread_fence(std::memory_order_acquire);
@@ -45,9 +66,46 @@ void KvCache::reserve(int n) {
     }
 }
 
-void KvCache::truncate(int length) {
+// Gives back the pages from first_page on that no position sees from kReturn before `position` on.
+void KvCache::Pages::release(int first_page, int position) {
+    if (of.window == 0) return;
+    const int end = (position - kReturn - of.window + 1) / kPagePositions;
+    for (int i = first_page; i < end; ++i) list[static_cast<std::size_t>(i)].reset();
+}
+
+KvCache::KvCache(std::span<const PageClass> classes) {
+    for (const PageClass& c : classes) classes_.push_back({c, {}});
+}
+
+void KvCache::reserve(int begin, int end) {
+    for (Pages& pages : classes_) {
+        pages.release(ceil_div(length_, kPagePositions), begin);
+        pages.reserve(begin, end);
+    }
+}
+
+void KvCache::commit(int length) {
     length_ = length;
-    pages_.resize(static_cast<std::size_t>(ceil_div(length, kPagePositions)));
+    for (Pages& pages : classes_) pages.release(0, length);
+}
+
+void KvCache::truncate(int length) {
+    for (const Pages& pages : classes_) {
+        const int window = pages.of.window;
+        if (length > 0 && window > 0 && !pages.holds(std::max(0, length + 1 - window), length)) {
+            throw InvalidArgument("a session of a model whose layers see " + std::to_string(window) +
+                                  " tokens can be truncated to 0 or by up to " + std::to_string(kReturn) +
+                                  " tokens from its greatest length, not to " + std::to_string(length));
+        }
+    }
+    length_ = length;
+    for (Pages& pages : classes_) pages.list.resize(static_cast<std::size_t>(ceil_div(length, kPagePositions)));
+}
+
+std::vector<std::byte*> KvCache::pages(std::size_t page_class) const {
+    std::vector<std::byte*> out;
+    for (const auto& page : classes_[page_class].list) out.push_back(page == nullptr ? nullptr : page->data());
+    return out;
 }
 
 }  // namespace pygpt

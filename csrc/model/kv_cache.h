@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "base/buffer.h"
@@ -14,14 +15,29 @@
 
 namespace pygpt {
 
-// Where a page keeps what: [layer][kv_head] of keys [head_dim][64], then values [64][padded_head(head_dim)].
+// A token that a session was truncated behind, by up to so many from its greatest length, can be followed by others:
+// the windows of so many lengths are kept.
+constexpr int kReturn = 256;
+
+// Where a page keeps what. Layers whose tokens see equally far make up a class, with pages of its own: [layer of the
+// class][kv_head] of keys [head_dim][64], then values [64][padded_head(head_dim)].
 class PageLayout {
 public:
     PageLayout(const ModelConfig& config, DType dtype);
 
-    std::size_t keys(int layer, int head) const { return (static_cast<std::size_t>(layer * heads_ + head)) * both_; }
+    std::size_t n_classes() const { return windows_.size(); }
+    std::size_t class_of(int layer) const { return places_[static_cast<std::size_t>(layer)].page_class; }
+    // How many positions a token of the class sees, itself included; 0: all of the context.
+    int window(std::size_t page_class) const { return windows_[page_class]; }
+    std::size_t page_bytes(std::size_t page_class) const { return layers_[page_class] * layer_bytes(); }
+
+    std::size_t keys(int layer, int head) const {
+        const std::size_t at = places_[static_cast<std::size_t>(layer)].index * static_cast<std::size_t>(heads_);
+        return (at + static_cast<std::size_t>(head)) * both_;
+    }
     std::size_t values(int layer, int head) const { return keys(layer, head) + keys_bytes_; }
-    std::size_t page_bytes() const { return page_bytes_; }
+    // What a page of each class takes.
+    std::size_t bytes() const { return places_.size() * layer_bytes(); }
     DType dtype() const { return dtype_; }
     int heads() const { return heads_; }  // of keys and values
     int head_dim() const { return head_dim_; }
@@ -31,12 +47,20 @@ public:
     int value_at(int slot, int d) const { return slot * padded_head(head_dim_) + d; }
 
 private:
+    struct Place {
+        std::size_t page_class, index;  // of a layer
+    };
+
+    std::size_t layer_bytes() const { return both_ * static_cast<std::size_t>(heads_); }
+
     DType dtype_;
     int heads_;
     int head_dim_;
     std::size_t keys_bytes_;
     std::size_t both_;
-    std::size_t page_bytes_;
+    std::vector<Place> places_;         // of each layer
+    std::vector<int> windows_;          // of each class
+    std::vector<std::size_t> layers_;   // of each class
 };
 
 // Hands out pages and takes them back; keeps up to `spare` unused ones. Safe from any thread. Nobody waits for the
@@ -56,25 +80,43 @@ private:
     std::vector<std::unique_ptr<Buffer>> free_;
 };
 
-// The pages of one sequence. Pages are shared between forks as long as nobody writes to them.
+// What the pages of a class have in common.
+struct PageClass {
+    std::shared_ptr<PagePool> pool;
+    int window;  // see PageLayout
+};
+
+// The pages of one sequence. Pages are shared between forks as long as nobody writes to them. Those that lie before the
+// window of every later position go back to the pool.
 class KvCache {
 public:
-    explicit KvCache(std::shared_ptr<PagePool> pool) : pool_(std::move(pool)) {}
+    explicit KvCache(std::span<const PageClass> classes);
 
     int length() const { return length_; }
 
-    // Makes the positions length() ... length() + n - 1 writable: new pages, and own copies of shared ones.
-    void reserve(int n);
-    // Those positions are now part of the sequence.
-    void commit(int n) { length_ += n; }
+    // Makes the positions begin ... end - 1 writable, length() <= begin: new pages, and own copies of shared ones. What
+    // was written from length() on and no position from `begin` on will see goes back.
+    void reserve(int begin, int end);
+    // The sequence now has this length, up to which all is written.
+    void commit(int length);
+    // InvalidArgument if what a token at `length` sees is not there any more: see kReturn.
     void truncate(int length);
     KvCache fork() const { return *this; }
 
-    std::byte* page(int index) const { return pages_[static_cast<std::size_t>(index)]->data(); }
+    // Pages of a class by index, those that went back as null.
+    std::vector<std::byte*> pages(std::size_t page_class) const;
 
 private:
-    std::shared_ptr<PagePool> pool_;
-    std::vector<std::shared_ptr<Buffer>> pages_;
+    struct Pages {
+        PageClass of;
+        std::vector<std::shared_ptr<Buffer>> list;
+
+        bool holds(int begin, int end) const;
+        void reserve(int begin, int end);
+        void release(int first_page, int position);
+    };
+
+    std::vector<Pages> classes_;
     int length_ = 0;
 };
 

@@ -15,7 +15,7 @@ struct AttentionSequence {
     int first_row;
     int n_rows;
     int first_position;
-    std::span<std::byte* const> pages;  // all pages up to the last new position
+    std::span<std::byte* const> pages;  // up to the last new position; null where no new token sees it
 };
 
 // What a layer makes of its scores (see AttentionArgs). Slopes and sinks: one for each of the n_head heads, or none.

@@ -57,7 +57,11 @@ class Session:
         return Session(self._engine, self._config, self._core.fork())
 
     def truncate(self, length: int) -> None:
-        """Forget all tokens from position `length` on; ValueError unless 0 <= length <= self.length."""
+        """Forget all tokens from position `length` on; ValueError unless 0 <= length <= self.length.
+
+        Layers with a window hold what later tokens see, and 256 tokens more: ValueError for a length that is less than
+        the greatest that the session had by more than 256, unless it is 0 or all that its next token sees is held.
+        """
         if not isinstance(length, Integral) or isinstance(length, bool):
             raise TypeError(f"length must be an integer from 0 to {self.length}, not {length!r:.80}")
         if not 0 <= length <= self.length:

@@ -197,6 +197,47 @@ TEST(Engine, ForksAndTruncatedSessionsGoTheirOwnWay) {
     EXPECT_EQ(run(*engine, {{fork.get(), {7}}}, Output::last), recomputed(*engine, joined, Output::last));
 }
 
+// Layers that see everything, a part of a page and several segments; what a window has passed is given back meanwhile.
+TEST(Engine, WindowsForgetWhatNobodySees) {
+    ModelConfig config = llama_like();
+    config.layers.resize(4, config.layers[0]);
+    config.layers[1].window = 20;
+    config.layers[2].window = 290;
+    config.layers[3].window = 20;
+    const auto engine = make_engine(config);
+    const std::vector<int> tokens = some_tokens(700, 8);
+    const auto append_all = [&](Session& session, int from, int chunk) {
+        std::vector<float> last;
+        for (int i = from; i < 700; i += chunk)
+            last = run(*engine, {{&session, {tokens.begin() + i, tokens.begin() + std::min(700, i + chunk)}}},
+                       Output::last);
+        return last;
+    };
+    const std::vector<float> whole = recomputed(*engine, tokens, Output::last);
+    for (const int chunk : {13, 64, 300}) {
+        const auto session = engine->session();
+        EXPECT_EQ(append_all(*session, 0, chunk), whole) << chunk;
+        const auto fork = session->fork();
+        fork->truncate(700 - kReturn);
+        EXPECT_EQ(append_all(*fork, 700 - kReturn, chunk), whole);
+        EXPECT_NE(message<InvalidArgument>([&] { session->truncate(90); }).find("not to 90"), std::string::npos);
+        EXPECT_EQ(session->length(), 700);
+        session->truncate(0);
+        EXPECT_EQ(append_all(*session, 0, chunk), whole);
+    }
+    for (int stop_at = 0; stop_at < 15; ++stop_at) {  // three steps of four layers, each with outputs
+        const auto session = engine->session();
+        run(*engine, {{session.get(), {tokens.begin(), tokens.begin() + 50}}}, Output::last);
+        int calls = 0;
+        const auto stop = [&] {
+            if (calls++ == stop_at) throw Cancelled("enough");
+        };
+        const std::vector<int> rest(tokens.begin() + 50, tokens.end());
+        EXPECT_THROW(run(*engine, {{session.get(), rest}}, Output::all, stop), Cancelled) << stop_at;
+        EXPECT_EQ(run(*engine, {{session.get(), rest}}, Output::last), whole) << stop_at;
+    }
+}
+
 TEST(Engine, RefusesWhatItCannotRun) {
     const auto engine = make_engine(gpt2_like()), stranger = make_engine(llama_like());
     const auto session = engine->session(), foreign = stranger->session();

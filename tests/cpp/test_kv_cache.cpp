@@ -2,11 +2,14 @@
 #include "model/kv_cache.h"
 #include "model/kv_store.h"
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <set>
 #include <thread>
+#include <utility>
 
+#include "base/error.h"
 #include "support.h"
 
 namespace pygpt::test {
@@ -16,15 +19,23 @@ constexpr std::size_t kPageBytes = 256;
 
 std::shared_ptr<PagePool> make_pool(std::size_t spare = 8) { return std::make_shared<PagePool>(kPageBytes, spare); }
 
-void append(KvCache& cache, int n) {
-    cache.reserve(n);
-    cache.commit(n);
+KvCache make_cache(const std::shared_ptr<PagePool>& pool = make_pool(), int window = 0) {
+    const PageClass all{pool, window};
+    return KvCache({&all, 1});
 }
 
+void append(KvCache& cache, int n) {
+    const int end = cache.length() + n;
+    cache.reserve(cache.length(), end);
+    cache.commit(end);
+}
+
+std::byte* page_of(const KvCache& cache, int i) { return cache.pages(0)[static_cast<std::size_t>(i)]; }
+
 // A page full of one number, and whether it still is.
-void fill(const KvCache& cache, int page, int value) { std::memset(cache.page(page), value, kPageBytes); }
+void fill(const KvCache& cache, int page, int value) { std::memset(page_of(cache, page), value, kPageBytes); }
 bool holds(const KvCache& cache, int page, int value) {
-    const std::byte* p = cache.page(page);
+    const std::byte* p = page_of(cache, page);
     return std::all_of(p, p + kPageBytes, [&](std::byte b) { return b == static_cast<std::byte>(value); });
 }
 
@@ -50,7 +61,7 @@ TEST(PageLayout, EveryElementHasItsOwnPlace) {
                 }
             }
             EXPECT_EQ(places.size(), 2u * 3 * 64 * 2 * static_cast<std::size_t>(width));
-            EXPECT_LE(*places.rbegin() + size_of(dtype), layout.page_bytes());
+            EXPECT_LE(*places.rbegin() + size_of(dtype), layout.page_bytes(0));
         }
     }
 }
@@ -63,7 +74,7 @@ void expect_stored(const Kernels& kernels, DType dtype, int heads, int head_dim,
     config.n_kv_head = heads;
     config.head_dim = head_dim;
     const PageLayout layout(config, dtype);
-    std::vector<std::byte> page(layout.page_bytes(), std::byte{0x11}), expected = page;
+    std::vector<std::byte> page(layout.page_bytes(0), std::byte{0x11}), expected = page;
     const int width = heads * head_dim, ld = width + 5;
     const std::vector<float> k = Random(1).floats(rows * ld), v = Random(2).floats(rows * ld);
     for (int head = 0; head < heads; ++head) {
@@ -121,13 +132,13 @@ TEST(PagePool, LivesAsLongAsItsPages) {
 }
 
 TEST(KvCache, GrowsByPages) {
-    KvCache cache(make_pool());
+    KvCache cache = make_cache();
     append(cache, 63);
     fill(cache, 0, 1);
-    const std::byte* const first = cache.page(0);
+    const std::byte* const first = page_of(cache, 0);
     append(cache, 1);
     EXPECT_EQ(cache.length(), 64);
-    EXPECT_EQ(cache.page(0), first);
+    EXPECT_EQ(page_of(cache, 0), first);
     append(cache, 1);  // the second page
     fill(cache, 1, 2);
     append(cache, 200);
@@ -138,38 +149,38 @@ TEST(KvCache, GrowsByPages) {
 }
 
 TEST(KvCache, WhatIsNotCommittedIsNotThere) {
-    KvCache cache(make_pool());
+    KvCache cache = make_cache();
     append(cache, 10);
-    const std::byte* const first = cache.page(0);
-    cache.reserve(300);
+    const std::byte* const first = page_of(cache, 0);
+    cache.reserve(10, 310);
     EXPECT_EQ(cache.length(), 10);
     append(cache, 54);
     EXPECT_EQ(cache.length(), 64);
-    EXPECT_EQ(cache.page(0), first);
+    EXPECT_EQ(page_of(cache, 0), first);
 }
 
 TEST(KvCache, ForksShareUntilTheyWrite) {
-    KvCache cache(make_pool());
+    KvCache cache = make_cache();
     append(cache, 100);
     fill(cache, 0, 1);
     fill(cache, 1, 2);
     KvCache fork = cache.fork();
     EXPECT_EQ(fork.length(), 100);
-    EXPECT_EQ(fork.page(0), cache.page(0));
-    EXPECT_EQ(fork.page(1), cache.page(1));
+    EXPECT_EQ(page_of(fork, 0), page_of(cache, 0));
+    EXPECT_EQ(page_of(fork, 1), page_of(cache, 1));
     append(fork, 1);
-    EXPECT_EQ(fork.page(0), cache.page(0));  // full pages stay shared
-    EXPECT_NE(fork.page(1), cache.page(1));  // the one that is written to is copied
+    EXPECT_EQ(page_of(fork, 0), page_of(cache, 0));  // full pages stay shared
+    EXPECT_NE(page_of(fork, 1), page_of(cache, 1));  // the one that is written to is copied
     EXPECT_TRUE(holds(fork, 1, 2));
     fill(fork, 1, 9);
     EXPECT_TRUE(holds(cache, 1, 2));
-    const std::byte* const own = cache.page(1);
+    const std::byte* const own = page_of(cache, 1);
     append(cache, 1);  // nobody shares it any more
-    EXPECT_EQ(cache.page(1), own);
+    EXPECT_EQ(page_of(cache, 1), own);
 }
 
 TEST(KvCache, TheOriginalCopiesAsWell) {
-    KvCache cache(make_pool());
+    KvCache cache = make_cache();
     append(cache, 30);
     fill(cache, 0, 1);
     const KvCache fork = cache.fork();
@@ -179,7 +190,7 @@ TEST(KvCache, TheOriginalCopiesAsWell) {
 }
 
 TEST(KvCache, TruncationInsideASharedPageLeavesTheOthersAlone) {
-    KvCache cache(make_pool());
+    KvCache cache = make_cache();
     append(cache, 150);
     for (int p = 0; p < 3; ++p) fill(cache, p, p + 1);
     KvCache fork = cache.fork();
@@ -188,7 +199,7 @@ TEST(KvCache, TruncationInsideASharedPageLeavesTheOthersAlone) {
     append(fork, 100);
     fill(fork, 1, 8);
     fill(fork, 2, 9);
-    EXPECT_EQ(fork.page(0), cache.page(0));
+    EXPECT_EQ(page_of(fork, 0), page_of(cache, 0));
     for (int p = 0; p < 3; ++p) EXPECT_TRUE(holds(cache, p, p + 1)) << p;
     fork.truncate(0);
     append(fork, 5);
@@ -198,9 +209,9 @@ TEST(KvCache, TruncationInsideASharedPageLeavesTheOthersAlone) {
 
 TEST(KvCache, TruncationGivesPagesBack) {
     const auto pool = make_pool();
-    KvCache cache(pool);
+    KvCache cache = make_cache(pool);
     append(cache, 200);
-    const std::byte* const last = cache.page(3);
+    const std::byte* const last = page_of(cache, 3);
     cache.truncate(192);
     EXPECT_EQ(pool->take()->data(), last);
     cache.truncate(192);
@@ -209,8 +220,85 @@ TEST(KvCache, TruncationGivesPagesBack) {
     EXPECT_EQ(cache.length(), 192);
 }
 
+TEST(PageLayout, LayersThatSeeEquallyFarShareAPage) {
+    ModelConfig config;
+    config.n_ctx = 1000;
+    config.n_kv_head = 3;
+    config.head_dim = 10;
+    for (const int window : {0, 100, 2000, 100, 30}) {
+        config.layers.emplace_back();
+        if (window > 0) config.layers.back().window = window;
+    }
+    const PageLayout layout(config, DType::f16);
+    ASSERT_EQ(layout.n_classes(), 3u);
+    const std::size_t one = layout.page_bytes(2), expected[] = {0, 1, 0, 1, 2}, places[] = {0, 0, one, one, 0};
+    for (int layer = 0; layer < 5; ++layer) {
+        EXPECT_EQ(layout.class_of(layer), expected[layer]);
+        EXPECT_EQ(layout.keys(layer, 0), places[layer]);
+    }
+    EXPECT_EQ(layout.window(0), 0);  // what is wider than the context is none
+    EXPECT_EQ(layout.window(1), 100);
+    EXPECT_EQ(layout.page_bytes(1), 2 * one);
+    EXPECT_EQ(layout.bytes(), 5 * one);
+}
+
+// The pages that are there, of all up to the last.
+std::pair<int, int> held(const KvCache& cache) {
+    const std::vector<std::byte*> pages = cache.pages(0);
+    const auto there = std::count_if(pages.begin(), pages.end(), [](const std::byte* p) { return p != nullptr; });
+    return {static_cast<int>(there), static_cast<int>(pages.size())};
+}
+
+TEST(KvCache, PagesBehindEveryWindowGoBack) {
+    for (const int step : {1, 7, 64, 256}) {
+        KvCache cache = make_cache(make_pool(), 100);
+        for (int length = step; length < 2000; length += step) {
+            append(cache, step);
+            const int gone = std::max(0, length - kReturn - 100 + 1) / 64, all = ceil_div(length, 64);
+            ASSERT_EQ(held(cache), std::pair(all - gone, all)) << length;
+        }
+    }
+}
+
+TEST(KvCache, ALongCallHoldsAWindowOnly) {
+    KvCache cache = make_cache(make_pool(), 100);
+    append(cache, 500);
+    for (int page = 2; page < 8; ++page) fill(cache, page, page);
+    for (int begin = 500; begin < 5000; begin += 256) {
+        cache.reserve(begin, begin + 256);
+        const auto [there, all] = held(cache);
+        EXPECT_LE(there, 6 + ceil_div(kReturn + 100 + 256, 64) + 2) << begin;  // 6: of the sequence as it is
+        EXPECT_EQ(all, ceil_div(begin + 256, 64));
+    }
+    EXPECT_EQ(cache.length(), 500);
+    for (int page = 2; page < 8; ++page) EXPECT_TRUE(holds(cache, page, page)) << page;
+    append(cache, 300);  // after a call that failed
+    const auto pages = cache.pages(0);
+    for (std::size_t i = 7; i < 13; ++i) EXPECT_NE(pages[i], nullptr) << i;
+}
+
+TEST(KvCache, TruncationNeedsTheWindow) {
+    KvCache cache = make_cache(make_pool(), 100);
+    append(cache, 1000);
+    const KvCache whole = cache.fork();
+    for (const int length : {1, 500, 640}) EXPECT_THROW(cache.truncate(length), InvalidArgument) << length;
+    EXPECT_EQ(cache.length(), 1000);
+    cache.truncate(1000 - kReturn);
+    EXPECT_EQ(cache.length(), 744);
+    EXPECT_EQ(page_of(cache, 11), page_of(whole, 11));
+    cache.truncate(0);
+    append(cache, 70);
+    EXPECT_EQ(held(cache), std::pair(2, 2));
+    EXPECT_EQ(held(whole), std::pair(6, 16));
+    KvCache narrow = make_cache(make_pool(), 1);
+    append(narrow, 1000);
+    narrow.truncate(744);
+    append(narrow, 1);
+    EXPECT_EQ(narrow.length(), 745);
+}
+
 TEST(KvCache, ForksOnManyThreadsKeepApart) {
-    KvCache cache(make_pool());
+    KvCache cache = make_cache();
     append(cache, 100);
     fill(cache, 0, 100);
     fill(cache, 1, 100);

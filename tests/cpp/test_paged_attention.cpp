@@ -17,10 +17,10 @@ public:
         for (const auto& [past, rows] : past_and_rows) {
             std::vector<std::byte*>& pages = pages_.emplace_back();
             for (int p = 0; p * kPagePositions < past + rows; ++p) {
-                Buffer& page = memory_.emplace_back(layout_.page_bytes());
+                Buffer& page = memory_.emplace_back(layout_.page_bytes(0));
                 pages.push_back(page.data());
                 Random random(static_cast<unsigned>(40 + p + past));
-                const auto n = static_cast<std::ptrdiff_t>(layout_.page_bytes() / size_of(dtype));
+                const auto n = static_cast<std::ptrdiff_t>(layout_.page_bytes(0) / size_of(dtype));
                 for (std::ptrdiff_t i = 0; i < n; ++i) {
                     const float x = random.uniform(-1.0f, 1.0f);
                     if (dtype == DType::f32) page.as<float>()[i] = x;

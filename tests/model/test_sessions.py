@@ -61,6 +61,21 @@ def test_truncation_to_a_wrong_length(cores) -> None:
     assert session.length == 5
 
 
+def test_truncation_behind_windows(cores) -> None:
+    """Layers with a window forget what no later token sees, so only some lengths can be gone back to."""
+    model, tokens, other = cores.engine("windows"), cores.ids("windows", 650), cores.ids("windows", 50, 2)
+    session = model.session()
+    cores.logits(model, tokens, session)
+    for length in (1, 64, 200):
+        with pytest.raises(ValueError, match=f"by up to 256 tokens from its greatest length, not to {length}"):
+            session.truncate(length)
+    assert session.length == 650
+    for length in (650 - 256, 0):
+        session.truncate(length)
+        expected = cores.logits(model, np.concatenate([tokens[:length], other]))[length:]
+        assert cores.same(cores.logits(model, other, session), expected)
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 

@@ -211,7 +211,7 @@ struct AttentionRun {
     void few(int first, int end, int pages, int limit, float* to_sums) {
         const T *of_keys[kSegmentPages], *of_values[kSegmentPages], *after[kSegmentPages];
         for (int i = 0; i < kSegmentPages; ++i) {
-            const int page = first + i < end ? first + i : end - 1, later = page + kSegmentPages;
+            const int at = first + i, page = at < start ? start : at < end ? at : end - 1, later = page + kSegmentPages;
             of_keys[i] = keys(page);
             of_values[i] = values(page);
             after[i] = later < pages ? keys(later) : of_values[i];
