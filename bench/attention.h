@@ -17,9 +17,9 @@ namespace {
 // Pages of one long sequence, in so many layers that none stays in a cache.
 struct Pages {
     Pages(DType dtype, int positions) : layout(config(dtype, positions), dtype) {
-        const std::vector<float> values = noise(layout.page_bytes() / size_of(dtype), 4);
+        const std::vector<float> values = noise(layout.page_bytes(0) / size_of(dtype), 4);
         for (int first = 0; first < positions; first += kPagePositions) {
-            memory.emplace_back(layout.page_bytes());
+            memory.emplace_back(layout.page_bytes(0));
             data.push_back(memory.back().data());
             for (std::size_t i = 0; i < values.size(); ++i) {
                 const float value = values[i] * static_cast<float>(1 + first % 5) / 5.0f;
