@@ -61,7 +61,7 @@ def _is_of_ranks(
     the same two, which are left just before it is whole when it is merged alone. So the tokens have one order.
     """
     tokens = list(dict.fromkeys(joined))
-    if not {*left, *right, *tokens} <= v.tokens.keys():
+    if not all(all(map(v.tokens.__contains__, part)) for part in (tokens, left, right)):
         return False
     changes = np.fromiter(map(operator.ne, joined[1:], joined), bool, max(len(joined) - 1, 0))
     if np.count_nonzero(changes) != max(len(tokens) - 1, 0):

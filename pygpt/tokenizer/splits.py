@@ -53,5 +53,6 @@ class _Hashes:
         self._inverses = np.cumprod(inverses)
 
     def __call__(self, begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.uint64]:
-        found = (self._sums[end] - self._sums[begin]) * self._inverses[begin] * np.uint64(_FACTOR)
-        return found >> np.uint64(64 - _HASH_BITS)
+        found: NDArray[np.uint64] = (self._sums[end] - self._sums[begin]) * self._inverses[begin] * np.uint64(_FACTOR)
+        found >>= np.uint64(64 - _HASH_BITS)
+        return found
