@@ -60,9 +60,11 @@ def _is_of_ranks(
     Then two neighbours that are a token together are in the list, always; and those that give one token are always
     the same two, which are left just before it is whole when it is merged alone. So the tokens have one order.
     """
-    tokens = list(dict.fromkeys(joined))
-    if not all(all(map(v.tokens.__contains__, part)) for part in (tokens, left, right)):
+    given = dict.fromkeys(joined)
+    letters = {*left, *right} - given.keys()  # longer parts that no merge gives are whole pieces only
+    if not (letters <= {*BYTE_LETTERS} and letters <= v.tokens.keys() and given.keys() <= v.tokens.keys()):
         return False
+    tokens = list(given)
     changes = np.fromiter(map(operator.ne, joined[1:], joined), bool, max(len(joined) - 1, 0))
     if np.count_nonzero(changes) != max(len(tokens) - 1, 0):
         return False

@@ -88,3 +88,9 @@ def test_the_quick_look_knows_merges_made_of_ranks(monkeypatch: pytest.MonkeyPat
     lines = "\n".join(map(" ".join, pairs))
     v = Vocabulary(source="x", tokens=tokens, merges=lines, splits=(), whole_words=True)
     assert merges.merged_tokens(v, {t: t.encode() for t in tokens}) == [*words]
+
+
+def test_a_part_that_no_merge_gives_is_not_merged() -> None:
+    tokens = {t: i for i, t in enumerate([*BYTE_LETTERS, "ab", "abc"])}
+    v = Vocabulary(source="x", tokens=tokens, merges="ab c", splits=(), whole_words=True)
+    assert merges.merged_tokens(v, {t: t.encode() for t in tokens}) == []
