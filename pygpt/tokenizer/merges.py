@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.errors import TokenizerError
+from pygpt.tokenizer.splits import has_all_splits
 from pygpt.tokenizer.vocabulary import BYTE_LETTERS, Vocabulary, merge_pairs
 
 Ids = NDArray[np.int64]
@@ -24,24 +25,53 @@ _NONE = np.iinfo(np.int64).max
 
 def merged_tokens(v: Vocabulary, texts: Mapping[str, bytes]) -> list[str]:
     """The tokens of more than one byte that merging gives, in the order of the merges that complete them. `texts` are
-    their bytes."""
+    their bytes. Where whole pieces are looked up first, tokens may be among them that merging never gives."""
     left, right = merge_pairs(v)
+    joined = list(map(operator.add, left, right))
     longer = [t for t in v.tokens if len(t) > 1]
+    if v.whole_words and _is_of_ranks(v, left, right, joined, texts):
+        return list(dict.fromkeys(joined))
     names = [*BYTE_LETTERS, *longer]  # a letter's index is its byte
-    index = {t: i for i, t in enumerate(names) if t in v.tokens}
+    index = dict(zip(names, range(len(names)), strict=True))
+    for letter in BYTE_LETTERS:
+        if letter not in v.tokens:
+            del index[letter]
     try:
-        results, lefts, rights = (
-            np.fromiter(map(index.__getitem__, parts), np.int64, len(left))
-            for parts in (map(operator.add, left, right), left, right)
-        )
+        lefts, rights = (np.fromiter(map(index.__getitem__, part), np.int64, len(part)) for part in (left, right))
+        if joined == longer[: len(joined)]:  # as in most files: no need to look them up
+            results = np.arange(len(joined)) + len(BYTE_LETTERS)
+        else:
+            results = np.fromiter(map(index.__getitem__, joined), np.int64, len(joined))
     except KeyError as error:
         raise TokenizerError(f"{v.source}: a merge has or gives the token {error}, not in the vocabulary") from None
     table = _Merges(lefts * len(names) + rights, results, len(names))
     if _is_regular(lefts, rights, table):
-        return list(map(names.__getitem__, results.tolist()))
+        return joined
     completed = _merge_alone([texts[t] for t in longer], table)
     order = np.argsort(completed, kind="stable")
     return [longer[i] for i in order[: np.count_nonzero(completed != _NONE)].tolist()]
+
+
+def _is_of_ranks(
+    v: Vocabulary, left: list[str], right: list[str], joined: list[str], texts: Mapping[str, bytes]
+) -> bool:
+    """Whether the merges that give one token stand together in the list and are all ways to split it into two.
+
+    Then two neighbours that are a token together are in the list, always; and those that give one token are always
+    the same two, which are left just before it is whole when it is merged alone. So the tokens have one order.
+    """
+    given = dict.fromkeys(joined)
+    letters = {*left, *right} - given.keys()  # longer parts that no merge gives are whole pieces only
+    if not (letters <= {*BYTE_LETTERS} and letters <= v.tokens.keys() and given.keys() <= v.tokens.keys()):
+        return False
+    tokens = list(given)
+    changes = np.fromiter(map(operator.ne, joined[1:], joined), bool, max(len(joined) - 1, 0))
+    if np.count_nonzero(changes) != max(len(tokens) - 1, 0):
+        return False
+    owners = np.cumsum(np.append(False, changes))[: len(joined)]
+    n_left = np.fromiter(map(len, left), np.int64, len(left))
+    parts = {*texts.values(), *map(bytes, zip(range(256)))}
+    return has_all_splits([texts[t] for t in tokens], parts, owners, n_left)
 
 
 class _Merges:

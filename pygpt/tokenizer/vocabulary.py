@@ -100,26 +100,29 @@ class Vocabulary:
         return {t.text: t.id for t in self.added if t.special}
 
 
+def _merge_text(v: Vocabulary) -> str:
+    text = v.merges.replace("\r", "").rstrip("\n")
+    return text.partition("\n")[2] if text.startswith("#version") else text
+
+
 def merge_lines(v: Vocabulary) -> list[str]:
     """The merges one by one, without merges.txt's version line."""
-    lines = v.merges.replace("\r", "").rstrip("\n").split("\n")
-    if lines[0].startswith("#version"):
-        del lines[0]
-    return [] if lines == [""] else lines
+    text = _merge_text(v)
+    return text.split("\n") if text else []
 
 
 def merge_pairs(v: Vocabulary) -> tuple[list[str], list[str]]:
     """The left and the right tokens of the merges, the first merge first. TokenizerError for a line that is none."""
-    lines = merge_lines(v)
-    text = "\n".join(lines)
+    text = _merge_text(v)
     units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
     separators = units[(units == ord(" ")) | (units == ord("\n"))]
     if (
         np.any(separators[0::2] != ord(" "))
         or np.any(separators[1::2] != ord("\n"))
-        or len(separators) % 2 != bool(lines)
+        or len(separators) % 2 != bool(text)
     ):
-        number, line = next((n, line) for n, line in enumerate(lines, start=1) if line.count(" ") != 1)
+        lines = enumerate(text.split("\n"), start=1)
+        number, line = next((n, line) for n, line in lines if line.count(" ") != 1)
         raise TokenizerError(f"{v.source}: merge {number} is {line[:80]!r}, but must be two tokens and a space")
-    words = text.replace("\n", " ").split(" ") if lines else []
+    words = text.replace("\n", " ").split(" ") if text else []
     return words[0::2], words[1::2]

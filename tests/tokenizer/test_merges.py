@@ -56,3 +56,41 @@ def test_the_quick_look_knows_learnt_merges(monkeypatch: pytest.MonkeyPatch) -> 
         tokens = {t: i for i, t in enumerate([*BYTE_LETTERS, *map("".join, pairs)])}
         v = Vocabulary(source="x", tokens=tokens, merges="\n".join(map(" ".join, pairs)), splits=())
         assert merges.merged_tokens(v, {}) == ["".join(pair) for pair in pairs]
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**64), n_letters=st.integers(1, 3))
+def test_merges_made_of_ranks(seed: int, n_letters: int) -> None:
+    """All splits of each token, in any order: tokens that merging gives come in its order. With one split missing, the
+    list says what is merged."""
+    r = random.Random(seed)
+    words = dict.fromkeys("".join(r.choices("abc"[:n_letters], k=r.randint(2, 5))) for _ in range(r.randint(0, 14)))
+    tokens = {t: i for i, t in enumerate([*BYTE_LETTERS, *words])}
+    pairs = []
+    for t in words:
+        splits = [(t[:n], t[n:]) for n in range(1, len(t)) if t[:n] in tokens and t[n:] in tokens]
+        pairs += r.sample(splits, len(splits))
+    for gone in (None, *range(len(pairs))):
+        some = [pair for i, pair in enumerate(pairs) if i != gone]
+        v = Vocabulary(source="x", tokens=tokens, merges="\n".join(map(" ".join, some)), splits=(), whole_words=True)
+        got = merges.merged_tokens(v, {t: t.encode() for t in tokens})
+        merged = expected(list(tokens), some)
+        assert [t for t in got if t in merged] == merged
+        if gone is not None:
+            assert got == merged or (len(some) < len(pairs) and "".join(pairs[gone]) not in got)
+
+
+def test_the_quick_look_knows_merges_made_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merges, "_merge_alone", None)
+    words = ("ab", "abc", "bc", "abcd", "dd", "ddd")
+    tokens = {t: i for i, t in enumerate([*BYTE_LETTERS, *words])}
+    pairs = [(t[:n], t[n:]) for t in words for n in range(1, len(t)) if t[:n] in tokens and t[n:] in tokens]
+    lines = "\n".join(map(" ".join, pairs))
+    v = Vocabulary(source="x", tokens=tokens, merges=lines, splits=(), whole_words=True)
+    assert merges.merged_tokens(v, {t: t.encode() for t in tokens}) == [*words]
+
+
+def test_a_part_that_no_merge_gives_is_not_merged() -> None:
+    tokens = {t: i for i, t in enumerate([*BYTE_LETTERS, "ab", "abc"])}
+    v = Vocabulary(source="x", tokens=tokens, merges="ab c", splits=(), whole_words=True)
+    assert merges.merged_tokens(v, {t: t.encode() for t in tokens}) == []
