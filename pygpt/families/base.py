@@ -215,6 +215,13 @@ class Gguf(NamedTuple):
     experts: bool = False  # files of this architecture with experts, where those without are another family's
 
 
+class Own(NamedTuple):
+    """A checkpoint in the form of the program that trained it."""
+
+    settings: Mapping[str, object]  # as `Family.config` reads them
+    tensors: Mapping[str, object]  # by their stored names
+
+
 class Family(NamedTuple):
     """One family of models, as data.
 
@@ -223,6 +230,8 @@ class Family(NamedTuple):
     for sizes that the family cannot have. Keys of `sources` are canonical modules, with ``{i}`` for the layer.
     `ignored` are regular expressions for stored names (without the prefix) that carry no parameters. `harmless` are the
     keys of config.json that `config` does not ask for and need not, beside those of all families (`keys.CONFIG`).
+    `own` takes the table that `torch.save` wrote and config.json beside it, and gives None for what is none of the
+    family's own program; ConfigError, without the file's name, where something is missing.
     """
 
     name: str  # among pygpt's own words: --arch
@@ -235,3 +244,4 @@ class Family(NamedTuple):
     ignored: tuple[str, ...]
     harmless: Mapping[str, Known]
     gguf: Gguf | None  # None: GGUF has no such architecture
+    own: Callable[[Mapping[str, object], Mapping[str, object]], Own | None] = lambda table, beside: None
