@@ -185,5 +185,7 @@ def test_whatever_is_stored_comes_back(
     groups = "n_kv_head" if grouped else None
     qkv = Source("h.{i}.qkv", transposed=transposed, groups=groups, interleaved=interleaved and not grouped)
     fused = {f"blocks.{{i}}.attn.{x}": qkv for x in "qkv"}
-    fused |= {f"blocks.{{i}}.mlp.{x}": Source("h.{i}.gu", transposed=transposed, groups="n_inner") for x in ("gate", "up")}
+    fused |= {
+        f"blocks.{{i}}.mlp.{x}": Source("h.{i}.gu", transposed=transposed, groups="n_inner") for x in ("gate", "up")
+    }
     check_both_ways(config, PLAIN | fused | {"pos": Source("wpe", skip=skip)})
