@@ -139,7 +139,7 @@ PYTHON_RANKS = {
     "cli": 7,
     "__main__": 8,
 }
-BASE_DEPENDENCIES = {"numpy", "regex", "safetensors", "tiktoken"}  # of all but the command line
+BASE_DEPENDENCIES = {"jinja2", "numpy", "regex", "safetensors", "tiktoken"}  # of all but the command line
 CLI_DEPENDENCIES = {"rich", "typer"}
 
 
