@@ -134,12 +134,13 @@ PYTHON_RANKS = {
     "evaluation": 4,
     "generation": 4,
     "model": 5,
+    "registry": 4,
     "training": 6,
     "__init__": 6,
     "cli": 7,
     "__main__": 8,
 }
-BASE_DEPENDENCIES = {"numpy", "regex", "safetensors", "tiktoken"}  # of all but the command line
+BASE_DEPENDENCIES = {"jinja2", "numpy", "regex", "safetensors", "tiktoken"}  # of all but the command line
 CLI_DEPENDENCIES = {"rich", "typer"}
 
 
