@@ -27,7 +27,7 @@ from pygpt.checkpoint.tensor import Tensor
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, ConfigError, check_type
 from pygpt.families import Family, Settings, by_model_type, keys, model_config, settings_for
-from pygpt.tokenizer import EXTRA_FILES, FILES, Tokenizer
+from pygpt.tokenizer import Tokenizer, saved_files
 
 GENERATION, ADAPTER = "generation_config.json", "adapter_config.json"
 _ENDS = ("bos_token_id", "eos_token_id")
@@ -116,7 +116,7 @@ def write(
 
 def _check_same_settings(folder: Path, partial: Path) -> None:
     """CheckpointError unless the files beside the weights are equal."""
-    for name in (CONFIG, CLASSIFIER, *FILES, *EXTRA_FILES):
+    for name in dict.fromkeys((CONFIG, CLASSIFIER, *saved_files(folder), *saved_files(partial))):
         old, new = ((f / name).read_bytes() if (f / name).is_file() else None for f in (folder, partial))
         if old != new:
             raise CheckpointError(
