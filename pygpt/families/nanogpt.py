@@ -1,8 +1,8 @@
 """nanoGPT and minGPT (github.com/karpathy), GPT-2's shape in files of their own, which ``torch.save`` wrote.
 
 nanoGPT's ckpt.pt holds the tensors beside the arguments of its model. minGPT's model.pt holds the tensors alone: sizes
-are those of their shapes, and the number of heads is in the config.json that minGPT writes beside it. Names are those of
-model.py in both; minGPT's head is not the embedding, and its GELU is the tanh form.
+are those of their shapes, and the number of heads is in the config.json that minGPT writes beside it. Names are those
+of model.py in both; minGPT's head is not the embedding, and its GELU is the tanh form.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def own(table: Mapping[str, object], beside: Mapping[str, object]) -> Own | None
     if isinstance(model, dict) and isinstance(arguments, dict):
         names = {str(name).removeprefix("_orig_mod."): tensor for name, tensor in model.items()}  # of torch.compile
         return Own({"tie_word_embeddings": True, **arguments}, names)
-    shapes = {name: getattr(table.get(name), "shape", ()) for name in (_EMBED, _POSITIONS)}
-    if any(len(shape) != 2 for shape in shapes.values()):
+    shapes = [getattr(table.get(name), "shape", ()) for name in (_EMBED, _POSITIONS)]
+    if any(len(shape) != 2 for shape in shapes):
         return None
     layers = {match[1] for name in table if (match := re.match(r"transformer\.h\.(\d+)\.", name))}
     given = beside.get("model")
@@ -42,7 +42,7 @@ def own(table: Mapping[str, object], beside: Mapping[str, object]) -> Own | None
             'the tensors do not say how many heads there are: config.json must, as {"model": {"n_head": 6}}'
         )
     values = {"n_layer": len(layers), "n_head": n_head, "tie_word_embeddings": False, "activation_function": "gelu_new"}
-    (n_vocab, n_embd), (n_ctx, _) = shapes.values()
+    (n_vocab, n_embd), (n_ctx, _) = shapes
     return Own({**values, "vocab_size": n_vocab, "n_embd": n_embd, "block_size": n_ctx}, table)
 
 
