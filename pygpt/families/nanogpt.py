@@ -28,7 +28,7 @@ def own(table: Mapping[str, object], beside: Mapping[str, object]) -> Own | None
     if isinstance(model, dict) and isinstance(arguments, dict):
         names = {str(name).removeprefix("_orig_mod."): tensor for name, tensor in model.items()}  # of torch.compile
         return Own({"tie_word_embeddings": True, **arguments}, names)
-    shapes = [getattr(table.get(name), "shape", ()) for name in (_EMBED, _POSITIONS)]
+    shapes: list[tuple[int, ...]] = [getattr(table.get(name), "shape", ()) for name in (_EMBED, _POSITIONS)]
     if any(len(shape) != 2 for shape in shapes):
         return None
     layers = {match[1] for name in table if (match := re.match(r"transformer\.h\.(\d+)\.", name))}
