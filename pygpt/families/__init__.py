@@ -49,12 +49,14 @@ def by_model_type(settings: Settings) -> Family:
     raise settings.error("model_type", f"one of {', '.join(t for family in families() for t in family.model_types)}")
 
 
-def by_architecture(architecture: object, file: str) -> tuple[Family, Gguf]:
-    """The family that a GGUF file names in its key general.architecture."""
-    known = {family.gguf.architecture: (family, family.gguf) for family in families() if family.gguf is not None}
-    if isinstance(architecture, str) and architecture in known:
-        return known[architecture]
-    raise ConfigError(f"{file}: general.architecture is {shown(architecture)}, but must be one of {', '.join(known)}")
+def by_architecture(architecture: object, file: str, experts: bool = False) -> tuple[Family, Gguf]:
+    """The family that a GGUF file names in its key general.architecture, which another with experts may share."""
+    found = [(family, family.gguf) for family in families() if family.gguf is not None]
+    named = [(family, gguf) for family, gguf in found if gguf.architecture == architecture]
+    if named:
+        return next((pair for pair in named if pair[1].experts == experts), named[0])
+    known = ", ".join(sorted({gguf.architecture for _, gguf in found}))
+    raise ConfigError(f"{file}: general.architecture is {shown(architecture)}, but must be one of {known}")
 
 
 def model_config(family: Family, settings: Settings) -> ModelConfig:
@@ -68,22 +70,25 @@ def model_config(family: Family, settings: Settings) -> ModelConfig:
 
 
 def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
-    """The family whose config.json can say what `config` says, and that config.json.
+    """The family whose config.json can say what `config` says, and that config.json: of several, one that pygpt makes
+    new models of, and the first by name.
 
-    Raises ConfigError where there is none, with what each family cannot say.
+    Raises ConfigError where there is none, with what the nearest families cannot say.
     """
-    reasons = []
-    for family in families():
+    reasons: list[tuple[int, str]] = []
+    for family in sorted(families(), key=lambda family: family.new is None):
         values = family.settings(config)
         try:
             found = family.config(Settings(values=values, file="config.json"))
         except ConfigError as error:
-            reasons.append(f"{family.model_types[0]}: {error}")
+            reasons.append((1, f"{family.model_types[0]}: {error}"))
             continue
         if found == config:
             return family, values
-        reasons.append(f"{family.model_types[0]} has no {', no '.join(_differences(config, found))}")
-    raise ConfigError(f"no family can express this configuration: {'; '.join(reasons)}")
+        differences = _differences(config, found)
+        reasons.append((len(differences), f"{family.model_types[0]} has no {', no '.join(differences)}"))
+    nearest = [reason for _, reason in sorted(reasons, key=lambda reason: reason[0])[:3]]
+    raise ConfigError(f"no family can express this configuration: {'; '.join(nearest)}")
 
 
 def _differences(config: ModelConfig, found: ModelConfig) -> list[str]:
