@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pygpt.config import LayerConfig, ModelConfig, Rope
+from pygpt.config import Experts, LayerConfig, ModelConfig, Rope
 from pygpt.errors import ContextOverflowError, check_type
 
 Array = NDArray[np.floating[Any]]
@@ -77,10 +77,15 @@ def gelu_tanh(x: Array) -> Array:
     return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
+def sigmoid(x: Array) -> Array:
+    """The logistic function, 1 / (1 + exp(-x)) = exp(x) / (1 + exp(x))."""
+    e: Array = np.exp(-np.abs(x))  # never overflows
+    return np.where(x >= 0.0, 1.0, e) / (1.0 + e)
+
+
 def silu(x: Array) -> Array:
     """x times the logistic function of x, also called swish (Ramachandran et al. 2017, arXiv:1710.05941)."""
-    e: Array = np.exp(-np.abs(x))  # never overflows; the logistic function is 1 / (1 + exp(-x)) = exp(x) / (1 + exp(x))
-    return x * np.where(x >= 0.0, 1.0, e) / (1.0 + e)
+    return x * sigmoid(x)
 
 
 def relu(x: Array) -> Array:
@@ -178,12 +183,43 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
 # The block and the model.
 
 
-def mlp(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
-    """The feed-forward layer, (T, C) -> (T, n_inner) -> (T, C); the gated form is Shazeer 2020, arXiv:2002.05202."""
-    name, activation = f"blocks.{layer}.mlp", ACTIVATIONS[config.activation]
+def mlp(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
+    """The feed-forward layer `name`, (T, C) -> (T, n_inner) -> (T, C); the gated form is Shazeer 2020,
+    arXiv:2002.05202."""
+    activation = ACTIVATIONS[config.activation]
     up = linear(x, tensors, f"{name}.up")  # (T, n_inner)
     inner = activation(linear(x, tensors, f"{name}.gate")) * up if config.gated_mlp else activation(up)
     return linear(inner, tensors, f"{name}.down")
+
+
+def route(scores: Array, n_used: int, normalized: bool) -> tuple[NDArray[np.int64], Array]:
+    """Which experts each token runs, and how much each counts: both (T, n_used), from scores (T, n_expert).
+
+    Those of the highest scores, of equal ones the first. Their weights are the softmax over all experts; `normalized`
+    ones add up to 1 over the chosen, which is the softmax over these alone.
+    """
+    chosen = np.argsort(-scores, axis=1, kind="stable")[:, :n_used]  # (T, n_used)
+    weights: Array = np.take_along_axis(softmax(scores), chosen, axis=1)
+    if normalized:
+        weights = weights / weights.sum(axis=1, keepdims=True)
+    return chosen, weights
+
+
+def mixture(config: ModelConfig, tensors: Tensors, x: Array, layer: int, experts: Experts) -> Array:
+    """A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538): each token of x (T, C) runs a few MLPs of many."""
+    name = f"blocks.{layer}.mlp"
+    chosen, weights = route(linear(x, tensors, f"{name}.router"), experts.n_used, experts.normalized)
+    y = np.zeros_like(x)
+    for expert in range(experts.n_expert):
+        token, place = np.nonzero(chosen == expert)  # the tokens that run it, (n,)
+        if len(token):
+            y[token] += weights[token, place, None] * mlp(config, tensors, x[token], f"{name}.experts.{expert}")
+    if experts.shared_inner is not None:
+        shared = mlp(config, tensors, x, f"{name}.shared")
+        if experts.shared_gate:
+            shared = sigmoid(linear(x, tensors, f"{name}.shared_gate")) * shared  # (T, 1) * (T, C)
+        y = y + shared
+    return y
 
 
 def norm(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
@@ -202,7 +238,12 @@ def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
     def branch(of: str, x: Array) -> Array:
         if placement in ("before_branch", "sandwich"):
             x = norm(config, tensors, x, f"{name}.{'attn' if one_norm else of}_norm")
-        y = attention(config, tensors, x, layer) if of == "attn" else mlp(config, tensors, x, layer)
+        if of == "attn":
+            y = attention(config, tensors, x, layer)
+        elif (experts := config.layers[layer].experts) is not None:
+            y = mixture(config, tensors, x, layer, experts)
+        else:
+            y = mlp(config, tensors, x, f"{name}.mlp")
         if placement in ("after_branch", "sandwich"):
             y = norm(config, tensors, y, f"{name}.{of}_{'post_' if placement == 'sandwich' else ''}norm")
         return y

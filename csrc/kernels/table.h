@@ -60,8 +60,8 @@ struct Kernels {
     // x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, arXiv:1910.07467).
     void (*rms_norm)(const NormArgs&);
 
-    // x = x + y, n values.
-    void (*add)(float* x, const float* y, std::ptrdiff_t n);
+    // x = fma(y, scale, x), n values.
+    void (*add)(float* x, const float* y, float scale, std::ptrdiff_t n);
 
     // x = f(x), n values.
     void (*activate)(Activation f, float* x, std::ptrdiff_t n);

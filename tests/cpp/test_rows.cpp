@@ -108,7 +108,7 @@ TEST(Rows, AddTouchesNothingElse) {
             const std::vector<float> x = random.floats(n), y = random.floats(n);
             Guarded sum(1, n, n);
             std::copy(x.begin(), x.end(), sum.row(0));
-            k.add(sum.row(0), y.data(), n);
+            k.add(sum.row(0), y.data(), 1.0f, n);
             for (int i = 0; i < n; ++i) ASSERT_EQ(sum.row(0)[i], x.data()[i] + y.data()[i]);
             EXPECT_TRUE(sum.intact());
         }

@@ -75,9 +75,10 @@ void rms_norm(const NormArgs& a) {
 }
 
 template <class S>
-void add_row(float* x, const float* y, std::ptrdiff_t n) {
+void add_row(float* x, const float* y, float scale, std::ptrdiff_t n) {
+    const auto factor = S::set1(scale);
     for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
-        S::store_n(x + i, S::add(S::load_n(x + i, lanes), S::load_n(y + i, lanes)), lanes);
+        S::store_n(x + i, S::fma(S::load_n(y + i, lanes), factor, S::load_n(x + i, lanes)), lanes);
     });
 }
 
