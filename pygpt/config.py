@@ -19,9 +19,10 @@ from pygpt._json import shown
 from pygpt.errors import ConfigError
 
 Norm = Literal["layer_norm", "rms_norm"]
-Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
+Activation = Literal["gelu", "gelu_tanh", "silu", "relu", "swiglu_clamped"]
 NormPlacement = Literal["before_branch", "after_branch", "sandwich", "after_sum"]
 Branches = Literal["sequential", "parallel", "parallel_one_norm"]
+QkNorm = Literal["head", "whole"]
 RopeScalingKind = Literal["linear", "llama3"]
 
 MAX_LAYERS = 1 << 16
@@ -185,7 +186,15 @@ class ModelConfig:
     In a sequential block the MLP reads what attention has been added to; in a parallel one both read the same x
     (GPT-NeoX), with one norm for both, attention's, in parallel_one_norm (GPT-J).
 
-    After the last block come a norm, unless it has just been one (after_sum), and the head.
+    After the last block come a norm, unless it has just been one (after_sum), and the head. What the first block reads
+    are the embeddings: scaled, projected to n_embd if they are not as wide, with positions added, normed. The head goes
+    back the same way: a projection to the embeddings' width, the matrix, its bias; and then scale and cap.
+
+    `qk_norm`, an RMS norm of queries and keys before they turn, takes each head alone, with one weight for all of them
+    (Qwen3, arXiv:2505.09388), or the whole width (OLMo 2, arXiv:2501.00656).
+
+    The activation swiglu_clamped goes with a gate: of g = min(gate(x), 7) and u = up(x), clamped to -7 ... 7, it makes
+    g logistic(1.702 g) (u + 1) (gpt-oss, arXiv:2508.10925).
     """
 
     n_vocab: int
@@ -208,23 +217,51 @@ class ModelConfig:
     norm_placement: NormPlacement = "before_branch"
     branches: Branches = "sequential"
     sinusoidal_positions: bool = False  # or learned ones, not both
+    embed_dim: int | None = None  # width of the embeddings; None: n_embd (OPT 350M has both, arXiv:2205.01068)
+    embed_scale: float = 1.0  # embeddings are multiplied by this (Gemma, arXiv:2403.08295)
+    embed_norm: bool = False  # BLOOM, arXiv:2211.05100
+    qk_norm: QkNorm | None = None
+    branch_scale: float = 1.0  # what a branch adds to x is multiplied by this (Granite's residual_multiplier)
+    head_bias: bool = False  # of a tied head as well (GPT-J)
+    logit_scale: float = 1.0  # logits are multiplied by this (Granite's 1 / logits_scaling)
+    logit_cap: float | None = None  # logits become cap tanh(logit / cap) (Gemma 2, arXiv:2408.00118)
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner"):
+        sizes = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner")
+        for name in sizes if self.embed_dim is None else (*sizes, "embed_dim"):
             if not _is_size(value := getattr(self, name)):
                 raise ConfigError(f"{name} must be a positive integer below 2**31, not {value!r}")
         if self.n_head % self.n_kv_head:
             raise ConfigError(f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
+        for name in ("norm_eps", "embed_scale", "branch_scale", "logit_scale"):
+            _check_positive(name, getattr(self, name))
+        if self.logit_cap is not None:
+            _check_positive("logit_cap", self.logit_cap)
+        self._check_choices()
+        self._check_layers()
+        if self.learned_positions and self.sinusoidal_positions:
+            raise ConfigError("learned_positions and sinusoidal_positions must not both be true")
+        for token in (*self.eos_ids, *(() if self.bos_id is None else (self.bos_id,))):
+            if not 0 <= token < self.n_vocab:
+                raise ConfigError(f"the special token {token} is outside the vocabulary of {self.n_vocab}")
+
+    def _check_choices(self) -> None:
         for name, kinds in (
             ("norm", Norm),
             ("activation", Activation),
             ("norm_placement", NormPlacement),
             ("branches", Branches),
+            *(() if self.qk_norm is None else (("qk_norm", QkNorm),)),
         ):
             if getattr(self, name) not in get_args(kinds):
                 raise ConfigError(f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(kinds))}")
+        for name in ("embed_norm", "head_bias"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be True or False, not {shown(getattr(self, name))}")
+        if self.activation == "swiglu_clamped" and not self.gated_mlp:
+            raise ConfigError("activation swiglu_clamped is that of a gate and needs gated_mlp")
         if (
             self.norm_placement
             not in {
@@ -234,7 +271,8 @@ class ModelConfig:
             }[self.branches]
         ):
             raise ConfigError(f"norm_placement {self.norm_placement} does not go with branches {self.branches}")
-        _check_positive("norm_eps", self.norm_eps)
+
+    def _check_layers(self) -> None:
         if not isinstance(self.layers, tuple) or any(not isinstance(layer, LayerConfig) for layer in self.layers):
             raise ConfigError(f"layers must be a tuple of LayerConfig, not {self.layers!r:.80}")
         if not 1 <= len(self.layers) <= MAX_LAYERS:
@@ -246,16 +284,16 @@ class ModelConfig:
                 raise ConfigError(
                     f"alibi_slopes must be none or one for each of {self.n_head} heads, not {len(layer.alibi_slopes)}"
                 )
-        if self.learned_positions and self.sinusoidal_positions:
-            raise ConfigError("learned_positions and sinusoidal_positions must not both be true")
-        for token in (*self.eos_ids, *(() if self.bos_id is None else (self.bos_id,))):
-            if not 0 <= token < self.n_vocab:
-                raise ConfigError(f"the special token {token} is outside the vocabulary of {self.n_vocab}")
 
     @property
     def n_layer(self) -> int:
         """The number of blocks."""
         return len(self.layers)
+
+    @property
+    def embed_width(self) -> int:
+        """The width of the embeddings."""
+        return self.n_embd if self.embed_dim is None else self.embed_dim
 
     @property
     def final_norm(self) -> bool:

@@ -84,7 +84,8 @@ WeightsBuilder::WeightsBuilder(const ModelConfig& config, const Kernels& kernels
     visit_tensors(config_, weights_, [&](const TensorSpec& t, auto& where) {
         Slot& slot = slots_.emplace(t.name, Slot{t}).first->second;
         if constexpr (std::is_same_v<std::decay_t<decltype(where)>, PackedMatrix>) {
-            if (where.n() == 0) where = PackedMatrix(t.channels, t.cols, t.precise ? kernels.format(DType::f32) : format);
+            if (where.n() == 0)
+                where = PackedMatrix(t.channels, t.cols, t.precise ? kernels.format(DType::f32) : format);
             slot.matrix = &where;
         } else {
             where.resize(static_cast<std::size_t>(t.channels) * static_cast<std::size_t>(t.cols));

@@ -33,6 +33,7 @@ public:
 
     int rows() const { return rows_; }
 
+    // x and normed have room for embeddings as well, where those are wider
     Activations x;         // the residual stream
     Activations normed;    // what a branch reads; then what the MLP computed
     Activations mixed;     // what attention computed: in the place of normed, unless the MLP reads that beside it
@@ -59,8 +60,9 @@ private:
         base_ = base;
         bytes_ = 0;
         const bool prepared = w.format().prepare != nullptr;
-        x = floats(c.n_embd);
-        normed = floats(c.n_embd);
+        const int stream = std::max(c.n_embd, c.embed_width());
+        x = floats(stream);
+        normed = floats(stream);
         mixed = c.branches == Branches::sequential ? normed : floats(c.n_embd);
         qkv = floats(c.qkv_width());
         attended = floats(c.q_width());
@@ -76,7 +78,7 @@ private:
         }
         up = floats(prepared ? 0 : c.up_width(width));
         gated = floats(c.gated_mlp && !prepared ? width : 0);
-        input = quantized(prepared ? std::max(c.n_embd, c.q_width()) : 0, rows_);
+        input = quantized(prepared ? std::max(stream, c.q_width()) : 0, rows_);
         inner = quantized(prepared ? width : 0, rows_);
         part = values<float>(prepared ? linear_scratch() * static_cast<std::size_t>(threads) : 0).data();
         lay_out_experts(c, w);

@@ -62,7 +62,8 @@ void sort_choices(const ExpertsCall& c) {
     for (std::size_t i = m.begin.size() - 1; i > 0; --i) m.begin[i] = m.begin[i - 1];
     m.begin[0] = 0;
     if (!c.routing.shared) return;
-    for (int row = 0; row < c.rows; ++row) m.places[static_cast<std::size_t>(row * active + used)] = c.rows * used + row;
+    for (int row = 0; row < c.rows; ++row)
+        m.places[static_cast<std::size_t>(row * active + used)] = c.rows * used + row;
 }
 
 void copy_quantized(const QuantizedRows& from, int k, const QuantizedRows& to) {
@@ -112,10 +113,12 @@ void gather(Team& team, const ExpertsCall& c, std::span<const MlpCall> calls) {
 void run_experts(const Kernels& kernels, Team& team, const ExpertsCall& c) {
     const ExpertRows& m = c.memory;
     const int active = c.routing.n_active();
-    linear(team, {c.router.weight, c.router.bias_or_null(), c.x.data, c.x.stride, {}, c.rows, m.scores.data,
-                  m.scores.stride});
+    linear(
+        team,
+        {c.router.weight, c.router.bias_or_null(), c.x.data, c.x.stride, {}, c.rows, m.scores.data, m.scores.stride});
     for_rows(team, c.rows, [&](int row) {
-        choose_experts(kernels, c.routing, m.scores.row(row), m.exps.row(row), &m.choices[static_cast<std::size_t>(row * active)]);
+        choose_experts(kernels, c.routing, m.scores.row(row), m.exps.row(row),
+                       &m.choices[static_cast<std::size_t>(row * active)]);
     });
     sort_choices(c);
     const std::vector<MlpCall> calls = calls_of(c);

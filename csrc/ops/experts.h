@@ -22,9 +22,9 @@ struct Choice {
     float weight;
 };
 
-// The choice of one row, `to` (n_active,): the experts of the highest scores, the highest first, of equal ones the first
-// expert; then the shared one as expert n_expert. Where a score is NaN all weights are. Sums are added in the order of
-// the experts, or of the choice where they are `normalized`. Uses up the scores; exps (n_expert,) is scratch.
+// The choice of one row, `to` (n_active,): the experts of the highest scores, the highest first, of equal ones the
+// first expert; then the shared one as expert n_expert. Where a score is NaN all weights are. Sums are added in the
+// order of the experts, or of the choice where they are `normalized`. Uses up the scores; exps (n_expert,) is scratch.
 void choose_experts(const Kernels& kernels, const Routing& routing, float* scores, float* exps, Choice* to);
 
 // The memory of a step of R rows: gathered are R * n_used rows, sorted by expert, those of an expert in order.

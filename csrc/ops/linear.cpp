@@ -75,8 +75,9 @@ std::vector<Share> shares(std::span<const LinearCall> calls, int threads, int& t
     tasks = 0;
     for (const LinearCall& c : calls) {
         const double part = calls.size() == 1 ? 1.0 : cost(c) / total;
-        const LinearCut it =
-            c.rows == 0 ? LinearCut{} : cut(c, std::max(1, static_cast<int>(threads * kTasksPerThread * part)), threads);
+        const LinearCut it = c.rows == 0
+                                 ? LinearCut{}
+                                 : cut(c, std::max(1, static_cast<int>(threads * kTasksPerThread * part)), threads);
         out.push_back({it, tasks});
         tasks += it.panel_parts * it.row_parts;
     }

@@ -69,8 +69,8 @@ void run_mlps(const Kernels& kernels, Team& team, MlpKind kind, std::span<const 
     products.clear();
     for (const MlpCall& c : calls) {
         const Linear& down = c.weights.down;
-        products.push_back({down.weight, down.bias_or_null(), c.inner.data, c.inner.stride, c.prepared, c.rows,
-                            c.y.data, c.y.stride});
+        products.push_back(
+            {down.weight, down.bias_or_null(), c.inner.data, c.inner.stride, c.prepared, c.rows, c.y.data, c.y.stride});
     }
     linears(team, products, nullptr, nullptr);
 }

@@ -173,22 +173,24 @@ def gpt_settings(sizes: Sizes, name: str) -> dict[str, object]:
 class Source(NamedTuple):
     """Where one canonical module (a linear, a norm, an embedding) lies in a checkpoint.
 
-    `module` is the stored name without ``.weight`` or ``.bias``; ``{i}`` stands for the layer.
+    `module` is the stored name without ``.weight`` or ``.bias``; ``{i}`` stands for the layer. Modules that share a
+    stored name are sections of its outputs, one after the other, in the order in which `sources` names them: a fused
+    q, k, v. `groups` names a size of `ModelConfig`: the outputs are that many groups, each with an equal share of every
+    section. A key/value head's queries, key and value together are groups of "n_kv_head".
     """
 
     module: str
     transposed: bool = False  # the matrix is stored (inputs, outputs), as GPT-2's Conv1D does
-    part: int = 0  # of `parts` equal slices of the outputs: a fused q, k, v
-    parts: int = 1
+    groups: str | None = None
     interleaved: bool = False  # each head's rows are in the order of interleaved rotary (GGUF's llama)
+    skip: int = 0  # rows that stand before all others and are never read (OPT's positions)
+    minus_one: bool = False  # the weight is stored with 1 taken off (Gemma's norms)
+    zero_bias: bool = False  # a bias that is not stored is 0 (MPT's norms)
 
 
-def fused_qkv(module: str, transposed: bool = False) -> dict[str, Source]:
-    """Queries, keys and values of a block that are stored as one module, in thirds."""
-    return {
-        f"blocks.{{i}}.attn.{name}": Source(module, transposed=transposed, part=part, parts=3)
-        for part, name in enumerate("qkv")
-    }
+def fused_qkv(module: str, transposed: bool = False, groups: str | None = None) -> dict[str, Source]:
+    """Queries, keys and values of a block that are stored as one module."""
+    return {f"blocks.{{i}}.attn.{name}": Source(module, transposed=transposed, groups=groups) for name in "qkv"}
 
 
 class Gguf(NamedTuple):
