@@ -80,7 +80,8 @@ def gelu_tanh(x: Array) -> Array:
 def sigmoid(x: Array) -> Array:
     """The logistic function, 1 / (1 + exp(-x)) = exp(x) / (1 + exp(x))."""
     e: Array = np.exp(-np.abs(x))  # never overflows
-    return np.where(x >= 0.0, 1.0, e) / (1.0 + e)
+    share: Array = np.where(x >= 0.0, 1.0, e) / (1.0 + e)
+    return share
 
 
 def silu(x: Array) -> Array:
@@ -97,7 +98,7 @@ def swiglu_clamped(gate: Array, up: Array) -> Array:
     """gpt-oss's gated activation: large values are cut off, and a gate multiplies 1 more than what it gates (Agarwal et
     al. 2025, arXiv:2508.10925)."""
     gate, up = np.minimum(gate, 7.0), np.clip(up, -7.0, 7.0)
-    return silu(1.702 * gate) / 1.702 * (up + 1.0)
+    return gate * sigmoid(1.702 * gate) * (up + 1.0)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "gelu_tanh": gelu_tanh, "silu": silu, "relu": relu}

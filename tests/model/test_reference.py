@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import reference
-from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
+from pygpt.config import Experts, LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.errors import ConfigError, ContextOverflowError
 
 F64 = NDArray[np.float64]
@@ -64,6 +64,10 @@ CONFIGS = {
         GPT2.with_layers(rope=Rope(theta=50.0, dim=4, interleaved=True)), gated_mlp=True
     ),
     "sinusoidal, odd width": replace(GPT2, learned_positions=False, sinusoidal_positions=True, n_embd=23),
+    "experts": LLAMA.with_layers(experts=Experts(n_expert=5, n_used=2, n_inner=13, router_bias=True)),
+    "experts, weights of all, shared one": GPT2.with_layers(
+        experts=Experts(n_expert=4, n_used=3, n_inner=11, normalized=False, shared_inner=17, shared_gate=True)
+    ),
 }
 ROPES = [
     Rope(theta=10000.0, dim=10),
