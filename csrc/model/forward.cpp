@@ -3,11 +3,11 @@
 #include <algorithm>
 
 #include "model/kv_store.h"
+#include "ops/activations.h"
 #include "ops/experts.h"
 #include "ops/linear.h"
 #include "ops/mlp.h"
 #include "ops/rotary.h"
-#include "ops/rows.h"
 #include "threads/parallel.h"
 
 namespace pygpt {

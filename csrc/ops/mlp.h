@@ -4,8 +4,8 @@
 #include <span>
 
 #include "kernels/table.h"
+#include "ops/activations.h"
 #include "ops/linear.h"
-#include "ops/rows.h"
 
 namespace pygpt {
 

@@ -220,7 +220,10 @@ def test_no_logit_depends_on_a_later_token(config: ModelConfig) -> None:
     assert np.isfinite(logits).all()
     for t in range(len(IDS)):
         changed = reference.forward(config, tensors, [*IDS[:t], (IDS[t] + 1) % config.n_vocab, *IDS[t + 1 :]])
-        np.testing.assert_array_equal(changed[:t], logits[:t])
+        if config.layers[0].experts is None:
+            np.testing.assert_array_equal(changed[:t], logits[:t])
+        else:  # which tokens an expert runs at once may change how a library's product rounds, by an ulp or two
+            np.testing.assert_allclose(changed[:t], logits[:t], rtol=1e-12, atol=1e-13)
         assert (np.abs(changed[t:] - logits[t:]).max(axis=-1) > 1e-6).all()  # and every row from t on does depend on it
 
 
