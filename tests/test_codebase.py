@@ -235,6 +235,21 @@ def test_functions_have_one_subject() -> None:
     assert long == {}
 
 
+def test_cpp_functions_have_one_subject() -> None:
+    """As clang-format lays them out: what begins with a line that ends in "{" ends with a "}" as far to the right."""
+    code = [p for p in tracked() if p.suffix in (".h", ".cpp")]
+    block = r"^( *)(?!namespace|class|struct|enum|union)(\S.*)\{\n((?:(?:\1 .*)?\n|#.*\n)*)\1\}"
+    long, n_functions = {}, 0
+    for path in code:
+        text = path.read_text(encoding="utf-8")
+        for match in re.finditer(block, text, re.M):
+            n_functions += 1
+            if (lines := match[3].count("\n")) > FUNCTION_LINES:
+                long[f"{name_of(path)}:{match[2]}"] = lines
+    assert n_functions > 500
+    assert long == {}
+
+
 def test_the_version_stands_in_one_place() -> None:
     found = re.search(r'^version = "([^"]+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
     assert found is not None

@@ -6,7 +6,8 @@ Named tuples here and in `pygpt.checkpoint`, because making a dataclass takes fi
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pygpt._json import shown
@@ -35,9 +36,9 @@ def token_settings(config: ModelConfig) -> dict[str, object]:
 class Settings:
     """A checkpoint's own configuration: typed look-ups whose errors name the file and the key.
 
-    `names` gives the key as the file spells it, where that differs from the key that the family asks for; `prefix`
-    precedes all others (the path to a nested table). Which keys were asked for is kept: `rest` gives the others, none
-    of which may be passed over without a reason.
+    `names` gives the key as the file spells it, where that differs from the key that the family asks for ("a.b": b of
+    the nested table a); `prefix` precedes all others (the path to a nested table). Which keys were asked for is kept:
+    `rest` gives the others, none of which may be passed over without a reason.
     """
 
     def __init__(
@@ -66,6 +67,10 @@ class Settings:
         for table in self._tables:
             rest |= table.rest()
         return rest
+
+    def asked(self) -> set[str]:
+        """What was asked for, as `rest` names it."""
+        return {self.name(key) for key in self._asked}.union(*(table.asked() for table in self._tables))
 
     def error(self, key: str, allowed: str) -> ConfigError:
         """The error for a value that pygpt cannot run."""
@@ -119,7 +124,8 @@ class Settings:
             return None
         if not isinstance(value, dict):
             raise self.error(key, "a table of settings")
-        self._tables.append(Settings(values=value, file=self.file, prefix=f"{self.name(key)}."))
+        names = {name.removeprefix(f"{key}."): n for name, n in self._names.items() if name.startswith(f"{key}.")}
+        self._tables.append(Settings(values=value, file=self.file, names=names, prefix=f"{self.name(key)}."))
         return self._tables[-1]
 
     def token_ids(self, key: str, n_vocab: int) -> tuple[int, ...]:
@@ -196,12 +202,17 @@ def fused_qkv(module: str, transposed: bool = False, groups: str | None = None) 
 class Gguf(NamedTuple):
     """The same family in GGUF files.
 
-    `keys` gives, for a config.json key, the metadata key after "<architecture>.".
+    `keys` gives, for a config.json key, the metadata key after "<architecture>."; "a.b" is b of the table a. Those that
+    many families have are known (`pygpt/checkpoint/gguf_settings.py`). `unsaid` gives the config.json keys that such
+    files leave out, as they follow from the architecture, from what the file does say, or from the names of its
+    tensors; what the metadata says wins.
     """
 
     architecture: str  # general.architecture
-    keys: Mapping[str, str]
     sources: Mapping[str, Source]
+    keys: Mapping[str, str] = MappingProxyType({})
+    unsaid: Callable[[Settings, Collection[str]], dict[str, object]] = lambda _, __: {}
+    experts: bool = False  # files of this architecture with experts, where those without are another family's
 
 
 class Family(NamedTuple):
