@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pygpt.config import Experts, LayerConfig, ModelConfig, Rope
+from pygpt.config import LayerConfig, ModelConfig, Rope
 from pygpt.errors import ContextOverflowError, check_type
 
 Array = NDArray[np.floating[Any]]
@@ -219,11 +219,8 @@ def mlp(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
 
 
 def route(scores: Array, n_used: int, normalized: bool) -> tuple[NDArray[np.int64], Array]:
-    """Which experts each token runs, and how much each counts: both (T, n_used), from scores (T, n_expert).
-
-    Those of the highest scores, of equal ones the first. Their weights are the softmax over all experts; `normalized`
-    ones add up to 1 over the chosen, which is the softmax over these alone.
-    """
+    """Which experts each token runs, and how much each counts: both (T, n_used), from scores (T, n_expert). Of equal
+    scores the first are chosen; `normalized` weights are the softmax over the chosen alone, others that over all."""
     chosen = np.argsort(-scores, axis=1, kind="stable")[:, :n_used]  # (T, n_used)
     weights: Array = np.take_along_axis(softmax(scores), chosen, axis=1)
     if normalized:
@@ -231,9 +228,12 @@ def route(scores: Array, n_used: int, normalized: bool) -> tuple[NDArray[np.int6
     return chosen, weights
 
 
-def mixture(config: ModelConfig, tensors: Tensors, x: Array, layer: int, experts: Experts) -> Array:
-    """A mixture of experts (Shazeer et al. 2017, arXiv:1701.06538): each token of x (T, C) runs a few MLPs of many."""
-    name = f"blocks.{layer}.mlp"
+def feed_forward(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
+    """A layer's MLP, or its mixture of experts: each token of x (T, C) runs a few MLPs of many (Shazeer et al. 2017,
+    arXiv:1701.06538)."""
+    name, experts = f"blocks.{layer}.mlp", config.layers[layer].experts
+    if experts is None:
+        return mlp(config, tensors, x, name)
     chosen, weights = route(linear(x, tensors, f"{name}.router"), experts.n_used, experts.normalized)
     y = np.zeros_like(x)
     for expert in range(experts.n_expert):
@@ -264,12 +264,7 @@ def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
     def branch(of: str, x: Array) -> Array:
         if placement in ("before_branch", "sandwich"):
             x = norm(config, tensors, x, f"{name}.{'attn' if one_norm else of}_norm")
-        if of == "attn":
-            y = attention(config, tensors, x, layer)
-        elif (experts := config.layers[layer].experts) is not None:
-            y = mixture(config, tensors, x, layer, experts)
-        else:
-            y = mlp(config, tensors, x, f"{name}.mlp")
+        y = attention(config, tensors, x, layer) if of == "attn" else feed_forward(config, tensors, x, layer)
         if placement in ("after_branch", "sandwich"):
             y = norm(config, tensors, y, f"{name}.{of}_{'post_' if placement == 'sandwich' else ''}norm")
         return y * config.branch_scale
