@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def parse_parts(path: Path) -> GgufFile:
     """
     file = parse(path)
     count = file.metadata.get("split.count", 0)
-    if count in (0, 1):
+    if isinstance(count, int) and count in (0, 1):
         return file
     match = _NAME.fullmatch(path.name)
     if not isinstance(count, int) or match is None or int(match[3]) != count:
@@ -51,16 +52,21 @@ def _joined(parts: list[GgufFile]) -> GgufFile:
     for i, part in enumerate(parts):
         where, metadata = part.path, part.metadata
         for key, expected in {"split.no": i, "split.count": len(parts)}.items():
-            if metadata.get(key) != expected:
+            if not _same(metadata.get(key), expected):
                 raise CheckpointError(f"{where}: {key} is {shown(metadata.get(key))}, but its name says {expected}")
         for key in metadata.keys() - _OF_A_PART:
-            if key not in first or not np.array_equal(metadata[key], first[key]):  # type: ignore[arg-type]
+            if key not in first or not _same(metadata[key], first[key]):
                 raise CheckpointError(f"{where}: {key} is not as in {parts[0].path.name}: parts of different models?")
         for name, info in part.tensors.items():
             if name in tensors:
                 raise CheckpointError(f"{where}: tensor {name!r} is also in {tensors[name].file.path.name}")
             tensors[name] = info
-    if (announced := first.get("split.tensors.count")) not in (None, len(tensors)):
+    if not _same(announced := first.get("split.tensors.count", len(tensors)), len(tensors)):
         message = f"split.tensors.count is {shown(announced)}, but there are {len(tensors)}"
         raise CheckpointError(f"{parts[0].path}: {message}")
     return GgufFile(parts[0].path, first, tensors)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Also of arrays, whose own comparison gives no answer."""
+    return bool(np.array_equal(a, b))
