@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from pygpt.errors import TokenizerError, check_type
 
 if TYPE_CHECKING:
-    from pygpt.tokenizer.encoding import Encoding
     from pygpt.tokenizer.chat_templates import ChatTemplates
+    from pygpt.tokenizer.encoding import Encoding
     from pygpt.tokenizer.vocabulary import Vocabulary
 
 _T = TypeVar("_T")
