@@ -83,7 +83,7 @@ public:
           kernels_(select_kernels(isa.value_or(""))),
           threads_(threads),
           kv_(choose("kv", kv, {DType::f32, DType::f16})),
-          weights_(std::make_unique<WeightsBuilder>(config_, choose_format(weights, kernels_))) {
+          weights_(std::make_unique<WeightsBuilder>(config_, kernels_, choose_format(weights, kernels_))) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));

@@ -36,7 +36,7 @@ PICKLES = (b"PK\x03\x04", b"\x80")
 def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
     """Open a checkpoint: a folder in Hugging Face's layout, a file of its weights with config.json beside it, a GGUF
     file, nanoGPT's or minGPT's own file, a folder that holds one of these, or what `save` wrote. A file is told by its
-    first bytes, whatever its name.
+    first bytes, whatever its name. Of a GGUF model in several parts any one, or their folder, stands for all.
 
     The tensors are those of ``config.tensor_shapes()``, in its order and with its shapes, and stay in their files until
     they are asked for. The tokenizer is None where the checkpoint has none that pygpt knows to look for.
@@ -86,7 +86,7 @@ def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], T
         raise CheckpointError(f"{folder}: cannot be listed: {error.strerror or error}") from error
     for kinds in ((".gguf",), (".bin", ".pt", ".pth")):
         found = [f for f in files if f.suffix.lower() in kinds]
-        if len(found) == 1:
+        if len(found) == 1 or (found and _are_parts(found)):
             return read(found[0])
         if found:
             names = ", ".join(f.name for f in found)
@@ -94,3 +94,9 @@ def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], T
     hint = "; this is an adapter: merge it into the model that it was made for" if (folder / ADAPTER).is_file() else ""
     looked = f"{WEIGHTS}, {INDEX}, {PICKLED}, {PICKLED_INDEX}, *.gguf, *.bin and *.pt"
     raise CheckpointError(f"{folder}: no checkpoint here: looked for {looked}{hint}")
+
+
+def _are_parts(files: list[Path]) -> bool:
+    from pygpt.checkpoint.gguf_parts import are_parts_of_one
+
+    return are_parts_of_one(files)

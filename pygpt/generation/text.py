@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class StopFilter:
         if ends:
             self._held = ""
             return text[: min(ends)[1]], True
-        n_held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        n_held = max((overlap(text, stop) for stop in self._stops), default=0)
         cut = len(text) - n_held
         self._held = text[cut:]
         return text[:cut], False
@@ -36,16 +37,16 @@ class StopFilter:
         return text
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """The length of the longest end of `text` that is a beginning of `stop`, less than all of it."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class Text:
-    """The text of one sequence, as its tokens come."""
+    """The text of one sequence, as its tokens come after those of a prompt."""
 
-    def __init__(self, tokenizer: Tokenizer | None, stops: tuple[str, ...]) -> None:
-        self._decoder = None if tokenizer is None else tokenizer.stream()
+    def __init__(self, tokenizer: Tokenizer | None, stops: tuple[str, ...], prompt: Iterable[int]) -> None:
+        self._decoder = None if tokenizer is None else tokenizer.stream(after=prompt)
         self._stop_filter = StopFilter(stops)
 
     def push(self, token: int) -> tuple[str, bool]:
