@@ -56,6 +56,7 @@ class Model:
         kv: KvFormat | None = None,
         threads: int | None = None,
         isa: str | None = None,
+        n_ctx: int | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> Model:
         """Load a checkpoint and pack its weights for this machine.
@@ -67,13 +68,15 @@ class Model:
         kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
         threads: None: the usable physical cores, which affinity and cgroup quota may limit.
         isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
+        n_ctx: the longest sequence in tokens, at most ``config.max_n_ctx``. None: the checkpoint's own, which is not
+            the most where more changes the rotary frequencies of every position (kinds dynamic and longrope).
         progress: called with (parameters packed so far, parameters in all) after each tensor.
 
         Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.
         """
         threads, isa = check_options(weights, kv, threads, isa)
         path = checkpoint.locate(source)
-        made = engine.of_checkpoint(path, weights, kv, threads, isa, progress)
+        made = engine.of_checkpoint(path, weights, kv, threads, isa, n_ctx, progress)
         return cls(made, os.fspath(source), made.tokenizer, read_classifier(path, made.config))
 
     @classmethod

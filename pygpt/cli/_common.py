@@ -30,6 +30,10 @@ Isa = Annotated[
     str | None, typer.Option(help="Force an instruction set; `pygpt info` lists them.", show_default="the best")
 ]
 
+NCtx = Annotated[
+    int | None, typer.Option(min=1, help="The context in tokens.", show_default="as the checkpoint has it")
+]
+
 
 class ProgressBar:
     """A bar on standard error, as wide as the terminal allows, if that is one and the work takes half a second."""
@@ -89,11 +93,13 @@ def find_model(source: str) -> str:
     return source
 
 
-def load_model(source: str, weights: Weights, kv: Kv, threads: Threads, isa: Isa) -> Model:
+def load_model(source: str, weights: Weights, kv: Kv, threads: Threads, isa: Isa, n_ctx: NCtx = None) -> Model:
     """Load a model with a progress bar."""
     bar = ProgressBar(f"loading {source}")
     try:
-        return Model.load(find_model(source), weights=weights, kv=kv, threads=threads, isa=isa, progress=bar)
+        return Model.load(
+            find_model(source), weights=weights, kv=kv, threads=threads, isa=isa, n_ctx=n_ctx, progress=bar
+        )
     finally:
         bar.clear()
 

@@ -68,18 +68,22 @@ def model_config(family: Family, settings: Settings) -> ModelConfig:
 
 
 def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
-    """The family whose config.json can say what `config` says, and that config.json.
+    """The family whose config.json can say what `config` says, and that config.json: of several, one that pygpt makes
+    new models of, and the first by name.
 
-    Raises ConfigError where there is none, with what each family cannot say.
+    A context that the rotary frequencies follow is no part of a config.json: whoever loads it chooses. Raises
+    ConfigError where there is none, with what each family cannot say.
     """
     reasons = []
-    for family in families():
+    for family in sorted(families(), key=lambda family: family.new is None):
         values = family.settings(config)
         try:
             found = family.config(Settings(values=values, file="config.json"))
         except ConfigError as error:
             reasons.append(f"{family.model_types[0]}: {error}")
             continue
+        if found.n_ctx != config.n_ctx and found.n_ctx < found.max_n_ctx >= config.n_ctx:
+            found = found.with_context(config.n_ctx)
         if found == config:
             return family, values
         reasons.append(f"{family.model_types[0]} has no {', no '.join(_differences(config, found))}")

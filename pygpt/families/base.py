@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from pygpt._json import shown
 from pygpt.config import Activation, ModelConfig
@@ -30,6 +30,11 @@ def token_settings(config: ModelConfig) -> dict[str, object]:
     """The special tokens as every config.json has them."""
     eos = config.eos_ids[0] if len(config.eos_ids) == 1 else list(config.eos_ids) or None
     return {"bos_token_id": config.bos_id, "eos_token_id": eos}
+
+
+def _is_positive(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 class Settings:
@@ -94,9 +99,16 @@ class Settings:
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number above 0."""
         value = self._get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+        if not _is_positive(value):
             raise self.error(key, "a positive number")
         return float(value)
+
+    def numbers(self, key: str, length: int) -> tuple[float, ...]:
+        """So many finite numbers above 0; the key must be there."""
+        value = self._get(key, None)
+        if not isinstance(value, list) or len(value) != length or not all(map(_is_positive, value)):
+            raise self.error(key, f"a list of {length} positive numbers")
+        return tuple(map(float, value))
 
     def flag(self, key: str, default: bool) -> bool:
         """true or false."""

@@ -151,7 +151,7 @@ def test_the_package_is_only_needed_where_it_is_used(
         ({"llama.expert_count": 8}, "llama.expert_count is 8, but must be 0"),
         ({"llama.attention.sliding_window": 16}, "llama.attention.sliding_window is 16"),
         ({"llama.rope.dimension_count": 2}, "llama.rope.dimension_count is 2, but must be 4"),
-        ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0}, "llama.rope.scaling.type is 'yarn'"),
+        ({"llama.rope.scaling.type": "su", "llama.rope.scaling.factor": 2.0}, "llama.rope.scaling.type is 'su'"),
         ({"llama.rope.scaling.type": "linear"}, "lacks the key 'llama.rope.scaling.factor'"),
     ],
 )
