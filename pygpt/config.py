@@ -8,180 +8,27 @@ of fields in ``csrc/model/config.h``, through which the core reads it by its nam
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt._checks import check_at_least, check_positive
 from pygpt._json import shown
 from pygpt.errors import ConfigError
+from pygpt.rope import Rope, RopeScaling
+
+__all__ = ["MAX_LAYERS", "LayerConfig", "ModelConfig", "Rope", "RopeScaling"]
 
 Norm = Literal["layer_norm", "rms_norm"]
-Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
+Activation = Literal["gelu", "gelu_tanh", "silu", "relu", "swiglu_clamped"]
 NormPlacement = Literal["before_branch", "after_branch", "sandwich", "after_sum"]
 Branches = Literal["sequential", "parallel", "parallel_one_norm"]
-RopeScalingKind = Literal["linear", "dynamic", "llama3", "yarn", "longrope"]
+QkNorm = Literal["head", "whole"]
 
 MAX_LAYERS = 1 << 16
 """Far above every model there is, and few enough to make a list of."""
-
-
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
-        raise ConfigError(f"{name} must be a positive number, not {shown(value)}")
-
-
-def _check_at_least(name: str, value: object, least: float) -> None:
-    _check_positive(name, value)
-    if value < least:  # type: ignore[operator]
-        raise ConfigError(f"{name} must be at least {least}, not {value!r}")
-
-
-def _check_at_least_one(name: str, value: object) -> None:
-    """Below 1 a frequency could be beyond every float."""
-    _check_at_least(name, value, 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RopeScaling:
-    """How rotary frequencies are stretched to a longer context than the `original_n_ctx` that a model was trained with.
-
-        linear     all are divided by `factor` (Chen et al. 2023, arXiv:2306.15595)
-        llama3     the low ones are divided by `factor`, the high ones kept, those between blended: by the turns that
-                   they make in the original context, from `low_freq_factor` to `high_freq_factor` (Llama 3.1's release)
-        yarn       the same blend over the pairs' numbers, from the pair that makes `beta_fast` turns to the one that
-                   makes `beta_slow`, which are rounded outward if `truncate`; cosines and sines are multiplied by
-                   `attention_factor`, 0.1 ln(factor) + 1 where it is None (Peng et al. 2023, arXiv:2309.00071, 3.2-3.4)
-        longrope   each is divided by its own of `short_factor`, or of `long_factor` where the context is longer than
-                   the original; cosines and sines are multiplied by `attention_factor`, where it is None
-                   sqrt(1 + ln(factor) / ln(original_n_ctx)) (Ding et al. 2024, arXiv:2402.13753, section 4)
-        dynamic    theta grows so that the longest wave becomes factor n_ctx / original_n_ctx - (factor - 1) times as
-                   long ("Dynamic NTK", arXiv:2309.00071, appendix B.3; Hugging Face transformers' formula)
-
-    The last two depend on the context, `n_ctx`, which may be up to factor * original_n_ctx tokens; None: one that is no
-    longer than the original. Every position has the frequencies for the whole context, however short its sequence is.
-    """
-
-    kind: RopeScalingKind
-    factor: float
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_n_ctx: int = 8192
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    truncate: bool = True
-    attention_factor: float | None = None
-    short_factor: tuple[float, ...] = ()
-    long_factor: tuple[float, ...] = ()
-    n_ctx: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(RopeScalingKind):
-            raise ConfigError(f"rope scaling {self.kind!r} is not one of {', '.join(get_args(RopeScalingKind))}")
-        _check_at_least_one("rope scaling's factor", self.factor)
-        if self.factor > 2**31:
-            raise ConfigError(f"rope scaling's factor must be at most 2**31, not {self.factor!r}")
-        for name in ("low_freq_factor", "high_freq_factor", "original_n_ctx", "beta_fast", "beta_slow"):
-            _check_positive(f"rope scaling's {name}", getattr(self, name))
-        for low, high in (("low_freq_factor", "high_freq_factor"), ("beta_slow", "beta_fast")):
-            if getattr(self, low) >= getattr(self, high):
-                raise ConfigError(
-                    f"rope scaling's {low} ({getattr(self, low)}) must be below {high} ({getattr(self, high)})"
-                )
-        if not isinstance(self.truncate, bool):
-            raise ConfigError(f"rope scaling's truncate must be True or False, not {shown(self.truncate)}")
-        if self.attention_factor is not None:
-            _check_positive("rope scaling's attention_factor", self.attention_factor)
-        if self.kind == "longrope":
-            _check_at_least("rope scaling's original_n_ctx", self.original_n_ctx, 2)
-        for name in ("short_factor", "long_factor"):
-            if not isinstance(getattr(self, name), tuple):
-                raise ConfigError(f"rope scaling's {name} must be a tuple of numbers, not {shown(getattr(self, name))}")
-            for value in getattr(self, name):
-                _check_at_least(f"each of rope scaling's {name}", value, 1)
-        if self.n_ctx is not None and not (
-            self.by_context and isinstance(self.n_ctx, int) and self.n_ctx > self.original_n_ctx
-        ):
-            raise ConfigError(
-                f"rope scaling's n_ctx must be above original_n_ctx ({self.original_n_ctx}) in dynamic and longrope, "
-                f"and None in others, not {shown(self.n_ctx)}"
-            )
-
-    @property
-    def by_context(self) -> bool:
-        """Whether the frequencies depend on the context."""
-        return self.kind in ("dynamic", "longrope")
-
-    def for_context(self, n_ctx: int) -> RopeScaling:
-        """The stretch for a context of n_ctx tokens."""
-        return replace(self, n_ctx=n_ctx if self.by_context and n_ctx > self.original_n_ctx else None)
-
-    def stretched(self, theta: float, dim: int) -> tuple[float, ...]:
-        """The frequencies that those of `Rope`, theta^(-2i / dim), become: dim/2 of them, each at most 1."""
-        if self.kind == "dynamic" and self.n_ctx is not None and dim > 2:  # the one frequency of dim 2 is theta^0
-            growth = self.factor * self.n_ctx / self.original_n_ctx - (self.factor - 1.0)
-            theta *= growth ** (dim / (dim - 2.0))
-        freqs = [theta ** (-2.0 * i / dim) for i in range(dim // 2)]
-        if self.kind == "dynamic":
-            return tuple(freqs)
-        if self.kind == "linear":
-            return tuple(f / self.factor for f in freqs)
-        if self.kind == "longrope":
-            divisors = self.short_factor if self.n_ctx is None else self.long_factor
-            return tuple(f / d for f, d in zip(freqs, divisors, strict=True))
-        kept = self._kept_by_llama3(freqs) if self.kind == "llama3" else self._kept_by_yarn(theta, dim)
-        return tuple(f * keep + f / self.factor * (1.0 - keep) for f, keep in zip(freqs, kept, strict=True))
-
-    def _kept_by_llama3(self, freqs: list[float]) -> list[float]:
-        """How much of each frequency is kept: 1 all of it, 0 it is divided."""
-        turns = (self.original_n_ctx * f / (2.0 * math.pi) for f in freqs)
-        width = self.high_freq_factor - self.low_freq_factor
-        return [min(1.0, max(0.0, (t - self.low_freq_factor) / width)) for t in turns]
-
-    def _kept_by_yarn(self, theta: float, dim: int) -> list[float]:
-        def pair(turns: float) -> float:
-            """The number of the pair that makes so many turns in the original context, if numbers were no integers."""
-            return dim * math.log(self.original_n_ctx / (turns * 2.0 * math.pi)) / (2.0 * math.log(theta))
-
-        first, last = pair(self.beta_fast), pair(self.beta_slow)
-        if self.truncate:
-            first, last = math.floor(first), math.ceil(last)
-        first, last = max(first, 0), min(last, dim - 1)
-        if first == last:
-            last += 0.001
-        return [1.0 - min(1.0, max(0.0, (i - first) / (last - first))) for i in range(dim // 2)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rope:
-    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864) of the first `dim` values of each head.
-
-    `interleaved` rotates the pairs (0, 1), (2, 3), ...; otherwise (0, dim/2), (1, dim/2 + 1), ...
-    """
-
-    theta: float
-    dim: int
-    interleaved: bool = False
-    scaling: RopeScaling | None = None
-
-    def inv_freq(self) -> tuple[float, ...]:
-        """The angle in radians that each of the dim/2 pairs turns by from one position to the next."""
-        if self.scaling is not None:
-            return self.scaling.stretched(self.theta, self.dim)
-        return tuple(self.theta ** (-2.0 * i / self.dim) for i in range(self.dim // 2))
-
-    def attention_factor(self) -> float:
-        """What cosines and sines are multiplied by, so that a product of a query and a key grows by its square."""
-        s = self.scaling
-        if s is None or s.kind not in ("yarn", "longrope"):
-            return 1.0
-        if s.attention_factor is not None:
-            return s.attention_factor
-        if s.kind == "yarn":
-            return 0.1 * math.log(s.factor) + 1.0
-        return math.sqrt(1.0 + math.log(s.factor) / math.log(s.original_n_ctx))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,9 +43,9 @@ class LayerConfig:
     sinks: bool = False  # each head has a score without a value that joins its softmax (gpt-oss, arXiv:2508.10925)
 
     def __post_init__(self) -> None:
-        _check_positive("attn_scale", self.attn_scale)
+        check_positive("attn_scale", self.attn_scale)
         if self.score_cap is not None:
-            _check_positive("score_cap", self.score_cap)
+            check_positive("score_cap", self.score_cap)
         if self.window is not None and (
             not isinstance(self.window, int) or isinstance(self.window, bool) or not 0 < self.window < 2**31
         ):
@@ -208,11 +55,11 @@ class LayerConfig:
         if not isinstance(self.alibi_slopes, tuple):
             raise ConfigError(f"alibi_slopes must be a tuple of numbers, not {self.alibi_slopes!r:.80}")
         for slope in self.alibi_slopes:
-            _check_positive("each of alibi_slopes", slope)
+            check_positive("each of alibi_slopes", slope)
         if not isinstance(self.rope, (Rope, type(None))):
             raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
         if self.rope is not None:
-            _check_at_least_one("rope.theta", self.rope.theta)
+            check_at_least("rope.theta", self.rope.theta, 1)  # below it a frequency could be beyond every float
 
     def repeated(self, n_layer: int) -> tuple[LayerConfig, ...]:
         """The layers of a model in which all are alike. ConfigError unless 1 <= n_layer <= MAX_LAYERS."""
@@ -236,7 +83,15 @@ class ModelConfig:
     In a sequential block the MLP reads what attention has been added to; in a parallel one both read the same x
     (GPT-NeoX), with one norm for both, attention's, in parallel_one_norm (GPT-J).
 
-    After the last block come a norm, unless it has just been one (after_sum), and the head.
+    After the last block come a norm, unless it has just been one (after_sum), and the head. What the first block reads
+    are the embeddings: scaled, projected to n_embd if they are not as wide, with positions added, normed. The head goes
+    back the same way: a projection to the embeddings' width, the matrix, its bias; and then scale and cap.
+
+    `qk_norm`, an RMS norm of queries and keys before they turn, takes each head alone, with one weight for all of them
+    (Qwen3, arXiv:2505.09388), or the whole width (OLMo 2, arXiv:2501.00656).
+
+    The activation swiglu_clamped goes with a gate: of g = min(gate(x), 7) and u = up(x), clamped to -7 ... 7, it makes
+    g logistic(1.702 g) (u + 1) (gpt-oss, arXiv:2508.10925).
     """
 
     n_vocab: int
@@ -259,24 +114,52 @@ class ModelConfig:
     norm_placement: NormPlacement = "before_branch"
     branches: Branches = "sequential"
     sinusoidal_positions: bool = False  # or learned ones, not both
+    embed_dim: int | None = None  # width of the embeddings; None: n_embd (OPT 350M has both, arXiv:2205.01068)
+    embed_scale: float = 1.0  # embeddings are multiplied by this (Gemma, arXiv:2403.08295)
+    embed_norm: bool = False  # BLOOM, arXiv:2211.05100
+    qk_norm: QkNorm | None = None
+    branch_scale: float = 1.0  # what a branch adds to x is multiplied by this (Granite's residual_multiplier)
+    head_bias: bool = False  # of a tied head as well (GPT-J)
+    logit_scale: float = 1.0  # logits are multiplied by this (Granite's 1 / logits_scaling)
+    logit_cap: float | None = None  # logits become cap tanh(logit / cap) (Gemma 2, arXiv:2408.00118)
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner"):
+        sizes = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner")
+        for name in sizes if self.embed_dim is None else (*sizes, "embed_dim"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
                 raise ConfigError(f"{name} must be a positive integer below 2**31, not {value!r}")
         if self.n_head % self.n_kv_head:
             raise ConfigError(f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
+        for name in ("norm_eps", "embed_scale", "branch_scale", "logit_scale"):
+            check_positive(name, getattr(self, name))
+        if self.logit_cap is not None:
+            check_positive("logit_cap", self.logit_cap)
+        self._check_choices()
+        self._check_layers()
+        if self.learned_positions and self.sinusoidal_positions:
+            raise ConfigError("learned_positions and sinusoidal_positions must not both be true")
+        for token in (*self.eos_ids, *(() if self.bos_id is None else (self.bos_id,))):
+            if not 0 <= token < self.n_vocab:
+                raise ConfigError(f"the special token {token} is outside the vocabulary of {self.n_vocab}")
+
+    def _check_choices(self) -> None:
         for name, kinds in (
             ("norm", Norm),
             ("activation", Activation),
             ("norm_placement", NormPlacement),
             ("branches", Branches),
+            *(() if self.qk_norm is None else (("qk_norm", QkNorm),)),
         ):
             if getattr(self, name) not in get_args(kinds):
                 raise ConfigError(f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(kinds))}")
+        for name in ("embed_norm", "head_bias"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be True or False, not {shown(getattr(self, name))}")
+        if self.activation == "swiglu_clamped" and not self.gated_mlp:
+            raise ConfigError("activation swiglu_clamped is that of a gate and needs gated_mlp")
         if (
             self.norm_placement
             not in {
@@ -286,7 +169,8 @@ class ModelConfig:
             }[self.branches]
         ):
             raise ConfigError(f"norm_placement {self.norm_placement} does not go with branches {self.branches}")
-        _check_positive("norm_eps", self.norm_eps)
+
+    def _check_layers(self) -> None:
         if not isinstance(self.layers, tuple) or any(not isinstance(layer, LayerConfig) for layer in self.layers):
             raise ConfigError(f"layers must be a tuple of LayerConfig, not {self.layers!r:.80}")
         if not 1 <= len(self.layers) <= MAX_LAYERS:
@@ -300,11 +184,6 @@ class ModelConfig:
                 raise ConfigError(
                     f"alibi_slopes must be none or one for each of {self.n_head} heads, not {len(layer.alibi_slopes)}"
                 )
-        if self.learned_positions and self.sinusoidal_positions:
-            raise ConfigError("learned_positions and sinusoidal_positions must not both be true")
-        for token in (*self.eos_ids, *(() if self.bos_id is None else (self.bos_id,))):
-            if not 0 <= token < self.n_vocab:
-                raise ConfigError(f"the special token {token} is outside the vocabulary of {self.n_vocab}")
 
     def _check_scaling(self, rope: Rope, scaling: RopeScaling) -> None:
         if scaling.kind == "yarn" and rope.theta <= 1:
@@ -322,6 +201,11 @@ class ModelConfig:
     def n_layer(self) -> int:
         """The number of blocks."""
         return len(self.layers)
+
+    @property
+    def embed_width(self) -> int:
+        """The width of the embeddings."""
+        return self.n_embd if self.embed_dim is None else self.embed_dim
 
     @property
     def final_norm(self) -> bool:

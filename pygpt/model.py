@@ -61,15 +61,13 @@ class Model:
     ) -> Model:
         """Load a checkpoint and pack its weights for this machine.
 
-        source: a folder of safetensors or one that `save` wrote, a .safetensors or .gguf file, a hub id, or the
-            built-in name "tiny".
+        source: a folder of safetensors or one that `save` wrote, a .safetensors or .gguf file, a hub id, or "tiny".
         weights: the format they are kept and multiplied in: "int8", "bfloat16" or "float32". None: int8, or what
             `save` wrote; another format cannot bring back what rounding took then.
         kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
         threads: None: the usable physical cores, which affinity and cgroup quota may limit.
         isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
-        n_ctx: the longest sequence in tokens, at most ``config.max_n_ctx``. None: the checkpoint's own, which is not
-            the most where more changes the rotary frequencies of every position (kinds dynamic and longrope).
+        n_ctx: the longest sequence in tokens, at most ``config.max_n_ctx``. None: the checkpoint's own.
         progress: called with (parameters packed so far, parameters in all) after each tensor.
 
         Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.

@@ -88,7 +88,21 @@ def relu(x: Array) -> Array:
     return np.maximum(x, 0.0)
 
 
+def swiglu_clamped(gate: Array, up: Array) -> Array:
+    """gpt-oss's gated activation: large values are cut off, and a gate multiplies 1 more than what it gates (Agarwal et
+    al. 2025, arXiv:2508.10925)."""
+    gate, up = np.minimum(gate, 7.0), np.clip(up, -7.0, 7.0)
+    return silu(1.702 * gate) / 1.702 * (up + 1.0)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "gelu_tanh": gelu_tanh, "silu": silu, "relu": relu}
+
+
+def gated(activation: str, gate: Array, up: Array) -> Array:
+    """The inner values of an MLP with a gate, from its two products (T, n_inner)."""
+    if activation == "swiglu_clamped":
+        return swiglu_clamped(gate, up)
+    return ACTIVATIONS[activation](gate) * up
 
 
 # Attention: the only place where a token sees the others.
@@ -129,6 +143,12 @@ def softmax(x: Array) -> Array:
     return e / total
 
 
+def capped(x: Array, cap: float) -> Array:
+    """x where it is small, and never beyond -cap or cap (Gemma 2, arXiv:2408.00118)."""
+    within: Array = cap * np.tanh(x / cap)
+    return within
+
+
 def causal_attention(q: Array, k: Array, v: Array, layer: LayerConfig, sinks: Array | None = None) -> Array:
     """For each token, the mean of the values up to it, weighted by how well its query fits their keys.
 
@@ -144,7 +164,7 @@ def causal_attention(q: Array, k: Array, v: Array, layer: LayerConfig, sinks: Ar
     positions = np.arange(scores.shape[1])
     distance = positions[:, None] - positions  # (T, T), from the key on to the query
     if layer.score_cap is not None:
-        scores = layer.score_cap * np.tanh(scores / layer.score_cap)
+        scores = capped(scores, layer.score_cap)
     if layer.alibi_slopes:
         scores = scores - np.array(layer.alibi_slopes, scores.dtype)[:, None, None] * distance.astype(scores.dtype)
     seen = distance >= 0  # no token sees those after it
@@ -164,6 +184,9 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
 
     def heads(part: str, n: int) -> Array:
         joined = linear(x, tensors, f"{name}.{part}")  # (T, n D)
+        if config.qk_norm is not None and part != "v":
+            weight = np.asarray(tensors[f"{name}.{part}_norm.weight"], x.dtype)  # (D,) or (n D,): what is normed alike
+            joined = rms_norm(joined.reshape(n_token, -1, len(weight)), weight, config.norm_eps)
         apart: Array = joined.reshape(n_token, n, config.head_dim).swapaxes(0, 1)  # (n, T, D)
         return apart
 
@@ -182,9 +205,12 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
 
 def mlp(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
     """The feed-forward layer, (T, C) -> (T, n_inner) -> (T, C); the gated form is Shazeer 2020, arXiv:2002.05202."""
-    name, activation = f"blocks.{layer}.mlp", ACTIVATIONS[config.activation]
+    name = f"blocks.{layer}.mlp"
     up = linear(x, tensors, f"{name}.up")  # (T, n_inner)
-    inner = activation(linear(x, tensors, f"{name}.gate")) * up if config.gated_mlp else activation(up)
+    if config.gated_mlp:
+        inner = gated(config.activation, linear(x, tensors, f"{name}.gate"), up)
+    else:
+        inner = ACTIVATIONS[config.activation](up)
     return linear(inner, tensors, f"{name}.down")
 
 
@@ -207,7 +233,7 @@ def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
         y = attention(config, tensors, x, layer) if of == "attn" else mlp(config, tensors, x, layer)
         if placement in ("after_branch", "sandwich"):
             y = norm(config, tensors, y, f"{name}.{of}_{'post_' if placement == 'sandwich' else ''}norm")
-        return y
+        return y * config.branch_scale
 
     def added(x: Array, y: Array, of: str) -> Array:
         return norm(config, tensors, x + y, f"{name}.{of}_norm") if placement == "after_sum" else x + y
@@ -218,14 +244,33 @@ def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
     return added(x, branch("mlp", x), "mlp")
 
 
-def hidden(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:
-    """The states after the last norm, (T, C) of `dtype`, which the head turns into logits. Arguments as `forward`."""
-    tokens = check(config, tensors, ids, dtype)  # (T,)
-    x: Array = np.asarray(tensors["embed.weight"], dtype)[tokens]  # (T, C)
+def embed(config: ModelConfig, tensors: Tensors, tokens: NDArray[np.int64], dtype: DType) -> Array:
+    """What the first block reads, (T, C): each token's vector and, where the model has them, its position's."""
+    x: Array = np.asarray(tensors["embed.weight"], dtype)[tokens] * config.embed_scale  # (T, config.embed_width)
+    if config.embed_dim is not None:
+        x = linear(x, tensors, "embed_proj")  # (T, C)
     if config.learned_positions:
         x = x + np.asarray(tensors["pos.weight"], dtype)[: len(tokens)]
     if config.sinusoidal_positions:
         x = x + config.sinusoids().astype(dtype)[: len(tokens)]
+    return norm(config, tensors, x, "embed_norm") if config.embed_norm else x
+
+
+def head(config: ModelConfig, tensors: Tensors, x: Array) -> Array:
+    """The logits (T, V) of the states after the last norm, x (T, C)."""
+    if config.embed_dim is not None:
+        x = linear(x, tensors, "head_proj")  # (T, config.embed_width)
+    logits: Array = x @ np.asarray(tensors["embed.weight" if config.tied_head else "head.weight"], x.dtype).T
+    if config.head_bias:
+        logits += np.asarray(tensors["head.bias"], x.dtype)
+    logits *= config.logit_scale
+    return logits if config.logit_cap is None else capped(logits, config.logit_cap)
+
+
+def hidden(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:
+    """The states after the last norm, (T, C) of `dtype`, which the head turns into logits. Arguments as `forward`."""
+    tokens = check(config, tensors, ids, dtype)  # (T,)
+    x = embed(config, tensors, tokens, dtype)  # (T, C)
     for layer in range(config.n_layer):
         x = block(config, tensors, x, layer)
     return norm(config, tensors, x, "norm") if config.final_norm else x
@@ -239,8 +284,7 @@ def forward(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.f
     shape, a dtype other than float32 and float64. TypeError: ids that are not integers. ContextOverflowError: more ids
     than config.n_ctx.
     """
-    x = hidden(config, tensors, ids, dtype)  # (T, C)
-    return linear(x, tensors, "embed" if config.tied_head else "head")
+    return head(config, tensors, hidden(config, tensors, ids, dtype))
 
 
 def check(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType) -> NDArray[np.int64]:

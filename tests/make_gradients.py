@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from make_parity import fill, gpt1, gpt2, llama, widened
+from make_parity import fill, widened
+from parity.gpt import gpt1, gpt2
+from parity.llama import llama
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 FOLDER = Path(__file__).parent / "data" / "gradients"

@@ -122,6 +122,8 @@ PYTHON_RANKS = {
     "errors": 0,
     "fields": 0,
     "_json": 1,
+    "_checks": 1,
+    "rope": 1,
     "config": 1,
     "_core": 1,
     "families": 2,
@@ -232,6 +234,21 @@ def test_functions_have_one_subject() -> None:
                 lines = node.end_lineno - node.body[0].lineno + 1
                 if lines > FUNCTION_LINES:
                     long[f"{name_of(path)}:{node.name}"] = lines
+    assert long == {}
+
+
+def test_cpp_functions_have_one_subject() -> None:
+    """As clang-format lays them out: what begins with a line that ends in "{" ends with a "}" as far to the right."""
+    code = [p for p in tracked() if p.suffix in (".h", ".cpp")]
+    block = r"^( *)(?!namespace|class|struct|enum|union)(\S.*)\{\n((?:(?:\1 .*)?\n|#.*\n)*)\1\}"
+    long, n_functions = {}, 0
+    for path in code:
+        text = path.read_text(encoding="utf-8")
+        for match in re.finditer(block, text, re.M):
+            n_functions += 1
+            if (lines := match[3].count("\n")) > FUNCTION_LINES:
+                long[f"{name_of(path)}:{match[2]}"] = lines
+    assert n_functions > 500
     assert long == {}
 
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/arrays.h"
+#include "bindings/choice.h"
 #include "bindings/module.h"
 #include "kernels/select.h"
 #include "threads/parallel.h"
@@ -24,14 +25,6 @@ namespace {
 using In = const py::array&;
 using Out = const py::array&;
 using OptionalArray = const std::optional<py::array>&;
-
-Activation activation_named(const std::string& name) {
-    if (name == "gelu") return Activation::gelu;
-    if (name == "gelu_tanh") return Activation::gelu_tanh;
-    if (name == "silu") return Activation::silu;
-    if (name == "relu") return Activation::relu;
-    throw InvalidArgument("name='" + name + "' is not one of 'gelu', 'gelu_tanh', 'silu', 'relu'");
-}
 
 const MatmulFormat& matmul_format(const Kernels& isa, const TrainingKernels& kernels, const std::string& precision) {
     if (precision == "float32") return kernels.matmul_f32;
@@ -124,7 +117,7 @@ public:
     }
 
     void activation(const std::string& name, In x, Out y) {
-        const Activation f = activation_named(name);
+        const Activation f = choose<Activation>("name", name);
         int rows, n;
         const float* from = elements<const float>("x", x, {&rows, &n});
         float* to = elements<float>("y", y, {rows, n});
@@ -132,7 +125,7 @@ public:
     }
 
     void activation_backward(const std::string& name, In dy, In x, Out dx) {
-        const Activation f = activation_named(name);
+        const Activation f = choose<Activation>("name", name);
         int rows, n;
         const float* from = elements<const float>("x", x, {&rows, &n});
         const float* d = elements<const float>("dy", dy, {rows, n});
@@ -141,7 +134,7 @@ public:
     }
 
     void gated_activation(const std::string& name, In gate_up, Out y) {
-        const Activation f = activation_named(name);
+        const Activation f = choose<Activation>("name", name);
         int rows, n;
         float* to = elements<float>("y", y, {&rows, &n});
         const float* from = elements<const float>("gate_up", gate_up, {rows, 2 * py::ssize_t{n}});
@@ -149,7 +142,7 @@ public:
     }
 
     void gated_activation_backward(const std::string& name, In dy, In gate_up, Out dgate_up) {
-        const Activation f = activation_named(name);
+        const Activation f = choose<Activation>("name", name);
         int rows, n;
         const float* d = elements<const float>("dy", dy, {&rows, &n});
         const float* from = elements<const float>("gate_up", gate_up, {rows, 2 * py::ssize_t{n}});

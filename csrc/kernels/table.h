@@ -60,12 +60,15 @@ struct Kernels {
     // x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019, arXiv:1910.07467).
     void (*rms_norm)(const NormArgs&);
 
-    // x = x + y, n values.
-    void (*add)(float* x, const float* y, std::ptrdiff_t n);
+    // x = fma(y, scale, x), n values.
+    void (*add)(float* x, const float* y, float scale, std::ptrdiff_t n);
+    // x = x * scale, and then, unless cap is 0, cap tanh(x / cap) (Gemma 2, arXiv:2408.00118); n values.
+    void (*scale_and_cap)(float* x, float scale, float cap, std::ptrdiff_t n);
 
     // x = f(x), n values.
     void (*activate)(Activation f, float* x, std::ptrdiff_t n);
     // y[16 p + i] = f(x[32 p + i]) * x[32 p + 16 + i]: a gate and the values it gates, interleaved in panels of 16.
+    // With swiglu_clamped the gated value is first clamped, and 1 added to it.
     // Writes n values; reads 32 for every 16 of them, rounded up. y may be x.
     void (*activate_gated)(Activation f, const float* x, float* y, std::ptrdiff_t n);
 

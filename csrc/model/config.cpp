@@ -25,6 +25,7 @@ void check_sizes(const ModelConfig& c) {
     check("n_vocab", c.n_vocab, kMostValues);
     check("n_ctx", c.n_ctx, kMostValues);
     check("n_embd", c.n_embd, kMostValues);
+    check("embed_dim", c.embed_width(), kMostValues);
     check("n_inner", c.n_inner, kMostValues);
     check("n_head * head_dim", std::int64_t{c.n_head} * c.head_dim, kMostValues);
     check("n_kv_head * head_dim", std::int64_t{c.n_kv_head} * c.head_dim, kMostValues);

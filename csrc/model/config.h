@@ -23,6 +23,9 @@ constexpr std::array<const char*, 4> enum_names(NormPlacement) {
 enum class Branches : std::uint8_t { sequential, parallel, parallel_one_norm };
 constexpr std::array<const char*, 3> enum_names(Branches) { return {"sequential", "parallel", "parallel_one_norm"}; }
 
+enum class QkNorm : std::uint8_t { head, whole };
+constexpr std::array<const char*, 2> enum_names(QkNorm) { return {"head", "whole"}; }
+
 struct Rope {
     bool interleaved = false;
     std::vector<double> inv_freq;  // radians per position of each rotated pair
@@ -62,6 +65,14 @@ struct ModelConfig {
     bool tied_head = false;
     NormPlacement norm_placement = NormPlacement::before_branch;
     Branches branches = Branches::sequential;
+    std::optional<int> embed_dim;
+    float embed_scale = 1.0f;
+    bool embed_norm = false;
+    std::optional<QkNorm> qk_norm;
+    float branch_scale = 1.0f;
+    bool head_bias = false;
+    float logit_scale = 1.0f;
+    std::optional<float> logit_cap;
 
     int n_layer() const { return static_cast<int>(layers.size()); }
     int q_width() const { return n_head * head_dim; }
@@ -69,6 +80,7 @@ struct ModelConfig {
     int qkv_width() const { return q_width() + 2 * kv_width(); }
     // Columns of the product that feeds the activation; a gated one alternates panels of gate and up.
     int up_width() const { return gated_mlp ? round_up(n_inner, 16) * 2 : n_inner; }
+    int embed_width() const { return embed_dim.value_or(n_embd); }
     bool final_norm() const { return norm_placement != NormPlacement::after_sum; }
 };
 
@@ -111,6 +123,14 @@ void visit_fields(ModelConfig& c, Visit visit) {
     visit("tied_head", c.tied_head);
     visit("norm_placement", c.norm_placement);
     visit("branches", c.branches);
+    visit("embed_dim", c.embed_dim);
+    visit("embed_scale", c.embed_scale);
+    visit("embed_norm", c.embed_norm);
+    visit("qk_norm", c.qk_norm);
+    visit("branch_scale", c.branch_scale);
+    visit("head_bias", c.head_bias);
+    visit("logit_scale", c.logit_scale);
+    visit("logit_cap", c.logit_cap);
 }
 
 // InvalidArgument for sizes whose products would not fit the integers that count them. Memory is not asked for.

@@ -55,7 +55,7 @@ void settle(const Model& m, const Residual& r, int row) {
         const Residual::Branch& branch = r.pending[static_cast<std::size_t>(i)];
         float* const y = branch.rows.row(row);
         if (branch.after_branch != nullptr) norm_row(m, branch.after_branch, y, y);
-        m.kernels.add(x, y, m.config.n_embd);
+        m.kernels.add(x, y, m.config.branch_scale, m.config.n_embd);
         if (branch.after_sum != nullptr) norm_row(m, branch.after_sum, x, x);
     }
 }
@@ -80,17 +80,32 @@ void project(const Model& m, const Linear& l, int rows, const Activations& x, co
     linear(m.team, call(l, rows, x, quantized, y));
 }
 
+// The stream that the first block reads.
 void embed(const Model& m, const Step& step, Workspace& ws) {
     const ModelConfig& c = m.config;
+    const auto look_up = [&](int row, float* to) {
+        m.weights.embed.read_row(step.tokens[static_cast<std::size_t>(row)], to);
+        if (c.embed_scale != 1.0f) {
+            for (int i = 0; i < c.embed_width(); ++i) to[i] *= c.embed_scale;
+        }
+    };
+    if (c.embed_dim) {
+        for_rows(m.team, step.rows(), [&](int row) {
+            look_up(row, ws.normed.row(row));
+            prepare(m, ws.normed.row(row), c.embed_width(), row, ws.input);
+        });
+        project(m, m.weights.embed_proj, step.rows(), ws.normed, ws.input, ws.x);
+    }
     for_rows(m.team, step.rows(), [&](int row) {
         const auto at = static_cast<std::size_t>(row);
         float* x = ws.x.row(row);
-        m.weights.embed.read_row(step.tokens[at], x);
+        if (!c.embed_dim) look_up(row, x);
         if (c.learned_positions) {
             const float* position =
                 m.weights.positions.data() + static_cast<std::ptrdiff_t>(step.positions[at]) * c.n_embd;
             for (int i = 0; i < c.n_embd; ++i) x[i] += position[i];
         }
+        if (c.embed_norm) norm_row(m, &m.weights.embed_norm, x, x);
         for (std::size_t i = 0; i < m.ropes.size(); ++i) {
             const Angles& angles = ws.angles[i];
             const Rope& rope = m.ropes.distinct(i);
@@ -100,21 +115,32 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
     });
 }
 
-// Turns a row's queries and keys by the angles of its position.
-void rotate(const Model& m, int row, int layer, Workspace& ws) {
+// RMS norm of the queries or of the keys of one row, `width` values, each as wide as the weight.
+void norm_heads(const Model& m, const std::vector<float>& weight, float* x, int width) {
+    const int n = static_cast<int>(weight.size());
+    m.kernels.rms_norm({x, n, x, n, width / n, n, weight.data(), nullptr, m.config.norm_eps});
+}
+
+// Norms a row's queries and keys and turns them by the angles of its position, where the model does so.
+void place(const Model& m, int row, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
+    float *const q = ws.qkv.row(row), *const k = q + c.q_width();
+    if (c.qk_norm) {
+        const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
+        norm_heads(m, b.q_norm, q, c.q_width());
+        norm_heads(m, b.k_norm, k, c.kv_width());
+    }
     const std::optional<Rope>& rope = c.layers[static_cast<std::size_t>(layer)].rope;
     if (!rope) return;
     const Angles& angles = ws.angles[m.ropes.of_layer(layer)];
     const float *cos = angles.cos.row(row), *sin = angles.sin.row(row);
-    float* q = ws.qkv.row(row);
     m.kernels.rope({q, c.n_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
-    m.kernels.rope({q + c.q_width(), c.n_kv_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
+    m.kernels.rope({k, c.n_kv_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
 }
 
-// Rotates the rows first ... end - 1 and stores their keys and values, those of one page together.
-void rotate_and_store(const Model& m, const Step& step, int first, int end, int layer, Workspace& ws) {
-    for (int row = first; row < end; ++row) rotate(m, row, layer, ws);
+// Places the rows first ... end - 1 and stores their keys and values, those of one page together.
+void place_and_store(const Model& m, const Step& step, int first, int end, int layer, Workspace& ws) {
+    for (int row = first; row < end; ++row) place(m, row, layer, ws);
     for (const AttentionSequence& s : step.sequences[m.layout.class_of(layer)]) {
         const int stop = std::min(end, s.first_row + s.n_rows);
         for (int row = std::max(first, s.first_row); row < stop;) {
@@ -139,7 +165,7 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
     const int rows = step.rows();
     const int some = rows_per_task(m.team, rows);
     m.team.parallel_for(ceil_div(rows, some), [&](int task, int) {
-        rotate_and_store(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
+        place_and_store(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
     });
     paged_attention(m.kernels, m.team,
                     {step.sequences[m.layout.class_of(layer)], c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(),
@@ -224,9 +250,25 @@ void final_norm(const Model& m, const Residual& residual, std::span<const int> r
 }
 
 void head(const Model& m, int rows, const Workspace& ws, float* logits) {
-    const PackedMatrix& w = m.weights.head_matrix();
-    prepare_rows(m, ws.normed, m.config.n_embd, rows, ws.input);
-    linear(m.team, {w, nullptr, ws.normed.data, ws.normed.stride, ws.input, rows, logits, w.n()});
+    const ModelConfig& c = m.config;
+    const Activations& x = c.embed_dim ? ws.x : ws.normed;  // nobody reads the stream any more
+    prepare_rows(m, ws.normed, c.n_embd, rows, ws.input);
+    if (c.embed_dim) {
+        project(m, m.weights.head_proj, rows, ws.normed, ws.input, x);
+        prepare_rows(m, x, c.embed_width(), rows, ws.input);
+    }
+    std::function<void(const LinearPart&)> scale;
+    if (c.logit_scale != 1.0f || c.logit_cap) {
+        scale = [&](const LinearPart& part) {
+            const int n = std::min(part.panel_end * 16, c.n_vocab) - part.panel_begin * 16;
+            for (int row = part.row_begin; row < part.row_end; ++row) {
+                m.kernels.scale_and_cap(part.y + (row - part.row_begin) * part.ldy, c.logit_scale,
+                                        c.logit_cap.value_or(0.0f), n);
+            }
+        };
+    }
+    const float* const bias = data_or_null(m.weights.head.bias);
+    linear(m.team, {m.weights.head_matrix(), bias, x.data, x.stride, ws.input, rows, logits, c.n_vocab}, scale);
 }
 
 }  // namespace pygpt

@@ -30,17 +30,24 @@ public:
 
     template <class SomeWeights>
     void model(SomeWeights& w) {
-        visit_({"embed.weight", c_.n_vocab, c_.n_embd, false, "embed.weight", c_.n_vocab, {}}, w.embed);
+        const int width = c_.embed_width();
+        visit_({"embed.weight", c_.n_vocab, width, false, "embed.weight", c_.n_vocab, {}}, w.embed);
+        if (c_.embed_dim) whole({"embed_proj", c_.n_embd, width, false}, w.embed_proj);
         if (c_.learned_positions) {
             visit_({"pos.weight", c_.n_ctx, c_.n_embd, false, "pos.weight", c_.n_ctx, {}}, w.positions);
         }
+        if (c_.embed_norm) norm("embed_norm", w.embed_norm);
         std::size_t layer = 0;
         for (auto& b : w.blocks) {
             block("blocks." + std::to_string(layer), c_.layers[layer], b);
             ++layer;
         }
         if (c_.final_norm()) norm("norm", w.norm);
-        if (!c_.tied_head) visit_({"head.weight", c_.n_vocab, c_.n_embd, false, "head.weight", c_.n_vocab, {}}, w.head);
+        if (c_.embed_dim) whole({"head_proj", width, c_.n_embd, false}, w.head_proj);
+        if (!c_.tied_head) {
+            visit_({"head.weight", c_.n_vocab, width, false, "head.weight", c_.n_vocab, {}}, w.head.weight);
+        }
+        if (c_.head_bias) vector("head.bias", c_.n_vocab, round_up(c_.n_vocab, 16), w.head.bias);
     }
 
 private:
@@ -54,10 +61,12 @@ private:
         part(name + ".attn.q", q, qkv, {0, 16}, b.qkv);
         part(name + ".attn.k", kv, qkv, {q, 16}, b.qkv);
         part(name + ".attn.v", kv, qkv, {q + kv, 16}, b.qkv);
-        if (layer.sinks) {
-            const std::string sinks = name + ".attn.sinks";
-            visit_({sinks, c_.n_head, 1, true, sinks, c_.n_head, {}}, b.sinks);
+        if (c_.qk_norm) {
+            const bool by_head = c_.qk_norm == QkNorm::head;
+            vector(name + ".attn.q_norm.weight", by_head ? c_.head_dim : q, b.q_norm);
+            vector(name + ".attn.k_norm.weight", by_head ? c_.head_dim : kv, b.k_norm);
         }
+        if (layer.sinks) vector(name + ".attn.sinks", c_.n_head, b.sinks);
         whole({name + ".attn.out", embd, q, c_.attn_out_bias}, b.attn_out);
         if (c_.branches != Branches::parallel_one_norm) norm(name + ".mlp_norm", b.mlp_norm);
         if (sandwich) norm(name + ".mlp_post_norm", b.mlp_post_norm);
@@ -92,9 +101,19 @@ private:
 
     template <class SomeNorm>
     void norm(const std::string& name, SomeNorm& n) {
-        const int embd = c_.n_embd;
-        visit_({name + ".weight", embd, 1, true, name + ".weight", embd, {}}, n.weight);
-        if (c_.norm == Norm::layer_norm) visit_({name + ".bias", embd, 1, true, name + ".bias", embd, {}}, n.bias);
+        vector(name + ".weight", c_.n_embd, n.weight);
+        if (c_.norm == Norm::layer_norm) vector(name + ".bias", c_.n_embd, n.bias);
+    }
+
+    // Numbers that are no matrix, in room for `channels` of them.
+    template <class SomeVector>
+    void vector(const std::string& name, int n, int channels, SomeVector& v) {
+        visit_({name, n, 1, true, name, channels, {}}, v);
+    }
+
+    template <class SomeVector>
+    void vector(const std::string& name, int n, SomeVector& v) {
+        vector(name, n, n, v);
     }
 
     const ModelConfig& c_;

@@ -29,6 +29,7 @@ struct NormWeights {
 struct Block {
     NormWeights attn_norm, attn_post_norm;
     Linear qkv;  // the channels of q, k and v, one after the other
+    std::vector<float> q_norm, k_norm;  // (head_dim,), or the width of all queries and of all keys, or empty
     std::vector<float> sinks;  // (n_head,), or empty
     Linear attn_out;
     NormWeights mlp_norm, mlp_post_norm;
@@ -37,13 +38,16 @@ struct Block {
 };
 
 struct Weights {
-    PackedMatrix embed;  // (n_vocab, n_embd); also the head's where it is tied
+    PackedMatrix embed;  // (n_vocab, embed_width); also the head's where it is tied
+    Linear embed_proj;  // from embed_width to n_embd; empty where they are the same, as head_proj
     std::vector<float> positions;  // (n_ctx, n_embd) or empty
+    NormWeights embed_norm;
     std::vector<Block> blocks;
     NormWeights norm;  // empty for post-norm blocks
-    PackedMatrix head;  // empty: tied
+    Linear head_proj;  // from n_embd to embed_width
+    Linear head;  // its weight is empty where it is tied
 
-    const PackedMatrix& head_matrix() const { return head.n() == 0 ? embed : head; }
+    const PackedMatrix& head_matrix() const { return head.weight.n() == 0 ? embed : head.weight; }
     const LinearFormat& format() const { return embed.format(); }
     std::size_t bytes(const ModelConfig& config) const;
 };

@@ -41,6 +41,7 @@ public:
 
     int rows() const { return rows_; }
 
+    // x and normed have room for embeddings as well, where those are wider
     Activations x;         // the residual stream
     Activations normed;    // what a branch reads; then what the MLP computed
     Activations mixed;     // what attention computed: in the place of normed, unless the MLP reads that beside it
@@ -83,8 +84,9 @@ private:
             q.ldg = rows;
             return q;
         };
-        x = floats(c.n_embd);
-        normed = floats(c.n_embd);
+        const int width = std::max(c.n_embd, c.embed_width());
+        x = floats(width);
+        normed = floats(width);
         mixed = c.branches == Branches::sequential ? normed : floats(c.n_embd);
         qkv = floats(c.qkv_width());
         attended = floats(c.q_width());
@@ -97,7 +99,7 @@ private:
         attention = {reinterpret_cast<float*>(take(static_cast<std::ptrdiff_t>(of_attention) * 4)), of_attention};
         up = floats(prepared ? 0 : c.up_width());
         gated = floats(c.gated_mlp && !prepared ? c.n_inner : 0);
-        input = quantized(prepared ? std::max(c.n_embd, c.q_width()) : 0);
+        input = quantized(prepared ? std::max(width, c.q_width()) : 0);
         inner = quantized(prepared ? c.n_inner : 0);
         part =
             reinterpret_cast<float*>(take(prepared ? static_cast<std::ptrdiff_t>(linear_scratch()) * threads * 4 : 0));

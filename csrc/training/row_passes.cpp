@@ -132,7 +132,8 @@ void embedding_backward(const Kernels& kernels, Team& team, const float* dx, con
                         float* dweight) {
     split(team, n, kColumns, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
         for (std::ptrdiff_t row = 0; row < rows; ++row) {
-            kernels.add(dweight + static_cast<std::ptrdiff_t>(ids[row]) * n + begin, dx + row * n + begin, end - begin);
+            kernels.add(dweight + static_cast<std::ptrdiff_t>(ids[row]) * n + begin, dx + row * n + begin, 1.0f,
+                        end - begin);
         }
     });
 }

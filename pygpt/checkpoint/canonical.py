@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pygpt.checkpoint.tensor import Stored, Tensor, forget
+from pygpt.checkpoint.tensor import Dtype, Stored, Tensor, forget, widened
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
 from pygpt.families import Source
 
+_T = TypeVar("_T", bound=np.generic)
 _LAYER = re.compile(r"blocks\.(\d+)\.(.*)")
 
 
@@ -39,24 +41,25 @@ def canonical(
     if config.n_layer > len(by_name):  # before a name is made for each
         raise CheckpointError(f"{where}: {len(by_name)} tensors cannot be those of {config.n_layer} layers")
     tensors: dict[str, Tensor] = {}
-    used: set[str] = set()
     missing: list[str] = []
-    for name, shape in config.tensor_shapes().items():
-        source, stored_name = _source(name, sources)
-        used.add(stored_name)
+    shapes = config.tensor_shapes()
+    wholes = _wholes(config, shapes, sources)
+    for stored_name, whole in wholes.items():
         if stored_name in by_name:
-            tensors[name] = _tensor(by_name[stored_name], name, shape, source, config.head_dim)
-        elif stored_name not in missing:
+            tensors |= _tensors(by_name[stored_name], whole)
+        elif whole.source.zero_bias and stored_name.endswith(".bias"):
+            tensors |= {name: _zeros(where, name, shape) for name, shape in whole.sections.items()}
+        else:
             missing.append(stored_name)
     if missing:
         raise CheckpointError(f"{where}: lacks {_listed(missing)}, which its configuration asks for")
-    unknown = [n for n in by_name if n not in used and not any(re.fullmatch(p, n) for p in ignored)]
+    unknown = [n for n in by_name if n not in wholes and not any(re.fullmatch(p, n) for p in ignored)]
     if unknown:
         raise CheckpointError(
             f"{where}: holds {_listed(unknown)}, which this architecture does not have: is the "
             "configuration that of another model?"
         )
-    return tensors
+    return {name: tensors[name] for name in shapes}
 
 
 def stored(
@@ -64,26 +67,41 @@ def stored(
 ) -> dict[str, NDArray[np.float32]]:
     """The inverse of `canonical`: float32 arrays by stored name, as views where nothing has to be joined or converted.
 
-    The head stands outside of the model that `prefix` names. Raises ValueError for a tensor that is missing, unknown,
-    or of a shape other than `config` gives.
+    The head stands outside of the model that `prefix` names. Rows that are never read become 0. Raises ValueError for a
+    tensor that is missing, unknown, or of a shape other than `config` gives.
     """
     shapes = config.tensor_shapes()
     if unlike := sorted(shapes.keys() ^ tensors.keys()):
         raise ValueError(f"tensor {unlike[0]} is {'missing' if unlike[0] in shapes else 'not part of this model'}")
-    parts: dict[str, list[NDArray[np.float32]]] = {}
-    transposed: set[str] = set()
-    for name, shape in sorted(shapes.items(), key=lambda item: _source(item[0], sources)[0].part):
-        values = np.asarray(tensors[name], np.float32)
-        if values.shape != shape:
-            raise ValueError(f"tensor {name} must have the shape {shape}, not {values.shape}")
-        source, stored_name = _source(name, sources)
-        if name != "head.weight":
-            stored_name = prefix + stored_name
-        parts.setdefault(stored_name, []).append(values)
-        if source.transposed:
-            transposed.add(stored_name)
-    joined = {name: pieces[0] if len(pieces) == 1 else np.concatenate(pieces) for name, pieces in parts.items()}
-    return {name: values.T if name in transposed else values for name, values in joined.items()}
+    arrays: dict[str, NDArray[np.float32]] = {}
+    for stored_name, whole in _wholes(config, shapes, sources).items():
+        pieces = []
+        for name, shape in whole.sections.items():
+            pieces.append(np.asarray(tensors[name], np.float32))
+            if pieces[-1].shape != shape:
+                raise ValueError(f"tensor {name} must have the shape {shape}, not {pieces[-1].shape}")
+        if whole.source.zero_bias and stored_name.endswith(".bias") and not any(piece.any() for piece in pieces):
+            continue
+        outside = all(name.startswith("head.") for name in whole.sections)
+        arrays[stored_name if outside else prefix + stored_name] = _joined(pieces, whole)
+    return arrays
+
+
+def _joined(pieces: list[NDArray[np.float32]], whole: _Whole) -> NDArray[np.float32]:
+    """The sections as the file holds them."""
+    source, groups = whole.source, whole.groups
+    if source.interleaved:
+        pieces = [_swap_pairs(piece, 2, whole.head_dim // 2) for piece in pieces]
+    if source.minus_one and whole.is_weight:
+        pieces = [piece - np.float32(1) for piece in pieces]
+    if len(pieces) > 1:
+        rest = pieces[0].shape[1:]
+        shares = [piece.reshape(groups, len(piece) // groups, *rest) for piece in pieces]
+        pieces = [np.concatenate(shares, axis=1).reshape(-1, *rest)]
+    values = pieces[0]
+    if source.skip:
+        values = np.concatenate([np.zeros((source.skip, *values.shape[1:]), np.float32), values])
+    return values.T if source.transposed else values
 
 
 def _listed(names: list[str]) -> str:
@@ -130,19 +148,44 @@ def _equal(a: Stored, b: Stored) -> bool:
     return True
 
 
-def _source(name: str, sources: Mapping[str, Source]) -> tuple[Source, str]:
-    """The source of one canonical tensor, and the stored name it gives."""
-    module, _, kind = name.rpartition(".")
-    match = _LAYER.fullmatch(module)
-    if match is None:
-        source = sources[module]
-        return source, f"{source.module}.{kind}"
-    source = sources[f"blocks.{{i}}.{match[2]}"]
-    return source, f"{source.module.replace('{i}', match[1])}.{kind}"
+class _Whole(NamedTuple):
+    """A stored tensor, and the canonical ones that are sections of it, with their shapes, in its order."""
+
+    source: Source
+    is_weight: bool
+    groups: int  # each holds an equal share of every section
+    head_dim: int
+    sections: dict[str, tuple[int, ...]]
 
 
-def _tensor(stored: Stored, name: str, shape: tuple[int, ...], source: Source, head_dim: int) -> Tensor:
-    expected = (shape[0] * source.parts, *shape[1:])
+def _wholes(
+    config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], sources: Mapping[str, Source]
+) -> dict[str, _Whole]:
+    """Every tensor that a checkpoint of this configuration holds, by its stored name."""
+    order = {module: index for index, module in enumerate(sources)}
+    found = []
+    for name in shapes:
+        module, _, kind = name.rpartition(".")
+        match = _LAYER.fullmatch(module)
+        general = f"blocks.{{i}}.{match[2]}" if match else module
+        stored_module = sources[general].module.replace("{i}", match[1] if match else "")
+        found.append((order[general], name, sources[general], f"{stored_module}.{kind}"))
+    wholes: dict[str, _Whole] = {}
+    for _, name, source, stored_name in sorted(found, key=lambda item: item[0]):
+        groups = getattr(config, source.groups) if source.groups else 1
+        whole = _Whole(source, stored_name.endswith(".weight"), groups, config.head_dim, {})
+        wholes.setdefault(stored_name, whole).sections[name] = shapes[name]
+    return wholes
+
+
+def _zeros(where: Path, name: str, shape: tuple[int, ...]) -> Tensor:
+    return Tensor(name, shape, "float32", functools.partial(np.zeros, shape, np.float32), f"{where}: no tensor")
+
+
+def _tensors(stored: Stored, whole: _Whole) -> dict[str, Tensor]:
+    """The canonical tensors that one stored tensor holds."""
+    source, shapes = whole.source, list(whole.sections.values())
+    expected = (source.skip + sum(shape[0] for shape in shapes), *shapes[0][1:])
     if source.transposed:
         expected = expected[::-1]
     if stored.shape != expected:
@@ -154,18 +197,42 @@ def _tensor(stored: Stored, name: str, shape: tuple[int, ...], source: Source, h
         raise CheckpointError(
             f"{stored.file}: tensor {stored.name!r} has dtype {stored.dtype}, but weights must be F32, F16 or BF16"
         )
-    read = functools.partial(_view, stored, source, shape[0], head_dim)
-    return Tensor(name, shape, stored.kind, read, f"{stored.file}: tensor {stored.name!r}")
+    tensors: dict[str, Tensor] = {}
+    begin = 0
+    plus_one = source.minus_one and whole.is_weight
+    for name, shape in whole.sections.items():
+        rows = slice(begin, begin := begin + shape[0] // whole.groups)
+        view = functools.partial(_view, stored, whole, rows)
+        read = functools.partial(_plus_one, view, stored.kind) if plus_one else view
+        kind = "float32" if plus_one else stored.kind
+        tensors[name] = Tensor(name, shape, kind, read, f"{stored.file}: tensor {stored.name!r}")
+    return tensors
 
 
-def _view(stored: Stored, source: Source, rows: int, head_dim: int) -> NDArray[np.generic]:
-    """The stored values as (outputs, inputs) or (outputs,): a view, unless the rows have to change places."""
+def _view(stored: Stored, whole: _Whole, rows: slice) -> NDArray[np.generic]:
+    """These rows of every group as (outputs, inputs) or (outputs,): a view, unless they have to change places."""
     values = stored.read()
-    if source.transposed:
+    if whole.source.transposed:
         values = values.T
-    values = values[source.part * rows : (source.part + 1) * rows]
-    if source.interleaved:
-        # Row 2i of a head is paired with row 2i + 1; canonical is i with i + head_dim/2.
-        pairs = values.reshape(rows // head_dim, head_dim // 2, 2, *values.shape[1:])
-        values = pairs.swapaxes(1, 2).reshape(values.shape)
-    return values
+    values = values[whole.source.skip :]
+    if whole.groups > 1:
+        rest = values.shape[1:]
+        values = values.reshape(whole.groups, -1, *rest)[:, rows].reshape(-1, *rest)
+    else:
+        values = values[rows]
+    return _swap_pairs(values, whole.head_dim // 2, 2) if whole.source.interleaved else values
+
+
+def _swap_pairs(values: NDArray[_T], first: int, second: int) -> NDArray[_T]:
+    """Row 2i of a head is paired with row 2i + 1 where rotary is interleaved, i with i + head_dim / 2 where it is not:
+    from the one order to the other by (head_dim / 2, 2), and back by (2, head_dim / 2)."""
+    pairs = values.reshape(-1, first, second, *values.shape[1:])
+    swapped: NDArray[_T] = pairs.swapaxes(1, 2).reshape(values.shape)
+    return swapped
+
+
+def _plus_one(read: Callable[[], NDArray[np.generic]], kind: Dtype) -> NDArray[np.float32]:
+    values = read()
+    wide: NDArray[np.float32] = widened(values) if kind == "bfloat16" else values.astype(np.float32)
+    sums: NDArray[np.float32] = wide + np.float32(1)
+    return sums

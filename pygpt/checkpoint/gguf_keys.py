@@ -1,12 +1,12 @@
 """GGUF's metadata: what pygpt asks for, and what may be passed over.
 
-The keys that say what the model computes begin with the architecture's name. They are asked for, or they stand here
-with the value that changes nothing, or they are an error. Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+The keys that say what the model computes begin with the architecture's name. The family asks for them (under its own
+names: gguf_settings.py), or they stand here with the value that changes nothing, or they are an error. Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -33,49 +33,70 @@ KNOWN: dict[str, Known] = {
 }  # fmt: skip
 
 ARCHITECTURE: dict[str, Known] = {
-    **fixed("pygpt runs no mixture of experts", expert_count=0, expert_used_count=0, expert_shared_count=0),
+    **fixed("this family has no experts", expert_count=0, expert_used_count=0),
     **fixed("a position sees all before it", **{"attention.causal": True, "attention.sliding_window": 0}),
     **fixed(
-        "pygpt's attention has no such step", **{
+        "this family has no such step", **{
             "attention.clamp_kqv": 0, "attention.max_alibi_bias": 0, "attn_logit_softcapping": 0,
-            "final_logit_softcapping": 0, "use_parallel_residual": False, "pooling_type": 0,
+            "final_logit_softcapping": 0, "router_logit_softcapping": 0, "use_parallel_residual": False,
+            "rope.scaling.yarn_log_multiplier": 0, "attention.output_scale": (0, 1),
         },
     ),
-    **fixed("pygpt has no such factor", logit_scale=(0, 1), residual_scale=(0, 1), embedding_scale=(0, 1)),
-    **fixed("pygpt reads this order of the rows of q and k", tensor_data_layout="Meta AI original pth"),
+    **fixed("this family has no such factor", logit_scale=(0, 1), residual_scale=(0, 1), embedding_scale=(0, 1)),
+    **fixed("pygpt's experts are all alike and in every layer", **{
+        "expert_shared_count": (0, 1), "expert_group_count": (0, 1), "expert_group_used_count": (0, 1),
+        "expert_gating_func": (0, 1), "expert_weights_scale": (0, 1), "leading_dense_block_count": 0,
+        "interleave_moe_layer_step": (0, 1), "moe_every_n_layers": (0, 1), "nextn_predict_layers": 0,
+    }),
+    **fixed("pygpt stretches rotary frequencies by the whole of YaRN", **{"rope.scaling.yarn_ext_factor": (1, -1)}),
+    **fixed("of a model that gives embeddings", pooling_type=0),
+    **fixed("pygpt reads this order of the rows of q, k and v", tensor_data_layout=("Meta AI original pth", "jploski")),
 }  # fmt: skip
 """Keys after "ARCHITECTURE."."""
 
+_A_LAYER = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")  # or a list of one for each
+
 
 class Metadata:
-    """The metadata of one file, and which keys were asked for. Arrays of numbers are lists here: they compare as one
-    value."""
+    """The metadata of one file, and which keys were put to use. Arrays of numbers are lists here: they compare as one
+    value; and one number for each layer, where they are equal, is that number."""
 
     def __init__(self, values: Mapping[str, object], file: str) -> None:
         own = {k: v for k, v in values.items() if not k.startswith("tokenizer.")}  # those are the tokenizer's to read
+        self._tokenizer = {k: v for k, v in values.items() if k not in own}
         self._values = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in own.items()}
         self.file = file
-        self._asked: set[str] = set()
+        self._used: set[str] = set()
         self.architecture = self.get("general.architecture")
+        n_layer = self.peek("block_count")
+        for name in map(self.name, _A_LAYER):
+            value = self._values.get(name)
+            if isinstance(value, list) and len(value) == n_layer and value.count(value[0]) == n_layer:
+                self._values[name] = value[0]
 
     def name(self, key: str) -> str:
         """The name in the file of a key after "ARCHITECTURE."."""
         return f"{self.architecture}.{key}"
 
     def get(self, name: str) -> object:
-        """The value under a name; None where there is none."""
-        self._asked.add(name)
-        return self._values.get(name)
+        """The value under a name, put to use; None where there is none."""
+        self._used.add(name)
+        return self._tokenizer.get(name, self._values.get(name))
 
     def own(self, key: str) -> object:
-        """The value of a key after "ARCHITECTURE."; None where there is none."""
+        """The value of a key after "ARCHITECTURE.", put to use; None where there is none."""
         return self.get(self.name(key))
+
+    def peek(self, key: str) -> object:
+        """The value of a key after "ARCHITECTURE.", for a family that may ask for it; None where there is none."""
+        return self._values.get(self.name(key))
 
     def error(self, key: str, allowed: str) -> ConfigError:
         """The error for a value that pygpt cannot run."""
-        return ConfigError(f"{self.file}: {self.name(key)} is {shown(self.own(key))}, but must be {allowed}")
+        return ConfigError(f"{self.file}: {self.name(key)} is {shown(self.peek(key))}, but must be {allowed}")
 
-    def refuse_unknown(self) -> None:
-        """ConfigError unless all that nobody asked for is known to change nothing."""
+    def refuse_unknown(self, asked: Collection[str]) -> None:
+        """ConfigError unless what was neither put to use nor `asked` for is known to change nothing."""
         known = KNOWN | {self.name(key): value for key, value in ARCHITECTURE.items()}
-        refuse_unknown({k: v for k, v in self._values.items() if k not in self._asked}, known, self.file)
+        rest = {k: v for k, v in self._values.items() if k not in self._used and k not in asked}
+        refuse_unknown(rest, known, self.file)

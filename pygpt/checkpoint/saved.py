@@ -49,6 +49,7 @@ _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; b
     "tuple[int, ...]": (list,),
     "tuple[float, ...]": (list,),
     **dict.fromkeys(("Norm", "Activation", "NormPlacement", "Branches", "RopeScalingKind"), (str,)),
+    "QkNorm | None": (str, type(None)),
 }
 _NESTED = {"Rope | None": Rope, "RopeScaling | None": RopeScaling}
 _LISTS = {"tuple[LayerConfig, ...]": LayerConfig}

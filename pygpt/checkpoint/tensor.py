@@ -74,6 +74,13 @@ def forget(array: NDArray[np.generic]) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
+def widened(bfloat16: NDArray[np.generic]) -> NDArray[np.float32]:
+    """bfloat16 values, held as uint16, as float32, of which they are the upper half."""
+    wide = bfloat16.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
+
+
 class Stored(NamedTuple):
     """A tensor as a file holds it, under the file's own name and shape."""
 
@@ -113,11 +120,8 @@ class Tensor:
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
         """The values as float32, or as `dtype`: ``np.asarray(tensor, np.float64)``."""
-        values = raw = self.raw()
-        if self.dtype == "bfloat16":  # the upper half of a float32
-            wide = values.astype(np.uint32)
-            wide <<= 16
-            values = wide.view(np.float32)
+        raw = self.raw()
+        values = widened(raw) if self.dtype == "bfloat16" else raw
         values = values.astype(np.float32 if dtype is None else dtype, copy=bool(copy))
         if copy is False and values is not raw:
             raise ValueError(f"{self.name} is {self.dtype} in the file: {values.dtype} takes a copy")

@@ -49,12 +49,14 @@ def by_model_type(settings: Settings) -> Family:
     raise settings.error("model_type", f"one of {', '.join(t for family in families() for t in family.model_types)}")
 
 
-def by_architecture(architecture: object, file: str) -> tuple[Family, Gguf]:
-    """The family that a GGUF file names in its key general.architecture."""
-    known = {family.gguf.architecture: (family, family.gguf) for family in families() if family.gguf is not None}
-    if isinstance(architecture, str) and architecture in known:
-        return known[architecture]
-    raise ConfigError(f"{file}: general.architecture is {shown(architecture)}, but must be one of {', '.join(known)}")
+def by_architecture(architecture: object, file: str, experts: bool = False) -> tuple[Family, Gguf]:
+    """The family that a GGUF file names in its key general.architecture, which another with experts may share."""
+    found = [(family, family.gguf) for family in families() if family.gguf is not None]
+    named = [(family, gguf) for family, gguf in found if gguf.architecture == architecture]
+    if named:
+        return next((pair for pair in named if pair[1].experts == experts), named[0])
+    known = ", ".join(sorted({gguf.architecture for _, gguf in found}))
+    raise ConfigError(f"{file}: general.architecture is {shown(architecture)}, but must be one of {known}")
 
 
 def model_config(family: Family, settings: Settings) -> ModelConfig:

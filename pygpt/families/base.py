@@ -6,7 +6,8 @@ Named tuples here and in `pygpt.checkpoint`, because making a dataclass takes fi
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeGuard
 
 from pygpt._json import shown
@@ -40,9 +41,9 @@ def _is_positive(value: object) -> TypeGuard[float]:
 class Settings:
     """A checkpoint's own configuration: typed look-ups whose errors name the file and the key.
 
-    `names` gives the key as the file spells it, where that differs from the key that the family asks for; `prefix`
-    precedes all others (the path to a nested table). Which keys were asked for is kept: `rest` gives the others, none
-    of which may be passed over without a reason.
+    `names` gives the key as the file spells it, where that differs from the key that the family asks for ("a.b": b of
+    the nested table a); `prefix` precedes all others (the path to a nested table). Which keys were asked for is kept:
+    `rest` gives the others, none of which may be passed over without a reason.
     """
 
     def __init__(
@@ -71,6 +72,10 @@ class Settings:
         for table in self._tables:
             rest |= table.rest()
         return rest
+
+    def asked(self) -> set[str]:
+        """What was asked for, as `rest` names it."""
+        return {self.name(key) for key in self._asked}.union(*(table.asked() for table in self._tables))
 
     def error(self, key: str, allowed: str) -> ConfigError:
         """The error for a value that pygpt cannot run."""
@@ -131,7 +136,8 @@ class Settings:
             return None
         if not isinstance(value, dict):
             raise self.error(key, "a table of settings")
-        self._tables.append(Settings(values=value, file=self.file, prefix=f"{self.name(key)}."))
+        names = {name.removeprefix(f"{key}."): n for name, n in self._names.items() if name.startswith(f"{key}.")}
+        self._tables.append(Settings(values=value, file=self.file, names=names, prefix=f"{self.name(key)}."))
         return self._tables[-1]
 
     def token_ids(self, key: str, n_vocab: int) -> tuple[int, ...]:
@@ -185,33 +191,40 @@ def gpt_settings(sizes: Sizes, name: str) -> dict[str, object]:
 class Source(NamedTuple):
     """Where one canonical module (a linear, a norm, an embedding) lies in a checkpoint.
 
-    `module` is the stored name without ``.weight`` or ``.bias``; ``{i}`` stands for the layer.
+    `module` is the stored name without ``.weight`` or ``.bias``; ``{i}`` stands for the layer. Modules that share a
+    stored name are sections of its outputs, one after the other, in the order in which `sources` names them: a fused
+    q, k, v. `groups` names a size of `ModelConfig`: the outputs are that many groups, each with an equal share of every
+    section. A key/value head's queries, key and value together are groups of "n_kv_head".
     """
 
     module: str
     transposed: bool = False  # the matrix is stored (inputs, outputs), as GPT-2's Conv1D does
-    part: int = 0  # of `parts` equal slices of the outputs: a fused q, k, v
-    parts: int = 1
+    groups: str | None = None
     interleaved: bool = False  # each head's rows are in the order of interleaved rotary (GGUF's llama)
+    skip: int = 0  # rows that stand before all others and are never read (OPT's positions)
+    minus_one: bool = False  # the weight is stored with 1 taken off (Gemma's norms)
+    zero_bias: bool = False  # a bias that is not stored is 0 (MPT's norms)
 
 
-def fused_qkv(module: str, transposed: bool = False) -> dict[str, Source]:
-    """Queries, keys and values of a block that are stored as one module, in thirds."""
-    return {
-        f"blocks.{{i}}.attn.{name}": Source(module, transposed=transposed, part=part, parts=3)
-        for part, name in enumerate("qkv")
-    }
+def fused_qkv(module: str, transposed: bool = False, groups: str | None = None) -> dict[str, Source]:
+    """Queries, keys and values of a block that are stored as one module."""
+    return {f"blocks.{{i}}.attn.{name}": Source(module, transposed=transposed, groups=groups) for name in "qkv"}
 
 
 class Gguf(NamedTuple):
     """The same family in GGUF files.
 
-    `keys` gives, for a config.json key, the metadata key after "<architecture>.".
+    `keys` gives, for a config.json key, the metadata key after "<architecture>."; "a.b" is b of the table a. Those that
+    many families have are known (`pygpt/checkpoint/gguf_settings.py`). `unsaid` gives the config.json keys that such
+    files leave out, as they follow from the architecture, from what the file does say, or from the names of its
+    tensors; what the metadata says wins.
     """
 
     architecture: str  # general.architecture
-    keys: Mapping[str, str]
     sources: Mapping[str, Source]
+    keys: Mapping[str, str] = MappingProxyType({})
+    unsaid: Callable[[Settings, Collection[str]], dict[str, object]] = lambda _, __: {}
+    experts: bool = False  # files of this architecture with experts, where those without are another family's
 
 
 class Family(NamedTuple):

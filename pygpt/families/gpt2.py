@@ -108,15 +108,6 @@ FAMILY = Family(
     harmless=harmless("it asks for scores in float32, which pygpt always computes", "reorder_and_upcast_attn"),
     gguf=Gguf(
         architecture="gpt2",
-        keys={
-            "vocab_size": "vocab_size",
-            "n_positions": "context_length",
-            "n_embd": "embedding_length",
-            "n_inner": "feed_forward_length",
-            "n_layer": "block_count",
-            "n_head": "attention.head_count",
-            "layer_norm_epsilon": "attention.layer_norm_epsilon",
-        },
         sources={
             "embed": Source("token_embd"),
             "pos": Source("position_embd"),

@@ -126,18 +126,6 @@ FAMILY = Family(
     },
     gguf=Gguf(
         architecture="llama",
-        keys={
-            "vocab_size": "vocab_size",
-            "max_position_embeddings": "context_length",
-            "hidden_size": "embedding_length",
-            "intermediate_size": "feed_forward_length",
-            "num_hidden_layers": "block_count",
-            "num_attention_heads": "attention.head_count",
-            "num_key_value_heads": "attention.head_count_kv",
-            "head_dim": "attention.key_length",
-            "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-            "rope_theta": "rope.freq_base",
-        },
         sources={
             "embed": Source("token_embd"),
             "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),

@@ -66,7 +66,7 @@ def with_special_tokens(base: Base, seed: int) -> tuple[Base, SpecialIds]:
     grown = dict(tensors)
     for name in ("embed.weight", "head.weight"):
         if name in grown:
-            rows = 0.02 * generator.standard_normal((len(ids), config.n_embd), np.float32)
+            rows = 0.02 * generator.standard_normal((len(ids), config.embed_width), np.float32)
             grown[name] = np.concatenate((grown[name], rows))
     return Base(dataclasses.replace(config, n_vocab=config.n_vocab + len(ids)), grown, extended), ids
 

@@ -119,12 +119,17 @@ def activation_backward(name: Activation, dy: Array, x: Array) -> Array:
 def gated_activation(name: Activation, gate_up: Array) -> Array:
     """f(gate) * up for gate_up (N, 2 I), the gate before what it gates: (N, I) (Shazeer 2020, arXiv:2002.05202)."""
     gate, up = np.split(gate_up, 2, axis=1)
-    return activation(name, gate) * up
+    return _by_pieces(lambda gate, up: reference.gated(name, gate, up), gate, up)
 
 
 def gated_activation_backward(name: Activation, dy: Array, gate_up: Array) -> Array:
     """dy (N, I) gives the gradient of gate_up (N, 2 I)."""
     gate, up = np.split(gate_up, 2, axis=1)
+    if name == "swiglu_clamped":  # g s(a g) (u + 1) with the logistic function s, where clamping has the slopes 1 and 0
+        g, u, a = np.minimum(gate, 7.0), np.clip(up, -7.0, 7.0), 1.702
+        opened = reference.silu(a * g) / a
+        dgate = dy * (u + 1.0) * _derivative("silu", a * g) * (gate <= 7.0)
+        return np.concatenate((dgate, dy * opened * (np.abs(up) <= 7.0)), axis=1)
     return np.concatenate((dy * up * _derivative(name, gate), dy * activation(name, gate)), axis=1)
 
 

@@ -94,7 +94,7 @@ class Lora:
             n_out, n_in = model[name]
             shapes |= {name + _A: (rank, n_in), name + _B: (n_out, rank)}
         shapes |= {name: params.tensors[name].shape for name in self._whole}
-        shapes |= {name + _ROWS: (config.n_vocab - self._first_row, config.n_embd) for name in self._rows}
+        shapes |= {name + _ROWS: (config.n_vocab - self._first_row, config.embed_width) for name in self._rows}
         dtype: type[np.floating[Any]] = params.flat.dtype.type
         self.trained = FlatTensors(shapes, dtype)
         generator = np.random.Generator(np.random.Philox(seed))
@@ -244,8 +244,8 @@ def merge(config: ModelConfig, tensors: Mapping[str, ArrayLike], folder: Path) -
     if rows and not (rows.keys() == out.keys() & {"embed.weight", "head.weight"} and first_row <= config.n_vocab):
         raise CheckpointError(f"{where}: its embedding or head is another")
     for name, new in rows.items():
-        if new.ndim != 2 or new.shape[1] != config.n_embd or len(new) != len(rows["embed.weight"]):
-            raise CheckpointError(f"{where}: its vectors have {config.n_embd} values, but new tokens {new.shape}")
+        if new.ndim != 2 or new.shape[1] != config.embed_width or len(new) != len(rows["embed.weight"]):
+            raise CheckpointError(f"{where}: its vectors have {config.embed_width} values, but new tokens {new.shape}")
         out[name] = np.concatenate((out[name][:first_row], new))
     config = dataclasses.replace(config, n_vocab=len(out["embed.weight"]))
     classifier = read_classifier(folder / WEIGHTS, config)

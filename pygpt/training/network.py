@@ -60,12 +60,27 @@ class Tape(NamedTuple):
     norm: _Norm | None
 
 
+_NOT_TRAINED = {
+    "embed_dim",
+    "embed_scale",
+    "embed_norm",
+    "qk_norm",
+    "branch_scale",
+    "head_bias",
+    "logit_scale",
+    "logit_cap",
+}
+
+
 def _check_trainable(config: ModelConfig) -> None:
     if config.norm_placement not in ("before_branch", "after_sum") or config.branches != "sequential":
         raise ConfigError(
             f"training does not do norm_placement {config.norm_placement} with branches {config.branches}: it does "
             "before_branch and after_sum with sequential ones"
         )
+    for field in fields(config):
+        if field.name in _NOT_TRAINED and (value := getattr(config, field.name)) != field.default:
+            raise ConfigError(f"the model has {field.name} {value!r}, which can be run but not trained")
     for i, layer in enumerate(config.layers):
         plain = LayerConfig(attn_scale=layer.attn_scale, rope=layer.rope)
         for field in fields(layer):

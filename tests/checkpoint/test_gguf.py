@@ -147,10 +147,15 @@ def test_the_package_is_only_needed_where_it_is_used(
     [
         ({"llama.block_count": None}, "x.gguf lacks the key 'llama.block_count'"),
         ({"llama.attention.layer_norm_rms_epsilon": None}, "lacks the key 'llama.attention.layer_norm_rms_epsilon'"),
-        ({"llama.attention.head_count": [4, 4]}, "llama.attention.head_count is"),
+        ({"llama.attention.head_count": [4, 2]}, "llama.attention.head_count is"),
+        ({"llama.attention.value_length": 2}, "llama.attention.value_length is 2, but must be 4"),
+        ({"llama.attention.scale": 0.25}, "llama.attention.scale is 0.25"),
         ({"llama.expert_count": 8}, "llama.expert_count is 8, but must be 0"),
-        ({"llama.attention.sliding_window": 16}, "llama.attention.sliding_window is 16"),
-        ({"llama.rope.dimension_count": 2}, "llama.rope.dimension_count is 2, but must be 4"),
+        ({"llama.attention.sliding_window": 8}, "llama.attention.sliding_window is 8"),
+        (
+            {"llama.rope.dimension_count": 2},
+            "rope.dimension_count / llama.attention.key_length is 0.5",
+        ),
         ({"llama.rope.scaling.type": "su", "llama.rope.scaling.factor": 2.0}, "llama.rope.scaling.type is 'su'"),
         ({"llama.rope.scaling.type": "linear"}, "lacks the key 'llama.rope.scaling.factor'"),
     ],

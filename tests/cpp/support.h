@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <random>
@@ -86,6 +87,9 @@ inline const std::vector<const Kernels*>& tables() {
 }
 inline const Kernels& best_kernels() { return *tables().front(); }
 inline const Kernels& scalar_kernels() { return *tables().back(); }
+
+constexpr std::array kActivations = {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu,
+                                     Activation::swiglu_clamped};
 
 // f(kernels) for each of them.
 template <class F>

@@ -108,7 +108,7 @@ TEST(Math, NansStayNans) {
             const float nan = bits_float(bits);
             EXPECT_TRUE(std::isnan(one(k.exp, nan))) << std::hex << bits;
             EXPECT_TRUE(std::isnan(one(k.erf, nan))) << std::hex << bits;
-            for (const Activation f : {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu}) {
+            for (const Activation f : kActivations) {
                 EXPECT_TRUE(std::isnan(mapped(k, f, {nan})[0])) << std::hex << bits << " " << static_cast<int>(f);
             }
         }
@@ -123,7 +123,7 @@ TEST(Math, EveryInstructionSetGivesTheSameBits) {
     on_each_isa([&](const Kernels& k) {
         EXPECT_TRUE(same_bits(mapped(k.exp, x), exp));
         EXPECT_TRUE(same_bits(mapped(k.erf, x), erf));
-        for (const Activation f : {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu}) {
+        for (const Activation f : kActivations) {
             EXPECT_TRUE(same_bits(mapped(k, f, x), mapped(scalar_kernels(), f, x))) << static_cast<int>(f);
         }
     });

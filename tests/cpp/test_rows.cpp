@@ -119,7 +119,7 @@ TEST(Rows, ActivationsKeepToTheirRow) {
     on_each_isa([](const Kernels& k) {
         for (const int n : kLengths) {
             const std::vector<float> x = Random(7).floats(n, -6.0f, 6.0f);
-            for (const Activation f : {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu}) {
+            for (const Activation f : kActivations) {
                 Guarded y(1, n, n), expected(1, n, n);
                 std::copy(x.begin(), x.end(), y.row(0));
                 std::copy(x.begin(), x.end(), expected.row(0));
@@ -137,7 +137,7 @@ TEST(Rows, GatedActivationsMultiplyPanels) {
         for (const int n : kLengths) {
             const int padded = round_up(n, 16);
             const std::vector<float> x = Random(8).floats(2 * padded, -6.0f, 6.0f);
-            for (const Activation f : {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu}) {
+            for (const Activation f : kActivations) {
                 std::vector<float> activated = x;
                 scalar_kernels().activate(f, activated.data(), 2 * padded);
                 Guarded y(1, n, n);

@@ -11,7 +11,6 @@ namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr std::array kLengths = {1, 2, 7, 15, 16, 17, 31, 32, 33, 63, 100, 257};
-constexpr std::array kActivations = {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu};
 
 // n numbers with guards around them.
 Guarded guarded(const std::vector<float>& values) {

@@ -49,7 +49,11 @@ POST_NORM = replace(GPT2, norm_placement="after_sum", layers=GPT2.layers[:1] * 3
 SANDWICH = replace(LLAMA, norm_placement="sandwich")
 PARALLEL = replace(GPT2, branches="parallel")
 ONE_NORM = replace(LLAMA, branches="parallel_one_norm")
+SCALED = replace(LLAMA, qk_norm="head", embed_scale=7.5, branch_scale=0.5, logit_scale=0.25, logit_cap=1.5)
+NARROW = replace(POST_NORM, qk_norm="whole", embed_dim=44, embed_norm=True, head_bias=True)
+WIDE = replace(ONE_NORM, activation="swiglu_clamped", embed_dim=70, head_bias=True)
 CONFIGS = {
+    "scaled": SCALED, "narrow": NARROW, "wide": WIDE,
     "sandwich": SANDWICH, "parallel": PARALLEL, "one norm": ONE_NORM,
     "gpt2": GPT2, "llama": LLAMA, "interleaved": INTERLEAVED, "multi-query": MULTI_QUERY, "post-norm": POST_NORM,
     "windows": WINDOWS, "alibi": ALIBI,

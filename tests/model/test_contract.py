@@ -26,6 +26,9 @@ every_config = pytest.mark.parametrize(
         "one norm",
         "windows",
         "alibi",
+        "scaled",
+        "narrow",
+        "wide",
     ],
 )
 

@@ -168,3 +168,23 @@ def test_blocks_that_training_cannot_do_are_refused(config: ModelConfig) -> None
             Network(replace(config, branches="parallel"), functions)
     with pytest.raises(ConfigError, match="training does not do norm_placement sandwich"):
         Network(replace(config, norm_placement="sandwich"), functions)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"embed_dim": 3},
+        {"embed_scale": 2.0},
+        {"embed_norm": True},
+        {"qk_norm": "head"},
+        {"branch_scale": 0.5},
+        {"head_bias": True},
+        {"logit_scale": 0.5},
+        {"logit_cap": 30.0},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_has_no_backward_pass_is_refused_by_name(config: ModelConfig, change: dict[str, Any]) -> None:
+    name = next(iter(change))
+    with pytest.raises(ConfigError, match=f"the model has {name} .*, which can be run but not trained"):
+        Network(replace(config, **change), functions)

@@ -122,10 +122,7 @@ struct AttentionRun {
 
     // Scores of query i for the 16 keys from `position` on, capped and biased.
     V ruled(V score, int i, int position) const {
-        if (a.cap > 0.0f) {  // tanh x = (1 - e^-2x) / (1 + e^-2x), for |x|
-            const V one = S::set1(1.0f), t = exp_not_positive_v<S>(S::mul(S::abs(score), S::set1(-2.0f / a.cap)));
-            score = S::copy_sign(S::mul(S::set1(a.cap), S::div(S::sub(one, t), S::add(one, t))), score);
-        }
+        if (a.cap > 0.0f) score = capped_v<S>(score, a.cap);
         if (a.slopes != nullptr) {
             const V first = S::set1(static_cast<float>(position - (a.ranges[i].end - 1)));
             score = S::fma(S::set1(a.slopes[i]), S::add(first, S::load(kLaneNumbers)), score);

@@ -45,6 +45,21 @@ struct AttentionProduct {
     bool add;
 };
 
+// One row and block of the result: the sums of the pages one after the other, or added in order (to what is there).
+template <class S, bool add_pages, class V, int pages, int blocks>
+inline __attribute__((always_inline)) void store_sums(const V (&sums)[pages][blocks], int block, bool add, float* to) {
+    if constexpr (add_pages) {
+        V sum = sums[0][block];
+        if (add) sum = S::add(S::load(to), sum);
+#pragma GCC unroll 16
+        for (int p = 1; p < pages; ++p) sum = S::add(sum, sums[p][block]);
+        S::store(to, sum);
+    } else {
+#pragma GCC unroll 16
+        for (int p = 0; p < pages; ++p) S::store(to + p * kPagePositions, sums[p][block]);
+    }
+}
+
 template <class S, bool add_pages, bool fetch, int rows, int pages, int blocks, class T>
 inline __attribute__((always_inline)) void attention_tile(const AttentionProduct<T>& m, int first) {
     using V = typename S::F32;
@@ -92,23 +107,10 @@ inline __attribute__((always_inline)) void attention_tile(const AttentionProduct
         }
     }
     float* const c = m.c + first * 16;
-    const std::ptrdiff_t ldc = m.ldc;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
-        for (int j = 0; j < blocks; ++j) {
-            float* const to = c + r * ldc + j * 16;
-            if constexpr (add_pages) {
-                V sum = acc[r][0][j];
-                if (m.add) sum = S::add(S::load(to), sum);
-#pragma GCC unroll 16
-                for (int p = 1; p < pages; ++p) sum = S::add(sum, acc[r][p][j]);
-                S::store(to, sum);
-            } else {
-#pragma GCC unroll 16
-                for (int p = 0; p < pages; ++p) S::store(to + p * kPagePositions, acc[r][p][j]);
-            }
-        }
+        for (int j = 0; j < blocks; ++j) store_sums<S, add_pages>(acc[r], j, m.add, c + r * m.ldc + j * 16);
     }
 }
 

@@ -21,6 +21,7 @@ constexpr Kernels fill_table() {
     k.layer_norm = layer_norm<S>;
     k.rms_norm = rms_norm<S>;
     k.add = add_row<S>;
+    k.scale_and_cap = scale_and_cap<S>;
     k.activate = activate<S>;
     k.activate_gated = activate_gated<S>;
     k.rope = rope<S>;

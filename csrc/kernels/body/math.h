@@ -77,6 +77,18 @@ inline typename S::F32 erf_v(typename S::F32 x) {
     return S::select_less(a, S::set1(1.0f), p, far);
 }
 
+// cap tanh(x / cap): with m = e^-2a - 1, tanh a = -m / (2 + m), which loses no digits where a is small.
+template <class S>
+inline typename S::F32 capped_v(typename S::F32 x, float cap) {
+    using V = typename S::F32;
+    const V one = S::set1(1.0f), minus_2a = S::mul(S::abs(x), S::set1(-2.0f / cap));
+    const auto e = exp_parts<S>(minus_2a);
+    const V power = S::add_exponent(one, e.shifted);
+    const V near = S::fma(e.fraction, S::sub(S::zero(), power), S::sub(one, power));
+    const V minus_m = S::select_less(minus_2a, S::set1(-86.5f), one, near);
+    return S::copy_sign(S::mul(S::set1(cap), S::div(minus_m, S::sub(S::set1(2.0f), minus_m))), x);
+}
+
 // x / (1 + e^-x).
 template <class S>
 inline typename S::F32 silu_v(typename S::F32 x) {
@@ -101,12 +113,34 @@ inline typename S::F32 gelu_tanh_v(typename S::F32 x) {
     return S::div(x, S::add(S::set1(1.0f), exp_v<S>(minus_2u)));
 }
 
+// x / (1 + e^-1.702x), x at most 7 (gpt-oss, arXiv:2508.10925).
+template <class S>
+inline typename S::F32 clamped_gate_v(typename S::F32 x) {
+    const auto g = S::min(S::set1(7.0f), x);  // this order keeps a NaN
+    return S::div(g, S::add(S::set1(1.0f), exp_v<S>(S::mul(g, S::set1(-1.702f)))));
+}
+
 template <class S, Activation f>
 inline typename S::F32 activate_v(typename S::F32 x) {
     if constexpr (f == Activation::gelu) return gelu_v<S>(x);
     if constexpr (f == Activation::gelu_tanh) return gelu_tanh_v<S>(x);
     if constexpr (f == Activation::silu) return silu_v<S>(x);
     if constexpr (f == Activation::relu) return S::max(S::zero(), x);  // this order keeps a NaN
+    if constexpr (f == Activation::swiglu_clamped) return clamped_gate_v<S>(x);
+}
+
+// What a gate multiplies: up; with swiglu_clamped 1 + up, up from -7 to 7.
+template <class S, Activation f>
+inline typename S::F32 gated_v(typename S::F32 up) {
+    if constexpr (f == Activation::swiglu_clamped) {
+        return S::add(S::max(S::set1(-7.0f), S::min(S::set1(7.0f), up)), S::set1(1.0f));
+    }
+    return up;
+}
+
+template <class S, Activation f>
+inline typename S::F32 gate_v(typename S::F32 gate, typename S::F32 up) {
+    return S::mul(activate_v<S, f>(gate), gated_v<S, f>(up));
 }
 
 // body.operator()<f>(): what is inside is compiled for each activation.
@@ -121,6 +155,8 @@ inline void with_activation(Activation f, F body) {
             return body.template operator()<Activation::silu>();
         case Activation::relu:
             return body.template operator()<Activation::relu>();
+        case Activation::swiglu_clamped:
+            return body.template operator()<Activation::swiglu_clamped>();
     }
 }
 

@@ -75,10 +75,18 @@ void rms_norm(const NormArgs& a) {
 }
 
 template <class S>
-void add_row(float* x, const float* y, std::ptrdiff_t n) {
+void add_row(float* x, const float* y, float scale, std::ptrdiff_t n) {
+    const auto factor = S::set1(scale);
     for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
-        S::store_n(x + i, S::add(S::load_n(x + i, lanes), S::load_n(y + i, lanes)), lanes);
+        S::store_n(x + i, S::fma(S::load_n(y + i, lanes), factor, S::load_n(x + i, lanes)), lanes);
     });
+}
+
+template <class S>
+void scale_and_cap(float* x, float scale, float cap, std::ptrdiff_t n) {
+    const auto factor = S::set1(scale);
+    if (cap == 0.0f) return map<S>(x, x, n, [&](auto v) { return S::mul(v, factor); });
+    map<S>(x, x, n, [&](auto v) { return capped_v<S>(S::mul(v, factor), cap); });
 }
 
 template <class S>
@@ -90,8 +98,7 @@ template <class S>
 void activate_gated(Activation f, const float* x, float* y, std::ptrdiff_t n) {
     with_activation(f, [&]<Activation kind>() {
         for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
-            const auto gate = activate_v<S, kind>(S::load(x + 2 * i));
-            S::store_n(y + i, S::mul(gate, S::load(x + 2 * i + 16)), lanes);
+            S::store_n(y + i, gate_v<S, kind>(S::load(x + 2 * i), S::load(x + 2 * i + 16)), lanes);
         });
     });
 }

@@ -59,11 +59,16 @@ inline typename S::F32 slope_v(typename S::F32 x) {
         const V density = S::mul(S::set1(0x1.988454p-2f), exp_v<S>(S::mul(S::mul(x, x), S::set1(-0.5f))));
         return S::fma(x, density, below);
     }
-    // Both others are x s(w) with the logistic function s, whose slope is s (1 - s): s + x s (1 - s) w'.
+    // All others are x s(w) with the logistic function s, whose slope is s (1 - s): s + x s (1 - s) w'.
     const auto logistic = [&](V minus_w) { return S::div(one, S::add(one, exp_v<S>(minus_w))); };
     if constexpr (f == Activation::silu) {
         const V s = logistic(S::sub(S::zero(), x));
         return S::fma(S::mul(x, s), S::sub(one, s), s);
+    }
+    if constexpr (f == Activation::swiglu_clamped) {
+        const V s = logistic(S::mul(x, S::set1(-1.702f))), most = S::set1(7.0f);
+        const V slope = S::fma(S::mul(S::mul(x, S::set1(1.702f)), s), S::sub(one, s), s);
+        return S::select_less(most, x, S::zero(), slope);
     }
     if constexpr (f == Activation::gelu_tanh) {
         constexpr float linear = 2.0f * 0.7978845608f, cubic = linear * 0.044715f;
@@ -94,8 +99,7 @@ template <class S>
 void gated_activation(Activation f, const float* gate, const float* up, float* y, std::ptrdiff_t n) {
     with_activation(f, [&]<Activation kind>() {
         for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
-            const auto opened = activate_v<S, kind>(S::load_n(gate + i, lanes));
-            S::store_n(y + i, S::mul(opened, S::load_n(up + i, lanes)), lanes);
+            S::store_n(y + i, gate_v<S, kind>(S::load_n(gate + i, lanes), S::load_n(up + i, lanes)), lanes);
         });
     });
 }
@@ -105,10 +109,13 @@ void gated_activation_backward(Activation f, const float* dy, const float* gate,
                                float* dup, std::ptrdiff_t n) {
     with_activation(f, [&]<Activation kind>() {
         for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
-            const auto d = S::load_n(dy + i, lanes), g = S::load_n(gate + i, lanes);
-            const auto slope = S::mul(S::load_n(up + i, lanes), slope_v<S, kind>(g));
-            S::store_n(dgate + i, S::mul(d, slope), lanes);
-            S::store_n(dup + i, S::mul(d, activate_v<S, kind>(g)), lanes);
+            const auto d = S::load_n(dy + i, lanes), g = S::load_n(gate + i, lanes), u = S::load_n(up + i, lanes);
+            S::store_n(dgate + i, S::mul(d, S::mul(gated_v<S, kind>(u), slope_v<S, kind>(g))), lanes);
+            auto opened = activate_v<S, kind>(g);
+            if constexpr (kind == Activation::swiglu_clamped) {
+                opened = S::select_less(S::set1(7.0f), S::abs(u), S::zero(), opened);
+            }
+            S::store_n(dup + i, S::mul(d, opened), lanes);
         });
     });
 }
