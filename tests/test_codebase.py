@@ -136,6 +136,7 @@ PYTHON_RANKS = {
     "evaluation": 4,
     "generation": 4,
     "model": 5,
+    "registry": 4,
     "training": 6,
     "__init__": 6,
     "cli": 7,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pygpt.checkpoint.folder import INDEX, WEIGHTS, Extra, check_free
-from pygpt.checkpoint.hub import locate
 from pygpt.checkpoint.hugging_face import ADAPTER, read_folder, write
+from pygpt.checkpoint.locate import locate
 from pygpt.checkpoint.saved import POSITIONS, Weights, open_saved, save
 from pygpt.checkpoint.tensor import Dtype, Tensor, forget
 from pygpt.config import ModelConfig

@@ -1,5 +1,4 @@
-"""The command line: `pygpt generate`, `info`, `score`, `convert`, `train`, `finetune`, `merge` and `classify`, over the
-public API."""
+"""The command line: each subcommand is a module of this package, over the public API."""
 
 from __future__ import annotations
 
@@ -19,7 +18,11 @@ from pygpt.errors import PygptError
 
 _EXIT_INTERRUPTED = 130  # as a shell reports a program ended by SIGINT ...
 _EXIT_BROKEN_PIPE = 141  # ... or by SIGPIPE
-_COMMANDS = ("generate", "info", "score", "convert", "train", "finetune", "merge", "classify")  # and their modules
+_COMMANDS = (  # and their modules
+    *("generate", "info", "score", "convert", "pull", "list", "rm"),
+    *("train", "finetune", "merge", "classify"),
+)
+_MODULES = {"list": "listing"}  # where a module of the command's name would hide a built-in
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 _STATUSES = (
     "Exit status: 0; 1 for input that cannot be used; 2 for wrong usage; 130 after Ctrl-C; "
@@ -37,9 +40,10 @@ class _Group(typer.core.TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"{__name__}.{cmd_name}")
+        name = _MODULES.get(cmd_name, cmd_name)
+        module = importlib.import_module(f"{__name__}.{name}")
         one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        one.command(cmd_name, context_settings=_SETTINGS)(getattr(module, cmd_name))
+        one.command(cmd_name, context_settings=_SETTINGS)(getattr(module, name))
         return typer.main.get_command(one)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pygpt import Model
+from pygpt import Model, checkpoint
 from pygpt.errors import CheckpointError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-MODEL = 'A folder, .safetensors or .gguf file, hub id, or "tiny" (built in).'
+NAME = "A short name (`pygpt list --all`), or of the Hugging Face hub ORG/NAME, ORG/NAME:QUANT or ORG/NAME/FILE.gguf."
+MODEL = 'A folder or file of a model, its name, as `pygpt pull` takes it, or "tiny" (built in).'
 Source = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
 Weights = Annotated[
     Literal["int8", "bfloat16", "float32"] | None,
@@ -93,13 +97,25 @@ def find_model(source: str) -> str:
     return source
 
 
+@contextlib.contextmanager
+def downloading(source: str) -> Iterator[ProgressBar]:
+    """A bar for what comes over the network, in the place of the hub's client's own."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    bar = ProgressBar(f"downloading {source}")
+    try:
+        yield bar
+    finally:
+        bar.clear()
+
+
 def load_model(source: str, weights: Weights, kv: Kv, threads: Threads, isa: Isa, n_ctx: NCtx = None) -> Model:
-    """Load a model with a progress bar."""
+    """Load a model with a progress bar, and one before it if it must be downloaded first."""
+    find_model(source)
+    with downloading(source) as progress:
+        path = checkpoint.locate(source, progress)
     bar = ProgressBar(f"loading {source}")
     try:
-        return Model.load(
-            find_model(source), weights=weights, kv=kv, threads=threads, isa=isa, n_ctx=n_ctx, progress=bar
-        )
+        return Model.load(path, weights=weights, kv=kv, threads=threads, isa=isa, n_ctx=n_ctx, progress=bar)
     finally:
         bar.clear()
 

@@ -169,6 +169,28 @@ TEST(Activations, Silu) {
         [](double, double y) { return 5 * kEps * std::abs(y) + 0x1p-120; });
 }
 
+// As silu, of a product that rounds once: exp turns its eps into 1.702 |x|, relative; no more than 0.28 of the result
+// above 0, as the gate is then open by so much more than e^-1.702x.
+TEST(Activations, SwigluClamped) {
+    const auto gate = [](long double x) { return std::min(x, 7.0L); };
+    expect_close(
+        Activation::swiglu_clamped, [&](long double x) { return gate(x) / (1 + std::exp(-1.702L * gate(x))); },
+        [](double x, double y) {
+            return kEps * std::abs(y) * (6 + 2 * 1.702 * std::abs(std::min(x, 7.0))) + 0x1p-120;
+        });
+}
+
+// cap tanh(x / cap): the division's two roundings, exp's fraction, a sum, a difference, a quotient and a product. Where
+// x / cap has fewer digits than x, so has the result.
+TEST(Math, CappedIsWithinItsBound) {
+    const float cap = 30.0f;
+    std::vector<float> x = dense_sample(400.0f);
+    std::erase_if(x, [](float v) { return std::abs(v) < 0x1p-120f; });
+    std::vector<float> y = x;
+    scalar_kernels().scale_and_cap(y.data(), 1.0f, cap, static_cast<std::ptrdiff_t>(y.size()));
+    expect_within(4.5, x, y, [](long double v) { return 30 * std::tanh(v / 30); });
+}
+
 TEST(Activations, Relu) {
     const std::vector<float> x = dense_sample(200.0f), y = mapped(scalar_kernels(), Activation::relu, x);
     for (std::size_t i = 0; i < x.size(); ++i) ASSERT_EQ(y[i], x[i] > 0 ? x[i] : 0.0f);

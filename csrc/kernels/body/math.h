@@ -1,4 +1,4 @@
-// exp, erf and the activations over the 16-lane vector S::F32. Error bounds are tested in tests/cpp/test_math.cpp.
+// exp, erf, the cap on scores and the activations over the 16-lane vector S::F32. Error bounds are tested in tests/cpp/test_math.cpp.
 #pragma once
 
 #include "kernels/activation.h"
