@@ -61,9 +61,8 @@ class Model:
     ) -> Model:
         """Load a checkpoint and pack its weights for this machine.
 
-        source: a folder or file that `checkpoint.read` takes; the built-in name "tiny"; a short name such as "smollm2";
-            or, of the Hugging Face hub, ORG/NAME, ORG/NAME:Q4_K_M or ORG/NAME/FILE.gguf, with or without @REVISION.
-            What is not on this machine yet is downloaded (docs/models.md).
+        source: a folder or file that `checkpoint.read` takes, a short name such as "tiny", or of the Hugging Face hub
+            ORG/NAME, ORG/NAME:Q4_K_M or ORG/NAME/FILE.gguf, @REVISION or not (docs/models.md says what is downloaded).
         weights: the format they are kept and multiplied in, "int8", "bfloat16" or "float32". None: int8, or as saved.
         kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
         threads: None: the usable physical cores, which affinity and cgroup quota may limit.

@@ -69,11 +69,15 @@ def recompute_rotary(model: PreTrainedModel) -> None:
             module.rotary_emb = type(rotary)(model.config)
 
 
-def expected_logits(folder: Path, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The logits (T, n_vocab) of the original implementation for the checkpoint in the folder."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager")
+def expected_logits(golden: Golden, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The logits (T, n_vocab) of the original implementation for the checkpoint in the golden's folder."""
+    model = AutoModelForCausalLM.from_pretrained(
+        FOLDER / golden.name, dtype=torch.float64, attn_implementation=golden.attention
+    )
     with widened(), torch.no_grad():
         recompute_rotary(model)
+        if golden.mend is not None:
+            golden.mend(model)
         logits = model(torch.from_numpy(ids)[None]).logits[0]
     assert logits.dtype == torch.float64
     return np.asarray(logits)
@@ -86,8 +90,8 @@ def make(golden: Golden) -> None:
     model = AutoModelForCausalLM.from_config(golden.config, dtype=golden.dtype)
     fill(model, rng)
     write(golden, model, folder)
-    ids = rng.integers(golden.config.vocab_size, size=golden.config.max_position_embeddings)
-    logits = expected_logits(folder, ids)
+    ids = rng.integers(golden.config.vocab_size, size=golden.n_ctx or golden.config.max_position_embeddings)
+    logits = expected_logits(golden, ids)
     np.savez_compressed(folder / "expected.npz", ids=ids, logits=logits)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(

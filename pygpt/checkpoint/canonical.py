@@ -41,19 +41,20 @@ def canonical(
     if config.n_layer > len(by_name):  # before a name is made for each
         raise CheckpointError(f"{where}: {len(by_name)} tensors cannot be those of {config.n_layer} layers")
     tensors: dict[str, Tensor] = {}
+    used: set[str] = set()
     missing: list[str] = []
     shapes = config.tensor_shapes()
-    wholes = _wholes(config, shapes, sources)
-    for stored_name, whole in wholes.items():
-        if stored_name in by_name:
-            tensors |= _tensors(by_name[stored_name], whole)
-        elif whole.source.zero_bias and stored_name.endswith(".bias"):
+    for stored_name, whole in _wholes(config, shapes, sources).items():
+        if found := next((name for name in (stored_name, whole.also) if name in by_name), None):
+            used.add(found)
+            tensors |= _tensors(by_name[found], whole)
+        elif whole.source.zero_bias and not whole.is_weight:
             tensors |= {name: _zeros(where, name, shape) for name, shape in whole.sections.items()}
         else:
             missing.append(stored_name)
     if missing:
         raise CheckpointError(f"{where}: lacks {_listed(missing)}, which its configuration asks for")
-    unknown = [n for n in by_name if n not in wholes and not any(re.fullmatch(p, n) for p in ignored)]
+    unknown = [n for n in by_name if n not in used and not any(re.fullmatch(p, n) for p in ignored)]
     if unknown:
         raise CheckpointError(
             f"{where}: holds {_listed(unknown)}, which this architecture does not have: is the "
@@ -80,7 +81,7 @@ def stored(
             pieces.append(np.asarray(tensors[name], np.float32))
             if pieces[-1].shape != shape:
                 raise ValueError(f"tensor {name} must have the shape {shape}, not {pieces[-1].shape}")
-        if whole.source.zero_bias and stored_name.endswith(".bias") and not any(piece.any() for piece in pieces):
+        if whole.source.zero_bias and not whole.is_weight and not any(piece.any() for piece in pieces):
             continue
         outside = all(name.startswith("head.") for name in whole.sections)
         arrays[stored_name if outside else prefix + stored_name] = _joined(pieces, whole)
@@ -122,8 +123,8 @@ def _without_prefix(where: Path, stored: Mapping[str, Stored], prefix: str) -> d
 
 def _tie(where: Path, by_name: dict[str, Stored], sources: Mapping[str, Source]) -> None:
     """One matrix for embedding and head, under the embedding's name: a file may hold it under either, or twice."""
-    embed, head = (f"{sources[module].module}.weight" for module in ("embed", "head"))
-    copy = by_name.pop(head, None)
+    embed, head = f"{sources['embed'].module}.weight", sources["head"]
+    copy = by_name.pop(f"{head.module}.weight", None) or by_name.pop(f"{head.also}.weight", None)
     if copy is None:
         return
     if not _equal(by_name.setdefault(embed, copy), copy):
@@ -152,6 +153,7 @@ class _Whole(NamedTuple):
     """A stored tensor, and the canonical ones that are sections of it, with their shapes, in its order."""
 
     source: Source
+    also: str  # another name for it
     is_weight: bool
     groups: int  # each holds an equal share of every section
     head_dim: int
@@ -168,12 +170,12 @@ def _wholes(
         module, _, kind = name.rpartition(".")
         match = _LAYER.fullmatch(module)
         general = f"blocks.{{i}}.{match[2]}" if match else module
-        stored_module = sources[general].module.replace("{i}", match[1] if match else "")
-        found.append((order[general], name, sources[general], f"{stored_module}.{kind}"))
+        found.append((order[general], name, sources[general], match[1] if match else "", kind))
     wholes: dict[str, _Whole] = {}
-    for _, name, source, stored_name in sorted(found, key=lambda item: item[0]):
+    for _, name, source, layer, kind in sorted(found, key=lambda item: item[0]):
+        stored_name, also = (f"{n.replace('{i}', layer)}.{kind}" for n in (source.module, source.also or source.module))
         groups = getattr(config, source.groups) if source.groups else 1
-        whole = _Whole(source, stored_name.endswith(".weight"), groups, config.head_dim, {})
+        whole = _Whole(source, also, kind == "weight", groups, config.head_dim, {})
         wholes.setdefault(stored_name, whole).sections[name] = shapes[name]
     return wholes
 

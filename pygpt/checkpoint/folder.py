@@ -87,7 +87,7 @@ def write_settings(
 
 def sync_all(folder: Path) -> None:
     """Wait until a folder and its files are on the disk."""
-    for path in (*folder.iterdir(), folder):
+    for path in (*folder.rglob("*"), folder):
         sync(path)
 
 

@@ -27,7 +27,7 @@ from pygpt.checkpoint.tensor import Tensor
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, ConfigError, check_type
 from pygpt.families import Family, Settings, by_model_type, keys, model_config, settings_for
-from pygpt.tokenizer import EXTRA_FILES, FILES, Tokenizer
+from pygpt.tokenizer import Tokenizer, saved_files
 
 GENERATION, ADAPTER = "generation_config.json", "adapter_config.json"
 _ENDS = ("bos_token_id", "eos_token_id")
@@ -44,13 +44,14 @@ def read_folder(weights: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Token
             f"{folder / ADAPTER}: an adapter changes this model, and pygpt does not apply it: merge it"
         )
     family, config = _configuration(folder)
-    head = f"{family.sources['head'].module}.weight"
+    sources = family.sources_of(config)
+    head = tuple(f"{name}.weight" for name in (sources["head"].module, sources["head"].also))
     if weights.name.endswith(INDEX):
-        found = read_sharded(weights, may_lack=(head,) if config.tied_head else ())
+        found = read_sharded(weights, may_lack=head if config.tied_head else ())
     else:
         found = read_file(weights)
     own = models_own(folder, found)
-    tensors = canonical(weights, config, own, family.sources, family.prefix, family.ignored)
+    tensors = canonical(weights, config, own, sources, family.prefix, family.ignored)
     eos_id = config.eos_ids[0] if config.eos_ids else None
     return config, tensors, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id)
 
@@ -93,7 +94,8 @@ def write(
     check_type("tokenizer", tokenizer, Tokenizer, type(None))
     check_type("extra", extra, Extra, type(None))
     family, values = settings_for(config)
-    named = {name: ("float32", array) for name, array in stored(config, tensors, family.sources, family.prefix).items()}
+    arrays = stored(config, tensors, family.sources_of(config), family.prefix)
+    named = {name: ("float32", array) for name, array in arrays.items()}
     folder = folder.absolute()
     replaces = (folder / CONFIG).is_file()
     if not replaces:
@@ -114,7 +116,7 @@ def write(
 
 def _check_same_settings(folder: Path, partial: Path) -> None:
     """CheckpointError unless the files beside the weights are equal."""
-    for name in (CONFIG, CLASSIFIER, *FILES, *EXTRA_FILES):
+    for name in dict.fromkeys((CONFIG, CLASSIFIER, *saved_files(folder), *saved_files(partial))):
         old, new = ((f / name).read_bytes() if (f / name).is_file() else None for f in (folder, partial))
         if old != new:
             raise CheckpointError(

@@ -74,22 +74,24 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
     new models of, and the first by name.
 
     A context that the rotary frequencies follow is no part of a config.json: whoever loads it chooses. Raises
-    ConfigError where there is none, with what each family cannot say.
+    ConfigError where there is none, with what the nearest families cannot say.
     """
-    reasons = []
+    reasons: list[tuple[int, str]] = []
     for family in sorted(families(), key=lambda family: family.new is None):
         values = family.settings(config)
         try:
             found = family.config(Settings(values=values, file="config.json"))
         except ConfigError as error:
-            reasons.append(f"{family.model_types[0]}: {error}")
+            reasons.append((1, f"{family.model_types[0]}: {error}"))
             continue
         if found.n_ctx != config.n_ctx and found.n_ctx < found.max_n_ctx >= config.n_ctx:
             found = found.with_context(config.n_ctx)
         if found == config:
             return family, values
-        reasons.append(f"{family.model_types[0]} has no {', no '.join(_differences(config, found))}")
-    raise ConfigError(f"no family can express this configuration: {'; '.join(reasons)}")
+        differences = _differences(config, found)
+        reasons.append((len(differences), f"{family.model_types[0]} has no {', no '.join(differences)}"))
+    nearest = [reason for _, reason in sorted(reasons, key=lambda reason: reason[0])[:3]]
+    raise ConfigError(f"no family can express this configuration: {'; '.join(nearest)}")
 
 
 def _differences(config: ModelConfig, found: ModelConfig) -> list[str]:

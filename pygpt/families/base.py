@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from pygpt._json import shown
 from pygpt.config import Activation, ModelConfig
@@ -31,6 +31,27 @@ def token_settings(config: ModelConfig) -> dict[str, object]:
     """The special tokens as every config.json has them."""
     eos = config.eos_ids[0] if len(config.eos_ids) == 1 else list(config.eos_ids) or None
     return {"bos_token_id": config.bos_id, "eos_token_id": eos}
+
+
+def special_tokens(s: Settings, n_vocab: int) -> dict[str, Any]:
+    """The fields of `ModelConfig` that say which tokens begin and end a text."""
+    bos = s.token_ids("bos_token_id", n_vocab)
+    return {"bos_id": bos[0] if bos else None, "eos_ids": s.token_ids("eos_token_id", n_vocab)}
+
+
+def divided_width(s: Settings, n_embd: str, n_head: str) -> int:
+    """The width of a head where the heads share the model's evenly; the arguments are keys."""
+    if s.integer(n_embd) % s.integer(n_head):
+        raise s.error(n_embd, f"a multiple of {s.name(n_head)} ({s.integer(n_head)})")
+    return s.integer(n_embd) // s.integer(n_head)
+
+
+def alibi_slopes(n_head: int, steepest: float = 8.0) -> tuple[float, ...]:
+    """The slopes of ALiBi (Press et al. 2022, arXiv:2108.12409): of n heads, n a power of 2, head i = 1 ... n has
+    2^(-steepest i / n). Any other number takes every second slope of the next power of 2, then the ones between."""
+    n = 1 << (n_head - 1).bit_length()
+    slopes = [2.0 ** (-steepest * i / n) for i in range(1, n + 1)]
+    return tuple(slopes if n == n_head else (slopes[1::2] + slopes[::2])[:n_head])
 
 
 def _is_positive(value: object) -> TypeGuard[float]:
@@ -198,6 +219,7 @@ class Source(NamedTuple):
     """
 
     module: str
+    also: str | None = None  # another name for it, in files of another version
     transposed: bool = False  # the matrix is stored (inputs, outputs), as GPT-2's Conv1D does
     groups: str | None = None
     interleaved: bool = False  # each head's rows are in the order of interleaved rotary (GGUF's llama)
@@ -232,9 +254,10 @@ class Family(NamedTuple):
 
     `settings` is the inverse of `config`: the config.json of a configuration, as far as the family's keys can say it;
     reading it back shows whether they can. `new` gives the config.json of a new model, for `config` to read; ValueError
-    for sizes that the family cannot have. Keys of `sources` are canonical modules, with ``{i}`` for the layer.
-    `ignored` are regular expressions for stored names (without the prefix) that carry no parameters. `harmless` are the
-    keys of config.json that `config` does not ask for and need not, beside those of all families (`keys.CONFIG`).
+    for sizes that the family cannot have. Keys of `sources` are canonical modules, with ``{i}`` for the layer, and
+    `variant` gives those that differ for a configuration. `ignored` are regular expressions for stored names (without
+    the prefix) that carry no parameters. `harmless` are the keys of config.json that `config` does not ask for and need
+    not, beside those of all families (`keys.CONFIG`).
     """
 
     name: str  # among pygpt's own words: --arch
@@ -247,3 +270,8 @@ class Family(NamedTuple):
     ignored: tuple[str, ...]
     harmless: Mapping[str, Known]
     gguf: Gguf | None  # None: GGUF has no such architecture
+    variant: Callable[[ModelConfig], Mapping[str, Source]] = lambda _: {}
+
+    def sources_of(self, config: ModelConfig) -> Mapping[str, Source]:
+        """Where this configuration's tensors lie."""
+        return {**self.sources, **self.variant(config)}

@@ -7,7 +7,17 @@ vocabulary of the original, lower-cased words that end in </w>, is not byte-leve
 from __future__ import annotations
 
 from pygpt.config import Activation, LayerConfig, ModelConfig
-from pygpt.families.base import Family, Settings, Sizes, Source, fused_qkv, gpt_settings, token_settings
+from pygpt.families.base import (
+    Family,
+    Settings,
+    Sizes,
+    Source,
+    divided_width,
+    fused_qkv,
+    gpt_settings,
+    special_tokens,
+    token_settings,
+)
 from pygpt.families.keys import fixed, harmless
 
 AFN: dict[str, Activation] = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
@@ -17,9 +27,7 @@ AFN: dict[str, Activation] = {"gelu": "gelu_tanh", "relu": "relu", "silu": "silu
 def config(s: Settings) -> ModelConfig:
     """config.json of OpenAIGPTLMHeadModel; the MLP is always 4 n_embd wide."""
     n_embd, n_head, n_vocab = s.integer("n_embd"), s.integer("n_head"), s.integer("vocab_size")
-    if n_embd % n_head:
-        raise s.error("n_embd", f"a multiple of {s.name('n_head')} ({n_head})")
-    bos, n_ctx = s.token_ids("bos_token_id", n_vocab), s.integer("n_positions")
+    head_dim, n_ctx = divided_width(s, "n_embd", "n_head"), s.integer("n_positions")
     s.require("n_ctx", n_ctx, f"n_positions ({n_ctx})")
     s.require("n_inner", 4 * n_embd, f"4 n_embd ({4 * n_embd}): the MLP is as wide as that in GPT-1")
     return ModelConfig(
@@ -28,7 +36,7 @@ def config(s: Settings) -> ModelConfig:
         n_embd=n_embd,
         n_head=n_head,
         n_kv_head=n_head,
-        head_dim=n_embd // n_head,
+        head_dim=head_dim,
         n_inner=4 * n_embd,
         norm="layer_norm",
         norm_eps=s.number("layer_norm_epsilon", 1e-5),
@@ -38,11 +46,10 @@ def config(s: Settings) -> ModelConfig:
         attn_out_bias=True,
         mlp_bias=True,
         learned_positions=True,
-        layers=LayerConfig(attn_scale=(n_embd // n_head) ** -0.5).repeated(s.integer("n_layer")),
+        layers=LayerConfig(attn_scale=head_dim**-0.5).repeated(s.integer("n_layer")),
         tied_head=s.flag("tie_word_embeddings", True),
         norm_placement="after_sum",
-        bos_id=bos[0] if bos else None,
-        eos_ids=s.token_ids("eos_token_id", n_vocab),
+        **special_tokens(s, n_vocab),
     )
 
 

@@ -15,8 +15,10 @@ from pygpt.families.base import (
     Settings,
     Sizes,
     Source,
+    divided_width,
     fused_qkv,
     gpt_settings,
+    special_tokens,
     token_settings,
 )
 from pygpt.families.keys import harmless
@@ -25,13 +27,10 @@ from pygpt.families.keys import harmless
 def config(s: Settings) -> ModelConfig:
     """config.json of GPT2LMHeadModel. transformers v5 no longer writes n_ctx, which was always n_positions."""
     n_embd, n_head, n_vocab = s.integer("n_embd"), s.integer("n_head"), s.integer("vocab_size")
-    if n_embd % n_head:
-        raise s.error("n_embd", f"a multiple of {s.name('n_head')} ({n_head})")
-    head_dim = n_embd // n_head
+    head_dim = divided_width(s, "n_embd", "n_head")
     scale = head_dim**-0.5 if s.flag("scale_attn_weights", True) else 1.0
     by_inverse_layer = s.flag("scale_attn_by_inverse_layer_idx", False)
     layers = LayerConfig(attn_scale=scale).repeated(s.integer("n_layer"))
-    bos = s.token_ids("bos_token_id", n_vocab)
     n_ctx = s.integer("n_positions" if s.has("n_positions") or not s.has("n_ctx") else "n_ctx")
     s.require("n_ctx", n_ctx, f"n_positions ({n_ctx})")
     return ModelConfig(
@@ -54,8 +53,7 @@ def config(s: Settings) -> ModelConfig:
             replace(layer, attn_scale=scale / (i + 1) if by_inverse_layer else scale) for i, layer in enumerate(layers)
         ),
         tied_head=s.flag("tie_word_embeddings", True),
-        bos_id=bos[0] if bos else None,
-        eos_ids=s.token_ids("eos_token_id", n_vocab),
+        **special_tokens(s, n_vocab),
     )
 
 

@@ -1,5 +1,5 @@
 """Text to token ids and back, by the vocabulary that a checkpoint brings."""
 
-from pygpt.tokenizer.tokenizer import EXTRA_FILES, FILES, StreamDecoder, Tokenizer
+from pygpt.tokenizer.tokenizer import EXTRA_FILES, FILES, StreamDecoder, Tokenizer, saved_files
 
-__all__ = ["EXTRA_FILES", "FILES", "StreamDecoder", "Tokenizer"]
+__all__ = ["EXTRA_FILES", "FILES", "StreamDecoder", "Tokenizer", "saved_files"]

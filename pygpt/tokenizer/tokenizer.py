@@ -8,20 +8,26 @@ import json
 import operator
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pygpt.errors import TokenizerError, check_type
 
 if TYPE_CHECKING:
     from pygpt.tokenizer.encoding import Encoding
+    from pygpt.tokenizer.chat_templates import ChatTemplates
     from pygpt.tokenizer.vocabulary import Vocabulary
+
+_T = TypeVar("_T")
 
 FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 """The files that a checkpoint folder's tokenizer is read from: the first, or else the other two together."""
-EXTRA_FILES = ("added_tokens.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
-"""Files that may stand beside them and belong to them."""
+EXTRA_FILES = (
+    *("added_tokens.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
+)
+"""Files that may stand beside them and belong to them, as patterns."""
 
 
 class Tokenizer:
@@ -30,13 +36,21 @@ class Tokenizer:
     not byte-level BPE. It can be pickled and copied.
     """
 
-    def __init__(self, load: Callable[[], Vocabulary] | str, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Vocabulary] | str,
+        folder: Path | None = None,
+        load_templates: Callable[[], ChatTemplates] | None = None,
+    ) -> None:
         """From a function that reads a vocabulary, or from the name of one of tiktoken's own encodings ("gpt2",
-        "o200k_base"), which tiktoken downloads once and caches. `folder`: where the vocabulary's files are."""
+        "o200k_base"), which tiktoken downloads once and caches. `folder`: where the vocabulary's files are.
+        `load_templates` reads the chat templates."""
         if not callable(load):
             check_type("load", load, str)
         self._load = load
         self._folder = folder
+        self._load_templates = load_templates
+        self._read_templates: ChatTemplates | None = None
         self._lock = threading.Lock()
         self._ready: Encoding | None = None
 
@@ -46,22 +60,23 @@ class Tokenizer:
     ) -> Tokenizer | None:
         """From the `FILES` of a checkpoint folder and the `EXTRA_FILES` beside them; None where it has none of them.
         The ids are those of the model's configuration; left out, those that the files name."""
-        from pygpt.tokenizer import files
+        from pygpt.tokenizer import chat_templates, files
 
         path = _path(folder)
         if not files.has_tokenizer(path):
             return None
         for name, i in (("bos_id", bos_id), ("eos_id", eos_id)):
             check_type(name, i, int, type(None))
-        return cls(lambda: files.read_folder(path, bos_id, eos_id), path)
+        return cls(lambda: files.read_folder(path, bos_id, eos_id), path, lambda: chat_templates.of_folder(path))
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, object], source: str) -> Tokenizer:
         """From the metadata of a GGUF file; arrays of strings are list[bytes]. `source` stands in messages."""
+        from pygpt.tokenizer import chat_templates
         from pygpt.tokenizer.gguf import read_gguf
 
         check_type("metadata", metadata, Mapping)
-        return cls(lambda: read_gguf(metadata, source))
+        return cls(lambda: read_gguf(metadata, source), None, lambda: chat_templates.of_gguf(metadata, source))
 
     def with_special(self, tokens: Mapping[str, int]) -> Tokenizer:
         """The same with more special tokens: ids by their text. TokenizerError, at the first use, where a text or an id
@@ -82,7 +97,7 @@ class Tokenizer:
                 raise TokenizerError(f"{v.source}: has a token {min(taken)!r} already")
             return dataclasses.replace(v, added=(*v.added, *more))
 
-        return Tokenizer(extended)
+        return Tokenizer(extended, None, self._load_templates)
 
     def __repr__(self) -> str:
         if isinstance(self._load, str):
@@ -96,7 +111,7 @@ class Tokenizer:
         load = self._load
         if isinstance(load, str):
             return Tokenizer, (load,)
-        return Tokenizer, (_Read(load()), self._folder)
+        return Tokenizer, (_Read(load()), self._folder, _Read(self._templates))
 
     @property
     def _state(self) -> Encoding:
@@ -108,6 +123,15 @@ class Tokenizer:
                     load = self._load
                     self._ready = encoding.by_name(load) if isinstance(load, str) else encoding.build(load())
         return self._ready
+
+    @property
+    def _templates(self) -> ChatTemplates:
+        from pygpt.tokenizer.chat_templates import ChatTemplates
+
+        if self._read_templates is None:
+            load = self._load_templates
+            self._read_templates = ChatTemplates("this tokenizer") if load is None else load()
+        return self._read_templates
 
     @property
     def n_vocab(self) -> int:
@@ -128,6 +152,43 @@ class Tokenizer:
     def special_tokens(self) -> dict[str, int]:
         """The special tokens, such as <|endoftext|>: ids by their text."""
         return dict(self._state.special)
+
+    @property
+    def chat_templates(self) -> dict[str, str]:
+        """The checkpoint's chat templates: Jinja by name, "default" where there is one alone; empty: it has none."""
+        return dict(self._templates.templates)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        documents: Sequence[Mapping[str, object]] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, object] | None = None,
+        add_generation_prompt: bool | None = None,
+        continue_final_message: bool = False,
+    ) -> str:
+        """The text of a chat as the model was trained to read it: see `Model.render`."""
+        from pygpt.tokenizer.template import render
+
+        if continue_final_message and add_generation_prompt:
+            raise ValueError("add_generation_prompt begins a new message: it excludes continue_final_message")
+        if add_generation_prompt is None:
+            add_generation_prompt = not continue_final_message
+        where, source = self._templates.choose(template, bool(tools))
+        return render(
+            where,
+            source,
+            messages,
+            {**self._templates.tokens, **(variables or {})},
+            tools=tools,
+            documents=documents,
+            add_generation_prompt=not continue_final_message
+            if add_generation_prompt is None
+            else add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
 
     def encode(self, text: str, *, allow_special: bool = False, add_special: bool = True) -> list[int]:
         """The ids of a text, with the tokens that the checkpoint puts at the beginning or end of every text (Llama 3's
@@ -160,9 +221,9 @@ class Tokenizer:
         if self._folder is not None:
             import shutil  # here, because loading a model need not wait for it
 
-            for name in (*FILES, *EXTRA_FILES):
-                if (self._folder / name).is_file():
-                    shutil.copyfile(self._folder / name, target / name)
+            for name in saved_files(self._folder):
+                (target / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(self._folder / name, target / name)
             return
         if isinstance(self._load, str):
             raise TokenizerError(f"tiktoken's encoding {self._load!r} has no files to save: its name is all it takes")
@@ -170,6 +231,7 @@ class Tokenizer:
 
         text = json.dumps(to_document(self._load()), ensure_ascii=False)
         (target / FILES[0]).write_bytes(text.encode("utf-8", "replace"))
+        self._templates.save(target)
 
     def _bytes(self, token: int) -> bytes:
         if token < 0:
@@ -177,14 +239,20 @@ class Tokenizer:
         return self._state.texts.get(token, b"")
 
 
-class _Read:
-    """A vocabulary that was read; a class, because functions made inside functions cannot be pickled."""
+class _Read(Generic[_T]):
+    """What was read; a class, because functions made inside functions cannot be pickled."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, value: _T) -> None:
+        self._value = value
 
-    def __call__(self) -> Vocabulary:
-        return self._vocabulary
+    def __call__(self) -> _T:
+        return self._value
+
+
+def saved_files(folder: Path) -> list[str]:
+    """The files of a folder that belong to its tokenizer, by their paths in it."""
+    found = (path for pattern in (*FILES, *EXTRA_FILES) for path in sorted(folder.glob(pattern)) if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in found]
 
 
 def _path(folder: str | os.PathLike[str]) -> Path:

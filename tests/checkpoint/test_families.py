@@ -210,7 +210,7 @@ def test_llama_missing_key(key: str) -> None:
         (GPT2, {"layer_norm_epsilon": 10**400}, "layer_norm_epsilon is 1"),
         (GPT2, {"scale_attn_weights": "yes"}, "scale_attn_weights is 'yes', but must be true or false"),
         (GPT2, {"eos_token_id": "x"}, "eos_token_id is 'x', but must be a token id"),
-        (GPT2, {"model_type": "bert"}, "model_type is 'bert', but must be one of openai-gpt, gpt2, llama"),
+        (GPT2, {"model_type": "bert"}, "model_type is 'bert', but must be one of .*openai-gpt, gpt2, .*llama"),
         (GPT2, {"model_type": ["gpt2"]}, "model_type is"),
         (GPT2, {"model_type": ...}, "lacks the key 'model_type'"),
         (SMOLLM2, {"num_key_value_heads": 2}, r"config\.json: n_head \(9\) must be a multiple of n_kv_head \(2\)"),
@@ -247,5 +247,7 @@ def test_refused(values: dict[str, Any], changes: dict[str, Any], message: str) 
 
 
 def test_unknown_gguf_architecture() -> None:
-    with pytest.raises(ConfigError, match=r"x\.gguf: general\.architecture is 'mamba', but must be one of gpt2, llama"):
+    with pytest.raises(
+        ConfigError, match=r"x\.gguf: general\.architecture is 'mamba', but must be one of .*gpt2, .*llama"
+    ):
         by_architecture("mamba", "x.gguf")

@@ -140,6 +140,26 @@ def test_a_bias_that_is_not_stored_is_zero() -> None:
         canonical(WHERE, CONFIG, in_file(arrays), sources)
 
 
+def test_another_name_for_the_same() -> None:
+    """The usual name goes before it. One module's other name may be another's usual one (Falcon's GGUF)."""
+    sources = PLAIN | {"norm": Source("ln_f", also="blk.1.ln"), "blocks.{i}.mlp_norm": Source("blk.{i}.ln")}
+    tensors = drawn(CONFIG)
+    arrays = stored(CONFIG, tensors, sources)
+    np.testing.assert_array_equal(back(CONFIG, arrays, sources)["norm.weight"], tensors["norm.weight"])
+    for kind in ("weight", "bias"):
+        del arrays[f"ln_f.{kind}"]
+    np.testing.assert_array_equal(back(CONFIG, arrays, sources)["norm.bias"], tensors["blocks.1.mlp_norm.bias"])
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "embed_out.weight"])
+def test_a_tied_head_under_another_name(name: str) -> None:
+    config, sources = replace(CONFIG, tied_head=True), PLAIN | {"head": Source("lm_head", also="embed_out")}
+    arrays = stored(config, drawn(config), sources)
+    back(config, arrays | {name: arrays["wte.weight"]}, sources)
+    with pytest.raises(CheckpointError, match=f"'{name}' differs from 'wte.weight'"):
+        back(config, arrays | {name: arrays["wte.weight"] + 1}, sources)
+
+
 def test_a_fused_tensor_of_another_size() -> None:
     sources = PLAIN | fused_qkv("h.{i}.qkv", groups="n_kv_head")
     arrays = stored(CONFIG, drawn(CONFIG), sources)
@@ -165,5 +185,7 @@ def test_whatever_is_stored_comes_back(
     groups = "n_kv_head" if grouped else None
     qkv = Source("h.{i}.qkv", transposed=transposed, groups=groups, interleaved=interleaved and not grouped)
     fused = {f"blocks.{{i}}.attn.{x}": qkv for x in "qkv"}
-    fused |= {f"blocks.{{i}}.mlp.{x}": Source("h.{i}.gu", transposed, groups="n_inner") for x in ("gate", "up")}
+    fused |= {
+        f"blocks.{{i}}.mlp.{x}": Source("h.{i}.gu", transposed=transposed, groups="n_inner") for x in ("gate", "up")
+    }
     check_both_ways(config, PLAIN | fused | {"pos": Source("wpe", skip=skip)})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 Edit = Callable[[dict[str, Any], dict[str, torch.Tensor]], None]
 
@@ -18,6 +18,7 @@ Edit = Callable[[dict[str, Any], dict[str, torch.Tensor]], None]
 class Golden:
     """One checkpoint: its folder, its configuration, the dtype it is stored in and the way it is written.
 
+    `mend` changes the class's instance where it is not what pygpt takes for the original: the list says why.
     `edit` turns config.json and the tensors that this transformers writes into what another version wrote; the original
     implementation reads what comes of it.
     """
@@ -27,6 +28,9 @@ class Golden:
     dtype: torch.dtype
     max_shard_size: str = "1GB"
     edit: Edit | None = None
+    mend: Callable[[PreTrainedModel], None] | None = None
+    attention: str = "eager"  # the class's own implementation of it that runs
+    n_ctx: int | None = None  # of the text; None: what the configuration calls max_position_embeddings
 
 
 def goldens() -> list[Golden]:
