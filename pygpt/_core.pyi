@@ -44,12 +44,13 @@ class EngineBuilder:
         self,
         name: str,
         array: NDArray[np.generic],
-        dtype: Literal["float32", "float16", "bfloat16"],
+        dtype: str,
         consumed: Callable[[], object] | None = None,
     ) -> None:
         """Pack one canonical tensor. `array` may have any strides (a transposed view is fine) and holds float32,
-        float16, or bfloat16 as uint16. `consumed` is called whenever what was read so far is
-        not needed again. ValueError: unknown name, wrong shape or dtype, or a tensor given twice."""
+        float16, or bfloat16 as uint16; or `dtype` is one of `block_formats`, and it holds a matrix's rows of blocks,
+        (n, bytes of a row) uint8. `consumed` is called whenever what was read so far is not needed again. ValueError:
+        unknown name, wrong shape or dtype, or a tensor given twice."""
 
     def packed(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16 or int8."""
@@ -229,6 +230,12 @@ def isa_names() -> list[str]:
 
 def select_isa(name: str | None) -> str:
     """The table that `name`, else PYGPT_ISA, else the machine chooses. ValueError: unknown, or cannot run here."""
+
+def block_formats() -> dict[str, tuple[int, int]]:
+    """The types of quantised tensors in GGUF files, by ggml's names: how many values a block has, in how many bytes."""
+
+def dequantize(name: str, blocks: NDArray[np.uint8]) -> _Floats:
+    """Blocks, (n, bytes) contiguous -> (n, values)."""
 
 def usable_cores() -> tuple[int, str]:
     """How many physical cores this process may use, and why: "affinity", "cgroup quota", ..."""

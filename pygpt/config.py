@@ -19,7 +19,7 @@ from pygpt._json import shown
 from pygpt.errors import ConfigError
 from pygpt.rope import Rope, RopeScaling
 
-__all__ = ["MAX_LAYERS", "LayerConfig", "ModelConfig", "Rope", "RopeScaling"]
+__all__ = ["MAX_LAYERS", "Experts", "LayerConfig", "ModelConfig", "Rope", "RopeScaling"]
 
 Norm = Literal["layer_norm", "rms_norm"]
 Activation = Literal["gelu", "gelu_tanh", "silu", "relu", "swiglu_clamped"]
@@ -29,6 +29,42 @@ QkNorm = Literal["head", "whole"]
 
 MAX_LAYERS = 1 << 16
 """Far above every model there is, and few enough to make a list of."""
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """Several MLPs in the place of one, of which each token runs those few that a router chooses for it.
+
+    The router gives each expert a score; the `n_used` of the highest scores run (of equal ones the first), and their
+    outputs are added up, each times its share of a softmax: over the chosen where `normalized` (Mixtral,
+    arXiv:2401.04088; gpt-oss, arXiv:2508.10925), else over all (Qwen1.5-MoE). A shared expert runs for every token
+    (DeepSeekMoE, arXiv:2401.06066), times the logistic function of a score of its own where it has a gate.
+    """
+
+    n_expert: int
+    n_used: int
+    n_inner: int  # the width of each expert, as ModelConfig's is a dense MLP's
+    normalized: bool = True
+    router_bias: bool = False
+    shared_inner: int | None = None  # the shared expert's width; None: there is none
+    shared_gate: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n_expert", "n_used", "n_inner", "shared_inner"):
+            value = getattr(self, name)
+            if (value is not None or name != "shared_inner") and not _is_size(value):
+                raise ConfigError(f"experts.{name} must be a positive integer below 2**31, not {value!r:.80}")
+        for name in ("normalized", "router_bias", "shared_gate"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"experts.{name} must be True or False, not {getattr(self, name)!r:.80}")
+        if self.n_used > self.n_expert:
+            raise ConfigError(f"experts.n_used ({self.n_used}) must be at most n_expert ({self.n_expert})")
+        if self.shared_gate and self.shared_inner is None:
+            raise ConfigError("experts.shared_gate must be False where there is no shared expert")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +77,13 @@ class LayerConfig:
     score_cap: float | None = None  # scores become cap tanh(score / cap) (Gemma 2, arXiv:2408.00118)
     alibi_slopes: tuple[float, ...] = ()  # a head's scores fall by its slope a position (ALiBi, arXiv:2108.12409)
     sinks: bool = False  # each head has a score without a value that joins its softmax (gpt-oss, arXiv:2508.10925)
+    experts: Experts | None = None  # instead of one MLP
 
     def __post_init__(self) -> None:
         check_positive("attn_scale", self.attn_scale)
         if self.score_cap is not None:
             check_positive("score_cap", self.score_cap)
-        if self.window is not None and (
-            not isinstance(self.window, int) or isinstance(self.window, bool) or not 0 < self.window < 2**31
-        ):
+        if self.window is not None and not _is_size(self.window):
             raise ConfigError(f"window must be a positive integer below 2**31 or None, not {self.window!r}")
         if not isinstance(self.sinks, bool):
             raise ConfigError(f"sinks must be True or False, not {self.sinks!r:.80}")
@@ -60,6 +95,8 @@ class LayerConfig:
             raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
         if self.rope is not None:
             check_at_least("rope.theta", self.rope.theta, 1)  # below it a frequency could be beyond every float
+        if not isinstance(self.experts, (Experts, type(None))):
+            raise ConfigError(f"experts must be Experts or None, not {self.experts!r:.80}")
 
     def repeated(self, n_layer: int) -> tuple[LayerConfig, ...]:
         """The layers of a model in which all are alike. ConfigError unless 1 <= n_layer <= MAX_LAYERS."""
@@ -128,8 +165,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         sizes = ("n_vocab", "n_ctx", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner")
         for name in sizes if self.embed_dim is None else (*sizes, "embed_dim"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+            if not _is_size(value := getattr(self, name)):
                 raise ConfigError(f"{name} must be a positive integer below 2**31, not {value!r}")
         if self.n_head % self.n_kv_head:
             raise ConfigError(f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")

@@ -77,10 +77,16 @@ def gelu_tanh(x: Array) -> Array:
     return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
+def sigmoid(x: Array) -> Array:
+    """The logistic function, 1 / (1 + exp(-x)) = exp(x) / (1 + exp(x))."""
+    e: Array = np.exp(-np.abs(x))  # never overflows
+    share: Array = np.where(x >= 0.0, 1.0, e) / (1.0 + e)
+    return share
+
+
 def silu(x: Array) -> Array:
     """x times the logistic function of x, also called swish (Ramachandran et al. 2017, arXiv:1710.05941)."""
-    e: Array = np.exp(-np.abs(x))  # never overflows; the logistic function is 1 / (1 + exp(-x)) = exp(x) / (1 + exp(x))
-    return x * np.where(x >= 0.0, 1.0, e) / (1.0 + e)
+    return x * sigmoid(x)
 
 
 def relu(x: Array) -> Array:
@@ -92,7 +98,7 @@ def swiglu_clamped(gate: Array, up: Array) -> Array:
     """gpt-oss's gated activation: large values are cut off, and a gate multiplies 1 more than what it gates (Agarwal et
     al. 2025, arXiv:2508.10925)."""
     gate, up = np.minimum(gate, 7.0), np.clip(up, -7.0, 7.0)
-    return silu(1.702 * gate) / 1.702 * (up + 1.0)
+    return gate * sigmoid(1.702 * gate) * (up + 1.0)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "gelu_tanh": gelu_tanh, "silu": silu, "relu": relu}
@@ -203,15 +209,45 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
 # The block and the model.
 
 
-def mlp(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
-    """The feed-forward layer, (T, C) -> (T, n_inner) -> (T, C); the gated form is Shazeer 2020, arXiv:2002.05202."""
-    name = f"blocks.{layer}.mlp"
+def mlp(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
+    """The feed-forward layer `name`, (T, C) -> (T, n_inner) -> (T, C); the gated form is Shazeer 2020,
+    arXiv:2002.05202."""
     up = linear(x, tensors, f"{name}.up")  # (T, n_inner)
     if config.gated_mlp:
         inner = gated(config.activation, linear(x, tensors, f"{name}.gate"), up)
     else:
         inner = ACTIVATIONS[config.activation](up)
     return linear(inner, tensors, f"{name}.down")
+
+
+def route(scores: Array, n_used: int, normalized: bool) -> tuple[NDArray[np.int64], Array]:
+    """Which experts each token runs, and how much each counts: both (T, n_used), from scores (T, n_expert). Of equal
+    scores the first are chosen; `normalized` weights are the softmax over the chosen alone, others that over all."""
+    chosen = np.argsort(-scores, axis=1, kind="stable")[:, :n_used]  # (T, n_used)
+    weights: Array = np.take_along_axis(softmax(scores), chosen, axis=1)
+    if normalized:
+        weights = weights / weights.sum(axis=1, keepdims=True)
+    return chosen, weights
+
+
+def feed_forward(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
+    """A layer's MLP, or its mixture of experts: each token of x (T, C) runs a few MLPs of many (Shazeer et al. 2017,
+    arXiv:1701.06538)."""
+    name, experts = f"blocks.{layer}.mlp", config.layers[layer].experts
+    if experts is None:
+        return mlp(config, tensors, x, name)
+    chosen, weights = route(linear(x, tensors, f"{name}.router"), experts.n_used, experts.normalized)
+    y = np.zeros_like(x)
+    for expert in range(experts.n_expert):
+        token, place = np.nonzero(chosen == expert)  # the tokens that run it, (n,)
+        if len(token):
+            y[token] += weights[token, place, None] * mlp(config, tensors, x[token], f"{name}.experts.{expert}")
+    if experts.shared_inner is not None:
+        shared = mlp(config, tensors, x, f"{name}.shared")
+        if experts.shared_gate:
+            shared = sigmoid(linear(x, tensors, f"{name}.shared_gate")) * shared  # (T, 1) * (T, C)
+        y = y + shared
+    return y
 
 
 def norm(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
@@ -230,7 +266,7 @@ def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
     def branch(of: str, x: Array) -> Array:
         if placement in ("before_branch", "sandwich"):
             x = norm(config, tensors, x, f"{name}.{'attn' if one_norm else of}_norm")
-        y = attention(config, tensors, x, layer) if of == "attn" else mlp(config, tensors, x, layer)
+        y = attention(config, tensors, x, layer) if of == "attn" else feed_forward(config, tensors, x, layer)
         if placement in ("after_branch", "sandwich"):
             y = norm(config, tensors, y, f"{name}.{of}_{'post_' if placement == 'sandwich' else ''}norm")
         return y * config.branch_scale

@@ -211,7 +211,7 @@ def test_the_dependencies_are_those_that_are_imported() -> None:
         assert found is not None
         return set(re.findall(r'"([\w-]+)[^"]*"', found[1]))
 
-    extras = names("gguf") | names("hub") | names("train")
+    extras = names("hub") | names("train")
     modules = {m.split(".")[0] for path in PACKAGE for m in imports(path, lazy=True)} - {"pygpt"}
     assert names("dependencies") == BASE_DEPENDENCIES | CLI_DEPENDENCIES
     assert modules - sys.stdlib_module_names == BASE_DEPENDENCIES | CLI_DEPENDENCIES | extras

@@ -18,8 +18,24 @@ namespace pygpt {
 
 namespace {
 
+constexpr py::ssize_t kMost = std::numeric_limits<int>::max();  // of rows and of columns
+
+// Rows of blocks, (rows, bytes of a row).
+Plain as_blocks(const std::string& name, const py::array& a, const BlockFormat& blocks) {
+    if (!a.dtype().equal(py::dtype("uint8")) || a.ndim() != 2 || a.strides(1) != 1 || a.shape(1) % blocks.bytes != 0) {
+        throw InvalidArgument("tensor '" + name + "' must be rows of whole " + blocks.name + " blocks, an array (n, " +
+                              std::to_string(blocks.bytes) + " m) of uint8");
+    }
+    const py::ssize_t cols = a.shape(1) / blocks.bytes * blocks.values;
+    if (a.shape(0) > kMost || cols > kMost) throw InvalidArgument("tensor '" + name + "' is too large");
+    return {a.data(), DType::f32, static_cast<int>(a.shape(0)), static_cast<int>(cols), a.strides(0), 1, &blocks};
+}
+
 // A NumPy array of one or two dimensions, in place.
-Plain as_plain(const std::string& name, const py::array& a, const std::string& dtype) {
+Plain as_plain(const std::string& name, const py::array& a, const std::string& dtype, const Kernels& kernels) {
+    for (const BlockFormat& blocks : kernels.blocks) {
+        if (dtype == blocks.name) return as_blocks(name, a, blocks);
+    }
     const DType type = choose("dtype", dtype, {DType::f32, DType::f16, DType::bf16});
     const char* wanted = numpy_name(type);
     const auto item = static_cast<py::ssize_t>(size_of(type));
@@ -30,7 +46,6 @@ Plain as_plain(const std::string& name, const py::array& a, const std::string& d
     if (a.ndim() != 1 && a.ndim() != 2) {
         throw InvalidArgument("tensor '" + name + "' must have 1 or 2 dimensions, not " + std::to_string(a.ndim()));
     }
-    constexpr py::ssize_t kMost = std::numeric_limits<int>::max();
     const py::ssize_t cols = a.ndim() == 2 ? a.shape(1) : 1;
     if (a.shape(0) > kMost || cols > kMost) throw InvalidArgument("tensor '" + name + "' is too large");
     const py::ssize_t row_stride = a.strides(0), col_stride = a.ndim() == 2 ? a.strides(1) : item;
@@ -68,7 +83,7 @@ public:
           kernels_(select_kernels(isa.value_or(""))),
           threads_(threads),
           kv_(choose("kv", kv, {DType::f32, DType::f16})),
-          weights_(std::make_unique<WeightsBuilder>(config_, choose_format(weights, kernels_))) {
+          weights_(std::make_unique<WeightsBuilder>(config_, kernels_, choose_format(weights, kernels_))) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));
@@ -77,7 +92,7 @@ public:
 
     void add(const std::string& name, const py::array& array, const std::string& dtype,
              const std::optional<py::function>& consumed) {
-        const Plain plain = as_plain(name, array, dtype);
+        const Plain plain = as_plain(name, array, dtype, kernels_);
         std::function<void()> tell;
         if (consumed) {
             tell = [&] {

@@ -39,6 +39,7 @@ PYBIND11_MODULE(_core, m) {
     bind_builder(m);
     bind_sampler(m);
     bind_machine(m);
+    bind_blocks(m);
     bind_training(m);
 }
 

@@ -74,6 +74,7 @@ void bind_config(py::module_& m) {
         py::dict fields;
         fields["ModelConfig"] = field_names<ModelConfig>();
         fields["LayerConfig"] = field_names<LayerConfig>();
+        fields["Experts"] = field_names<Experts>();
         fields["Rope"] = field_names<Rope>();
         return fields;
     });

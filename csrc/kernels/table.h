@@ -10,6 +10,7 @@
 #include "base/dtype.h"
 #include "kernels/activation.h"
 #include "kernels/attention.h"
+#include "kernels/block_format.h"
 #include "kernels/linear_format.h"
 
 namespace pygpt {
@@ -50,6 +51,9 @@ struct Kernels {
         while (formats.at(i).dtype != type) ++i;
         return formats[i];
     }
+
+    // Every type of quantised tensors that files hold.
+    std::array<BlockFormat, kBlockFormats> blocks;
 
     void (*attention_f32)(const AttentionArgs&);
     void (*attention_f16)(const AttentionArgs&);

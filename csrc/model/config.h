@@ -35,6 +35,22 @@ struct Rope {
     bool operator==(const Rope&) const = default;
 };
 
+// See Experts in pygpt/config.py.
+struct Experts {
+    int n_expert = 0;
+    int n_used = 0;
+    int n_inner = 0;
+    bool normalized = false;
+    bool router_bias = false;
+    std::optional<int> shared_inner;
+    bool shared_gate = false;
+
+    // Of a row: those that are chosen, and the shared one.
+    int n_active() const { return n_used + (shared_inner ? 1 : 0); }
+    // Channels of the router's product: the experts' scores, and the shared one's.
+    int router_width() const { return n_expert + (shared_gate ? 1 : 0); }
+};
+
 // What may differ from layer to layer.
 struct LayerConfig {
     float attn_scale = 0.0f;
@@ -43,6 +59,7 @@ struct LayerConfig {
     std::optional<float> score_cap;
     std::vector<float> alibi_slopes;  // (n_head,) or empty
     bool sinks = false;
+    std::optional<Experts> experts;
 };
 
 struct ModelConfig {
@@ -79,7 +96,7 @@ struct ModelConfig {
     int kv_width() const { return n_kv_head * head_dim; }
     int qkv_width() const { return q_width() + 2 * kv_width(); }
     // Columns of the product that feeds the activation; a gated one alternates panels of gate and up.
-    int up_width() const { return gated_mlp ? round_up(n_inner, 16) * 2 : n_inner; }
+    int up_width(int inner) const { return gated_mlp ? round_up(inner, 16) * 2 : inner; }
     int embed_width() const { return embed_dim.value_or(n_embd); }
     bool final_norm() const { return norm_placement != NormPlacement::after_sum; }
 };
@@ -93,6 +110,17 @@ void visit_fields(Rope& c, Visit visit) {
 }
 
 template <class Visit>
+void visit_fields(Experts& c, Visit visit) {
+    visit("n_expert", c.n_expert);
+    visit("n_used", c.n_used);
+    visit("n_inner", c.n_inner);
+    visit("normalized", c.normalized);
+    visit("router_bias", c.router_bias);
+    visit("shared_inner", c.shared_inner);
+    visit("shared_gate", c.shared_gate);
+}
+
+template <class Visit>
 void visit_fields(LayerConfig& c, Visit visit) {
     visit("attn_scale", c.attn_scale);
     visit("rope", c.rope);
@@ -100,6 +128,7 @@ void visit_fields(LayerConfig& c, Visit visit) {
     visit("score_cap", c.score_cap);
     visit("alibi_slopes", c.alibi_slopes);
     visit("sinks", c.sinks);
+    visit("experts", c.experts);
 }
 
 template <class Visit>

@@ -104,7 +104,7 @@ std::unique_ptr<Workspace> Engine::take_workspace(int rows) const {
         }
         idle_.clear();  // all too small
     }
-    return std::make_unique<Workspace>(config_, ropes_, weights_.format(), rows, threads_.count());
+    return std::make_unique<Workspace>(config_, ropes_, weights_, rows, threads_.count());
 }
 
 namespace {

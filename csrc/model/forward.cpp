@@ -3,26 +3,16 @@
 #include <algorithm>
 
 #include "model/kv_store.h"
+#include "ops/activations.h"
+#include "ops/experts.h"
 #include "ops/linear.h"
+#include "ops/mlp.h"
 #include "ops/rotary.h"
 #include "threads/parallel.h"
 
 namespace pygpt {
 
 namespace {
-
-// Rows a task takes, where every row costs little: few enough that all threads have some, and no more than share the
-// cache lines of a page's keys.
-int rows_per_task(const Team& team, int rows) { return std::clamp(rows / (2 * team.size()), 1, 16); }
-
-// body(row) for each row, on several threads if there are several.
-template <class F>
-void for_rows(Team& team, int rows, F body) {
-    const int step = rows_per_task(team, rows);
-    team.parallel_for(ceil_div(rows, step), [&](int task, int) {
-        for (int row = task * step; row < std::min(rows, (task + 1) * step); ++row) body(row);
-    });
-}
 
 const float* data_or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
 
@@ -173,40 +163,39 @@ void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
                      ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
 }
 
-// Activates the values of a part of the product `up`, n of them in each row: `to` may be where they are.
-int activate(const Model& m, const LinearPart& part, float* values, float* to) {
-    const ModelConfig& c = m.config;
-    const int from = part.panel_begin * 16, end = std::min(part.panel_end * 16, c.up_width());
-    if (c.gated_mlp) {
-        const int n = std::min(end / 2, c.n_inner) - from / 2;
-        m.kernels.activate_gated(c.activation, values, to, n);
-        return n;
-    }
-    m.kernels.activate(c.activation, values, end - from);
-    return end - from;
+// The MLP that every token runs, `inner` wide, from normed to normed.
+MlpCall mlp_call(const Model& m, const Mlp& weights, int inner, int rows, const Workspace& ws) {
+    const Activations& values = m.config.gated_mlp ? ws.gated : ws.up;
+    return {weights, inner, rows, ws.normed, ws.input, ws.up, values, ws.inner, ws.normed};
 }
 
-void mlp(const Model& m, const Block& b, int rows, Workspace& ws) {
-    const bool gate = m.config.gated_mlp;
-    const LinearFormat& format = m.weights.format();
-    if (format.prepare != nullptr) {
-        linear_consumed(m.team, call(b.up, rows, {}, ws.input, {}), ws.part, [&](const LinearPart& part) {
-            const int group = part.panel_begin * 16 / (gate ? 2 : 1) / format.group;
-            for (int row = part.row_begin; row < part.row_end; ++row) {
-                float* values = part.y + (row - part.row_begin) * part.ldy;
-                const int n = activate(m, part, values, values);
-                format.prepare(values, n, ws.inner.at(row, group));
-            }
-        });
-    } else {
-        linear(m.team, call(b.up, rows, ws.normed, {}, ws.up), [&](const LinearPart& part) {
-            for (int row = part.row_begin; row < part.row_end; ++row) {
-                float* values = part.y + (row - part.row_begin) * part.ldy;
-                activate(m, part, values, gate ? ws.gated.row(row) + part.panel_begin * 8 : values);
-            }
-        });
-    }
-    project(m, b.down, rows, gate ? ws.gated : ws.up, ws.inner, ws.normed);
+void experts(const Model& m, const Experts& e, const Block& b, int rows, Workspace& ws) {
+    const MlpCall shared = mlp_call(m, b.mlp, e.shared_inner.value_or(0), rows, ws);
+    ExpertRows memory = ws.experts;
+    memory.begin = memory.begin.first(static_cast<std::size_t>(e.n_expert) + 1);
+    run_experts(m.kernels, m.team,
+                {{e.n_expert, e.n_used, e.normalized, e.shared_inner.has_value(), e.shared_gate},
+                 b.router,
+                 b.experts,
+                 e.n_inner,
+                 {m.config.activation, m.config.gated_mlp},
+                 e.shared_inner ? &shared : nullptr,
+                 m.config.n_embd,
+                 rows,
+                 ws.normed,
+                 ws.input,
+                 ws.normed,
+                 memory,
+                 ws.part});
+}
+
+// The branch from normed to normed.
+void mlp(const Model& m, int layer, int rows, Workspace& ws) {
+    const auto at = static_cast<std::size_t>(layer);
+    const Block& b = m.weights.blocks[at];
+    if (const std::optional<Experts>& e = m.config.layers[at].experts) return experts(m, *e, b, rows, ws);
+    const MlpCall call = mlp_call(m, b.mlp, m.config.n_inner, rows, ws);
+    run_mlps(m.kernels, m.team, {m.config.activation, m.config.gated_mlp}, {&call, 1}, ws.part);
 }
 
 }  // namespace
@@ -230,7 +219,7 @@ Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::
         project(m, b.attn_out, rows, ws.attended, ws.input, ws.mixed);
         residual.add(ws.mixed, of_attn);
         read(m, residual, of_mlp.before, parallel, rows, ws);
-        mlp(m, b, rows, ws);
+        mlp(m, layer, rows, ws);
         residual.add(ws.normed, of_mlp);
     }
     return residual;

@@ -19,6 +19,7 @@ struct TensorSpec {
     std::string whole;
     int channels;  // rows of the whole
     Channels to;
+    bool precise = false;  // a matrix that is kept in float32, whatever the others' format
 };
 
 // visit_tensors(config, weights, visit) calls visit(TensorSpec, where) for every tensor, those of one whole one after
@@ -53,7 +54,7 @@ public:
 private:
     template <class SomeBlock>
     void block(const std::string& name, const LayerConfig& layer, SomeBlock& b) {
-        const int q = c_.q_width(), kv = c_.kv_width(), embd = c_.n_embd, inner = c_.n_inner;
+        const int q = c_.q_width(), kv = c_.kv_width(), embd = c_.n_embd;
         const bool sandwich = c_.norm_placement == NormPlacement::sandwich;
         norm(name + ".attn_norm", b.attn_norm);
         if (sandwich) norm(name + ".attn_post_norm", b.attn_post_norm);
@@ -70,14 +71,46 @@ private:
         whole({name + ".attn.out", embd, q, c_.attn_out_bias}, b.attn_out);
         if (c_.branches != Branches::parallel_one_norm) norm(name + ".mlp_norm", b.mlp_norm);
         if (sandwich) norm(name + ".mlp_post_norm", b.mlp_post_norm);
-        const Whole up{name + ".mlp.up", c_.up_width(), embd, c_.mlp_bias};
-        if (c_.gated_mlp) {  // panels of 16 gate channels and of 16 up channels alternate
-            part(name + ".mlp.gate", inner, up, {0, 32}, b.up);
-            part(name + ".mlp.up", inner, up, {16, 32}, b.up);
+        if (layer.experts) {
+            experts(name + ".mlp", *layer.experts, b);
         } else {
-            whole(up, b.up);
+            mlp(name + ".mlp", c_.n_inner, b.mlp);
         }
-        whole({name + ".mlp.down", embd, inner, c_.mlp_bias}, b.down);
+    }
+
+    // A router's scores decide which experts run, so a rounding error of theirs could change everything: its weights,
+    // a small part of all, stay as precise as they come.
+    template <class SomeBlock>
+    void experts(const std::string& name, const Experts& e, SomeBlock& b) {
+        const int embd = c_.n_embd;
+        const Whole router{name + ".router", e.router_width(), embd, e.router_bias, true};
+        part(router.name, e.n_expert, router, {}, b.router);
+        if (e.shared_gate) {
+            visit_({name + ".shared_gate.weight",
+                    1,
+                    embd,
+                    false,
+                    router.name + ".weight",
+                    router.channels,
+                    {e.n_expert, 16},
+                    true},
+                   b.router.weight);
+        }
+        int i = 0;
+        for (auto& expert : b.experts) mlp(name + ".experts." + std::to_string(i++), e.n_inner, expert);
+        if (e.shared_inner) mlp(name + ".shared", *e.shared_inner, b.mlp);
+    }
+
+    template <class SomeMlp>
+    void mlp(const std::string& name, int inner, SomeMlp& m) {
+        const Whole up{name + ".up", c_.up_width(inner), c_.n_embd, c_.mlp_bias};
+        if (c_.gated_mlp) {  // panels of 16 gate channels and of 16 up channels alternate
+            part(name + ".gate", inner, up, {0, 32}, m.up);
+            part(name + ".up", inner, up, {16, 32}, m.up);
+        } else {
+            whole(up, m.up);
+        }
+        whole({name + ".down", c_.n_embd, inner, c_.mlp_bias}, m.down);
     }
 
     // A linear module as the engine holds it.
@@ -86,11 +119,12 @@ private:
         int channels;
         int inputs;
         bool bias;
+        bool precise = false;
     };
 
     template <class SomeLinear>
     void part(const std::string& name, int rows, const Whole& in, Channels to, SomeLinear& l) {
-        visit_({name + ".weight", rows, in.inputs, false, in.name + ".weight", in.channels, to}, l.weight);
+        visit_({name + ".weight", rows, in.inputs, false, in.name + ".weight", in.channels, to, in.precise}, l.weight);
         if (in.bias) visit_({name + ".bias", rows, 1, true, in.name + ".bias", round_up(in.channels, 16), to}, l.bias);
     }
 

@@ -41,6 +41,25 @@ bool usable(const BFloat16* scales, std::size_t n) {
 
 }  // namespace
 
+Weights::Weights(const ModelConfig& config) : blocks(config.layers.size()) {
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        const std::optional<Experts>& experts = config.layers[i].experts;
+        if (experts) blocks[i].experts.resize(static_cast<std::size_t>(experts->n_expert));
+    }
+}
+
+Weights::Inputs Weights::expert_inputs() const {
+    Inputs found;
+    for (const Block& block : blocks) {
+        for (const Mlp& expert : block.experts) {
+            for (const Linear* l : {&expert.up, &expert.down}) {
+                (l->weight.format().prepare == nullptr ? found.plain : found.prepared) = true;
+            }
+        }
+    }
+    return found;
+}
+
 std::size_t Weights::bytes(const ModelConfig& config) const {
     std::size_t sum = 0;
     visit_wholes(config, *this, [&](const TensorSpec&, const auto& part) { sum += part_bytes(part); });
@@ -49,8 +68,7 @@ std::size_t Weights::bytes(const ModelConfig& config) const {
 
 std::vector<TensorSpec> list_tensors(const ModelConfig& config) {
     std::vector<TensorSpec> tensors;
-    Weights none;
-    none.blocks.resize(config.layers.size());
+    const Weights none(config);
     visit_tensors(config, none, [&](const TensorSpec& t, const auto&) { tensors.push_back(t); });
     return tensors;
 }
@@ -61,13 +79,13 @@ std::vector<PackedTensor> packed_tensors(const ModelConfig& config, const Weight
     return tensors;
 }
 
-WeightsBuilder::WeightsBuilder(const ModelConfig& config, const LinearFormat& format)
-    : config_(config), format_(format) {
-    weights_.blocks.resize(config_.layers.size());
+WeightsBuilder::WeightsBuilder(const ModelConfig& config, const Kernels& kernels, const LinearFormat& format)
+    : config_(config), weights_(config) {
     visit_tensors(config_, weights_, [&](const TensorSpec& t, auto& where) {
         Slot& slot = slots_.emplace(t.name, Slot{t}).first->second;
         if constexpr (std::is_same_v<std::decay_t<decltype(where)>, PackedMatrix>) {
-            if (where.n() == 0) where = PackedMatrix(t.channels, t.cols, format_);
+            if (where.n() == 0)
+                where = PackedMatrix(t.channels, t.cols, t.precise ? kernels.format(DType::f32) : format);
             slot.matrix = &where;
         } else {
             where.resize(static_cast<std::size_t>(t.channels) * static_cast<std::size_t>(t.cols));
@@ -90,7 +108,7 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
     }
     if (slot.matrix != nullptr) {
         if (!slot.matrix->write(tensor, spec.to, team, consumed)) {
-            throw InvalidArgument("tensor '" + name + "' cannot be stored as " + format_.name +
+            throw InvalidArgument("tensor '" + name + "' cannot be stored as " + slot.matrix->format().name +
                                   ": it holds infinities, NaNs or values near the largest float");
         }
     } else {
@@ -115,13 +133,13 @@ void WeightsBuilder::adopt(const std::unordered_map<std::string, const void*>& d
         const std::string& name = t.whole;
         if constexpr (std::is_same_v<std::decay_t<decltype(part)>, PackedMatrix>) {
             const BFloat16* scales = nullptr;
-            if (format_.scaled) {
+            if (part.format().scaled) {
                 scales = static_cast<const BFloat16*>(data.at(name + ".scales"));
                 if (!usable(scales, part.scale_count())) {
                     throw InvalidArgument("tensor '" + name + ".scales' holds a scale that is negative or not finite");
                 }
             }
-            part = PackedMatrix(part.n(), part.k(), format_, data.at(name), scales, owner);
+            part = PackedMatrix(part.n(), part.k(), part.format(), data.at(name), scales, owner);
         } else {
             std::copy_n(static_cast<const float*>(data.at(name)), part.size(), part.data());
         }

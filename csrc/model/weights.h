@@ -9,16 +9,12 @@
 
 #include "model/config.h"
 #include "model/schema.h"
+#include "ops/mlp.h"
 #include "packing/matrix.h"
 
 namespace pygpt {
 
 class Team;
-
-struct Linear {
-    PackedMatrix weight;
-    std::vector<float> bias;  // (n rounded up to 16,), or empty
-};
 
 struct NormWeights {
     std::vector<float> weight;
@@ -33,11 +29,15 @@ struct Block {
     std::vector<float> sinks;  // (n_head,), or empty
     Linear attn_out;
     NormWeights mlp_norm, mlp_post_norm;
-    Linear up;  // gated: panels of 16 gate channels and of 16 up channels alternate
-    Linear down;
+    Mlp mlp;  // what every token runs: the dense one, or the shared expert
+    Linear router;  // the channels of the experts, then that of the shared one
+    std::vector<Mlp> experts;
 };
 
 struct Weights {
+    // Empty, with room for all blocks and experts.
+    explicit Weights(const ModelConfig& config);
+
     PackedMatrix embed;  // (n_vocab, embed_width); also the head's where it is tied
     Linear embed_proj;  // from embed_width to n_embd; empty where they are the same, as head_proj
     std::vector<float> positions;  // (n_ctx, n_embd) or empty
@@ -49,6 +49,11 @@ struct Weights {
 
     const PackedMatrix& head_matrix() const { return head.weight.n() == 0 ? embed : head.weight; }
     const LinearFormat& format() const { return embed.format(); }
+    // Which forms of input the experts' products read: floats, and what a format prepares.
+    struct Inputs {
+        bool plain = false, prepared = false;
+    };
+    Inputs expert_inputs() const;
     std::size_t bytes(const ModelConfig& config) const;
 };
 
@@ -66,7 +71,8 @@ std::vector<PackedTensor> packed_tensors(const ModelConfig& config, const Weight
 
 class WeightsBuilder {
 public:
-    WeightsBuilder(const ModelConfig& config, const LinearFormat& format);
+    // `format`: of the matrices that may have any.
+    WeightsBuilder(const ModelConfig& config, const Kernels& kernels, const LinearFormat& format);
     // The slots hold pointers into the weights.
     WeightsBuilder(const WeightsBuilder&) = delete;
     WeightsBuilder& operator=(const WeightsBuilder&) = delete;
@@ -94,7 +100,6 @@ private:
     };
 
     ModelConfig config_;
-    const LinearFormat& format_;
     Weights weights_;
     std::unordered_map<std::string, Slot> slots_;
 };

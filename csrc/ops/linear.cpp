@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cassert>
 #include <limits>
+#include <vector>
 
 #include "base/lanes.h"
-#include "packing/matrix.h"
 #include "threads/parallel.h"
 
 namespace pygpt {
@@ -18,14 +18,17 @@ constexpr int kTasksPerThread = 8;
 // wide as the widest tile.
 constexpr int kFewRows = 9;
 constexpr int kStreamPanels = 8;
-// What linear_consumed holds of y for each thread: as many results as a part of many rows has at most.
+// What scratch holds of y for each thread: as many results as a part of many rows has at most.
 constexpr int kScratch = 128 * kPartPanels * 16;
 
-// `step`: what parts' panels have to be a multiple of; `most`: the results that a part may have.
-LinearCut cut(const LinearCall& call, int threads, int step, int most) {
+// Of about `wanted` parts, or as many as keep the threads busy where that is more.
+LinearCut cut(const LinearCall& call, int wanted, int threads) {
     const int panels = call.weight.panels();
-    const int wanted = threads * kTasksPerThread;
     if (call.rows > kFewRows) return call.weight.format().cut(call.rows, panels, wanted);
+    // A matrix of few panels, such as a router's, has narrower parts rather than idle threads.
+    const int narrow = panels / threads / 2 * 2;
+    const int step = call.y == nullptr ? kPartPanels : std::clamp(narrow, 2, kStreamPanels);
+    const int most = call.y == nullptr ? kScratch : std::numeric_limits<int>::max();
     const int steps = ceil_div(panels, step), fits = most / (call.rows * 16 * step);
     return {std::max(std::min(steps, wanted), ceil_div(steps, fits)), step, 1, call.rows};
 }
@@ -53,40 +56,74 @@ void compute(const LinearCall& c, const LinearPart& part) {
     format.multiply(args);
 }
 
-void run(Team& team, const LinearCall& call, float* scratch, const std::function<void(const LinearPart&)>& after) {
-    if (call.rows == 0) return;
-    const int panels = call.weight.panels();
-    const LinearCut c = scratch == nullptr ? cut(call, team.size(), kStreamPanels, std::numeric_limits<int>::max())
-                                           : cut(call, team.size(), kPartPanels, kScratch);
-    team.parallel_for(c.panel_parts * c.row_parts, [&](int task, int thread) {
-        const int i = task % c.row_parts, p = task / c.row_parts;
-        LinearPart part{};
-        part.row_begin = part_begin(i, c.row_parts, call.rows, c.row_step);
-        part.row_end = part_begin(i + 1, c.row_parts, call.rows, c.row_step);
-        part.panel_begin = part_begin(p, c.panel_parts, panels, c.panel_step);
-        part.panel_end = part_begin(p + 1, c.panel_parts, panels, c.panel_step);
-        if (scratch == nullptr) {
-            part.y = call.y + part.row_begin * call.ldy + part.panel_begin * 16;
-            part.ldy = call.ldy;
-        } else {
-            part.y = scratch + static_cast<std::ptrdiff_t>(thread) * kScratch;
-            part.ldy = (part.panel_end - part.panel_begin) * 16;
-            assert((part.row_end - part.row_begin) * part.ldy <= kScratch);
-        }
-        compute(call, part);
-        if (after) after(part);
-    });
+// A call's share of the tasks; they are numbered from `first` on.
+struct Share {
+    LinearCut cut;
+    int first;
+};
+
+// Tasks are shared out by what they cost: weights are read once for a few rows, and multiplied for each.
+std::vector<Share> shares(std::span<const LinearCall> calls, int threads, int& tasks) {
+    constexpr double kRead = 8.0;
+    const auto cost = [](const LinearCall& c) {
+        return static_cast<double>(c.weight.panels()) * c.weight.k() * (c.rows + kRead);
+    };
+    double total = 0.0;
+    for (const LinearCall& c : calls) total += cost(c);
+    std::vector<Share> out;
+    out.reserve(calls.size());
+    tasks = 0;
+    for (const LinearCall& c : calls) {
+        const double part = calls.size() == 1 ? 1.0 : cost(c) / total;
+        const LinearCut it = c.rows == 0
+                                 ? LinearCut{}
+                                 : cut(c, std::max(1, static_cast<int>(threads * kTasksPerThread * part)), threads);
+        out.push_back({it, tasks});
+        tasks += it.panel_parts * it.row_parts;
+    }
+    return out;
+}
+
+LinearPart part_of(const LinearCall& call, const LinearCut& c, int task, float* scratch) {
+    const int i = task % c.row_parts, p = task / c.row_parts, panels = call.weight.panels();
+    LinearPart part{};
+    part.row_begin = part_begin(i, c.row_parts, call.rows, c.row_step);
+    part.row_end = part_begin(i + 1, c.row_parts, call.rows, c.row_step);
+    part.panel_begin = part_begin(p, c.panel_parts, panels, c.panel_step);
+    part.panel_end = part_begin(p + 1, c.panel_parts, panels, c.panel_step);
+    if (call.y == nullptr) {
+        part.y = scratch;
+        part.ldy = (part.panel_end - part.panel_begin) * 16;
+        assert((part.row_end - part.row_begin) * part.ldy <= kScratch);
+    } else {
+        part.y = call.y + part.row_begin * call.ldy + part.panel_begin * 16;
+        part.ldy = call.ldy;
+    }
+    return part;
 }
 
 }  // namespace
 
-void linear(Team& team, const LinearCall& call, const std::function<void(const LinearPart&)>& after) {
-    run(team, call, nullptr, after);
+void linears(Team& team, std::span<const LinearCall> calls, float* scratch,
+             const std::function<void(int, const LinearPart&)>& after) {
+    int tasks = 0;
+    const std::vector<Share> parts = shares(calls, team.size(), tasks);
+    team.parallel_for(tasks, [&](int task, int thread) {
+        const auto found = std::upper_bound(parts.begin(), parts.end(), task,
+                                            [](int wanted, const Share& share) { return wanted < share.first; }) -
+                           1;
+        const auto at = static_cast<std::size_t>(found - parts.begin());
+        float* const own = scratch == nullptr ? nullptr : scratch + static_cast<std::ptrdiff_t>(thread) * kScratch;
+        const LinearPart part = part_of(calls[at], found->cut, task - found->first, own);
+        compute(calls[at], part);
+        if (after) after(static_cast<int>(at), part);
+    });
 }
 
-void linear_consumed(Team& team, const LinearCall& call, float* scratch,
-                     const std::function<void(const LinearPart&)>& after) {
-    run(team, call, scratch, after);
+void linear(Team& team, const LinearCall& call, const std::function<void(const LinearPart&)>& after) {
+    std::function<void(int, const LinearPart&)> told;
+    if (after) told = [&](int, const LinearPart& part) { after(part); };
+    linears(team, {&call, 1}, nullptr, told);
 }
 
 std::size_t linear_scratch() { return kScratch; }

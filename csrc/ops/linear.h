@@ -3,13 +3,22 @@
 
 #include <cstddef>
 #include <functional>
+#include <span>
+#include <vector>
 
 #include "kernels/linear_format.h"
+#include "packing/matrix.h"
 
 namespace pygpt {
 
-class PackedMatrix;
 class Team;
+
+struct Linear {
+    PackedMatrix weight;
+    std::vector<float> bias;  // (n rounded up to 16,), or empty
+
+    const float* bias_or_null() const { return bias.empty() ? nullptr : bias.data(); }
+};
 
 struct LinearCall {
     const PackedMatrix& weight;
@@ -18,16 +27,16 @@ struct LinearCall {
     std::ptrdiff_t ldx;
     QuantizedRows quantized;  // instead of x where the weights' format prepares its input
     int rows;
-    float* y;  // (rows, n), row stride ldy
+    float* y;  // (rows, n), row stride ldy; null: of no use but to `after`, which finds it in the thread's scratch
     std::ptrdiff_t ldy;
 };
 
-// Panels that the parts of linear_consumed are a multiple of: so many channels of a gated product, half of them gates,
-// that what remains are whole groups of any format's inputs.
+// Panels that the parts of a product without a y are a multiple of: so many channels of a gated product, half of them
+// gates, that what remains are whole groups of any format's inputs.
 constexpr int kPartPanels = 2 * kMostGroup / 16;
 
 // A part of y that one thread has just finished: rows [row_begin, row_end) of the panels [panel_begin, panel_end),
-// where panel_begin is a multiple of 8.
+// where panel_begin is even.
 struct LinearPart {
     int row_begin, row_end;
     int panel_begin, panel_end;
@@ -38,12 +47,12 @@ struct LinearPart {
 // `after`, if given, is called on the thread that computed a part while it still lies in the cache.
 void linear(Team& team, const LinearCall& call, const std::function<void(const LinearPart&)>& after = nullptr);
 
-// The same for a product whose y is of no use but to `after`: each thread reuses linear_scratch() floats of `scratch`
-// for one part after the other. The call's y and ldy are ignored.
-void linear_consumed(Team& team, const LinearCall& call, float* scratch,
-                     const std::function<void(const LinearPart&)>& after);
+// Several products at once: no thread waits for another before all are done. `after` is told the call's number. Where
+// calls have no y, `scratch` has linear_scratch() floats for each thread, which it reuses for one part after the other;
+// their weights' format has to prepare its input, or their rows be few.
+void linears(Team& team, std::span<const LinearCall> calls, float* scratch,
+             const std::function<void(int call, const LinearPart&)>& after);
 
-// Floats that linear_consumed needs for each thread.
 std::size_t linear_scratch();
 
 }  // namespace pygpt

@@ -112,6 +112,34 @@ bool PackedMatrix::write_part(const Plain& src, Channels to, Team& team) {
     return held;
 }
 
+// Blocks of the rows of a panel become floats just before they are packed, and no more of them than is packed at once.
+bool PackedMatrix::write_blocks(const Plain& src, Channels to, Team& team) {
+    const BlockFormat& blocks = *src.blocks;
+    const int group = format_->group, span = std::max(group, blocks.values);
+    assert(span % group == 0 && span % blocks.values == 0);
+    const PanelCut cut(src.rows, to);
+    std::vector<float> floats(static_cast<std::size_t>(team.size()) * static_cast<std::size_t>(span + group) * 16);
+    std::atomic<bool> held{true};
+    team.parallel_for(cut.size(), [&](int task, int thread) {
+        float* const rows = floats.data() + thread * static_cast<std::ptrdiff_t>(span + group) * 16;
+        float* const plain = rows + span * std::ptrdiff_t{16};
+        const PanelRows panel = cut.at(task);
+        for (int k0 = 0; k0 < k_; k0 += span) {
+            const int n = std::min(span, k_ - k0);
+            for (int c = 0; c < panel.count; ++c) {
+                const std::byte* const row = static_cast<const std::byte*>(src.row(panel.row + c));
+                const std::ptrdiff_t begin = k0 / blocks.values * std::ptrdiff_t{blocks.bytes};
+                blocks.dequantize(row + begin, n / blocks.values, rows + c * std::ptrdiff_t{span});
+            }
+            for (int at = 0; at < n; at += group) {
+                write_lanes(rows + at, span, 1, panel.count, std::min(group, n - at), plain, panel.lane);
+                if (!pack_group(plain, k0 + at, panel)) held = false;
+            }
+        }
+    });
+    return held;
+}
+
 // The group of inputs from k0 on of one panel's own channels.
 bool PackedMatrix::pack_group(const float* plain, int k0, const PanelRows& rows) {
     const LinearFormat& f = *format_;
@@ -137,6 +165,7 @@ bool PackedMatrix::pack_group(const float* plain, int k0, const PanelRows& rows)
 }
 
 bool PackedMatrix::write_part(const Plain& src, Channels to, Team& team) {
+    if (src.blocks != nullptr) return write_blocks(src, to, team);
     bool held = true;
     with_type(src.dtype, [&](auto* from) { held = write_part<std::remove_pointer_t<decltype(from)>>(src, to, team); });
     return held;
@@ -151,15 +180,14 @@ bool PackedMatrix::write(const Plain& src, Channels to, Team& team, const std::f
         scales_ = own_scales_.as<BFloat16>();
     }
     constexpr std::size_t kPartBytes = std::size_t{16} << 20;
-    const std::size_t row_bytes = size_of(src.dtype) * static_cast<std::size_t>(src.cols);
-    const bool by_rows = consumed != nullptr && src.row_stride >= src.cols;
+    const bool by_rows = consumed != nullptr && (src.blocks != nullptr || src.row_stride >= src.cols);
+    const auto row_bytes = static_cast<std::size_t>(std::max<std::ptrdiff_t>(1, src.row_bytes()));
     const int part = by_rows ? static_cast<int>(std::min(kPartBytes / row_bytes, kPartBytes)) / 16 * 16 + 16 : src.rows;
     bool held = true;
     for (int row = 0; row < src.rows; row += part) {
         Plain rows = src;
         rows.rows = std::min(part, src.rows - row);
-        rows.data = static_cast<const std::byte*>(src.data) +
-                    row * src.row_stride * static_cast<std::ptrdiff_t>(size_of(src.dtype));
+        rows.data = src.row(row);
         held &= write_part(rows, {to.first + row / 16 * to.step, to.step}, team);
         if (consumed != nullptr) consumed();
     }
@@ -175,6 +203,12 @@ void PackedMatrix::read_row(int row, float* out) const {
 }
 
 void to_floats(const Plain& src, float* out) {
+    if (const BlockFormat* const blocks = src.blocks) {
+        for (std::ptrdiff_t r = 0; r < src.rows; ++r) {
+            blocks->dequantize(src.row(r), src.cols / blocks->values, out + r * src.cols);
+        }
+        return;
+    }
     with_type(src.dtype, [&](auto* from) {
         using From = std::remove_pointer_t<decltype(from)>;
         const From* data = static_cast<const From*>(src.data);

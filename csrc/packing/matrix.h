@@ -8,6 +8,7 @@
 #include "base/buffer.h"
 #include "base/dtype.h"
 #include "base/lanes.h"
+#include "kernels/block_format.h"
 #include "kernels/linear_format.h"
 
 namespace pygpt {
@@ -23,6 +24,14 @@ struct Plain {
     int cols;  // inputs k
     std::ptrdiff_t row_stride;
     std::ptrdiff_t col_stride;
+    // Or rows of these blocks: then row_stride is in bytes, cols a multiple of the values of a block, and dtype and
+    // col_stride say nothing.
+    const BlockFormat* blocks = nullptr;
+
+    std::ptrdiff_t row_bytes() const {
+        return blocks != nullptr ? row_stride : row_stride * static_cast<std::ptrdiff_t>(size_of(dtype));
+    }
+    const void* row(std::ptrdiff_t i) const { return static_cast<const std::byte*>(data) + i * row_bytes(); }
 };
 
 // Where the rows of one checkpoint tensor go among the channels of a packed matrix: row i becomes channel
@@ -64,6 +73,7 @@ private:
     std::size_t data_bytes() const { return static_cast<std::size_t>(panels()) * format_->panel_bytes(k_); }
     template <class From>
     bool write_part(const Plain& src, Channels to, Team& team);
+    bool write_blocks(const Plain& src, Channels to, Team& team);
     bool write_part(const Plain& src, Channels to, Team& team);
     bool pack_group(const float* plain, int k0, const PanelRows& rows);
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pygpt.checkpoint.tensor import Dtype, Stored, Tensor, forget, widened
+from pygpt.checkpoint.tensor import Stored, Tensor, forget, numbers
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
 from pygpt.families import Source
@@ -195,7 +195,9 @@ def _tensors(stored: Stored, whole: _Whole) -> dict[str, Tensor]:
             f"{stored.file}: tensor {stored.name!r} has shape {list(stored.shape)}, but the configuration asks for "
             f"{list(expected)}"
         )
-    if stored.kind is None:
+    if source.transposed:
+        stored = stored.plain()
+    if (stored_kind := stored.kind) is None:
         raise CheckpointError(
             f"{stored.file}: tensor {stored.name!r} has dtype {stored.dtype}, but weights must be F32, F16 or BF16"
         )
@@ -205,8 +207,8 @@ def _tensors(stored: Stored, whole: _Whole) -> dict[str, Tensor]:
     for name, shape in whole.sections.items():
         rows = slice(begin, begin := begin + shape[0] // whole.groups)
         view = functools.partial(_view, stored, whole, rows)
-        read = functools.partial(_plus_one, view, stored.kind) if plus_one else view
-        kind = "float32" if plus_one else stored.kind
+        read = functools.partial(_plus_one, view, stored_kind) if plus_one else view
+        kind = "float32" if plus_one else stored_kind
         tensors[name] = Tensor(name, shape, kind, read, f"{stored.file}: tensor {stored.name!r}")
     return tensors
 
@@ -233,8 +235,6 @@ def _swap_pairs(values: NDArray[_T], first: int, second: int) -> NDArray[_T]:
     return swapped
 
 
-def _plus_one(read: Callable[[], NDArray[np.generic]], kind: Dtype) -> NDArray[np.float32]:
-    values = read()
-    wide: NDArray[np.float32] = widened(values) if kind == "bfloat16" else values.astype(np.float32)
-    sums: NDArray[np.float32] = wide + np.float32(1)
+def _plus_one(read: Callable[[], NDArray[np.generic]], kind: str) -> NDArray[np.float32]:
+    sums: NDArray[np.float32] = numbers(read(), kind).astype(np.float32) + np.float32(1)
     return sums

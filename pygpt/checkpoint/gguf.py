@@ -1,19 +1,17 @@
-"""GGUF checkpoints: configuration and tokenizer from the metadata, tensors dequantised when they are asked for."""
+"""GGUF checkpoints: configuration and tokenizer from the metadata, tensors as rows of blocks, which the core
+dequantises piece by piece while it packs them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pygpt._json import shown
 from pygpt.checkpoint.canonical import canonical
 from pygpt.checkpoint.gguf_file import TensorInfo, parse
 from pygpt.checkpoint.gguf_keys import Metadata
-from pygpt.checkpoint.gguf_quants import dequantizer
 from pygpt.checkpoint.gguf_rope import RopeTensors
 from pygpt.checkpoint.gguf_settings import check, settings
 from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, MappedFile, Stored, Tensor
@@ -49,15 +47,9 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | N
 
 def _stored(file: MappedFile, info: TensorInfo) -> Stored:
     kind = PLAIN.get(info.type.name)
-    what = f"tensor {info.name!r}"
-    if kind is not None:
-        read = functools.partial(file.array, info.offset, info.shape, NUMPY_DTYPES[kind], what)
-        return Stored(file.path, info.name, info.type.name, info.shape, kind, read)
-    raw = functools.partial(file.array, info.offset, (info.nbytes,), np.dtype(np.uint8), what)
-    return Stored(
-        file.path, info.name, info.type.name, info.shape, "float32", functools.partial(_dequantized, raw, info)
-    )
-
-
-def _dequantized(raw: Callable[[], NDArray[np.generic]], info: TensorInfo) -> NDArray[np.generic]:
-    return dequantizer(info.type)(raw()).reshape(info.shape)
+    row_bytes = info.shape[-1] // info.type.block * info.type.nbytes
+    shape = (*info.shape[:-1], row_bytes) if kind is None else info.shape
+    dtype: np.dtype[np.generic] = np.dtype(np.uint8) if kind is None else NUMPY_DTYPES[kind]
+    read = functools.partial(file.array, info.offset, shape, dtype, f"tensor {info.name!r}")
+    stored = Stored(file.path, info.name, info.type.name, info.shape, kind or info.type.name, read)
+    return stored if len(shape) > 1 else stored.plain()

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt import _core
 from pygpt.checkpoint.tensor import MappedFile
 from pygpt.errors import CheckpointError
 
@@ -37,21 +38,15 @@ class QuantType(NamedTuple):
     nbytes: int
 
 
-QUANT_TYPES = {
-    0: QuantType("F32", 1, 4),
-    1: QuantType("F16", 1, 2),
-    2: QuantType("Q4_0", 32, 18),
-    3: QuantType("Q4_1", 32, 20),
-    6: QuantType("Q5_0", 32, 22),
-    7: QuantType("Q5_1", 32, 24),
-    8: QuantType("Q8_0", 32, 34),
-    10: QuantType("Q2_K", 256, 84),
-    11: QuantType("Q3_K", 256, 110),
-    12: QuantType("Q4_K", 256, 144),
-    13: QuantType("Q5_K", 256, 176),
-    14: QuantType("Q6_K", 256, 210),
-    30: QuantType("BF16", 1, 2),
-}
+_PLAIN = (QuantType("F32", 1, 4), QuantType("F16", 1, 2), QuantType("BF16", 1, 2))
+_BY_NAME = {t.name: t for t in (*_PLAIN, *(QuantType(name, *sizes) for name, sizes in _core.block_formats().items()))}
+_NAMES = {  # ggml's numbers of all its types of floating-point numbers
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K",
+    12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
+    20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 28: "F64", 29: "IQ1_M", 30: "BF16", 34: "TQ1_0",
+    35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0",
+}  # fmt: skip
+QUANT_TYPES = {number: _BY_NAME[name] for number, name in _NAMES.items() if name in _BY_NAME}
 
 
 class TensorInfo(NamedTuple):
@@ -201,7 +196,7 @@ def _tensor_info(cursor: _Cursor) -> TensorInfo:
     kind, offset = int(cursor.number("I")), int(cursor.number("Q"))
     if kind not in QUANT_TYPES:
         allowed = ", ".join(t.name for t in QUANT_TYPES.values())
-        raise cursor.error(f"tensor {name!r} has the type {kind}, which is none of {allowed}")
+        raise cursor.error(f"tensor {name!r} has the type {_NAMES.get(kind, kind)}, which is none of {allowed}")
     quant = QUANT_TYPES[kind]
     if 0 in shape or shape[-1] % quant.block:
         raise cursor.error(

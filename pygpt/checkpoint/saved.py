@@ -27,7 +27,7 @@ from pygpt.checkpoint.folder import (
     write_settings,
 )
 from pygpt.checkpoint.safetensors import PACKED, Opened, open_file, write_file
-from pygpt.config import MAX_LAYERS, LayerConfig, ModelConfig, Rope, RopeScaling
+from pygpt.config import MAX_LAYERS, Experts, LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.errors import CheckpointError, ConfigError
 from pygpt.tokenizer import Tokenizer
 
@@ -51,7 +51,7 @@ _TYPES: dict[str, tuple[type, ...]] = {  # of the annotations in pygpt.config; b
     **dict.fromkeys(("Norm", "Activation", "NormPlacement", "Branches", "RopeScalingKind"), (str,)),
     "QkNorm | None": (str, type(None)),
 }
-_NESTED = {"Rope | None": Rope, "RopeScaling | None": RopeScaling}
+_NESTED = {"Rope | None": Rope, "RopeScaling | None": RopeScaling, "Experts | None": Experts}
 _LISTS = {"tuple[LayerConfig, ...]": LayerConfig}
 
 

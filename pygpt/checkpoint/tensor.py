@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pygpt import _core
 from pygpt.errors import CheckpointError
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -74,11 +75,16 @@ def forget(array: NDArray[np.generic]) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def widened(bfloat16: NDArray[np.generic]) -> NDArray[np.float32]:
-    """bfloat16 values, held as uint16, as float32, of which they are the upper half."""
-    wide = bfloat16.astype(np.uint32)
-    wide <<= 16
-    return wide.view(np.float32)
+def numbers(raw: NDArray[np.generic], kind: str) -> NDArray[np.generic]:
+    """A tensor's values, of what `raw` says under a `kind` (see `Stored`), in a type that NumPy computes with."""
+    if kind == "bfloat16":  # the upper half of a float32
+        wide = raw.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+    if kind in NUMPY_DTYPES:
+        return raw
+    blocks = np.ascontiguousarray(raw, np.uint8).reshape(-1, _core.block_formats()[kind][1])
+    return _core.dequantize(kind, blocks).reshape(*raw.shape[:-1], -1)
 
 
 class Stored(NamedTuple):
@@ -88,8 +94,15 @@ class Stored(NamedTuple):
     name: str
     dtype: str  # the file's word for it, for messages
     shape: tuple[int, ...]
-    kind: Dtype | None  # what `read` gives; None: nothing that pygpt computes with
+    kind: str | None  # what `read` gives: a `Dtype`, or a type of blocks; None: nothing that pygpt computes with
     read: Callable[[], NDArray[np.generic]]
+
+    def plain(self) -> Stored:
+        """The same with values that can change places: no blocks."""
+        if self.kind is None or self.kind in NUMPY_DTYPES:
+            return self
+        read, kind = self.read, self.kind
+        return self._replace(kind="float32", read=lambda: numbers(read(), kind))
 
 
 class Tensor:
@@ -98,7 +111,7 @@ class Tensor:
     __slots__ = ("_read", "dtype", "name", "shape", "source")
 
     def __init__(
-        self, name: str, shape: tuple[int, ...], dtype: Dtype, read: Callable[[], NDArray[np.generic]], source: str
+        self, name: str, shape: tuple[int, ...], dtype: str, read: Callable[[], NDArray[np.generic]], source: str
     ) -> None:
         self.name, self.shape, self.dtype, self._read = name, shape, dtype, read
         self.source = source  # the file and its own name for the tensor, for messages
@@ -112,7 +125,8 @@ class Tensor:
 
     def raw(self) -> NDArray[np.generic]:
         """The values in the checkpoint's own type (bfloat16 as uint16): a view of the memory-mapped file, possibly
-        transposed or strided. A quantised tensor of a GGUF file is dequantised anew at each call, to float32.
+        transposed or strided. Of a quantised tensor of a GGUF file, whose `dtype` is ggml's name for the type, rows of
+        its blocks: uint8 (outputs, bytes of a row).
 
         Raises CheckpointError where the file has shrunk since it was opened.
         """
@@ -121,7 +135,7 @@ class Tensor:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.generic]:
         """The values as float32, or as `dtype`: ``np.asarray(tensor, np.float64)``."""
         raw = self.raw()
-        values = widened(raw) if self.dtype == "bfloat16" else raw
+        values = numbers(raw, self.dtype)
         values = values.astype(np.float32 if dtype is None else dtype, copy=bool(copy))
         if copy is False and values is not raw:
             raise ValueError(f"{self.name} is {self.dtype} in the file: {values.dtype} takes a copy")

@@ -170,7 +170,7 @@ class Gguf:
     def write(
         path: Path, arch: str, metadata: dict[str, Any], tensors: dict[str, Array], types: dict[str, str]
     ) -> Path:
-        """A file by the package; `types` names how a tensor is quantised."""
+        """A file by the package; `types` names how a tensor is quantised. Bytes are blocks already."""
         gguf = pytest.importorskip("gguf")
         writer = gguf.GGUFWriter(path, arch)
         for key, value in metadata.items():
@@ -188,7 +188,8 @@ class Gguf:
                 writer.add_array(key, value)
         for name, array in tensors.items():
             kind = gguf.GGMLQuantizationType[types.get(name, "F32")]
-            writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
+            raw = array if array.dtype == np.uint8 else gguf.quants.quantize(array, kind)
+            writer.add_tensor(name, raw, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

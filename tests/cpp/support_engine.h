@@ -28,7 +28,7 @@ inline std::vector<std::vector<float>> random_tensors(const ModelConfig& config,
 inline std::shared_ptr<Engine> build_engine(const ModelConfig& config, const std::vector<std::vector<float>>& values,
                                             DType dtype, DType kv, const Kernels& kernels, int threads) {
     const Threads loading(threads);
-    WeightsBuilder builder(config, kernels.format(dtype));
+    WeightsBuilder builder(config, kernels, kernels.format(dtype));
     std::size_t i = 0;
     for (const TensorSpec& t : list_tensors(config)) {
         const Plain plain{values[i++].data(), DType::f32, t.rows, t.cols, t.cols, 1};

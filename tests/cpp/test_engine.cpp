@@ -278,7 +278,7 @@ TEST(Engine, SessionsOutliveTheirEngine) {
 }
 
 TEST(Weights, Int8NamesTheTensorThatItCannotHold) {
-    WeightsBuilder builder(gpt2_like(), best_kernels().format(DType::i8));
+    WeightsBuilder builder(gpt2_like(), best_kernels(), best_kernels().format(DType::i8));
     std::vector<float> values(101 * 30, 1.0f);
     values[77] = std::numeric_limits<float>::infinity();
     const auto give = [&](Team& team) {
@@ -291,7 +291,7 @@ TEST(Weights, Int8NamesTheTensorThatItCannotHold) {
 }
 
 TEST(Weights, RefuseWhatTheConfigurationDoesNotHave) {
-    WeightsBuilder builder(gpt2_like(), best_kernels().format(DType::f32));
+    WeightsBuilder builder(gpt2_like(), best_kernels(), best_kernels().format(DType::f32));
     const auto refused = [&](const std::string& name, int rows, int cols) {
         return message<InvalidArgument>([&] { add(builder, name, rows, cols); });
     };

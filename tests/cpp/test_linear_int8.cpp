@@ -160,7 +160,8 @@ TEST(LinearInt8, MatricesMultiplyLikeTheirFloats) {
     }
 }
 
-// A consumed product hands every result out once, in parts that are whole groups of a following input.
+// Products without a y hand every result out once, in parts that are whole groups of a following input, whatever runs
+// beside them.
 TEST(LinearInt8, ConsumedPartsAreTheWholeProduct) {
     for (const auto& [rows, n, k] :
          {std::array{1, 40, 64}, {1, 3000, 64}, {9, 800, 64}, {10, 800, 64}, {150, 530, 64}, {500, 300, 64}}) {
@@ -173,10 +174,16 @@ TEST(LinearInt8, ConsumedPartsAreTheWholeProduct) {
         Guarded wanted(rows, n, n + 7), found(rows, n, n + 7);
         const LinearCall call{matrix, nullptr, nullptr, 0, quantized.view(), rows, wanted.row(0), wanted.ld()};
         with_team(2, [&](Team& team) { linear(team, call); });
+        LinearCall consumed = call, none = call;
+        consumed.y = nullptr;
+        none.rows = 0;
+        const std::array calls{none, consumed, call, none};
         for (const int count : {1, 3}) {
             std::vector<float> scratch(linear_scratch() * static_cast<std::size_t>(count));
             with_team(count, [&](Team& team) {
-                linear_consumed(team, call, scratch.data(), [&](const LinearPart& part) {
+                linears(team, calls, scratch.data(), [&](int i, const LinearPart& part) {
+                    EXPECT_TRUE(i == 1 || i == 2);
+                    if (i == 2) return;
                     EXPECT_EQ(part.panel_begin % kPartPanels, 0);
                     const int from = part.panel_begin * 16, to = std::min(n, part.panel_end * 16);
                     for (int r = part.row_begin; r < part.row_end; ++r) {

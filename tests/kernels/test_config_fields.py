@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from pygpt import _core
-from pygpt.config import LayerConfig, ModelConfig, Rope
+from pygpt.config import Experts, LayerConfig, ModelConfig, Rope
 from pygpt.training.architecture import architecture
 
 
@@ -16,6 +16,7 @@ def test_a_configurations_fields_are_the_same_on_both_sides() -> None:
     pythons_own = {  # tokens are the sampler's business, and the core sees a sinusoid as learned positions
         ModelConfig: {"bos_id", "eos_ids", "sinusoidal_positions"},
         LayerConfig: set(),
+        Experts: set(),
         Rope: {"theta", "dim", "scaling"},  # what its methods are made of
     }
     for cls, own in pythons_own.items():

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.config import LayerConfig, ModelConfig, Rope
+from pygpt.config import Experts, LayerConfig, ModelConfig, Rope
 
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -52,11 +52,19 @@ ONE_NORM = replace(LLAMA, branches="parallel_one_norm")
 SCALED = replace(LLAMA, qk_norm="head", embed_scale=7.5, branch_scale=0.5, logit_scale=0.25, logit_cap=1.5)
 NARROW = replace(POST_NORM, qk_norm="whole", embed_dim=44, embed_norm=True, head_bias=True)
 WIDE = replace(ONE_NORM, activation="swiglu_clamped", embed_dim=70, head_bias=True)
+_ROUTED = LLAMA.layers[0]
+EXPERTS = replace(LLAMA, layers=(
+    replace(_ROUTED, experts=Experts(n_expert=7, n_used=3, n_inner=33, normalized=False, shared_inner=50,
+                                     shared_gate=True)),
+    _ROUTED,
+    replace(_ROUTED, experts=Experts(n_expert=40, n_used=2, n_inner=150, router_bias=True)),
+    replace(_ROUTED, experts=Experts(n_expert=3, n_used=3, n_inner=20, shared_inner=7)),
+))  # fmt: skip
 CONFIGS = {
     "scaled": SCALED, "narrow": NARROW, "wide": WIDE,
     "sandwich": SANDWICH, "parallel": PARALLEL, "one norm": ONE_NORM,
     "gpt2": GPT2, "llama": LLAMA, "interleaved": INTERLEAVED, "multi-query": MULTI_QUERY, "post-norm": POST_NORM,
-    "windows": WINDOWS, "alibi": ALIBI,
+    "windows": WINDOWS, "alibi": ALIBI, "experts": EXPERTS,
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import reference
-from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
+from pygpt.config import Experts, LayerConfig, ModelConfig, Rope, RopeScaling
 from pygpt.errors import ConfigError, ContextOverflowError
 
 F64 = NDArray[np.float64]
@@ -64,6 +64,10 @@ CONFIGS = {
         GPT2.with_layers(rope=Rope(theta=50.0, dim=4, interleaved=True)), gated_mlp=True
     ),
     "sinusoidal, odd width": replace(GPT2, learned_positions=False, sinusoidal_positions=True, n_embd=23),
+    "experts": LLAMA.with_layers(experts=Experts(n_expert=5, n_used=2, n_inner=13, router_bias=True)),
+    "experts, weights of all, shared one": GPT2.with_layers(
+        experts=Experts(n_expert=4, n_used=3, n_inner=11, normalized=False, shared_inner=17, shared_gate=True)
+    ),
 }
 ROPES = [
     Rope(theta=10000.0, dim=10),
@@ -216,7 +220,10 @@ def test_no_logit_depends_on_a_later_token(config: ModelConfig) -> None:
     assert np.isfinite(logits).all()
     for t in range(len(IDS)):
         changed = reference.forward(config, tensors, [*IDS[:t], (IDS[t] + 1) % config.n_vocab, *IDS[t + 1 :]])
-        np.testing.assert_array_equal(changed[:t], logits[:t])
+        if config.layers[0].experts is None:
+            np.testing.assert_array_equal(changed[:t], logits[:t])
+        else:  # which tokens an expert runs at once may change how a library's product rounds, by an ulp or two
+            np.testing.assert_allclose(changed[:t], logits[:t], rtol=1e-12, atol=1e-13)
         assert (np.abs(changed[t:] - logits[t:]).max(axis=-1) > 1e-6).all()  # and every row from t on does depend on it
 
 
