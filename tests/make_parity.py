@@ -57,6 +57,8 @@ def write(golden: Golden, model: PreTrainedModel, folder: Path) -> None:
 def widened() -> ExitStack:
     """A context that makes the classes' explicit float32 steps (norms, softmax, rotary angles) float64."""
     stack = ExitStack()
+    stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+    torch.set_default_dtype(torch.float64)
     stack.enter_context(patch.multiple(torch, float=torch.float64, float32=torch.float64))
     stack.enter_context(patch.object(torch.Tensor, "float", torch.Tensor.double))
     return stack

@@ -32,7 +32,8 @@ __all__ = [
 
 def read(path: str | Path, n_ctx: int | None = None) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
     """Open a checkpoint: a folder in Hugging Face's layout, a safetensors file with config.json beside it, a GGUF file,
-    a folder that holds one, or what `save` wrote. A file is told by its first bytes, whatever its name.
+    a folder that holds one, or what `save` wrote. A file is told by its first bytes, whatever its name. Of a GGUF model
+    in several parts any one, or their folder, stands for all.
 
     The tensors are those of ``config.tensor_shapes()``, in its order and with its shapes, and stay in their files until
     they are asked for. The tokenizer is None where the checkpoint has none that pygpt knows to look for.
@@ -90,9 +91,11 @@ def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], T
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be listed: {error.strerror or error}") from error
     found = [f for f in files if f.suffix.lower() == ".gguf"]
-    if len(found) == 1:
-        return _read(found[0])
     if found:
+        from pygpt.checkpoint.gguf_parts import are_parts_of_one
+
+        if len(found) == 1 or are_parts_of_one(found):
+            return _read(found[0])
         names = ", ".join(f.name for f in found)
         raise CheckpointError(f"{folder}: holds several GGUF files ({names}): give the path of one")
     pickles = [f for f in files if f.suffix.lower() in (".bin", ".pt", ".pth")]

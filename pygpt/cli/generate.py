@@ -75,10 +75,11 @@ def generate(
 
 
 def _as_json(model: Model, completion: Completion) -> dict[str, Any]:
-    """A completion, with the text of each token beside its id; U+FFFD stands for a part of a character."""
+    """A completion, with the text of each token beside its id, as in the midst of a text; U+FFFD stands for a part of a
+    character."""
 
     def text(token: int) -> str | None:
-        return model.tokenizer.decode([token]) if model.has_tokenizer else None
+        return model.tokenizer.decode([token], after=[token]) if model.has_tokenizer else None
 
     table = dataclasses.asdict(completion)
     table["token_texts"] = [text(token) for token in completion.tokens]

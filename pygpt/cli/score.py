@@ -44,7 +44,8 @@ def score(
         logprobs = loaded.score(ids)
         if tokens:
             for token, logprob in zip(ids[1:], logprobs, strict=True):
-                typer.echo(f"{logprob:10.4f}  {tokenizer.decode([token])!r}")
+                text = tokenizer.decode([token], after=[token])  # as in the midst of a text
+                typer.echo(f"{logprob:10.4f}  {text!r}")
         mean = math.fsum(logprobs.tolist()) / len(logprobs)
     else:
         mean = -math.log(loaded.perplexity(ids, stride=stride))

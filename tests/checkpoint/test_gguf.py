@@ -203,11 +203,6 @@ def test_spoilt_bytes_never_escape_as_another_error(tmp_path: Path, good: bytes,
         pass
 
 
-def test_a_split_file(writer: Any, tmp_path: Path, llama: Any) -> None:
-    with pytest.raises(CheckpointError, match="one part of a split GGUF"):
-        checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, {"split.count": 2}))
-
-
 def test_tokenizer_from_the_metadata(writer: Any, tmp_path: Path, llama: Any) -> None:
     tokens = [chr(i) for i in range(ord("a"), ord("a") + 9)] + ["ab", "<|end|>"]
     changes = {
