@@ -3,7 +3,7 @@ writes them, so that its names, keys and orders of rows are its own and not what
 
     python tests/make_gguf.py LLAMA_CPP [NAME ...]
 
-LLAMA_CPP is a folder of llama.cpp's sources (the source archive of llama-cpp-python 0.3.36 has one in vendor/). It takes
+LLAMA_CPP is a folder of llama.cpp's sources (the source archive of llama-cpp-python 0.3.36 has one in vendor/). Takes
 torch and transformers, in an environment of their own. NAME: only these checkpoints; else one of each architecture.
 """
 

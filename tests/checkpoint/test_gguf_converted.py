@@ -1,5 +1,5 @@
-"""GGUF files that llama.cpp's own converter made of the small checkpoints of tests/data/parity (tests/make_gguf.py): read,
-they are those checkpoints again, to the bit."""
+"""GGUF files that llama.cpp's own converter made of the small checkpoints of tests/data/parity (tests/make_gguf.py):
+read, they are those checkpoints again, to the bit."""
 
 from __future__ import annotations
 
