@@ -10,13 +10,14 @@ import numpy as np
 
 from pygpt._json import shown
 from pygpt.checkpoint.canonical import canonical
-from pygpt.checkpoint.gguf_file import TensorInfo, parse
+from pygpt.checkpoint.gguf_file import TensorInfo
 from pygpt.checkpoint.gguf_keys import Metadata
+from pygpt.checkpoint.gguf_parts import parse_parts
 from pygpt.checkpoint.gguf_rope import RopeTensors
 from pygpt.checkpoint.gguf_settings import check, settings
-from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, MappedFile, Stored, Tensor
+from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, Stored, Tensor
 from pygpt.config import ModelConfig
-from pygpt.errors import CheckpointError, ConfigError
+from pygpt.errors import ConfigError
 from pygpt.families import by_architecture, model_config
 from pygpt.tokenizer import Tokenizer
 
@@ -24,17 +25,16 @@ PLAIN: dict[str, Dtype] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16
 
 
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | None]:
-    """One GGUF file of the architectures that the families name. The tokenizer is None where the file has none."""
-    file = parse(path)
+    """A GGUF file of the architectures that the families name, or any part of a model that was split. The tokenizer is
+    None where the file has none."""
+    file = parse_parts(path)
     metadata = Metadata(file.metadata, str(path))
     kind = metadata.get("general.type")
     if kind not in (None, "model"):
         raise ConfigError(f"{path}: general.type is {shown(kind)}, but must be 'model': this is no model of its own")
     experts = metadata.peek("expert_count") not in (None, 0)
     family, gguf = by_architecture(metadata.architecture, str(path), experts)
-    if metadata.get("split.count") not in (None, 0, 1):
-        raise CheckpointError(f"{path}: one part of a split GGUF; join the parts with llama.cpp's gguf-split --merge")
-    stored = {name: _stored(file.file, info) for name, info in file.tensors.items()}
+    stored = {name: _stored(info) for name, info in file.tensors.items()}
     rope_tensors = RopeTensors.taken_from(stored)
     offered = settings(metadata, gguf, {name: tensor.shape for name, tensor in stored.items()}, rope_tensors)
     config = model_config(family, offered)
@@ -45,11 +45,11 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | N
     return config, tensors, tokenizer
 
 
-def _stored(file: MappedFile, info: TensorInfo) -> Stored:
+def _stored(info: TensorInfo) -> Stored:
     kind = PLAIN.get(info.type.name)
     row_bytes = info.shape[-1] // info.type.block * info.type.nbytes
     shape = (*info.shape[:-1], row_bytes) if kind is None else info.shape
     dtype: np.dtype[np.generic] = np.dtype(np.uint8) if kind is None else NUMPY_DTYPES[kind]
-    read = functools.partial(file.array, info.offset, shape, dtype, f"tensor {info.name!r}")
-    stored = Stored(file.path, info.name, info.type.name, info.shape, kind or info.type.name, read)
+    read = functools.partial(info.file.array, info.offset, shape, dtype, f"tensor {info.name!r}")
+    stored = Stored(info.file.path, info.name, info.type.name, info.shape, kind or info.type.name, read)
     return stored if len(shape) > 1 else stored.plain()

@@ -50,8 +50,9 @@ QUANT_TYPES = {number: _BY_NAME[name] for number, name in _NAMES.items() if name
 
 
 class TensorInfo(NamedTuple):
-    """One tensor of the file; `shape` is (outputs, inputs), `offset` counts from the start of the file."""
+    """One tensor of a file; `shape` is (outputs, inputs), `offset` counts from the start of the file."""
 
+    file: MappedFile
     name: str
     shape: tuple[int, ...]
     type: QuantType
@@ -63,7 +64,7 @@ class GgufFile(NamedTuple):
     """A parsed file. Metadata values are bool, int, float, str, a NumPy array, or list[bytes] for arrays of strings;
     and bytes for a string that is not UTF-8, which does no harm in a name that only people read."""
 
-    file: MappedFile
+    path: Path
     metadata: dict[str, object]
     tensors: dict[str, TensorInfo]
 
@@ -181,12 +182,12 @@ def _parse(file: MappedFile, cursor: _Cursor) -> GgufFile:
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
         raise CheckpointError(f"{path}: general.alignment is {alignment!r}, but must be a power of two")
-    infos = [_tensor_info(cursor) for _ in range(n_tensors)]
+    infos = [_tensor_info(file, cursor) for _ in range(n_tensors)]
     data = cursor.pos + -cursor.pos % alignment
-    return GgufFile(file, metadata, _placed(path, infos, data, alignment, file.size))
+    return GgufFile(path, metadata, _placed(path, infos, data, alignment, file.size))
 
 
-def _tensor_info(cursor: _Cursor) -> TensorInfo:
+def _tensor_info(file: MappedFile, cursor: _Cursor) -> TensorInfo:
     """One description; its offset still counts from the start of the data."""
     name = cursor.string("a tensor's name")
     n_dims = int(cursor.number("I"))
@@ -202,7 +203,7 @@ def _tensor_info(cursor: _Cursor) -> TensorInfo:
         raise cursor.error(
             f"tensor {name!r} has shape {list(shape)}, but rows of {quant.name} hold a multiple of {quant.block} values"
         )
-    return TensorInfo(name, shape, quant, offset, math.prod(shape) // quant.block * quant.nbytes)
+    return TensorInfo(file, name, shape, quant, offset, math.prod(shape) // quant.block * quant.nbytes)
 
 
 def _placed(path: Path, infos: list[TensorInfo], data: int, alignment: int, size: int) -> dict[str, TensorInfo]:
@@ -222,5 +223,5 @@ def _placed(path: Path, infos: list[TensorInfo], data: int, alignment: int, size
         end, before = info.offset + info.nbytes, info.name
         if data + end > size:
             raise CheckpointError(f"{where} ends at byte {data + end}, but the file has {size}: truncated?")
-        tensors[info.name] = TensorInfo(info.name, info.shape, info.type, data + info.offset, info.nbytes)
+        tensors[info.name] = info._replace(offset=data + info.offset)
     return tensors

@@ -27,7 +27,7 @@ KNOWN: dict[str, Known] = {
     **harmless("how to choose among the next tokens: the caller of `generate` says it", "general.sampling.*"),
     **harmless("how the file was quantised", "quantize.*", "mradermacher.*"),
     **harmless("where the tensors begin; the parser has used it", "general.alignment"),
-    **harmless("of one part of a split file; a whole one may keep them", "split.no", "split.tensors.count"),
+    **harmless("of one part of a split model; all have been read", "split.no", "split.count", "split.tensors.count"),
     **fixed("this is no model of its own", **{"general.type": "model"}),
     **fixed("blocks of quantised tensors had another layout before", **{"general.quantization_version": 2}),
 }  # fmt: skip

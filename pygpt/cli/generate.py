@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pygpt import Completion, Model, Piece, SamplingParams
-from pygpt.cli._common import Isa, Kv, Source, Threads, Weights, load_model, read_text
+from pygpt.cli._common import Isa, Kv, NCtx, Source, Threads, Weights, load_model, read_text
 from pygpt.cli._options import with_fields
 from pygpt.generation import collect
 
@@ -38,6 +38,7 @@ def generate(
     kv: Kv = None,
     threads: Threads = None,
     isa: Isa = None,
+    n_ctx: NCtx = None,
     *,
     given: dict[str, Any],
 ) -> None:
@@ -52,7 +53,7 @@ def generate(
     if prompt in (None, "-"):
         text = text.removesuffix("\n")
     started = time.perf_counter()
-    loaded = load_model(model, weights, kv, threads, isa)
+    loaded = load_model(model, weights, kv, threads, isa, n_ctx)
     timer = _Timer(time.perf_counter() - started)
     stream = loaded.stream(_tokens(loaded, text, special), params=params)
     terminal = sys.stdout is not None and sys.stdout.isatty()
@@ -74,10 +75,11 @@ def generate(
 
 
 def _as_json(model: Model, completion: Completion) -> dict[str, Any]:
-    """A completion, with the text of each token beside its id; U+FFFD stands for a part of a character."""
+    """A completion, with the text of each token beside its id, as in the midst of a text; U+FFFD stands for a part of a
+    character."""
 
     def text(token: int) -> str | None:
-        return model.tokenizer.decode([token]) if model.has_tokenizer else None
+        return model.tokenizer.decode([token], after=[token]) if model.has_tokenizer else None
 
     table = dataclasses.asdict(completion)
     table["token_texts"] = [text(token) for token in completion.tokens]

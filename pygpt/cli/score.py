@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pygpt.cli._common import Isa, Kv, Source, Threads, Weights, load_model, read_text
+from pygpt.cli._common import Isa, Kv, NCtx, Source, Threads, Weights, load_model, read_text
 from pygpt.evaluation import perplexity
 
 
@@ -29,10 +29,11 @@ def score(
     kv: Kv = None,
     threads: Threads = None,
     isa: Isa = None,
+    n_ctx: NCtx = None,
 ) -> None:
     """Print a text's log-probability and perplexity, of all its tokens after the first."""
     content = read_text(text)
-    loaded = load_model(model, weights, kv, threads, isa)
+    loaded = load_model(model, weights, kv, threads, isa, n_ctx)
     if not content:
         raise ValueError("the text must not be empty")
     tokenizer = loaded.tokenizer
@@ -43,7 +44,8 @@ def score(
         logprobs = loaded.score(ids)
         if tokens:
             for token, logprob in zip(ids[1:], logprobs, strict=True):
-                typer.echo(f"{logprob:10.4f}  {tokenizer.decode([token])!r}")
+                text = tokenizer.decode([token], after=[token])  # as in the midst of a text
+                typer.echo(f"{logprob:10.4f}  {text!r}")
         mean = math.fsum(logprobs.tolist()) / len(logprobs)
     else:
         mean = -math.log(loaded.perplexity(ids, stride=stride))

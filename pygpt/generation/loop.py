@@ -59,7 +59,7 @@ class Batch:
         stops = tuple(request.params.stop)
         self._rows.append(
             [
-                _Sequence(request, k, session, sampler, limit, Text(self._tokenizer, stops))
+                _Sequence(request, k, session, sampler, limit, Text(self._tokenizer, stops, request.prompt))
                 for k in range(request.params.n)
             ]
         )

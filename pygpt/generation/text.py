@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def _overlap(text: str, stop: str) -> int:
 
 
 class Text:
-    """The text of one sequence, as its tokens come."""
+    """The text of one sequence, as its tokens come after those of a prompt."""
 
-    def __init__(self, tokenizer: Tokenizer | None, stops: tuple[str, ...]) -> None:
-        self._decoder = None if tokenizer is None else tokenizer.stream()
+    def __init__(self, tokenizer: Tokenizer | None, stops: tuple[str, ...], prompt: Iterable[int]) -> None:
+        self._decoder = None if tokenizer is None else tokenizer.stream(after=prompt)
         self._stop_filter = StopFilter(stops)
 
     def push(self, token: int) -> tuple[str, bool]:

@@ -17,8 +17,12 @@ class Finder:
 
     def __init__(self, tokens: Mapping[str, AddedToken]) -> None:
         self._tokens = tokens
-        longest_first = sorted(tokens, key=len, reverse=True)
-        self._expression = re.compile("|".join(map(re.escape, longest_first))) if tokens else None
+        lengths: dict[str, set[int]] = {}
+        for text in tokens:
+            lengths.setdefault(text[0], set()).add(len(text))
+        self._lengths = {first: sorted(several, reverse=True) for first, several in lengths.items()}
+        # An expression of the texts themselves takes long to make, and to use, where there are thousands (Gemma).
+        self._first = re.compile(f"[{re.escape(''.join(lengths))}]") if tokens else None
 
     def split(self, text: str, allow_special: bool) -> Iterator[tuple[str, AddedToken | None]]:
         """The text in pieces, those that are added tokens with their token; none is empty.
@@ -26,11 +30,10 @@ class Finder:
         A special token that is not allowed is passed over whole: no other token is looked for inside it.
         """
         start = 0
-        for match in self._expression.finditer(text) if self._expression else ():
-            token = self._tokens[match[0]]
-            if (token.special and not allow_special) or (token.single_word and _touches_word(text, *match.span())):
+        for begin, end in self._matches(text):
+            token = self._tokens[text[begin:end]]
+            if (token.special and not allow_special) or (token.single_word and _touches_word(text, begin, end)):
                 continue
-            begin, end = match.span()
             if token.lstrip:
                 begin = max(len(text[:begin].rstrip(WHITESPACE)), start)
             if token.rstrip:
@@ -42,6 +45,18 @@ class Finder:
             start = end
         if start < len(text):
             yield text[start:], None
+
+    def _matches(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where the tokens are, from the left, none inside another."""
+        match = self._first.search(text) if self._first else None
+        while match is not None and self._first is not None:
+            begin = end = match.start()
+            for n in self._lengths[match[0]]:
+                if text[begin : begin + n] in self._tokens:
+                    end = begin + n
+                    yield begin, end
+                    break
+            match = self._first.search(text, max(end, begin + 1))
 
 
 def finders(added: Iterable[AddedToken], normal: Mapping[AddedToken, str]) -> tuple[Finder, Finder]:

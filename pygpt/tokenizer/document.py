@@ -1,87 +1,97 @@
-"""Hugging Face's tokenizer.json, read and written, for byte-level BPE.
+"""Hugging Face's tokenizer.json, read.
 
 Each key of a table is used, or harmless for the reason that stands beside it, or refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pygpt._json import read_table, shown
 from pygpt.errors import TokenizerError
+from pygpt.tokenizer.byte_level import ByteLevel
+from pygpt.tokenizer.character_level import SPACE, CharacterLevel
 from pygpt.tokenizer.expressions import GPT2, LLAMA3, NUMBER, QWEN2, translated
-from pygpt.tokenizer.vocabulary import AddedToken, Vocabulary, merge_lines
+from pygpt.tokenizer.merges import Merges
+from pygpt.tokenizer.vocabulary import AddedToken, Vocabulary
+
+Step = dict[str, object]
 
 HARMLESS = {
     "truncation": "how a batch was cut for training; who calls the tokenizer sets it anew",
     "padding": "how a batch was filled up; who calls the tokenizer sets it anew",
 }
 _USED = {"version", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model"}
-_MODEL_USED = {"type", "vocab", "merges", "unk_token", "fuse_unk", "ignore_merges"}
-_MODEL_ABSENT = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
-_FLAGS = ("special", "normalized", "single_word", "lstrip", "rstrip")
+_MODEL_USED = {"type", "vocab", "merges", "unk_token", "fuse_unk", "ignore_merges", "byte_fallback"}
+_MODEL_ABSENT = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
+FLAGS = ("special", "normalized", "single_word", "lstrip", "rstrip")
 _FORMS = ("NFC", "NFD", "NFKC", "NFKD")
-_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+"""GPT-2's own step, in its three places."""
+PREPEND: Step = {"type": "Prepend", "prepend": SPACE}
+TO_SPACE: Step = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+FROM_SPACE: Step = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+BYTES: list[Step] = [{"type": "ByteFallback"}, {"type": "Fuse"}]
+STRIP: Step = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+"""SentencePiece's steps."""
+_NO_SPACE = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 
 
 def added_token(entry: object, where: str, id_: object = None) -> AddedToken:
     """An added token as tokenizer.json and tokenizer_config.json have it."""
     values = dict(entry) if isinstance(entry, dict) else {}
     text, number = values.pop("content", None), values.pop("id", id_)
-    flags = {key: values.pop(key, False) for key in _FLAGS}
+    flags = {key: values.pop(key, False) for key in FLAGS}
     values.pop("__type", None)  # says that it is one
     if not isinstance(text, str) or not text or values or not set(map(type, flags.values())) <= {bool}:
         raise TokenizerError(
             f"{where}: the added token {shown(entry)} must have a content and an id, and may have "
-            f"{', '.join(_FLAGS)}, each true or false"
+            f"{', '.join(FLAGS)}, each true or false"
         )
     return AddedToken(text=text, id=number, **flags)  # Vocabulary checks the id
 
 
 def read_document(path: Path, bos_id: int | None = None, eos_id: int | None = None) -> Vocabulary:
-    """A tokenizer.json that is byte-level BPE, by itself. TokenizerError for what pygpt does not compute."""
+    """A tokenizer.json by itself. TokenizerError for what pygpt does not compute."""
     document = read_table(path, TokenizerError)
     if unknown := document.keys() - _USED - HARMLESS.keys():
         raise TokenizerError(f"{path}: the key {min(unknown)!r} is unknown to pygpt")
     if document.get("version", "1.0") != "1.0":
         raise TokenizerError(f"{path}: version is {shown(document['version'])}, but must be '1.0'")
-    model = document.get("model")
-    _check_model(model, path)
-    assert isinstance(model, dict)
+    model = _checked_model(document.get("model"), path)
     tokens, unk = model["vocab"], model.get("unk_token")
     added = tuple(added_token(e, str(path), -1) for e in _tables(document.get("added_tokens"), path, "added_tokens"))
-    splits, prefix_space = _pre_tokenizer(document.get("pre_tokenizer"), path)
     prefix, suffix = _post_processor(document.get("post_processor"), path)
+    common: dict[str, Any] = {
+        "source": str(path),
+        "tokens": tokens,
+        "added": added,
+        "prefix": prefix,
+        "suffix": suffix,
+        "bos_id": bos_id,
+        "eos_id": eos_id,
+        "unk_id": None if unk is None else tokens.get(unk, {t.text: t.id for t in added}.get(unk)),
+        "fuse_unk": bool(model.get("fuse_unk")),
+    }
+    if model.get("byte_fallback"):
+        return _character_level(document, common, path)
+    splits, prefix_space = _pre_tokenizer(document.get("pre_tokenizer"), path)
     _check_decoder(document.get("decoder"), path)
-    return Vocabulary(
-        source=str(path),
-        tokens=tokens,
+    return ByteLevel(
         merges=_merges(model["merges"], path),
         splits=splits,
-        added=added,
-        prefix=prefix,
-        suffix=suffix,
-        bos_id=bos_id,
-        eos_id=eos_id,
-        unk_id=None if unk is None else tokens.get(unk, {t.text: t.id for t in added}.get(unk)),
-        fuse_unk=bool(model.get("fuse_unk")),
         normal_forms=_normalizer(document.get("normalizer"), path),
         prefix_space=prefix_space,
         whole_words=bool(model.get("ignore_merges")),
+        **common,
     )
 
 
-def _check_model(model: object, path: Path) -> None:
+def _checked_model(model: object, path: Path) -> dict[str, Any]:
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         kind = model.get("type") if isinstance(model, dict) else None
         raise TokenizerError(f"{path}: model {shown(kind)} is not byte-level BPE, the only kind that pygpt reads")
-    if model.get("byte_fallback"):
-        raise TokenizerError(
-            f"{path}: model.byte_fallback is true: BPE over characters, as SentencePiece makes it (Llama 2, Gemma), is "
-            "not byte-level BPE, the only kind that pygpt reads"
-        )
     for key in _MODEL_ABSENT:
         if model.get(key):
             raise TokenizerError(f"{path}: model.{key} is {shown(model[key])}, but must be absent")
@@ -91,6 +101,37 @@ def _check_model(model: object, path: Path) -> None:
         raise TokenizerError(f"{path}: expected model.vocab to be a table and model.merges a list")
     if not isinstance(model.get("unk_token"), str | None):
         raise TokenizerError(f"{path}: model.unk_token is {shown(model['unk_token'])}, but must be text")
+    return model
+
+
+def _character_level(document: dict[str, Any], common: dict[str, Any], path: Path) -> CharacterLevel:
+    """BPE over characters, where its steps do what SentencePiece does."""
+    model = document["model"]
+    normalizer = _steps(document.get("normalizer"), "normalizers", path, "normalizer")
+    decoder = _steps(document.get("decoder"), "decoders", path, "decoder")
+    prepends = normalizer[:1] == [PREPEND]
+    if (
+        normalizer != [PREPEND] * prepends + [TO_SPACE]
+        or _steps(document.get("pre_tokenizer"), "pretokenizers", path, "pre_tokenizer") not in ([], [_NO_SPACE])
+        or decoder != [FROM_SPACE, *BYTES, *[STRIP] * prepends]
+        or model.get("ignore_merges")
+    ):
+        raise TokenizerError(f"{path}: its steps are not those of SentencePiece's BPE")
+    left, right = _merge_pairs(model["merges"], path)
+    letters = [t for t in model["vocab"] if len(t) == 1]
+    merges = Merges(str(path), letters, model["vocab"], left, right)
+    return CharacterLevel(merged=merges.merged_tokens(whole=True), prefix_space=prepends, **common)
+
+
+def _merge_pairs(merges: list[Any], path: Path) -> tuple[list[str], list[str]]:
+    pairs = [m.split(" ") if isinstance(m, str) else m for m in merges]
+    try:
+        left, right = [left for left, _ in pairs], [right for _, right in pairs]
+    except (TypeError, ValueError) as error:
+        raise TokenizerError(f"{path}: model.merges has an entry that is no pair: {error}") from error
+    if not {*map(type, left), *map(type, right)} <= {str}:
+        raise TokenizerError(f"{path}: model.merges has a pair of other things than tokens")
+    return left, right
 
 
 def _merges(merges: list[Any], path: Path) -> str:
@@ -200,61 +241,3 @@ def _tables(value: object, path: Path, key: str) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise TokenizerError(f"{path}: {key} is not a list of tables")
     return entries
-
-
-def to_document(v: Vocabulary) -> dict[str, object]:
-    """A tokenizer.json that `read_document` reads back, and Hugging Face's library as well."""
-    steps: list[dict[str, object]] = [
-        {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False} for split in v.splits
-    ]
-    byte_level = _BYTE_LEVEL | {"add_prefix_space": v.prefix_space}
-    if v.splits[-1:] == (GPT2,):
-        steps[-1] = byte_level
-    else:
-        steps.append(byte_level | {"use_regex": False})
-    names = {i: token for token, i in v.tokens.items()} | {t.id: t.text for t in v.added}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": t.id, "content": t.text} | {flag: getattr(t, flag) for flag in _FLAGS} for t in v.added
-        ],
-        "normalizer": _sequence("normalizers", [{"type": form} for form in v.normal_forms]),
-        "pre_tokenizer": _sequence("pretokenizers", steps),
-        "post_processor": _to_template(v, names) if v.prefix or v.suffix else None,
-        "decoder": _BYTE_LEVEL,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None if v.unk_id is None else names[v.unk_id],
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": v.fuse_unk,
-            "byte_fallback": False,
-            "ignore_merges": v.whole_words,
-            "vocab": {**v.tokens, **{t.text: t.id for t in v.added}},
-            "merges": merge_lines(v),
-        },
-    }
-
-
-def _sequence(key: str, steps: list[dict[str, object]]) -> dict[str, object] | None:
-    return steps[0] if len(steps) == 1 else {"type": "Sequence", key: steps} if steps else None
-
-
-def _to_template(v: Vocabulary, names: Mapping[int, str]) -> dict[str, object]:
-    def pieces(ids: Iterable[int], type_id: int) -> list[dict[str, object]]:
-        return [{"SpecialToken": {"id": names[i], "type_id": type_id}} for i in ids]
-
-    def one(name: str, type_id: int) -> list[dict[str, object]]:
-        text: list[dict[str, object]] = [{"Sequence": {"id": name, "type_id": type_id}}]
-        return pieces(v.prefix, type_id) + text + pieces(v.suffix, type_id)
-
-    used = dict.fromkeys((*v.prefix, *v.suffix))
-    return {
-        "type": "TemplateProcessing",
-        "single": one("A", 0),
-        "pair": one("A", 0) + one("B", 1),
-        "special_tokens": {names[i]: {"id": names[i], "ids": [i], "tokens": [names[i]]} for i in used},
-    }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pygpt._json import read_table
 from pygpt.errors import TokenizerError
+from pygpt.tokenizer.byte_level import ByteLevel
 from pygpt.tokenizer.document import read_document
 from pygpt.tokenizer.expressions import GPT2, QWEN2
 from pygpt.tokenizer.settings import CONFIG, Settings, applied, read_settings
@@ -48,7 +49,7 @@ def read_folder(folder: Path, bos_id: int | None, eos_id: int | None) -> Vocabul
     return applied(dataclasses.replace(v, bos_id=bos_id, eos_id=eos_id), settings)
 
 
-def _vocab_and_merges(folder: Path, settings: Settings) -> tuple[Vocabulary, Settings]:
+def _vocab_and_merges(folder: Path, settings: Settings) -> tuple[ByteLevel, Settings]:
     """vocab.json and merges.txt, and the settings with the special tokens that their class has by default."""
     tokens = read_table(folder / VOCAB, TokenizerError)
     try:
@@ -61,7 +62,7 @@ def _vocab_and_merges(folder: Path, settings: Settings) -> tuple[Vocabulary, Set
     if "Ġ" not in tokens and any(token.endswith("</w>") for token in tokens):
         raise TokenizerError(f"{folder / VOCAB}: words end in </w>, as GPT-1's do: not a byte-level vocabulary")
     splits, normal_forms, names = _CLASSES[kind]
-    v = Vocabulary(
+    v = ByteLevel(
         source=str(folder / VOCAB),
         tokens=tokens,  # type: ignore[arg-type]  # Vocabulary checks them
         merges=merges,

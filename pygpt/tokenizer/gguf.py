@@ -5,16 +5,20 @@ Each of these keys is used, or harmless for the reason that stands beside it, or
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pygpt._json import shown
 from pygpt.errors import TokenizerError
+from pygpt.tokenizer.byte_level import ByteLevel
+from pygpt.tokenizer.character_level import CharacterLevel
 from pygpt.tokenizer.expressions import GPT2, LLAMA3, NUMBER, QWEN2
-from pygpt.tokenizer.vocabulary import AddedToken, Vocabulary
+from pygpt.tokenizer.pieces import CONTROL, NORMAL, USER_DEFINED, by_score, by_type
+from pygpt.tokenizer.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,11 @@ _PRE = {
 }
 _G = "tokenizer.ggml."
 _USED = {
-    *(_G + key for key in ("model", "pre", "tokens", "token_type", "merges", "add_space_prefix")),
+    *(_G + key for key in ("model", "pre", "tokens", "token_type", "merges", "scores", "add_space_prefix")),
+    *(_G + key for key in ("remove_extra_whitespaces", "precompiled_charsmap")),
     *(_G + key for key in ("add_bos_token", "add_eos_token", "bos_token_id", "eos_token_id", "unknown_token_id")),
 }
 HARMLESS = {
-    _G + "scores": "of SentencePiece's pieces; merges have an order instead",
     _G + "token_type_count": "of BERT's segments",
     _G + "add_sep_token": "stands between two texts",
     "tokenizer.huggingface.json": "the same once more",
@@ -59,68 +63,93 @@ HARMLESS = {
         )
     },
 }
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
+# Its tokenizer.json takes the whitespace after its special tokens away; GGUF files do not say so.
+_STRIPPING = {"phi3": ("<unk>", "<s>", "<|endoftext|>")}  # by architecture; these tokens do not
 
 
 def read_gguf(metadata: Mapping[str, object], source: str) -> Vocabulary:
     """A GGUF file's tokenizer. Arrays of strings are list[bytes], other arrays NumPy's."""
-    model, name = metadata.get(_G + "model"), metadata.get(_G + "pre", "default")
-    if model != "gpt2":
-        kind = {"llama": " (SentencePiece)", "t5": " (Unigram)", "bert": " (WordPiece)"}.get(str(model), "")
-        raise TokenizerError(f"{source}: {_G}model is {shown(model)}{kind}; pygpt reads byte-level BPE only, 'gpt2'")
-    pre = _PRE.get(name) if isinstance(name, str) else None
-    if pre is None:
-        raise TokenizerError(f"{source}: {_G}pre {shown(name)} is none of {', '.join(_PRE)}")
+    model = metadata.get(_G + "model")
+    read = {"gpt2": _byte_level, "llama": _character_level}.get(model) if isinstance(model, str) else None
+    if read is None:
+        kind = {"t5": " (Unigram)", "bert": " (WordPiece)"}.get(str(model), "")
+        raise TokenizerError(f"{source}: {_G}model is {shown(model)}{kind}; pygpt reads 'gpt2' and 'llama'")
     for key in metadata:
         harmless = key in HARMLESS or key.startswith("tokenizer.chat_template.")
         if key.startswith("tokenizer.") and key not in _USED and not harmless:
             raise TokenizerError(f"{source}: the key {key!r} is unknown to pygpt")
-    texts, kinds, merges = _tables(metadata, source)
-    bos, eos, unk = (_id(metadata, key, len(texts), source) for key in ("bos", "eos", "unknown"))
-    for i in (bos, eos, unk):
-        if i is not None and kinds[i] not in (_NORMAL, _USER_DEFINED):
-            kinds[i] = _CONTROL  # whatever its type says, "unused" for one: the file puts it to use
-    kept = np.flatnonzero((kinds == _CONTROL) | (kinds == _UNKNOWN) | (kinds == _USER_DEFINED))
-    added = [AddedToken(text=texts[i], id=i, special=bool(kinds[i] != _USER_DEFINED)) for i in kept.tolist()]
-    if len({t.text for t in added}) < len(added):
-        raise TokenizerError(f"{source}: two tokens of {_G}tokens have the same text")
-    return Vocabulary(
-        source=source,
-        tokens={texts[i]: i for i in np.flatnonzero(kinds == _NORMAL).tolist()},
-        merges=merges,
+    return read(metadata, source)
+
+
+def _byte_level(metadata: Mapping[str, object], source: str) -> ByteLevel:
+    name = metadata.get(_G + "pre", "default")
+    pre = _PRE.get(name) if isinstance(name, str) else None
+    if pre is None:
+        raise TokenizerError(f"{source}: {_G}pre {shown(name)} is none of {', '.join(_PRE)}")
+    prefix_space = _flag(metadata, "add_space_prefix", False, source)
+    return ByteLevel(
+        merges="\n".join(_strings(metadata, "merges", source)),
         splits=pre.splits,
-        added=tuple(added),
-        prefix=_once(metadata, "bos", bos, pre.add_bos and bos is not None, source),
-        suffix=_once(metadata, "eos", eos, False, source),
-        bos_id=bos,
-        eos_id=eos,
-        unk_id=unk,
         normal_forms=pre.normal_forms,
-        prefix_space=_flag(metadata, "add_space_prefix", False, source),
+        prefix_space=prefix_space,
         whole_words=pre.whole_words,
+        **_common(metadata, pre.add_bos, True, source),
     )
 
 
-def _tables(metadata: Mapping[str, object], source: str) -> tuple[list[str], NDArray[np.int64], str]:
-    """The tokens, their types, and the merges in lines."""
-    tokens, merges = metadata.get(_G + "tokens"), metadata.get(_G + "merges")
-    if not isinstance(tokens, list) or not isinstance(merges, list):
-        raise TokenizerError(f"{source}: {_G}tokens and {_G}merges must be arrays of strings")
-    types = metadata.get(_G + "token_type")
-    kinds = types.astype(np.int64) if isinstance(types, np.ndarray) else np.ones(len(tokens), np.int64)
-    if len(kinds) != len(tokens):
-        raise TokenizerError(f"{source}: {len(kinds)} {_G}token_type for {len(tokens)} tokens")
-    return _decoded(tokens, "tokens", source), kinds, "\n".join(_decoded(merges, "merges", source))
+def _character_level(metadata: Mapping[str, object], source: str) -> CharacterLevel:
+    """SentencePiece's BPE: tokens with scores."""
+    charsmap = metadata.get(_G + "precompiled_charsmap")
+    if _flag(metadata, "remove_extra_whitespaces", False, source) or (
+        isinstance(charsmap, np.ndarray) and charsmap.size
+    ):
+        raise TokenizerError(f"{source}: changes text before its BPE over characters, which pygpt does not compute")
+    prefix_space = _flag(metadata, "add_space_prefix", True, source)
+    common = _common(metadata, True, prefix_space, source)
+    scores, n = metadata.get(_G + "scores"), max(common["tokens"].values(), default=-1) + 1
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or len(scores) < n:
+        raise TokenizerError(f"{source}: {_G}scores must have a number for each token")
+    return CharacterLevel(merged=by_score(common["tokens"], scores), prefix_space=prefix_space, **common)
 
 
-def _decoded(strings: list[bytes], key: str, source: str) -> list[str]:
+def _common(metadata: Mapping[str, object], add_bos: bool, prefix_space: bool, source: str) -> dict[str, Any]:
+    """What both kinds have. `add_bos`: where the file does not say."""
+    texts = _strings(metadata, "tokens", source)
+    given = metadata.get(_G + "token_type")
+    types = given.astype(np.int64) if isinstance(given, np.ndarray) else np.full(len(texts), NORMAL)
+    if len(types) != len(texts):
+        raise TokenizerError(f"{source}: {len(types)} {_G}token_type for {len(texts)} tokens")
+    bos, eos, unk = (_id(metadata, key, len(texts), source) for key in ("bos", "eos", "unknown"))
+    for i in (bos, eos, unk):
+        if i is not None and types[i] not in (NORMAL, USER_DEFINED):
+            types[i] = CONTROL  # whatever its type says, "unused" for one: the file puts it to use
+    tokens, added = by_type(texts, types, source, prefix_space=prefix_space)
+    unstripped = _STRIPPING.get(str(metadata.get("general.architecture")))
+    if unstripped is not None:
+        added = tuple(dataclasses.replace(t, rstrip=t.special and t.text not in unstripped) for t in added)
+    return {
+        "source": source,
+        "tokens": tokens,
+        "added": added,
+        "prefix": _once(metadata, "bos", bos, add_bos and bos is not None, source),
+        "suffix": _once(metadata, "eos", eos, False, source),
+        "bos_id": bos,
+        "eos_id": eos,
+        "unk_id": unk,
+    }
+
+
+def _strings(metadata: Mapping[str, object], key: str, source: str) -> list[str]:
+    strings = metadata.get(_G + key)
+    if not isinstance(strings, list):
+        raise TokenizerError(f"{source}: {_G}{key} must be an array of strings")
     try:
         return list(map(bytes.decode, strings))
     except UnicodeDecodeError as error:
         number = strings.index(error.object)
         raise TokenizerError(f"{source}: {_G}{key}[{number}] is {error.object!r:.80}, not UTF-8") from error
     except TypeError as error:
-        raise TokenizerError(f"{source}: {_G}{key} is not an array of strings") from error
+        raise TokenizerError(f"{source}: {_G}{key} must be an array of strings") from error
 
 
 def _id(metadata: Mapping[str, object], name: str, n: int, source: str) -> int | None:

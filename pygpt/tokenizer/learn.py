@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterable
 
 from pygpt.errors import TrainingError
+from pygpt.tokenizer.byte_level import BYTE_LETTERS, ByteLevel
 from pygpt.tokenizer.expressions import ANY_CHARACTER, GPT2
 from pygpt.tokenizer.tokenizer import Tokenizer
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS, END_OF_TEXT, AddedToken, Vocabulary
+from pygpt.tokenizer.vocabulary import END_OF_TEXT, AddedToken
 
 SMALLEST = 257
 """The ids that every byte-pair vocabulary has: the single bytes and the end-of-text token."""
@@ -49,7 +50,7 @@ def byte_pairs(texts: Iterable[str], n_vocab: int, *, at_most: bool = False) -> 
             "no pair of tokens is left that occurs twice"
         )
     model = json.loads(bpe.to_str())["model"]
-    vocabulary = Vocabulary(
+    vocabulary = ByteLevel(
         source="the vocabulary learnt from the text",
         tokens=model["vocab"],
         merges="\n".join(m if isinstance(m, str) else " ".join(m) for m in model["merges"]),
@@ -71,7 +72,7 @@ def characters(texts: Iterable[str], end_of_text: bool) -> Tokenizer:
         alphabet.update(text)
     tokens = {"".join(BYTE_LETTERS[b] for b in c.encode()): i for i, c in enumerate(sorted(alphabet))}
     end = len(tokens) if end_of_text else None
-    vocabulary = Vocabulary(
+    vocabulary = ByteLevel(
         source="the characters of the text",
         tokens=tokens,
         merges="",

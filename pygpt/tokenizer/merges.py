@@ -10,105 +10,137 @@ merged alone, all of them at once.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.errors import TokenizerError
-from pygpt.tokenizer.splits import has_all_splits
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS, Vocabulary, merge_pairs
+from pygpt.tokenizer.splits import code_points, has_all_splits
 
 Ids = NDArray[np.int64]
 _NONE = np.iinfo(np.int64).max
+_FEW = 1_000_000  # letters of parts of tokens
 
 
-def merged_tokens(v: Vocabulary, texts: Mapping[str, bytes]) -> list[str]:
-    """The tokens of more than one byte that merging gives, in the order of the merges that complete them. `texts` are
-    their bytes. Where whole pieces are looked up first, tokens may be among them that merging never gives."""
-    left, right = merge_pairs(v)
-    joined = list(map(operator.add, left, right))
-    longer = [t for t in v.tokens if len(t) > 1]
-    if v.whole_words and _is_of_ranks(v, left, right, joined, texts):
-        return list(dict.fromkeys(joined))
-    names = [*BYTE_LETTERS, *longer]  # a letter's index is its byte
-    index = dict(zip(names, range(len(names)), strict=True))
-    for letter in BYTE_LETTERS:
-        if letter not in v.tokens:
-            del index[letter]
-    try:
-        lefts, rights = (np.fromiter(map(index.__getitem__, part), np.int64, len(part)) for part in (left, right))
-        if joined == longer[: len(joined)]:  # as in most files: no need to look them up
-            results = np.arange(len(joined)) + len(BYTE_LETTERS)
-        else:
-            results = np.fromiter(map(index.__getitem__, joined), np.int64, len(joined))
-    except KeyError as error:
-        raise TokenizerError(f"{v.source}: a merge has or gives the token {error}, not in the vocabulary") from None
-    table = _Merges(lefts * len(names) + rights, results, len(names))
-    if _is_regular(lefts, rights, table):
-        return joined
-    completed = _merge_alone([texts[t] for t in longer], table)
-    order = np.argsort(completed, kind="stable")
-    return [longer[i] for i in order[: np.count_nonzero(completed != _NONE)].tolist()]
+@dataclass(frozen=True)
+class Merges:
+    """The tokens of a vocabulary and the pairs of them that a file lists, the first merged first."""
+
+    source: str  # the file, for messages
+    letters: Sequence[str]  # what a text is made of: byte letters, or the vocabulary's characters
+    tokens: Mapping[str, int]  # those letters, some perhaps missing, and longer ones
+    left: Sequence[str]
+    right: Sequence[str]
+
+    def merged_tokens(self, *, whole: bool) -> list[str]:
+        """The tokens of more than one letter that merging gives, in the order of the merges that complete them. With
+        `whole` tokens may be among them that merging never gives."""
+        joined = list(map(operator.add, self.left, self.right))
+        if whole and (by_rank := self._by_rank(joined)) is not None:
+            return by_rank
+        longer = [t for t in self.tokens if len(t) > 1]
+        table = self._table(joined, longer)
+        if _is_regular(table, len(self.letters)):
+            return joined
+        completed = _merge_alone(longer, self.letters, table)
+        order = np.argsort(completed, kind="stable")
+        return [longer[i] for i in order[: np.count_nonzero(completed != _NONE)].tolist()]
+
+    def _table(self, joined: list[str], longer: list[str]) -> _Table:
+        names = [*self.letters, *longer]  # in byte letters, a letter's index is its byte
+        index = {name: i for i, name in enumerate(names) if name in self.tokens}
+        try:
+            left, right = (
+                np.fromiter(map(index.__getitem__, part), np.int64, len(part)) for part in (self.left, self.right)
+            )
+            if joined == longer[: len(joined)]:  # as in most files: no need to look them up
+                results = np.arange(len(joined)) + len(self.letters)
+            else:
+                results = np.fromiter(map(index.__getitem__, joined), np.int64, len(joined))
+        except KeyError as error:
+            raise TokenizerError(
+                f"{self.source}: a merge has or gives the token {error}, not in the vocabulary"
+            ) from None
+        return _Table(left, right, results, len(names))
+
+    def _by_rank(self, joined: list[str]) -> list[str] | None:
+        """The merged tokens, if the merges that give one are all ways to split it into two; else None.
+
+        Then two neighbours that are a token together are in the list, always; and those that give one token are always
+        the same two, which are left just before it is whole when it is merged alone. So where the merges of one token
+        stand together in the list, its place is known; a few whose merges do not are merged alone.
+        """
+        given = {token: i for i, token in enumerate(dict.fromkeys(joined))}
+        letters = {*self.left, *self.right} - given.keys()  # longer parts that no merge gives are whole pieces only
+        known = self.tokens.keys()
+        if not (letters <= {*self.letters} and letters <= known and given.keys() <= known):
+            return None
+        owners = np.fromiter(map(given.__getitem__, joined), np.int64, len(joined))
+        starts = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(joined)])
+        n_groups = np.bincount(owners[starts], minlength=len(given))
+        tokens = list(given)
+        scattered = [tokens[i] for i in np.flatnonzero(n_groups > 1).tolist()]
+        if sum(len(t) ** 2 for t in scattered) > _FEW:
+            return None
+        n_left = np.fromiter(map(len, self.left), np.int64, len(self.left))
+        if not has_all_splits(tokens, {*known, *self.letters}, owners, n_left):
+            return None
+        if not scattered:
+            return tokens
+        places = np.full(len(tokens), _NONE)
+        places[owners[starts]] = starts
+        places[n_groups > 1] = self._merged_alone(scattered, joined)
+        order = np.argsort(places, kind="stable")
+        return [tokens[i] for i in order[: np.count_nonzero(places != _NONE)].tolist()]
+
+    def _merged_alone(self, tokens: list[str], joined: list[str]) -> Ids:
+        """What `_merge_alone` gives for a few tokens."""
+        inside = {t[a:b] for t in tokens for a in range(len(t)) for b in range(a + 1, len(t) + 1)}
+        at = [i for i, token in enumerate(joined) if token in inside]
+        left, right, some = ([part[i] for i in at] for part in (self.left, self.right, joined))
+        few = Merges(self.source, self.letters, self.tokens, left, right)
+        completed = _merge_alone(tokens, self.letters, few._table(some, [t for t in inside if len(t) > 1]))
+        return np.where(completed == _NONE, _NONE, np.append(at, 0)[np.where(completed == _NONE, -1, completed)])
 
 
-def _is_of_ranks(
-    v: Vocabulary, left: list[str], right: list[str], joined: list[str], texts: Mapping[str, bytes]
-) -> bool:
-    """Whether the merges that give one token stand together in the list and are all ways to split it into two.
-
-    Then two neighbours that are a token together are in the list, always; and those that give one token are always
-    the same two, which are left just before it is whole when it is merged alone. So the tokens have one order.
-    """
-    given = dict.fromkeys(joined)
-    letters = {*left, *right} - given.keys()  # longer parts that no merge gives are whole pieces only
-    if not (letters <= {*BYTE_LETTERS} and letters <= v.tokens.keys() and given.keys() <= v.tokens.keys()):
-        return False
-    tokens = list(given)
-    changes = np.fromiter(map(operator.ne, joined[1:], joined), bool, max(len(joined) - 1, 0))
-    if np.count_nonzero(changes) != max(len(tokens) - 1, 0):
-        return False
-    owners = np.cumsum(np.append(False, changes))[: len(joined)]
-    n_left = np.fromiter(map(len, left), np.int64, len(left))
-    parts = {*texts.values(), *map(bytes, zip(range(256)))}
-    return has_all_splits([texts[t] for t in tokens], parts, owners, n_left)
-
-
-class _Merges:
+class _Table:
     """The listed pairs. A pair that is listed twice counts as listed last."""
 
-    def __init__(self, keys: Ids, results: Ids, n: int) -> None:
+    def __init__(self, left: Ids, right: Ids, results: Ids, n: int) -> None:
+        keys = left * (n + 1) + right  # n: what is no token
         order = np.argsort(keys, kind="stable")
         last = np.ones(len(keys), bool)
         last[:-1] = keys[order][1:] != keys[order][:-1]
         self._priorities = order[last]
         self._keys = keys[self._priorities]
-        self.results = results
+        self.left, self.right, self.results = left, right, results
         self.n_tokens = n
 
     def priorities(self, left: Ids, right: Ids) -> Ids:
         """The place of each pair in the list, or `_NONE`."""
         if not len(self._keys):
             return np.full(len(left), _NONE)
-        keys = left * self.n_tokens + right
+        keys = left * (self.n_tokens + 1) + right
         at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
         return np.where(self._keys[at] == keys, self._priorities[at], _NONE)
 
 
-def _is_regular(lefts: Ids, rights: Ids, merges: _Merges) -> bool:
+def _is_regular(merges: _Table, n_letters: int) -> bool:
     """Whether each merge gives a token of its own, of tokens that earlier merges gave, and merging that token alone
     ends with it: as in a vocabulary that was learnt by merging. A quick look, which may say no where it is so.
 
     Backwards in time from the two parts, (x, y) are the neighbours at the border between them; no pair across the
     border may be listed before the merge that ended its time.
     """
-    results, n = merges.results, len(merges.results)
+    lefts, rights, results, n = merges.left, merges.right, merges.results, len(merges.results)
     times = np.full(merges.n_tokens, -1)  # the merge that gives each token
     times[results] = np.arange(n)
     first, last = np.zeros((2, merges.n_tokens), np.int64)  # the parts of each token
     first[results], last[results] = lefts, rights
     for parts in (lefts, rights):
-        if np.any(times[parts] >= np.arange(n)) or np.any((times[parts] < 0) & (parts >= len(BYTE_LETTERS))):
+        if np.any(times[parts] >= np.arange(n)) or np.any((times[parts] < 0) & (parts >= n_letters)):
             return False
     if np.any(times[results] != np.arange(n)):
         return False
@@ -124,14 +156,14 @@ def _is_regular(lefts: Ids, rights: Ids, merges: _Merges) -> bool:
     return True
 
 
-def _merge_alone(tokens: list[bytes], merges: _Merges) -> Ids:
-    """Merge each token's bytes alone: the merge that makes it whole, or `_NONE` where it stays in pieces."""
+def _merge_alone(tokens: list[str], letters: Sequence[str], merges: _Table) -> Ids:
+    """Merge each token's letters alone: the merge that makes it whole, or `_NONE` where it stays in pieces."""
     done = np.full(len(tokens), _NONE)
-    symbols = np.frombuffer(b"".join(tokens), np.uint8).astype(np.int64)
+    symbol_of = np.full(0x110000, merges.n_tokens)
+    symbol_of[list(map(ord, letters))] = np.arange(len(letters))
+    symbols = symbol_of[code_points(tokens)]
     owners = np.repeat(np.arange(len(tokens)), list(map(len, tokens)))
-    byte = np.arange(256)
-    of_bytes = merges.priorities(np.repeat(byte, 256), np.tile(byte, 256))
-    priorities = np.append(of_bytes[symbols[:-1] * 256 + symbols[1:]], _NONE)  # of each symbol with the next
+    priorities = np.append(merges.priorities(symbols[:-1], symbols[1:]), _NONE)  # of each symbol with the next
     priorities[:-1][owners[1:] != owners[:-1]] = _NONE
     while len(symbols):
         starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]])

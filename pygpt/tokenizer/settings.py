@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pygpt._json import read_table, shown
 from pygpt.errors import TokenizerError
+from pygpt.tokenizer.byte_level import ByteLevel
+from pygpt.tokenizer.character_level import CharacterLevel
 from pygpt.tokenizer.document import added_token
 from pygpt.tokenizer.expressions import GPT2
 from pygpt.tokenizer.vocabulary import AddedToken, Vocabulary
@@ -143,12 +145,15 @@ def applied(v: Vocabulary, settings: Settings) -> Vocabulary:
                 if key not in named:
                     raise TokenizerError(f"{settings.source}: add_{key} is true, but no token is named by {key}")
                 changes[part] = (named[key],)
-    space = settings.flags.get("add_prefix_space", v.prefix_space)
-    if space != v.prefix_space and v.splits != (GPT2,):
-        raise TokenizerError(
-            f"{settings.source}: add_prefix_space is {space}, which pygpt reads only where ByteLevel alone cuts text"
-        )
     ids = {"bos_id": v.bos_id, "eos_id": v.eos_id}
     for key, i in ids.items():
         changes[key] = named.get(key.replace("_id", "_token")) if i is None else i
-    return dataclasses.replace(v, added=tuple(added.values()), prefix_space=space, **changes)  # type: ignore[arg-type]
+    space = settings.flags.get("add_prefix_space")
+    if isinstance(v, ByteLevel | CharacterLevel) and space not in (None, v.prefix_space):
+        if isinstance(v, ByteLevel) and v.splits != (GPT2,):
+            raise TokenizerError(
+                f"{settings.source}: add_prefix_space is {space}, which pygpt reads only where ByteLevel alone cuts "
+                "text"
+            )
+        changes["prefix_space"] = space
+    return dataclasses.replace(v, added=tuple(added.values()), **changes)  # type: ignore[arg-type]

@@ -11,8 +11,13 @@ _FACTOR = 0x9E3779B97F4A7C15  # odd: it has an inverse
 _HASH_BITS = 24
 
 
+def code_points(strings: Sequence[str]) -> NDArray[np.uint32]:
+    """Those of strings, one after the other."""
+    return np.frombuffer("".join(strings).encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
 def has_all_splits(
-    tokens: Sequence[bytes], parts: Collection[bytes], owners: NDArray[np.int64], n_left: NDArray[np.int64]
+    tokens: Sequence[str], parts: Collection[str], owners: NDArray[np.int64], n_left: NDArray[np.int64]
 ) -> bool:
     """Whether every split of one of the tokens into two of `parts` is listed: by the token's index, and the length of
     the left part. Only such splits may be listed.
@@ -31,8 +36,8 @@ def has_all_splits(
     several = list(parts)
     sizes = np.fromiter(map(len, several), np.int64, len(several))
     stops = np.cumsum(sizes)
-    known[_Hashes(b"".join(several))(stops - sizes, stops)] = True
-    hashes = _Hashes(b"".join(tokens))
+    known[_Hashes(several)(stops - sizes, stops)] = True
+    hashes = _Hashes(tokens)
     for begin, end in ((starts, None), (None, ends)):
         likely = known[hashes(at if begin is None else begin[of], at if end is None else end[of])]
         at, of = at[likely], of[likely]
@@ -43,12 +48,13 @@ def has_all_splits(
 
 
 class _Hashes:
-    """Hashes of any parts of some bytes: the same for the same bytes."""
+    """Hashes of any parts of some strings one after the other: the same for the same characters."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, strings: Sequence[str]) -> None:
+        data = code_points(strings)
         powers, inverses = np.ones((2, len(data) + 1), np.uint64)
         powers[1:], inverses[1:] = _FACTOR, pow(_FACTOR, -1, 1 << 64)
-        terms = (np.frombuffer(data, np.uint8).astype(np.uint64) + np.uint64(1)) * np.cumprod(powers)[:-1]
+        terms = (data.astype(np.uint64) + np.uint64(1)) * np.cumprod(powers)[:-1]
         self._sums = np.append(np.zeros(1, np.uint64), np.cumsum(terms))
         self._inverses = np.cumprod(inverses)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import json
-import operator
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pygpt.errors import TokenizerError, check_type
+from pygpt.tokenizer.decoding import StreamDecoder, integers
 
 if TYPE_CHECKING:
     from pygpt.tokenizer.chat_templates import ChatTemplates
@@ -201,14 +200,18 @@ class Tokenizer:
         check_type("text", text, str)
         return self._state.encode(text, bool(allow_special), bool(add_special))
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int], *, after: Iterable[int] = ()) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD. An id without a token, which a model may draw where
-        its vocabulary is padded, has no text. ValueError for a negative id, TypeError for what is no integer."""
-        return b"".join(map(self._bytes, _integers(ids))).decode("utf-8", errors="replace")
+        its vocabulary is padded, has no text. ValueError for a negative id, TypeError for what is no integer.
 
-    def stream(self) -> StreamDecoder:
-        """A decoder that takes one id at a time."""
-        return StreamDecoder(self._bytes)
+        `after` are the ids before them, if they go on with a text: the space that a SentencePiece vocabulary puts
+        before every text is left out at its beginning only.
+        """
+        return self._state.decode(integers(ids), integers(after))
+
+    def stream(self, *, after: Iterable[int] = ()) -> StreamDecoder:
+        """A decoder that takes one id at a time; `after` as in `decode`."""
+        return self._state.decoder(integers(after))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write files that `from_folder` reads back: copies of those it was read from, or tokenizer.json. The ids of
@@ -227,16 +230,11 @@ class Tokenizer:
             return
         if isinstance(self._load, str):
             raise TokenizerError(f"tiktoken's encoding {self._load!r} has no files to save: its name is all it takes")
-        from pygpt.tokenizer.document import to_document
+        from pygpt.tokenizer.export import to_document
 
         text = json.dumps(to_document(self._load()), ensure_ascii=False)
         (target / FILES[0]).write_bytes(text.encode("utf-8", "replace"))
         self._templates.save(target)
-
-    def _bytes(self, token: int) -> bytes:
-        if token < 0:
-            raise ValueError(f"ids must be 0 or more, not {token}")
-        return self._state.texts.get(token, b"")
 
 
 class _Read(Generic[_T]):
@@ -258,28 +256,3 @@ def saved_files(folder: Path) -> list[str]:
 def _path(folder: str | os.PathLike[str]) -> Path:
     check_type("folder", folder, str, os.PathLike)
     return Path(folder)
-
-
-def _integers(ids: Iterable[int]) -> list[int]:
-    try:
-        return [operator.index(i) for i in ids]
-    except TypeError as error:
-        raise TypeError(f"ids must be integers: {error}") from None
-
-
-class StreamDecoder:
-    """Gives out text as soon as its characters are complete. The pieces together are what `Tokenizer.decode` gives."""
-
-    def __init__(self, text_of: Callable[[int], bytes]) -> None:
-        self._text_of = text_of
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token: int) -> str:
-        """The characters that this id completes; often one word, sometimes nothing. Errors as of `decode`."""
-        return self._decoder.decode(self._text_of(_integers([token])[0]))
-
-    def finish(self) -> str:
-        """What is left of a character that was never completed: U+FFFD, or nothing. The decoder starts anew."""
-        rest = self._decoder.decode(b"", final=True)
-        self._decoder.reset()
-        return rest

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pygpt.errors import TokenizerError
 from pygpt.tokenizer import Tokenizer
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS
+from pygpt.tokenizer.byte_level import BYTE_LETTERS
 
 CHARACTERS = "ab cde'sTLl12345 \n\t\r éßſ日本あア\u0301e\u00a0\u3000\u200d٣Ⅷ½🙂_-.!<|>KKⓐ\u00ad"
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}

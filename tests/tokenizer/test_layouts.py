@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pygpt.tokenizer import Tokenizer
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS
+from pygpt.tokenizer.byte_level import BYTE_LETTERS
 
 END, BOS = "<|endoftext|>", "<s>"
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}

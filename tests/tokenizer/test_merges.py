@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pygpt.tokenizer import merges
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS, Vocabulary
+from pygpt.tokenizer.byte_level import BYTE_LETTERS
 
 
 def merge(token: str, priorities: dict[tuple[str, str], int]) -> tuple[list[str], int]:
@@ -24,6 +24,11 @@ def merge(token: str, priorities: dict[tuple[str, str], int]) -> tuple[list[str]
             return pieces, last
         last, at = min(found)
         pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+
+
+def merged_tokens(tokens: dict[str, int], pairs: list[tuple[str, str]], *, whole: bool) -> list[str]:
+    left, right = [left for left, _ in pairs], [right for _, right in pairs]
+    return merges.Merges("x", BYTE_LETTERS, tokens, left, right).merged_tokens(whole=whole)
 
 
 def expected(tokens: Sequence[str], pairs: list[tuple[str, str]]) -> list[str]:
@@ -45,8 +50,7 @@ def test_merged_tokens(seed: int, n_letters: int, learnt: bool) -> None:
     if not learnt:
         r.shuffle(pairs)
     tokens = {t: i for i, t in enumerate(dict.fromkeys([*BYTE_LETTERS, *pool, "dcba"]))}
-    v = Vocabulary(source="x", tokens=tokens, merges="\n".join(map(" ".join, pairs)), splits=())
-    got = merges.merged_tokens(v, {t: t.encode() for t in tokens})
+    got = merged_tokens(tokens, pairs, whole=False)
     assert got == expected(list(tokens), pairs)
 
 
@@ -54,8 +58,7 @@ def test_the_quick_look_knows_learnt_merges(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(merges, "_merge_alone", None)
     for pairs in ([], [("a", "b"), ("ab", "c"), ("a", "a"), ("aa", "a"), ("aa", "aa")]):
         tokens = {t: i for i, t in enumerate([*BYTE_LETTERS, *map("".join, pairs)])}
-        v = Vocabulary(source="x", tokens=tokens, merges="\n".join(map(" ".join, pairs)), splits=())
-        assert merges.merged_tokens(v, {}) == ["".join(pair) for pair in pairs]
+        assert merged_tokens(tokens, pairs, whole=False) == ["".join(pair) for pair in pairs]
 
 
 @settings(max_examples=300, deadline=None)
@@ -72,8 +75,7 @@ def test_merges_made_of_ranks(seed: int, n_letters: int) -> None:
         pairs += r.sample(splits, len(splits))
     for gone in (None, *range(len(pairs))):
         some = [pair for i, pair in enumerate(pairs) if i != gone]
-        v = Vocabulary(source="x", tokens=tokens, merges="\n".join(map(" ".join, some)), splits=(), whole_words=True)
-        got = merges.merged_tokens(v, {t: t.encode() for t in tokens})
+        got = merged_tokens(tokens, some, whole=True)
         merged = expected(list(tokens), some)
         assert [t for t in got if t in merged] == merged
         if gone is not None:
@@ -85,12 +87,9 @@ def test_the_quick_look_knows_merges_made_of_ranks(monkeypatch: pytest.MonkeyPat
     words = ("ab", "abc", "bc", "abcd", "dd", "ddd")
     tokens = {t: i for i, t in enumerate([*BYTE_LETTERS, *words])}
     pairs = [(t[:n], t[n:]) for t in words for n in range(1, len(t)) if t[:n] in tokens and t[n:] in tokens]
-    lines = "\n".join(map(" ".join, pairs))
-    v = Vocabulary(source="x", tokens=tokens, merges=lines, splits=(), whole_words=True)
-    assert merges.merged_tokens(v, {t: t.encode() for t in tokens}) == [*words]
+    assert merged_tokens(tokens, pairs, whole=True) == [*words]
 
 
 def test_a_part_that_no_merge_gives_is_not_merged() -> None:
     tokens = {t: i for i, t in enumerate([*BYTE_LETTERS, "ab", "abc"])}
-    v = Vocabulary(source="x", tokens=tokens, merges="ab c", splits=(), whole_words=True)
-    assert merges.merged_tokens(v, {t: t.encode() for t in tokens}) == []
+    assert merged_tokens(tokens, [("ab", "c")], whole=True) == []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pygpt.tokenizer import Tokenizer
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS
+from pygpt.tokenizer.byte_level import BYTE_LETTERS
 
 END = "<|endoftext|>"
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}

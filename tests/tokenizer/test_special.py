@@ -9,8 +9,9 @@ import pytest
 from pygpt import Tokenizer
 from pygpt.classification import SpecialIds
 from pygpt.errors import TokenizerError
+from pygpt.tokenizer.byte_level import BYTE_LETTERS, ByteLevel
 from pygpt.tokenizer.expressions import GPT2
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS, AddedToken, Vocabulary
+from pygpt.tokenizer.vocabulary import AddedToken
 from pygpt.training.batches import encode
 
 NEW = {"_start_": 300, "_end_": 301}
@@ -50,7 +51,7 @@ def test_tiktokens_own_encodings_are_left_alone() -> None:
 
 def test_a_form_gets_no_begin_of_text() -> None:
     """Its texts stand between special tokens of the task's own."""
-    v = Vocabulary(
+    v = ByteLevel(
         source="x",
         tokens={letter: i for i, letter in enumerate(BYTE_LETTERS)},
         merges="",

@@ -13,8 +13,9 @@ import pytest
 
 from pygpt import Tokenizer
 from pygpt.errors import TokenizerError, TrainingError
+from pygpt.tokenizer.byte_level import BYTE_LETTERS, ByteLevel
 from pygpt.tokenizer.expressions import GPT2
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS, AddedToken, Vocabulary
+from pygpt.tokenizer.vocabulary import AddedToken
 from pygpt.training import text
 from pygpt.training.data import Dataset, draw, prepare, reopen, windows
 
@@ -141,7 +142,7 @@ def test_a_tokenizer_that_lacks_a_character_leaves_nothing_behind(write: Callabl
 
 def test_large_vocabularies_take_32_bits(write: Callable[..., Path], tmp_path: Path) -> None:
     large = Tokenizer(
-        lambda: Vocabulary(
+        lambda: ByteLevel(
             source="test",
             tokens={letter: i for i, letter in enumerate(BYTE_LETTERS)},
             merges="",

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pygpt import Tokenizer
+from pygpt.tokenizer.byte_level import BYTE_LETTERS, ByteLevel
 from pygpt.tokenizer.expressions import GPT2, LLAMA3, NUMBER, QWEN2
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS, Vocabulary
 from pygpt.training import text
 
 END = "<|endoftext|>"
 MERGES = ["Ġ Ġ", "Ċ Ċ", ". Ċ", "a b", "Ġ a", "Ġa b", "1 2", "Ġ .", "Ċ Ġ", ". ."]
 VOCABULARIES = {
     name: Tokenizer(
-        lambda splits=splits: Vocabulary(
+        lambda splits=splits: ByteLevel(
             source="test",
             tokens={t: i for i, t in enumerate([*BYTE_LETTERS, *(m.replace(" ", "") for m in MERGES)])},
             merges="\n".join(MERGES),
