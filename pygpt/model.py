@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, overload
+from typing import NoReturn, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,21 +16,18 @@ from pygpt.classification import Classification, Classifier, Input, classify, re
 from pygpt.config import ModelConfig
 from pygpt.embedding import hidden_states, pooled
 from pygpt.engine import KvFormat, check_options
-from pygpt.errors import TokenizerError, check_type
+from pygpt.errors import check_type
 from pygpt.evaluation import mean_score, perplexity, score
-from pygpt.generation import Batch, CancelToken, Completion, Prompt, SamplingOptions, SamplingParams, Session, Stream
-from pygpt.tokenizer import FILES, Tokenizer
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from pygpt.generation import Prompt, Session
+from pygpt.tokenizer import Tokenizer
+from pygpt.writer import Writer
 
 _AnyPrompt = TypeVar("_AnyPrompt", bound=Prompt)
 _AnyInput = TypeVar("_AnyInput", bound=Input)
-_Several: TypeAlias = Literal[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # type checkers know no "int > 1"
 _EMBED_TOKENS = 4096  # that are computed together
 
 
-class Model:
+class Model(Writer):
     """A language model in memory. Immutable, and usable from any number of threads at once.
 
     A prompt is text or a flat sequence of token ids; a list of prompts is computed together, and each of its results
@@ -42,9 +39,8 @@ class Model:
         self, made: engine.Made, source: str | None, tokenizer: Tokenizer | None, classifier: Classifier | None = None
     ) -> None:
         """Private: use `Model.load` or `Model.from_tensors`."""
-        self._config, self._engine, self._weights, self._kv = made.config, made.engine, made.weights, made.kv
-        self._source = source
-        self._tokenizer = tokenizer
+        super().__init__(made.engine, made.config, source, tokenizer)
+        self._weights, self._kv = made.weights, made.kv
         self._classifier = classifier
 
     @classmethod
@@ -118,22 +114,6 @@ class Model:
         return self._config
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """Text to ids and back. TokenizerError where the checkpoint has none: see `has_tokenizer`."""
-        if self._tokenizer is None:
-            if self._source is None:
-                raise TokenizerError("this model was made from tensors and no tokenizer")
-            raise TokenizerError(
-                f"{self._source} has no tokenizer: looked for {FILES[0]}, or {FILES[1]} and {FILES[2]}"
-            )
-        return self._tokenizer
-
-    @property
-    def has_tokenizer(self) -> bool:
-        """Whether the model reads text, or token ids alone."""
-        return self._tokenizer is not None
-
-    @property
     def labels(self) -> tuple[str, ...] | None:
         """What `classify` tells apart; empty for a choice, whose examples bring their own; None: no classifier."""
         return None if self._classifier is None else self._classifier.labels
@@ -178,105 +158,6 @@ class Model:
         raise TypeError(
             f"a Model cannot be pickled or copied: make it again in the other process with {load}, or before a fork; "
             "threads may share one"
-        )
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        n: Literal[1] = 1,
-        params: None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        n: Literal[1],
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
-        *,
-        n: _Several,
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> list[Completion]: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: list[_AnyPrompt] | tuple[_AnyPrompt, ...],
-        *,
-        n: int = 1,
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> list[Completion]: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        n: int = 1,  # of `params`, where it is not given here
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion | list[Completion]: ...
-
-    @generation.takes_options
-    def generate(
-        self,
-        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
-        *,
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> Completion | list[Completion]:
-        """Continue a prompt, or each of a list of prompts.
-
-        One prompt with n = 1 gives a `Completion`; n > 1 gives a list of n, and a list of prompts a list of n for each
-        prompt, one prompt's after the other's. A prompt must be shorter than the context.
-
-        params: the options as one value; those that are given as well stand in the place of its own. Type checkers do
-            not see its n: write n=1 as well, and they know that there is one `Completion`.
-        cancel: where its `cancel()` is called from another thread, the result is what there was by then, with
-            finish_reason "cancelled".
-        """
-        stream = self._stream(prompt, generation.resolve(params, options), cancel)
-        done = stream.collect()
-        return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
-
-    @generation.takes_options
-    def stream(
-        self,
-        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
-        *,
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> Stream:
-        """As `generate`, but each piece as soon as there is one; where there are several sequences, `piece.index` says
-        whose it is."""
-        return self._stream(prompt, generation.resolve(params, options), cancel)
-
-    def _stream(self, prompts: object, params: SamplingParams, cancel: CancelToken | None) -> Stream:
-        tokens = generation.read_prompts(prompts, self._encode, self._config.n_vocab)
-        if params.stop and self._tokenizer is None:
-            raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
-        return generation.start(
-            Batch(self._engine, self._config, self._tokenizer), self._config.n_ctx, tokens, params, cancel
         )
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
@@ -337,9 +218,6 @@ class Model:
     def session(self) -> Session:
         """An empty cache, to drive the model token by token."""
         return Session(self._engine, self._config, self._engine.session())
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
 
     def _ids(self, prompt: object) -> NDArray[np.int32]:
         return generation.read_prompt(prompt, self._encode, self._config.n_vocab)
