@@ -134,10 +134,10 @@ GOLDENS = [
         ),
         torch.float16,
     ),
-    Golden("starcoder2-window", starcoder2(10000.0, sliding_window=7), torch.bfloat16),
+    Golden("starcoder2-window", starcoder2(10000.0, sliding_window=7, hidden_act="gelu"), torch.bfloat16),
     Golden(
         "starcoder2-hub-no-bias-untied",
-        starcoder2(500.0, use_bias=False, tie_word_embeddings=False, num_key_value_heads=1, hidden_act="gelu"),
+        starcoder2(500.0, use_bias=False, tie_word_embeddings=False, num_key_value_heads=1),
         torch.float16,
         edit=starcoder2_on_the_hub,
     ),
