@@ -253,6 +253,13 @@ class Gguf(NamedTuple):
     experts: bool = False  # files of this architecture with experts, where those without are another family's
 
 
+class Own(NamedTuple):
+    """A checkpoint in the form of the program that trained it."""
+
+    settings: Mapping[str, object]  # as `Family.config` reads them
+    tensors: Mapping[str, object]  # by their stored names
+
+
 class Family(NamedTuple):
     """One family of models, as data.
 
@@ -262,6 +269,8 @@ class Family(NamedTuple):
     `variant` gives those that differ for a configuration. `ignored` are regular expressions for stored names (without
     the prefix) that carry no parameters. `harmless` are the keys of config.json that `config` does not ask for and need
     not, beside those of all families (`keys.CONFIG`).
+    `own` takes the table that `torch.save` wrote and config.json beside it, and gives None for what is none of the
+    family's own program; ConfigError, without the file's name, where something is missing.
     """
 
     name: str  # among pygpt's own words: --arch
@@ -275,6 +284,7 @@ class Family(NamedTuple):
     harmless: Mapping[str, Known]
     gguf: Gguf | None  # None: GGUF has no such architecture
     variant: Callable[[ModelConfig], Mapping[str, Source]] = lambda _: {}
+    own: Callable[[Mapping[str, object], Mapping[str, object]], Own | None] = lambda table, beside: None
 
     def sources_of(self, config: ModelConfig) -> Mapping[str, Source]:
         """Where this configuration's tensors lie."""
