@@ -92,13 +92,13 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
     A context that the rotary frequencies follow is no part of a config.json: whoever loads it chooses. Raises
     ConfigError where there is none, with what the nearest families cannot say.
     """
-    reasons: list[tuple[int, str]] = []
+    reasons: list[tuple[int, str]] = []  # with how many fields differ; a configuration that cannot be is as far as 3
     for family in sorted(families(), key=lambda family: family.new is None):
         values = family.settings(config)
         try:
             found = family.config(Settings(values=values, file="config.json"))
         except ConfigError as error:
-            reasons.append((1, f"{family.model_types[0]}: {error}"))
+            reasons.append((3, f"{family.model_types[0]}: {error}"))
             continue
         if found.n_ctx != config.n_ctx and found.n_ctx < found.max_n_ctx >= config.n_ctx:
             found = found.with_context(config.n_ctx)

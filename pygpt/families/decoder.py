@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pygpt.config import MAX_LAYERS, LayerConfig, ModelConfig, Rope
-from pygpt.families.base import ACTIVATION_NAMES, Settings, Source, divided_width, special_tokens, token_settings
+from pygpt.families.base import (
+    ACTIVATION_NAMES,
+    Settings,
+    Source,
+    divided_width,
+    fused_qkv,
+    special_tokens,
+    token_settings,
+)
 from pygpt.families.layers import rope_settings, rotary_embedding, usual_context
 
 
@@ -86,7 +94,7 @@ def decoder_settings(c: ModelConfig, model_type: str, architecture: str, **more:
         "head_dim": c.head_dim,
         "intermediate_size": c.n_inner,
         "hidden_act": ACTIVATION_NAMES.get(c.activation),
-        "rms_norm_eps": c.norm_eps,
+        **({"rms_norm_eps": c.norm_eps} if c.norm == "rms_norm" else {}),
         "tie_word_embeddings": c.tied_head,
         **token_settings(c),
         **({} if rope is None else rope_settings(rope, c.n_ctx)),
@@ -110,6 +118,8 @@ SOURCES = {
 }
 """Under the prefix "model."."""
 
+UNGATED_SOURCES = {module: source for module, source in SOURCES.items() if not module.endswith("gate")}
+
 QK_NORMS = {f"blocks.{{i}}.attn.{x}_norm": Source(f"layers.{{i}}.self_attn.{x}_norm") for x in "qk"}
 
 GGUF_SOURCES = {
@@ -126,6 +136,11 @@ GGUF_SOURCES = {
     "norm": Source("output_norm"),
     "head": Source("output"),
 }
+
+GGUF_UNGATED = {module: source for module, source in GGUF_SOURCES.items() if not module.endswith("gate")}
+
+GGUF_FUSED = {**GGUF_UNGATED, **fused_qkv("blk.{i}.attn_qkv")}
+"""GPT-2's block, where llama.cpp's converter has put all of q before all of k before all of v."""
 
 GGUF_INTERLEAVED = {
     **GGUF_SOURCES,
