@@ -35,8 +35,9 @@ PICKLES = (b"PK\x03\x04", b"\x80")
 
 def read(path: str | Path, n_ctx: int | None = None) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
     """Open a checkpoint: a folder in Hugging Face's layout, a file of its weights with config.json beside it, a GGUF
-    file, nanoGPT's or minGPT's own file, a folder that holds one of these, or what `save` wrote. A file is told by its
-    first bytes, whatever its name. Of a GGUF model in several parts any one, or their folder, stands for all.
+    file, nanoGPT's, minGPT's or llama2.c's own file, a folder that holds one of these, or what `save` wrote. A file is
+    told by its first bytes, whatever its name. Of a GGUF model in several parts any one, or their folder, stands for
+    all.
 
     The tensors are those of ``config.tensor_shapes()``, in its order and with its shapes, and stay in their files until
     they are asked for. The tokenizer is None where the checkpoint has none that pygpt knows to look for.
@@ -76,6 +77,10 @@ def _read(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | No
         return read_folder(path)
     if begin.startswith(PICKLES):
         return read_pickled(path)
+    from pygpt.checkpoint.llama2c import is_llama2c, read_llama2c
+
+    if is_llama2c(path):
+        return read_llama2c(path)
     raise CheckpointError(
         f"{path}: expected a .safetensors, .gguf, .bin or .pt file, or a folder; this file begins with {begin[:4]!r}"
     )
@@ -95,8 +100,9 @@ def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], T
         files = sorted(f for f in folder.iterdir() if f.is_file())
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    for kinds in ((".gguf",), (".bin", ".pt", ".pth")):
-        found = [f for f in files if f.suffix.lower() in kinds]
+    ggufs = [f for f in files if f.suffix.lower() == ".gguf"]
+    own = [f for f in files if f.suffix.lower() in (".bin", ".pt", ".pth") and _is_own(f)]
+    for found in (ggufs, own):
         if len(found) == 1 or (found and _are_parts(found)):
             return _read(found[0])
         if found:
@@ -105,6 +111,13 @@ def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], T
     hint = "; this is an adapter: merge it into the model that it was made for" if (folder / ADAPTER).is_file() else ""
     looked = f"{WEIGHTS}, {INDEX}, {PICKLED}, {PICKLED_INDEX}, *.gguf, *.bin and *.pt"
     raise CheckpointError(f"{folder}: no checkpoint here: looked for {looked}{hint}")
+
+
+def _is_own(file: Path) -> bool:
+    """Whether a file is in the form of a program that trains; a tokenizer may lie beside it and be called alike."""
+    from pygpt.checkpoint.llama2c import is_llama2c
+
+    return _first_bytes(file).startswith(PICKLES) or is_llama2c(file)
 
 
 def _are_parts(files: list[Path]) -> bool:
