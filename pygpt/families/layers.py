@@ -7,6 +7,8 @@ top) and of version 5 (a table `rope_parameters`); the meanings are those of its
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from pygpt._json import shown
 from pygpt.config import Rope, RopeScaling
@@ -87,17 +89,25 @@ def _longrope(s: Settings, dim: int, n_ctx: int, original: int) -> RopeScaling:
     )
 
 
-def rotary_embedding(s: Settings, head_dim: int, n_ctx: int, *, partial: float | None = None) -> Rope:
+def rotary_embedding(
+    s: Settings,
+    head_dim: int,
+    n_ctx: int,
+    *,
+    partial: float | None = None,
+    older: Mapping[str, str] = MappingProxyType({}),
+) -> Rope:
     """`rope_theta` and `rope_scaling` of transformers v4, v5's `rope_parameters`, or both where they agree.
 
     head_dim: the width of a head; n_ctx: max_position_embeddings; partial: the share of a head that is rotated where
-    the file does not say; None: the family rotates all of it.
+    the file does not say; None: the family rotates all of it; older: the family's own names at the top for rope_theta
+    and partial_rotary_factor.
     """
     tables = [table for key in ("rope_parameters", "rope_scaling") if (table := s.table(key)) is not None]
-    share = _agreed(s, tables, "partial_rotary_factor", partial or 1.0)
+    share = _agreed(s, tables, ("partial_rotary_factor", older.get("partial_rotary_factor")), partial or 1.0)
     if partial is None and share != 1:
         raise next(t for t in (*tables, s) if t.has("partial_rotary_factor")).error("partial_rotary_factor", "1")
-    theta = _agreed(s, tables, "rope_theta", 10000.0)
+    theta = _agreed(s, tables, ("rope_theta", older.get("rope_theta")), 10000.0)
     original = s.integer("original_max_position_embeddings") if s.has("original_max_position_embeddings") else None
     dim = int(head_dim * share)
     scalings = [rope_scaling(table, dim, n_ctx, original) for table in tables]
@@ -106,12 +116,15 @@ def rotary_embedding(s: Settings, head_dim: int, n_ctx: int, *, partial: float |
     return Rope(theta=theta, dim=dim, scaling=scalings[0] if scalings else None)
 
 
-def _agreed(s: Settings, tables: list[Settings], key: str, default: float) -> float:
-    """A number that stands in the tables of rotary settings or at the top; where it does so twice, they agree."""
-    places = [place for place in (*tables, s) if place.has(key)]
-    value = places[0].number(key) if places else default
-    for place in places[1:]:
-        place.require(key, value, f"{value}, as {places[0].name(key)} is")
+def _agreed(s: Settings, tables: list[Settings], keys: tuple[str, str | None], default: float) -> float:
+    """A number that stands in the tables of rotary settings or at the top, there also under its second key; where it
+    does so twice, they agree."""
+    key, older = keys
+    places = [(place, key) for place in (*tables, s)] + ([(s, older)] if older else [])
+    given = [(place, key) for place, key in places if place.has(key)]
+    value = given[0][0].number(given[0][1]) if given else default
+    for place, key in given[1:]:
+        place.require(key, value, f"{value}, as {given[0][0].name(given[0][1])} is")
     return value
 
 
