@@ -138,6 +138,7 @@ PYTHON_RANKS = {
     "writer": 4,
     "model": 5,
     "chat": 5,
+    "inspection": 5,
     "registry": 4,
     "training": 6,
     "__init__": 6,

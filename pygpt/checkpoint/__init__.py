@@ -23,6 +23,7 @@ __all__ = [
     "check_free",
     "forget",
     "locate",
+    "main_file",
     "open_saved",
     "read",
     "save",
@@ -72,7 +73,7 @@ def _read(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | No
 
         return saved.config, unpacked(saved), saved.tokenizer
     if stat.S_ISDIR(mode):
-        return _read_what_is_in(path)
+        return _read(main_file(path))
     if begin[8:] == b"{" or path.suffix.lower() == ".safetensors" or path.name.endswith((INDEX, PICKLED_INDEX)):
         return read_folder(path)
     if begin.startswith(PICKLES):
@@ -92,25 +93,28 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(9)
 
 
-def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
+def main_file(path: Path) -> Path:
+    """The file that a model is opened by: `path` itself, or the one that stands for its folder."""
+    if not path.is_dir():
+        return path
     for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX):
-        if (folder / name).is_file():
-            return read_folder(folder / name)
+        if (path / name).is_file():
+            return path / name
     try:
-        files = sorted(f for f in folder.iterdir() if f.is_file())
+        files = sorted(f for f in path.iterdir() if f.is_file())
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+        raise CheckpointError(f"{path}: cannot be listed: {error.strerror or error}") from error
     ggufs = [f for f in files if f.suffix.lower() == ".gguf"]
     own = [f for f in files if f.suffix.lower() in (".bin", ".pt", ".pth") and _is_own(f)]
     for found in (ggufs, own):
         if len(found) == 1 or (found and _are_parts(found)):
-            return _read(found[0])
+            return found[0]
         if found:
             names = ", ".join(f.name for f in found)
-            raise CheckpointError(f"{folder}: holds several files of a model ({names}): give the path of one")
-    hint = "; this is an adapter: merge it into the model that it was made for" if (folder / ADAPTER).is_file() else ""
+            raise CheckpointError(f"{path}: holds several files of a model ({names}): give the path of one")
+    hint = "; this is an adapter: merge it into the model that it was made for" if (path / ADAPTER).is_file() else ""
     looked = f"{WEIGHTS}, {INDEX}, {PICKLED}, {PICKLED_INDEX}, *.gguf, *.bin and *.pt"
-    raise CheckpointError(f"{folder}: no checkpoint here: looked for {looked}{hint}")
+    raise CheckpointError(f"{path}: no checkpoint here: looked for {looked}{hint}")
 
 
 def _is_own(file: Path) -> bool:
