@@ -26,9 +26,9 @@ _NAMES = {  # of config.json of transformers' Llama -> of the header
 
 def config(s: Settings) -> ModelConfig:
     """The header. A text begins with the token 1 and ends where it or the token 2 comes, as in run.c's two modes."""
-    values = {key: s.get(name) for key, name in _NAMES.items()}
-    fixed = {"rms_norm_eps": 1e-5, "rope_theta": 10000.0}
-    return llama.config(Settings({"bos_token_id": 1, "eos_token_id": [1, 2]} | values | fixed, s.file, _NAMES))
+    values = {"bos_token_id": 1, "eos_token_id": [1, 2], "rms_norm_eps": 1e-5, "rope_theta": 10000.0}
+    values |= {key: s.get(name) for key, name in _NAMES.items() if s.has(name)}
+    return llama.config(Settings(values, s.file, _NAMES))
 
 
 def settings(c: ModelConfig) -> dict[str, object]:
