@@ -52,25 +52,25 @@ class Model(Writer):
         kv: KvFormat | None = None,
         threads: int | None = None,
         isa: str | None = None,
+        n_ctx: int | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> Model:
         """Load a checkpoint and pack its weights for this machine.
 
-        source: a folder or file that `checkpoint.read` takes; the built-in name "tiny"; a short name such as "smollm2";
-            or, of the Hugging Face hub, ORG/NAME, ORG/NAME:Q4_K_M or ORG/NAME/FILE.gguf, with or without @REVISION.
-            What is not on this machine yet is downloaded (docs/models.md).
-        weights: the format they are kept and multiplied in: "int8", "bfloat16" or "float32". None: int8, or what
-            `save` wrote; another format cannot bring back what rounding took then.
+        source: a folder or file that `checkpoint.read` takes, a short name such as "tiny", or of the Hugging Face hub
+            ORG/NAME, ORG/NAME:Q4_K_M or ORG/NAME/FILE.gguf, @REVISION or not (docs/models.md says what is downloaded).
+        weights: the format they are kept and multiplied in, "int8", "bfloat16" or "float32". None: int8, or as saved.
         kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
         threads: None: the usable physical cores, which affinity and cgroup quota may limit.
         isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
+        n_ctx: the longest sequence in tokens, at most ``config.max_n_ctx``. None: the checkpoint's own.
         progress: called with (parameters packed so far, parameters in all) after each tensor.
 
         Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.
         """
         threads, isa = check_options(weights, kv, threads, isa)
         path = checkpoint.locate(source)
-        made = engine.of_checkpoint(path, weights, kv, threads, isa, progress)
+        made = engine.of_checkpoint(path, weights, kv, threads, isa, n_ctx, progress)
         return cls(made, os.fspath(source), made.tokenizer, read_classifier(path, made.config))
 
     @classmethod

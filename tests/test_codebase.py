@@ -122,6 +122,8 @@ PYTHON_RANKS = {
     "errors": 0,
     "fields": 0,
     "_json": 1,
+    "_checks": 1,
+    "rope": 1,
     "config": 1,
     "_core": 1,
     "families": 2,

@@ -124,6 +124,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "TokenLogprob": lambda g: {"token": 0, "logprob": 0.0, "top": ()},
     "Classification": lambda g: {"label": "a", "probabilities": {"a": 1.0}},
     "ModelConfig": Good.config,
+    "ModelConfig.with_context": lambda g: {"self": g.model.config, "n_ctx": 5},
     "ModelConfig.with_layers": lambda g: {"self": g.model.config, "attn_scale": 0.5, "rope": None},
     "Tokenizer.from_folder": lambda g: {"folder": g.folder, "bos_id": 263, "eos_id": 263},
     "Tokenizer.from_gguf": lambda g: {"metadata": {}, "source": "a file"},

@@ -9,21 +9,24 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 from pygpt._json import shown
 from pygpt.config import ModelConfig
 from pygpt.errors import ConfigError
-from pygpt.families.base import Family, Gguf, Settings, Sizes, Source
+from pygpt.families.base import Family, Gguf, Own, Settings, Sizes, Source
 
 __all__ = [
     "Family",
     "Gguf",
+    "Own",
     "Settings",
     "Sizes",
     "Source",
     "by_architecture",
     "by_model_type",
+    "by_own_form",
     "families",
     "model_config",
     "new_model",
@@ -59,6 +62,19 @@ def by_architecture(architecture: object, file: str, experts: bool = False) -> t
     raise ConfigError(f"{file}: general.architecture is {shown(architecture)}, but must be one of {known}")
 
 
+def by_own_form(table: Mapping[str, object], beside: Mapping[str, object], file: str) -> tuple[Family, Own] | None:
+    """The family whose program wrote a table with ``torch.save``; `beside` is config.json's, empty where there is none.
+    None where it is in no such form."""
+    for family in families():
+        try:
+            found = family.own(table, beside)
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from None
+        if found is not None:
+            return family, found
+    return None
+
+
 def model_config(family: Family, settings: Settings) -> ModelConfig:
     """The family's reading of its configuration; every error names the file."""
     try:
@@ -73,7 +89,8 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
     """The family whose config.json can say what `config` says, and that config.json: of several, one that pygpt makes
     new models of, and the first by name.
 
-    Raises ConfigError where there is none, with what the nearest families cannot say.
+    A context that the rotary frequencies follow is no part of a config.json: whoever loads it chooses. Raises
+    ConfigError where there is none, with what the nearest families cannot say.
     """
     reasons: list[tuple[int, str]] = []
     for family in sorted(families(), key=lambda family: family.new is None):
@@ -83,6 +100,8 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
         except ConfigError as error:
             reasons.append((1, f"{family.model_types[0]}: {error}"))
             continue
+        if found.n_ctx != config.n_ctx and found.n_ctx < found.max_n_ctx >= config.n_ctx:
+            found = found.with_context(config.n_ctx)
         if found == config:
             return family, values
         differences = _differences(config, found)

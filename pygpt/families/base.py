@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from pygpt._json import shown
 from pygpt.config import Activation, ModelConfig
@@ -52,6 +52,11 @@ def alibi_slopes(n_head: int, steepest: float = 8.0) -> tuple[float, ...]:
     n = 1 << (n_head - 1).bit_length()
     slopes = [2.0 ** (-steepest * i / n) for i in range(1, n + 1)]
     return tuple(slopes if n == n_head else (slopes[1::2] + slopes[::2])[:n_head])
+
+
+def _is_positive(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 class Settings:
@@ -120,9 +125,16 @@ class Settings:
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number above 0."""
         value = self._get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+        if not _is_positive(value):
             raise self.error(key, "a positive number")
         return float(value)
+
+    def numbers(self, key: str, length: int) -> tuple[float, ...]:
+        """So many finite numbers above 0; the key must be there."""
+        value = self._get(key, None)
+        if not isinstance(value, list) or len(value) != length or not all(map(_is_positive, value)):
+            raise self.error(key, f"a list of {length} positive numbers")
+        return tuple(map(float, value))
 
     def flag(self, key: str, default: bool) -> bool:
         """true or false."""
@@ -237,6 +249,13 @@ class Gguf(NamedTuple):
     experts: bool = False  # files of this architecture with experts, where those without are another family's
 
 
+class Own(NamedTuple):
+    """A checkpoint in the form of the program that trained it."""
+
+    settings: Mapping[str, object]  # as `Family.config` reads them
+    tensors: Mapping[str, object]  # by their stored names
+
+
 class Family(NamedTuple):
     """One family of models, as data.
 
@@ -246,6 +265,8 @@ class Family(NamedTuple):
     `variant` gives those that differ for a configuration. `ignored` are regular expressions for stored names (without
     the prefix) that carry no parameters. `harmless` are the keys of config.json that `config` does not ask for and need
     not, beside those of all families (`keys.CONFIG`).
+    `own` takes the table that `torch.save` wrote and config.json beside it, and gives None for what is none of the
+    family's own program; ConfigError, without the file's name, where something is missing.
     """
 
     name: str  # among pygpt's own words: --arch
@@ -259,6 +280,7 @@ class Family(NamedTuple):
     harmless: Mapping[str, Known]
     gguf: Gguf | None  # None: GGUF has no such architecture
     variant: Callable[[ModelConfig], Mapping[str, Source]] = lambda _: {}
+    own: Callable[[Mapping[str, object], Mapping[str, object]], Own | None] = lambda table, beside: None
 
     def sources_of(self, config: ModelConfig) -> Mapping[str, Source]:
         """Where this configuration's tensors lie."""

@@ -194,7 +194,8 @@ class Blocks:
             return
         if (rope, qkv.dtype) not in self._angles:
             angle = np.outer(np.arange(c.n_ctx), rope.inv_freq())  # in float64
-            self._angles[rope, qkv.dtype] = np.cos(angle).astype(qkv.dtype), np.sin(angle).astype(qkv.dtype)
+            cos, sin = (f(angle) * rope.attention_factor() for f in (np.cos, np.sin))
+            self._angles[rope, qkv.dtype] = cos.astype(qkv.dtype), sin.astype(qkv.dtype)
         cos, sin = self._angles[rope, qkv.dtype]
         self._m.primitives.rope(
             qkv, c.n_head + c.n_kv_head, c.head_dim, cos[:n_token], sin[:n_token], rope.interleaved, inverse
