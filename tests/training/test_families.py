@@ -80,7 +80,9 @@ def test_a_step_against_the_gradient_lowers_the_loss(params: Parameters, ids: Id
     checkpoint.write(tmp_path / "trained", config, values.tensors)
     found, tensors, _ = checkpoint.read(tmp_path / "trained")
     assert found == config
-    assert all(np.array_equal(np.asarray(tensors[name]), tensor) for name, tensor in values.tensors.items())
+    for name, tensor in values.tensors.items():  # a gain that is stored less 1 is rounded once more
+        rounding = 2.0**-24 if name.endswith("norm.weight") else 0.0
+        assert np.abs(np.asarray(tensors[name]) - tensor).max() <= rounding * np.abs(tensor).max(), name
 
 
 def test_fine_tuning_refuses_experts_before_it_reads_weights(
@@ -88,7 +90,7 @@ def test_fine_tuning_refuses_experts_before_it_reads_weights(
 ) -> None:
     config = configs["llama"].with_layers(experts=Experts(n_expert=3, n_used=2, n_inner=4))
     tensors = {name: np.zeros(shape, np.float32) for name, shape in config.tensor_shapes().items()}
-    Model.from_tensors(config, tensors).save(tmp_path / "experts")
+    Model.from_tensors(config, tensors, weights="float32").save(tmp_path / "experts")
     monkeypatch.setattr(Tensor, "__array__", None)
     with pytest.raises(ConfigError, match=r"layer 0 has experts .* which can be run but not trained"):
         load_base(str(tmp_path / "experts"))
