@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent / "data"
-CHECKPOINTS = (  # whose options GGUF can say: most options of these families it cannot
+CHECKPOINTS = (
     "bloom", "falcon-grouped-two-norms", "gemma", "gemma2", "gemma3", "gpt2-head20", "gpt_bigcode", "gpt_neox",
     "granite", "llama-untied-sharded-multi-query", "llama-yarn", "mpt", "olmo2-multi-head", "phi-half", "phi3-long",
-    "phi3-window", "qwen2-tied", "qwen3-head14", "smollm3", "starcoder2-hub-no-bias-untied",
+    "phi3-short-partial", "phi3-window", "qwen2-tied", "qwen3-head14", "smollm3", "starcoder2-hub-no-bias-untied",
 )  # fmt: skip
 
 
@@ -36,14 +36,6 @@ def convert(folder: Path, out: Path, converter: Any) -> None:
     hparams["architectures"] = [name.replace("Mpt", "MPT") for name in hparams["architectures"]]
     kind = converter.get_model_class(converter.get_model_architecture(hparams, converter.ModelType.TEXT))
     kind.set_vocab = lambda self: None
-    usual = kind.set_gguf_parameters
-
-    def set_gguf_parameters(self: Any) -> None:
-        usual(self)
-        if hparams["model_type"] == "phi":  # whose MLP is always taken for 4 hidden_size wide
-            self.gguf_writer.add_feed_forward_length(hparams["intermediate_size"])
-
-    kind.set_gguf_parameters = set_gguf_parameters
     path = out / f"{converter.gguf.MODEL_ARCH_NAMES[kind.model_arch]}.{folder.name}.gguf"
     f16 = converter.gguf.LlamaFileType.MOSTLY_F16
     kind(folder, f16, path, eager=True, model_name=folder.name, hparams=hparams).write()
