@@ -35,7 +35,8 @@ def fill(model: PreTrainedModel, rng: np.random.Generator) -> None:
     for name, parameter in model.named_parameters():
         values = rng.standard_normal(tuple(parameter.shape))
         if parameter.ndim == 1:
-            values = 1.0 + 0.3 * values if name.endswith("weight") else 0.4 * values
+            stored = 0.0 if model.config.model_type.startswith("gemma") else 1.0  # of which 1 is taken off
+            values = stored + 0.3 * values if name.endswith("weight") else 0.4 * values
         else:
             values *= 0.4 if "embed" in name or "wte" in name or "wpe" in name else 1.2 * values.shape[-1] ** -0.5
         with torch.no_grad():
@@ -68,7 +69,7 @@ def recompute_rotary(model: PreTrainedModel) -> None:
     """The frequencies anew, in float64 where `widened`: a model computes them when it is made."""
     for module in model.modules():
         if (rotary := getattr(module, "rotary_emb", None)) is not None:
-            module.rotary_emb = type(rotary)(model.config)
+            module.rotary_emb = type(rotary)(rotary.config)
 
 
 def expected_logits(golden: Golden, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -92,7 +93,8 @@ def make(golden: Golden) -> None:
     model = AutoModelForCausalLM.from_config(golden.config, dtype=golden.dtype)
     fill(model, rng)
     write(golden, model, folder)
-    ids = rng.integers(golden.config.vocab_size, size=golden.n_ctx or golden.config.max_position_embeddings)
+    text = golden.config.get_text_config()
+    ids = rng.integers(text.vocab_size, size=golden.n_ctx or text.max_position_embeddings)
     logits = expected_logits(golden, ids)
     np.savez_compressed(folder / "expected.npz", ids=ids, logits=logits)
     size = sum(path.stat().st_size for path in folder.iterdir())

@@ -2,7 +2,8 @@ r"""The regular expressions that cut up text before merging.
 
 Those of tokenizer.json are Oniguruma's; here tiktoken's engine (fancy-regex) runs them, and the package `regex` where
 tiktoken's cannot. What all three take to mean the same is passed on, some is translated, and the rest is refused by
-name: an expression that is nearly understood would give other ids for some texts.
+name, and left to Hugging Face's own library: an expression that is nearly understood would give other ids for some
+texts.
 
 Which characters are letters or digits follows the Unicode version of each engine.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from pygpt.errors import TokenizerError
+from pygpt.tokenizer.vocabulary import InexpressibleError
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 NUMBER = r"\p{N}"
@@ -20,11 +21,19 @@ _LINES = (
 )
 LLAMA3 = _LINES % "{1,3}"
 QWEN2 = _LINES % ""
+_WORDS = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+%s|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*%s|"
+    r"\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+GPT4O = _WORDS % (_ENDING, _ENDING, "{1,3}")
+TEKKEN = _WORDS % ("", "", "")
 # NUMBER and then GPT2 in one expression: to whitespace, a digit is the end of the text (SmolLM).
 _DIGITS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
 ANY_CHARACTER = r"[\s\S]"
 
-COVERING = frozenset({GPT2, LLAMA3, QWEN2, _DIGITS, ANY_CHARACTER})
+COVERING = frozenset({GPT2, LLAMA3, QWEN2, GPT4O, TEKKEN, _DIGITS, ANY_CHARACTER})
 """Expressions known to leave out no text."""
 
 _PROPERTIES = {
@@ -60,8 +69,8 @@ def overflows(expression: str) -> bool:
 
 
 def translated(expression: str, where: str) -> str:
-    """An expression of Oniguruma's for the other engines. TokenizerError, which begins with `where`, for what is not
-    the same there."""
+    """An expression of Oniguruma's for the other engines. InexpressibleError, which begins with `where`, for what is
+    not the same there."""
     return _Translation(expression, where).result
 
 
@@ -71,6 +80,7 @@ class _Translation:
     def __init__(self, expression: str, where: str) -> None:
         self._expression, self._where = expression, where
         self._class: str | None = None  # where inside [...]: the last thing read there
+        self._nested = 0  # classes open in that one
         self._insensitive: list[bool] = []  # for each open group
         self._literal = ""  # the letters read one after the other in a case-insensitive group
         self._repeatable = False
@@ -85,8 +95,8 @@ class _Translation:
             raise self._refused("an open group or class")
         self.result = "".join(parts)
 
-    def _refused(self, what: str) -> TokenizerError:
-        return TokenizerError(
+    def _refused(self, what: str) -> InexpressibleError:
+        return InexpressibleError(
             f"{self._where}: the expression {self._expression[:200]!r} has {what}, which pygpt cannot take over exactly"
         )
 
@@ -159,13 +169,19 @@ class _Translation:
 
     def _class_letter(self, letter: str, end: int) -> str:
         if letter == "]":
+            if self._nested:
+                self._nested -= 1
+                return self._set("")
             if self._class in ("start", None):
                 raise self._refused("an empty class")
             closing = r"\-]" if self._class == "-" else "]"
             self._class, self._repeatable = None, True
             return closing if closing == "]" else "]"
-        if letter == "[":
-            raise self._refused("a class in a class")
+        if letter == "[":  # a class in a class: those of both
+            if self._class == "-" or self._expression[end : end + 1] in ("^", "]", ":", "-"):
+                raise self._refused("a doubtful class in a class")
+            self._nested += 1
+            return self._set("")
         if letter == "&" and self._expression[end : end + 1] == "&":
             raise self._refused("&&")
         if letter == "^" and self._class == "start":
@@ -176,7 +192,7 @@ class _Translation:
             if self._class == "character" and following != "]":
                 self._class = "-"
                 return "-"
-            if self._class not in ("start", "start^") and following != "]":
+            if (self._class not in ("start", "start^") and following != "]") or self._nested:
                 raise self._refused("a doubtful '-' in a class")
             self._class = "end"
             return r"\-"
