@@ -1,12 +1,14 @@
 """The C++ core as Python sees it. Private: use `pygpt.Model`."""
 
 from collections.abc import Callable, Sequence
+from mmap import mmap
 from typing import ClassVar, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.config import ModelConfig
+from pygpt.training.primitives import Heads
 
 _Floats: TypeAlias = NDArray[np.float32]
 _Batch: TypeAlias = Sequence[tuple[Session, NDArray[np.int32]]]
@@ -54,6 +56,10 @@ class EngineBuilder:
 
     def packed(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16 or int8."""
+
+    def cache_bytes(self, length: int) -> int:
+        """Memory of the keys and values of a sequence of this length: of layers with a window, those that a later token
+        may still see, or that a truncated session would."""
 
     def adopt(self, arrays: dict[str, NDArray[np.generic]]) -> None:
         """Take packed tensors as they are, instead of `add`; bfloat16 as uint16. Matrices stay where they are: the
@@ -176,31 +182,9 @@ class TrainingKernels:
     def rope(
         self, qkv: _Floats, n_heads: int, head_dim: int, cos: _Floats, sin: _Floats, interleaved: bool, inverse: bool
     ) -> None: ...
-    def attention(
-        self,
-        qkv: _Floats,
-        n_batch: int,
-        n_head: int,
-        n_kv_head: int,
-        scale: float,
-        keep: NDArray[np.uint8] | None,
-        keep_scale: float,
-        out: _Floats,
-        lse: _Floats,
-    ) -> None: ...
+    def attention(self, qkv: _Floats, heads: Heads, out: _Floats, lse: _Floats) -> None: ...
     def attention_backward(
-        self,
-        dout: _Floats,
-        qkv: _Floats,
-        out: _Floats,
-        lse: _Floats,
-        n_batch: int,
-        n_head: int,
-        n_kv_head: int,
-        scale: float,
-        keep: NDArray[np.uint8] | None,
-        keep_scale: float,
-        dqkv: _Floats,
+        self, dout: _Floats, qkv: _Floats, out: _Floats, lse: _Floats, heads: Heads, dqkv: _Floats
     ) -> None: ...
     def embedding_backward(self, dx: _Floats, ids: NDArray[np.int32], dweight: _Floats) -> None: ...
     def cross_entropy_rows(self, logits: _Floats, targets: NDArray[np.int32], scale: float, gradient: bool) -> float:
@@ -233,6 +217,10 @@ def select_isa(name: str | None) -> str:
 
 def block_formats() -> dict[str, tuple[int, int]]:
     """The types of quantised tensors in GGUF files, by ggml's names: how many values a block has, in how many bytes."""
+
+def split_strings(data: bytes | mmap, begin: int, count: int) -> tuple[list[bytes], int]:
+    """The strings from byte `begin` on, each behind its length as a little-endian uint64, and where they end.
+    ValueError where one does not end in `data`."""
 
 def dequantize(name: str, blocks: NDArray[np.uint8]) -> _Floats:
     """Blocks, (n, bytes) contiguous -> (n, values)."""
