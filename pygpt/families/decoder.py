@@ -79,8 +79,10 @@ def undo(f: Callable[[float], float], y: float, near: float) -> float:
     return next((x for x in (round(near), round(near, 6), round(near, 12)) if x > 0 and f(x) == y), near)
 
 
-def decoder_settings(c: ModelConfig, model_type: str, architecture: str, **more: object) -> dict[str, object]:
-    """The inverse of `decoder`; `more` are the family's own keys."""
+def decoder_settings(
+    c: ModelConfig, model_type: str, architecture: str, norm_eps: str = "rms_norm_eps", /, **more: object
+) -> dict[str, object]:
+    """The inverse of `decoder`; `norm_eps` is the family's key for it, `more` are keys of its own."""
     rope = next((layer.rope for layer in c.layers if layer.rope is not None), None)
     return {
         "model_type": model_type,
@@ -94,7 +96,7 @@ def decoder_settings(c: ModelConfig, model_type: str, architecture: str, **more:
         "head_dim": c.head_dim,
         "intermediate_size": c.n_inner,
         "hidden_act": ACTIVATION_NAMES.get(c.activation),
-        **({"rms_norm_eps": c.norm_eps} if c.norm == "rms_norm" else {}),
+        norm_eps: c.norm_eps,
         "tie_word_embeddings": c.tied_head,
         **token_settings(c),
         **({} if rope is None else rope_settings(rope, c.n_ctx)),

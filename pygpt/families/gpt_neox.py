@@ -37,12 +37,8 @@ def config(s: Settings) -> ModelConfig:
 
 def settings(c: ModelConfig) -> dict[str, object]:
     """The inverse of `config`, with the rotary settings as version 4 spells them, which version 5 reads too."""
-    own = {
-        "layer_norm_eps": c.norm_eps,
-        "attention_bias": c.qkv_bias,
-        "use_parallel_residual": c.branches == "parallel",
-    }
-    table = decoder_settings(c, "gpt_neox", "GPTNeoXForCausalLM", **own)
+    own = {"attention_bias": c.qkv_bias, "use_parallel_residual": c.branches == "parallel"}
+    table = decoder_settings(c, "gpt_neox", "GPTNeoXForCausalLM", "layer_norm_eps", **own)
     if (rope := c.layers[0].rope) is not None:
         table["rotary_emb_base"] = table.pop("rope_theta")
         table["rotary_pct"] = rope.dim / c.head_dim

@@ -45,8 +45,8 @@ def config(s: Settings) -> ModelConfig:
 
 def settings(c: ModelConfig) -> dict[str, object]:
     """The inverse of `config`."""
-    own = {"norm_epsilon": c.norm_eps, "sliding_window": c.layers[0].window, "use_bias": c.qkv_bias}
-    return decoder_settings(c, "starcoder2", "Starcoder2ForCausalLM", **own)
+    own = {"sliding_window": c.layers[0].window, "use_bias": c.qkv_bias}
+    return decoder_settings(c, "starcoder2", "Starcoder2ForCausalLM", "norm_epsilon", **own)
 
 
 FAMILY = Family(
