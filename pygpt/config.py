@@ -8,97 +8,31 @@ of fields in ``csrc/model/config.h``, through which the core reads it by its nam
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt._checks import check_at_least, check_positive
 from pygpt._json import shown
 from pygpt.errors import ConfigError
+from pygpt.rope import Rope, RopeScaling
+
+__all__ = ["MAX_LAYERS", "Experts", "LayerConfig", "ModelConfig", "Rope", "RopeScaling"]
 
 Norm = Literal["layer_norm", "rms_norm"]
 Activation = Literal["gelu", "gelu_tanh", "silu", "relu", "swiglu_clamped"]
 NormPlacement = Literal["before_branch", "after_branch", "sandwich", "after_sum"]
 Branches = Literal["sequential", "parallel", "parallel_one_norm"]
 QkNorm = Literal["head", "whole"]
-RopeScalingKind = Literal["linear", "llama3"]
 
 MAX_LAYERS = 1 << 16
 """Far above every model there is, and few enough to make a list of."""
 
 
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
-        raise ConfigError(f"{name} must be a positive number, not {shown(value)}")
-
-
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
-
-
-def _check_at_least_one(name: str, value: object) -> None:
-    """Below 1 a frequency could be beyond every float."""
-    _check_positive(name, value)
-    if value < 1:  # type: ignore[operator]
-        raise ConfigError(f"{name} must be at least 1, not {value!r}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RopeScaling:
-    """How rotary frequencies are stretched to a longer context.
-
-    ``linear`` divides every frequency by `factor` (Chen et al. 2023, arXiv:2306.15595). ``llama3`` divides the low
-    ones by `factor`, keeps the high ones and blends those between (the Llama 3.1 release).
-    """
-
-    kind: RopeScalingKind
-    factor: float
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_n_ctx: int = 8192
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(RopeScalingKind):
-            raise ConfigError(f"rope scaling {self.kind!r} is not one of {', '.join(get_args(RopeScalingKind))}")
-        _check_at_least_one("rope scaling's factor", self.factor)
-        for name in ("low_freq_factor", "high_freq_factor", "original_n_ctx"):
-            _check_positive(f"rope scaling's {name}", getattr(self, name))
-        if self.low_freq_factor >= self.high_freq_factor:
-            raise ConfigError(
-                f"rope scaling's low_freq_factor ({self.low_freq_factor}) must be below "
-                f"high_freq_factor ({self.high_freq_factor})"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rope:
-    """Rotary position embedding (Su et al. 2021, arXiv:2104.09864) of the first `dim` values of each head.
-
-    `interleaved` rotates the pairs (0, 1), (2, 3), ...; otherwise (0, dim/2), (1, dim/2 + 1), ...
-    """
-
-    theta: float
-    dim: int
-    interleaved: bool = False
-    scaling: RopeScaling | None = None
-
-    def inv_freq(self) -> tuple[float, ...]:
-        """The angle in radians that each of the dim/2 pairs turns by from one position to the next."""
-        freqs = [self.theta ** (-2.0 * i / self.dim) for i in range(self.dim // 2)]
-        s = self.scaling
-        if s is None:
-            return tuple(freqs)
-        if s.kind == "linear":
-            return tuple(f / s.factor for f in freqs)
-        out = []
-        for f in freqs:
-            turns = s.original_n_ctx * f / (2.0 * math.pi)
-            blend = (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor)
-            keep = min(1.0, max(0.0, blend))
-            out.append(f * keep + f / s.factor * (1.0 - keep))
-        return tuple(out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +80,9 @@ class LayerConfig:
     experts: Experts | None = None  # instead of one MLP
 
     def __post_init__(self) -> None:
-        _check_positive("attn_scale", self.attn_scale)
+        check_positive("attn_scale", self.attn_scale)
         if self.score_cap is not None:
-            _check_positive("score_cap", self.score_cap)
+            check_positive("score_cap", self.score_cap)
         if self.window is not None and not _is_size(self.window):
             raise ConfigError(f"window must be a positive integer below 2**31 or None, not {self.window!r}")
         if not isinstance(self.sinks, bool):
@@ -156,11 +90,11 @@ class LayerConfig:
         if not isinstance(self.alibi_slopes, tuple):
             raise ConfigError(f"alibi_slopes must be a tuple of numbers, not {self.alibi_slopes!r:.80}")
         for slope in self.alibi_slopes:
-            _check_positive("each of alibi_slopes", slope)
+            check_positive("each of alibi_slopes", slope)
         if not isinstance(self.rope, (Rope, type(None))):
             raise ConfigError(f"rope must be a Rope or None, not {self.rope!r:.80}")
         if self.rope is not None:
-            _check_at_least_one("rope.theta", self.rope.theta)
+            check_at_least("rope.theta", self.rope.theta, 1)  # below it a frequency could be beyond every float
         if not isinstance(self.experts, (Experts, type(None))):
             raise ConfigError(f"experts must be Experts or None, not {self.experts!r:.80}")
 
@@ -236,9 +170,9 @@ class ModelConfig:
         if self.n_head % self.n_kv_head:
             raise ConfigError(f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
         for name in ("norm_eps", "embed_scale", "branch_scale", "logit_scale"):
-            _check_positive(name, getattr(self, name))
+            check_positive(name, getattr(self, name))
         if self.logit_cap is not None:
-            _check_positive("logit_cap", self.logit_cap)
+            check_positive("logit_cap", self.logit_cap)
         self._check_choices()
         self._check_layers()
         if self.learned_positions and self.sinusoidal_positions:
@@ -280,9 +214,23 @@ class ModelConfig:
         for layer in set(self.layers):
             if (rope := layer.rope) is not None and (not 0 < rope.dim <= self.head_dim or rope.dim % 2):
                 raise ConfigError(f"rope.dim must be even and at most head_dim ({self.head_dim}), not {rope.dim}")
+            if rope is not None and rope.scaling is not None:
+                self._check_scaling(rope, rope.scaling)
             if len(layer.alibi_slopes) not in (0, self.n_head):
                 raise ConfigError(
                     f"alibi_slopes must be none or one for each of {self.n_head} heads, not {len(layer.alibi_slopes)}"
+                )
+
+    def _check_scaling(self, rope: Rope, scaling: RopeScaling) -> None:
+        if scaling.kind == "yarn" and rope.theta <= 1:
+            raise ConfigError(f"rope.theta must be above 1 in yarn, not {rope.theta}")
+        if scaling != scaling.for_context(self.n_ctx):
+            raise ConfigError(f"rope scaling's n_ctx ({scaling.n_ctx}) must follow the model's ({self.n_ctx})")
+        for name in ("short_factor", "long_factor") if scaling.kind == "longrope" else ():
+            if len(getattr(scaling, name)) != rope.dim // 2:
+                raise ConfigError(
+                    f"rope scaling's {name} must be one for each of {rope.dim // 2} frequencies, "
+                    f"not {len(getattr(scaling, name))}"
                 )
 
     @property
@@ -299,6 +247,30 @@ class ModelConfig:
     def final_norm(self) -> bool:
         """Whether a norm of its own stands before the head."""
         return self.norm_placement != "after_sum"
+
+    @property
+    def max_n_ctx(self) -> int:
+        """The longest context that `with_context` gives: this one, or more if the rotary frequencies follow it."""
+        scalings = (layer.rope.scaling for layer in self.layers if layer.rope is not None)
+        reach = [round(s.factor * s.original_n_ctx) for s in scalings if s is not None and s.by_context]
+        return self.n_ctx if self.learned_positions else max(self.n_ctx, min(reach, default=0))
+
+    def with_context(self, n_ctx: int) -> ModelConfig:
+        """The same model for a context of n_ctx tokens, 1 to `max_n_ctx`; its positions are the first of this one's.
+        TypeError and ValueError for others."""
+        if not isinstance(n_ctx, int) or isinstance(n_ctx, bool):
+            raise TypeError(f"n_ctx must be an integer, not {n_ctx!r:.80}")
+        if not 1 <= n_ctx <= self.max_n_ctx:
+            raise ValueError(
+                f"n_ctx must be from 1 to {self.max_n_ctx}, the longest context of this model, not {n_ctx}"
+            )
+        layers = tuple(
+            layer
+            if layer.rope is None or layer.rope.scaling is None
+            else replace(layer, rope=replace(layer.rope, scaling=layer.rope.scaling.for_context(n_ctx)))
+            for layer in self.layers
+        )
+        return replace(self, n_ctx=n_ctx, layers=layers)
 
     def with_layers(self, **changes: Any) -> ModelConfig:
         """The same model but for these fields of every layer."""

@@ -38,13 +38,14 @@ def of_checkpoint(
     kv: KvFormat | None,
     threads: int,
     isa: str,
+    n_ctx: int | None,
     progress: Callable[[int, int], object] | None,
 ) -> Made:
     """The engine of a checkpoint's weights: mapped, if they were saved in the format that is asked for, else packed.
     Raises what `Model.load` does."""
     saved = checkpoint.open_saved(path)
     if saved is not None and weights in (None, saved.weights):
-        weights, kv = saved.weights, kv or _default_kv(saved.weights)
+        saved, weights, kv = saved.with_context(n_ctx), saved.weights, kv or _default_kv(saved.weights)
         builder = _new_builder(saved.config, weights, kv, threads, isa, adopts=True)
         arrays = saved.arrays(builder.packed())
         try:
@@ -54,7 +55,7 @@ def of_checkpoint(
         if progress is not None:
             progress(saved.config.n_params(), saved.config.n_params())
         return Made(saved.config, saved.tokenizer, builder.build(), weights, kv)
-    config, tensors, tokenizer = checkpoint.read(path)
+    config, tensors, tokenizer = checkpoint.read(path, n_ctx)
     weights = weights or "int8"
     kv = kv or _default_kv(weights)
     builder = _new_builder(config, weights, kv, threads, isa)

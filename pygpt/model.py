@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, TypeVar, overload
+from typing import NoReturn, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,21 +16,18 @@ from pygpt.classification import Classification, Classifier, Input, classify, re
 from pygpt.config import ModelConfig
 from pygpt.embedding import hidden_states, pooled
 from pygpt.engine import KvFormat, check_options
-from pygpt.errors import TokenizerError, check_type
+from pygpt.errors import check_type
 from pygpt.evaluation import mean_score, perplexity, score
-from pygpt.generation import Batch, CancelToken, Completion, Prompt, SamplingOptions, SamplingParams, Session, Stream
-from pygpt.tokenizer import FILES, Tokenizer
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from pygpt.generation import Prompt, Session
+from pygpt.tokenizer import Tokenizer
+from pygpt.writer import Writer
 
 _AnyPrompt = TypeVar("_AnyPrompt", bound=Prompt)
 _AnyInput = TypeVar("_AnyInput", bound=Input)
-_Several: TypeAlias = Literal[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # type checkers know no "int > 1"
 _EMBED_TOKENS = 4096  # that are computed together
 
 
-class Model:
+class Model(Writer):
     """A language model in memory. Immutable, and usable from any number of threads at once.
 
     A prompt is text or a flat sequence of token ids; a list of prompts is computed together, and each of its results
@@ -42,9 +39,8 @@ class Model:
         self, made: engine.Made, source: str | None, tokenizer: Tokenizer | None, classifier: Classifier | None = None
     ) -> None:
         """Private: use `Model.load` or `Model.from_tensors`."""
-        self._config, self._engine, self._weights, self._kv = made.config, made.engine, made.weights, made.kv
-        self._source = source
-        self._tokenizer = tokenizer
+        super().__init__(made.engine, made.config, source, tokenizer)
+        self._weights, self._kv = made.weights, made.kv
         self._classifier = classifier
 
     @classmethod
@@ -56,25 +52,25 @@ class Model:
         kv: KvFormat | None = None,
         threads: int | None = None,
         isa: str | None = None,
+        n_ctx: int | None = None,
         progress: Callable[[int, int], object] | None = None,
     ) -> Model:
         """Load a checkpoint and pack its weights for this machine.
 
-        source: a folder or file that `checkpoint.read` takes; the built-in name "tiny"; a short name such as "smollm2";
-            or, of the Hugging Face hub, ORG/NAME, ORG/NAME:Q4_K_M or ORG/NAME/FILE.gguf, with or without @REVISION.
-            What is not on this machine yet is downloaded (docs/models.md).
-        weights: the format they are kept and multiplied in: "int8", "bfloat16" or "float32". None: int8, or what
-            `save` wrote; another format cannot bring back what rounding took then.
+        source: a folder or file that `checkpoint.read` takes, a short name such as "tiny", or of the Hugging Face hub
+            ORG/NAME, ORG/NAME:Q4_K_M or ORG/NAME/FILE.gguf, @REVISION or not (docs/models.md says what is downloaded).
+        weights: the format they are kept and multiplied in, "int8", "bfloat16" or "float32". None: int8, or as saved.
         kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
         threads: None: the usable physical cores, which affinity and cgroup quota may limit.
         isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
+        n_ctx: the longest sequence in tokens, at most ``config.max_n_ctx``. None: the checkpoint's own.
         progress: called with (parameters packed so far, parameters in all) after each tensor.
 
         Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.
         """
         threads, isa = check_options(weights, kv, threads, isa)
         path = checkpoint.locate(source)
-        made = engine.of_checkpoint(path, weights, kv, threads, isa, progress)
+        made = engine.of_checkpoint(path, weights, kv, threads, isa, n_ctx, progress)
         return cls(made, os.fspath(source), made.tokenizer, read_classifier(path, made.config))
 
     @classmethod
@@ -116,22 +112,6 @@ class Model:
     def config(self) -> ModelConfig:
         """The architecture."""
         return self._config
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Text to ids and back. TokenizerError where the checkpoint has none: see `has_tokenizer`."""
-        if self._tokenizer is None:
-            if self._source is None:
-                raise TokenizerError("this model was made from tensors and no tokenizer")
-            raise TokenizerError(
-                f"{self._source} has no tokenizer: looked for {FILES[0]}, or {FILES[1]} and {FILES[2]}"
-            )
-        return self._tokenizer
-
-    @property
-    def has_tokenizer(self) -> bool:
-        """Whether the model reads text, or token ids alone."""
-        return self._tokenizer is not None
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -178,105 +158,6 @@ class Model:
         raise TypeError(
             f"a Model cannot be pickled or copied: make it again in the other process with {load}, or before a fork; "
             "threads may share one"
-        )
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        n: Literal[1] = 1,
-        params: None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        n: Literal[1],
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
-        *,
-        n: _Several,
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> list[Completion]: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: list[_AnyPrompt] | tuple[_AnyPrompt, ...],
-        *,
-        n: int = 1,
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> list[Completion]: ...
-
-    @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        n: int = 1,  # of `params`, where it is not given here
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Completion | list[Completion]: ...
-
-    @generation.takes_options
-    def generate(
-        self,
-        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
-        *,
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> Completion | list[Completion]:
-        """Continue a prompt, or each of a list of prompts.
-
-        One prompt with n = 1 gives a `Completion`; n > 1 gives a list of n, and a list of prompts a list of n for each
-        prompt, one prompt's after the other's. A prompt must be shorter than the context.
-
-        params: the options as one value; those that are given as well stand in the place of its own. Type checkers do
-            not see its n: write n=1 as well, and they know that there is one `Completion`.
-        cancel: where its `cancel()` is called from another thread, the result is what there was by then, with
-            finish_reason "cancelled".
-        """
-        stream = self._stream(prompt, generation.resolve(params, options), cancel)
-        done = stream.collect()
-        return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
-
-    @generation.takes_options
-    def stream(
-        self,
-        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
-        *,
-        params: SamplingParams | None = None,
-        cancel: CancelToken | None = None,
-        **options: Any,
-    ) -> Stream:
-        """As `generate`, but each piece as soon as there is one; where there are several sequences, `piece.index` says
-        whose it is."""
-        return self._stream(prompt, generation.resolve(params, options), cancel)
-
-    def _stream(self, prompts: object, params: SamplingParams, cancel: CancelToken | None) -> Stream:
-        tokens = generation.read_prompts(prompts, self._encode, self._config.n_vocab)
-        if params.stop and self._tokenizer is None:
-            raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
-        return generation.start(
-            Batch(self._engine, self._config, self._tokenizer), self._config.n_ctx, tokens, params, cancel
         )
 
     def logits(self, prompt: Prompt) -> NDArray[np.float32]:
@@ -337,9 +218,6 @@ class Model:
     def session(self) -> Session:
         """An empty cache, to drive the model token by token."""
         return Session(self._engine, self._config, self._engine.session())
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
 
     def _ids(self, prompt: object) -> NDArray[np.int32]:
         return generation.read_prompt(prompt, self._encode, self._config.n_vocab)

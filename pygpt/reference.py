@@ -126,10 +126,12 @@ def rope(x: Array, positions: NDArray[np.int64], rotary: Rope) -> Array:
     """Turn pairs of values of x (heads, T, D) by angles that grow with their token's position (T,).
 
     The product of a turned query and a turned key depends only on how far apart the two tokens are, so attention
-    learns about distances (Su et al. 2021, arXiv:2104.09864). Values from rotary.dim on stay as they are.
+    learns about distances (Su et al. 2021, arXiv:2104.09864). Values from rotary.dim on stay as they are. Some
+    stretched rotary positions make the turned values larger as well, by `Rope.attention_factor`.
     """
     angle = np.outer(positions, rotary.inv_freq())  # (T, dim / 2), in float64: a float32 angle loses bits as it grows
-    cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
+    cos, sin = (f(angle) * rotary.attention_factor() for f in (np.cos, np.sin))
+    cos, sin = cos.astype(x.dtype), sin.astype(x.dtype)
     if rotary.interleaved:
         first, second = slice(0, rotary.dim, 2), slice(1, rotary.dim, 2)
     else:

@@ -68,6 +68,12 @@ class Good:
     def generate(self) -> dict[str, Any]:
         return {"prompt": "in the", "params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
 
+    def render(self) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": "in"}], "template": "{{ messages[0].content }}"}
+
+    def chat(self) -> dict[str, Any]:
+        return {**self.render(), "params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
+
     def training(self) -> dict[str, Any]:
         (self.tmp / "text.txt").write_text("the cat sat on the mat. " * 40, encoding="utf-8")
         out = self.tmp / f"run{len(list(self.tmp.iterdir()))}"
@@ -89,6 +95,9 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Model.from_tensors": lambda g: {"config": g.model.config, "tensors": g.tensors(), "threads": 1},
     "Model.generate": Good.generate,
     "Model.stream": Good.generate,
+    "Model.render": Good.render,
+    "Model.chat": Good.chat,
+    "Model.stream_chat": Good.chat,
     "Model.logits": Good.prompt,
     "Model.hidden_states": Good.prompt,
     "Model.embed": lambda g: {"text": "in the"},
@@ -115,11 +124,14 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "TokenLogprob": lambda g: {"token": 0, "logprob": 0.0, "top": ()},
     "Classification": lambda g: {"label": "a", "probabilities": {"a": 1.0}},
     "ModelConfig": Good.config,
+    "ModelConfig.with_context": lambda g: {"self": g.model.config, "n_ctx": 5},
     "ModelConfig.with_layers": lambda g: {"self": g.model.config, "attn_scale": 0.5, "rope": None},
     "Tokenizer.from_folder": lambda g: {"folder": g.folder, "bos_id": 263, "eos_id": 263},
     "Tokenizer.from_gguf": lambda g: {"metadata": {}, "source": "a file"},
     "Tokenizer.with_special": lambda g: {"self": g.model.tokenizer, "tokens": {"<new>": 264}},
     "Tokenizer.encode": lambda g: {"self": g.model.tokenizer, "text": "in the"},
+    "Tokenizer.render": lambda g: {"self": g.model.tokenizer, **g.render()},
+    "Tokenizer.chat_template": lambda g: {"self": g.model.tokenizer, "name": "{{ x }}"},
     "Tokenizer.decode": lambda g: {"self": g.model.tokenizer, "ids": [1, 2], "after": [3]},
     "Tokenizer.stream": lambda g: {"self": g.model.tokenizer, "after": [1, 2]},
     "Tokenizer.save": lambda g: {"self": g.model.tokenizer, "folder": g.tmp},

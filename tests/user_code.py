@@ -79,6 +79,20 @@ def streams(model: Model) -> None:
     assert stream.seed == stream.seeds[0]
 
 
+def answers(model: Model, n: int) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]
+    own = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    text: str = model.render(messages, template=None if model.has_chat_template else own)
+    assert text
+    params = SamplingParams(max_tokens=4, seed=1)
+    assert_type(model.chat(messages, template=own, max_tokens=4), Completion)
+    assert_type(model.chat(messages, template=own, n=1, params=params, temperature=0.5), Completion)
+    assert_type(model.chat(messages, template=own, n=2, params=params), list[Completion])
+    either = model.chat(messages, template=own, n=n, params=params, tools=[{"name": "f"}], variables={"a": 1})
+    assert isinstance(either, list)
+    assert_type(model.stream_chat(messages, template=own, params=params), Stream)
+
+
 def numbers(model: Model) -> None:
     assert_type(model.logits("Once upon"), NDArray[np.float32])
     assert_type(model.score([1, 2, 3]), NDArray[np.float32])
@@ -154,6 +168,7 @@ def main(folder: Path) -> None:
     one_prompt(model, 3)
     several_prompts(model, 2)
     streams(model)
+    answers(model, 2)
     numbers(model)
     sessions(model)
     labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])

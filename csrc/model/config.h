@@ -29,6 +29,7 @@ constexpr std::array<const char*, 2> enum_names(QkNorm) { return {"head", "whole
 struct Rope {
     bool interleaved = false;
     std::vector<double> inv_freq;  // radians per position of each rotated pair
+    double attention_factor = 1.0;  // cosines and sines are multiplied by it
 
     int dim() const { return static_cast<int>(inv_freq.size()) * 2; }
     bool operator==(const Rope&) const = default;
@@ -105,6 +106,7 @@ template <class Visit>
 void visit_fields(Rope& c, Visit visit) {
     visit("interleaved", c.interleaved);
     visit("inv_freq", c.inv_freq);
+    visit("attention_factor", c.attention_factor);
 }
 
 template <class Visit>

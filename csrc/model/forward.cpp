@@ -98,7 +98,9 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
         if (c.embed_norm) norm_row(m, &m.weights.embed_norm, x, x);
         for (std::size_t i = 0; i < m.ropes.size(); ++i) {
             const Angles& angles = ws.angles[i];
-            rotary_table(step.positions[at], m.ropes.distinct(i).inv_freq, angles.cos.row(row), angles.sin.row(row));
+            const Rope& rope = m.ropes.distinct(i);
+            rotary_table(step.positions[at], rope.inv_freq, rope.attention_factor, angles.cos.row(row),
+                         angles.sin.row(row));
         }
     });
 }

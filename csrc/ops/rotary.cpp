@@ -38,11 +38,11 @@ SinCos sin_cos(double x) {
 
 }  // namespace
 
-void rotary_table(int position, std::span<const double> inv_freq, float* cos, float* sin) {
+void rotary_table(int position, std::span<const double> inv_freq, double factor, float* cos, float* sin) {
     for (std::size_t i = 0; i < inv_freq.size(); ++i) {
         const SinCos both = sin_cos(position * inv_freq[i]);
-        cos[i] = static_cast<float>(both.cos);
-        sin[i] = static_cast<float>(both.sin);
+        cos[i] = static_cast<float>(both.cos * factor);
+        sin[i] = static_cast<float>(both.sin * factor);
     }
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pygpt.checkpoint.folder import INDEX, WEIGHTS, Extra, check_free
 from pygpt.checkpoint.hugging_face import ADAPTER, read_folder, write
 from pygpt.checkpoint.locate import locate
-from pygpt.checkpoint.saved import Weights, open_saved, save
+from pygpt.checkpoint.saved import POSITIONS, Weights, open_saved, save
 from pygpt.checkpoint.tensor import Dtype, Tensor, forget
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
@@ -30,17 +30,28 @@ __all__ = [
 ]
 
 
-def read(path: str | Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
+def read(path: str | Path, n_ctx: int | None = None) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
     """Open a checkpoint: a folder in Hugging Face's layout, a safetensors file with config.json beside it, a GGUF file,
     a folder that holds one, or what `save` wrote. A file is told by its first bytes, whatever its name. Of a GGUF model
     in several parts any one, or their folder, stands for all.
 
     The tensors are those of ``config.tensor_shapes()``, in its order and with its shapes, and stay in their files until
     they are asked for. The tokenizer is None where the checkpoint has none that pygpt knows to look for.
-    Raises CheckpointError for a missing or damaged file and for tensors that disagree with the configuration, and
-    ConfigError for a configuration that pygpt cannot run.
+
+    n_ctx: the context in tokens, as `ModelConfig.with_context` takes it; None: the checkpoint's usual one.
+
+    Raises CheckpointError for a missing or damaged file and for tensors that disagree with the configuration,
+    ConfigError for a configuration that pygpt cannot run, and ValueError for an n_ctx that it does not reach.
     """
-    path = Path(path)
+    config, tensors, tokenizer = _read(Path(path))
+    if n_ctx is not None:
+        config = config.with_context(n_ctx)
+        if config.learned_positions:
+            tensors = {**tensors, POSITIONS: tensors[POSITIONS].first_rows(n_ctx)}
+    return config, tensors, tokenizer
+
+
+def _read(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -84,7 +95,7 @@ def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], T
         from pygpt.checkpoint.gguf_parts import are_parts_of_one
 
         if len(found) == 1 or are_parts_of_one(found):
-            return read(found[0])
+            return _read(found[0])
         names = ", ".join(f.name for f in found)
         raise CheckpointError(f"{folder}: holds several GGUF files ({names}): give the path of one")
     pickles = [f for f in files if f.suffix.lower() in (".bin", ".pt", ".pth")]

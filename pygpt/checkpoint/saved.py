@@ -34,6 +34,7 @@ from pygpt.tokenizer import Tokenizer
 Weights = Literal["int8", "bfloat16", "float32"]
 
 MODEL_TYPE = "pygpt"
+POSITIONS = "pos.weight"  # (n_ctx, n_embd), which is not packed
 VERSION = 4
 _VERSIONS = (1, 2, 3, VERSION)
 INT8_GROUP = 128
@@ -62,15 +63,22 @@ class Saved(NamedTuple):
     file: Opened
     tokenizer: Tokenizer | None
 
+    def with_context(self, n_ctx: int | None) -> Saved:
+        """The same checkpoint for another context, as `ModelConfig.with_context` says; None: its own."""
+        return self if n_ctx is None else self._replace(config=self.config.with_context(n_ctx))
+
     def arrays(self, wanted: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, NDArray[np.generic]]:
         """The packed tensors, as views of one memory map. `wanted` gives each one's (dtype, shape); CheckpointError
-        unless the file holds these and no others."""
+        unless the file holds these and no others. Of the positions it may hold more than the context takes."""
         path, entries = self.file.file.path, self.file.entries
         for name, (dtype, shape) in wanted.items():
             if name not in entries:
                 raise CheckpointError(f"{path}: lacks the tensor {name!r}, which its configuration asks for")
             found = entries[name]
-            if (found.dtype, found.shape) != (PACKED[dtype][0], tuple(shape)):
+            held = (
+                (min(found.shape[0], shape[0]), *found.shape[1:]) if name == POSITIONS and found.shape else found.shape
+            )
+            if (found.dtype, held) != (PACKED[dtype][0], tuple(shape)):
                 raise CheckpointError(
                     f"{path}: tensor {name!r} is {found.dtype} of shape {list(found.shape)}, but the configuration "
                     f"asks for {PACKED[dtype][0]} of shape {list(shape)}"
@@ -78,7 +86,10 @@ class Saved(NamedTuple):
         for name in models_own(path.parent, entries):
             if name not in wanted:
                 raise CheckpointError(f"{path}: holds the tensor {name!r}, which its configuration does not have")
-        return self.file.arrays({name: PACKED[dtype][1] for name, (dtype, _) in wanted.items()})
+        arrays = self.file.arrays({name: PACKED[dtype][1] for name, (dtype, _) in wanted.items()})
+        if POSITIONS in wanted:
+            arrays[POSITIONS] = arrays[POSITIONS][: wanted[POSITIONS][1][0]]
+        return arrays
 
 
 def open_saved(path: Path) -> Saved | None:

@@ -119,6 +119,10 @@ class Tensor:
     def __repr__(self) -> str:
         return f"Tensor({self.name!r}, {list(self.shape)}, {self.dtype})"
 
+    def first_rows(self, n: int) -> Tensor:
+        """The first n rows of this one."""
+        return Tensor(self.name, (n, *self.shape[1:]), self.dtype, lambda: self._read()[:n], self.source)
+
     def raw(self) -> NDArray[np.generic]:
         """The values in the checkpoint's own type (bfloat16 as uint16): a view of the memory-mapped file, possibly
         transposed or strided. Of a quantised tensor of a GGUF file, whose `dtype` is ggml's name for the type, rows of

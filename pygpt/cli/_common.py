@@ -34,6 +34,10 @@ Isa = Annotated[
     str | None, typer.Option(help="Force an instruction set; `pygpt info` lists them.", show_default="the best")
 ]
 
+NCtx = Annotated[
+    int | None, typer.Option(min=1, help="The context in tokens.", show_default="as the checkpoint has it")
+]
+
 
 class ProgressBar:
     """A bar on standard error, as wide as the terminal allows, if that is one and the work takes half a second."""
@@ -104,14 +108,14 @@ def downloading(source: str) -> Iterator[ProgressBar]:
         bar.clear()
 
 
-def load_model(source: str, weights: Weights, kv: Kv, threads: Threads, isa: Isa) -> Model:
+def load_model(source: str, weights: Weights, kv: Kv, threads: Threads, isa: Isa, n_ctx: NCtx = None) -> Model:
     """Load a model with a progress bar, and one before it if it must be downloaded first."""
     find_model(source)
     with downloading(source) as progress:
         path = checkpoint.locate(source, progress)
     bar = ProgressBar(f"loading {source}")
     try:
-        return Model.load(path, weights=weights, kv=kv, threads=threads, isa=isa, progress=bar)
+        return Model.load(path, weights=weights, kv=kv, threads=threads, isa=isa, n_ctx=n_ctx, progress=bar)
     finally:
         bar.clear()
 

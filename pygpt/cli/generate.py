@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from pygpt import Completion, Model, Piece, SamplingParams
-from pygpt.cli._common import Isa, Kv, Source, Threads, Weights, load_model, read_text
+from pygpt.cli._common import Isa, Kv, NCtx, Source, Threads, Weights, load_model, read_text
 from pygpt.cli._options import with_fields
 from pygpt.generation import collect
 
@@ -38,6 +38,7 @@ def generate(
     kv: Kv = None,
     threads: Threads = None,
     isa: Isa = None,
+    n_ctx: NCtx = None,
     *,
     given: dict[str, Any],
 ) -> None:
@@ -52,7 +53,7 @@ def generate(
     if prompt in (None, "-"):
         text = text.removesuffix("\n")
     started = time.perf_counter()
-    loaded = load_model(model, weights, kv, threads, isa)
+    loaded = load_model(model, weights, kv, threads, isa, n_ctx)
     timer = _Timer(time.perf_counter() - started)
     stream = loaded.stream(_tokens(loaded, text, special), params=params)
     terminal = sys.stdout is not None and sys.stdout.isatty()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pygpt.cli._common import Isa, Kv, Source, Threads, Weights, load_model, read_text
+from pygpt.cli._common import Isa, Kv, NCtx, Source, Threads, Weights, load_model, read_text
 from pygpt.evaluation import perplexity
 
 
@@ -29,10 +29,11 @@ def score(
     kv: Kv = None,
     threads: Threads = None,
     isa: Isa = None,
+    n_ctx: NCtx = None,
 ) -> None:
     """Print a text's log-probability and perplexity, of all its tokens after the first."""
     content = read_text(text)
-    loaded = load_model(model, weights, kv, threads, isa)
+    loaded = load_model(model, weights, kv, threads, isa, n_ctx)
     if not content:
         raise ValueError("the text must not be empty")
     tokenizer = loaded.tokenizer

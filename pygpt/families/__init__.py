@@ -73,7 +73,8 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
     """The family whose config.json can say what `config` says, and that config.json: of several, one that pygpt makes
     new models of, and the first by name.
 
-    Raises ConfigError where there is none, with what the nearest families cannot say.
+    A context that the rotary frequencies follow is no part of a config.json: whoever loads it chooses. Raises
+    ConfigError where there is none, with what the nearest families cannot say.
     """
     reasons: list[tuple[int, str]] = []
     for family in sorted(families(), key=lambda family: family.new is None):
@@ -83,6 +84,8 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
         except ConfigError as error:
             reasons.append((1, f"{family.model_types[0]}: {error}"))
             continue
+        if found.n_ctx != config.n_ctx and found.n_ctx < found.max_n_ctx >= config.n_ctx:
+            found = found.with_context(config.n_ctx)
         if found == config:
             return family, values
         differences = _differences(config, found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from pygpt._json import shown
 from pygpt.config import Activation, ModelConfig
@@ -52,6 +52,11 @@ def alibi_slopes(n_head: int, steepest: float = 8.0) -> tuple[float, ...]:
     n = 1 << (n_head - 1).bit_length()
     slopes = [2.0 ** (-steepest * i / n) for i in range(1, n + 1)]
     return tuple(slopes if n == n_head else (slopes[1::2] + slopes[::2])[:n_head])
+
+
+def _is_positive(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 class Settings:
@@ -120,9 +125,16 @@ class Settings:
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number above 0."""
         value = self._get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+        if not _is_positive(value):
             raise self.error(key, "a positive number")
         return float(value)
+
+    def numbers(self, key: str, length: int) -> tuple[float, ...]:
+        """So many finite numbers above 0; the key must be there."""
+        value = self._get(key, None)
+        if not isinstance(value, list) or len(value) != length or not all(map(_is_positive, value)):
+            raise self.error(key, f"a list of {length} positive numbers")
+        return tuple(map(float, value))
 
     def flag(self, key: str, default: bool) -> bool:
         """true or false."""

@@ -6,49 +6,10 @@ Names and keys are those of Hugging Face transformers' LlamaForCausalLM and of l
 
 from __future__ import annotations
 
-from pygpt._json import shown
-from pygpt.config import LayerConfig, ModelConfig, Rope, RopeScaling
-from pygpt.errors import ConfigError
+from pygpt.config import LayerConfig, ModelConfig
 from pygpt.families.base import ACTIVATION_NAMES, Family, Gguf, Settings, Sizes, Source, token_settings
 from pygpt.families.keys import fixed, harmless
-
-
-def rope_scaling(s: Settings) -> RopeScaling | None:
-    """The table `rope_scaling`, or `rope_parameters` since transformers v5; older files name the kind "type"."""
-    key = "rope_type" if s.has("rope_type") else "type"
-    kind = s.get(key) if s.has(key) else "default"
-    s.require("type", kind, f"{shown(kind)}, as rope_type is")
-    s.require("partial_rotary_factor", 1)
-    if kind == "default":
-        s.require("factor", 1)
-        return None
-    if kind == "linear":
-        s.has("original_max_position_embeddings")  # which a linear stretch does not depend on
-        return RopeScaling(kind="linear", factor=s.number("factor"))
-    if kind == "llama3":
-        return RopeScaling(
-            kind="llama3",
-            factor=s.number("factor"),
-            low_freq_factor=s.number("low_freq_factor"),
-            high_freq_factor=s.number("high_freq_factor"),
-            original_n_ctx=s.integer("original_max_position_embeddings"),
-        )
-    raise s.error(key, "one of default, linear, llama3")
-
-
-def rotary_embedding(s: Settings, dim: int) -> Rope:
-    """`rope_theta` and `rope_scaling` of transformers v4, v5's `rope_parameters`, or both where they agree."""
-    tables = [table for key in ("rope_parameters", "rope_scaling") if (table := s.table(key)) is not None]
-    scalings = [rope_scaling(table) for table in tables]
-    if len(set(scalings)) == 2:
-        raise ConfigError(f"{s.file}: rope_parameters and rope_scaling disagree: {scalings[0]} and {scalings[1]}")
-    thetas = [table for table in (*tables, s) if table.has("rope_theta")]
-    theta = thetas[0].number("rope_theta") if thetas else 10000.0
-    for table in thetas[1:]:
-        table.require("rope_theta", theta, f"{theta}, as {thetas[0].name('rope_theta')} is")
-    s.require("partial_rotary_factor", 1)
-    s.require("rope_interleaved", False, "false: Llama turns the values i and i + head_dim / 2 of a head together")
-    return Rope(theta=theta, dim=dim, scaling=scalings[0] if scalings else None)
+from pygpt.families.layers import rope_settings, rotary_embedding, usual_context
 
 
 def config(s: Settings) -> ModelConfig:
@@ -57,9 +18,11 @@ def config(s: Settings) -> ModelConfig:
     if not s.has("head_dim") and n_embd % n_head:
         raise s.error("hidden_size", f"a multiple of {s.name('num_attention_heads')} ({n_head})")
     head_dim = s.integer("head_dim", n_embd // n_head)
-    layer = LayerConfig(attn_scale=head_dim**-0.5, rope=rotary_embedding(s, head_dim))
-    attention_bias, bos = s.flag("attention_bias", False), s.token_ids("bos_token_id", n_vocab)
     n_layer, n_ctx = s.integer("num_hidden_layers"), s.integer("max_position_embeddings")
+    rope = rotary_embedding(s, head_dim, n_ctx)
+    s.require("rope_interleaved", False, "false: Llama turns the values i and i + head_dim / 2 of a head together")
+    layer = LayerConfig(attn_scale=head_dim**-0.5, rope=rope)
+    attention_bias, bos = s.flag("attention_bias", False), s.token_ids("bos_token_id", n_vocab)
     s.require("max_sequence_length", n_ctx, f"max_position_embeddings ({n_ctx})")
     window, kinds = s.get("sliding_window"), s.get("layer_types")
     if window is not None and not (isinstance(window, int) and window >= n_ctx):
@@ -68,7 +31,7 @@ def config(s: Settings) -> ModelConfig:
         raise s.error("layer_types", "a list of 'full_attention'")
     return ModelConfig(
         n_vocab=n_vocab,
-        n_ctx=n_ctx,
+        n_ctx=usual_context(n_ctx, rope),
         n_embd=n_embd,
         n_head=n_head,
         n_kv_head=s.integer("num_key_value_heads", n_head),
@@ -90,7 +53,7 @@ def config(s: Settings) -> ModelConfig:
 
 
 def settings(c: ModelConfig) -> dict[str, object]:
-    """The inverse of `config`, with the rotary settings as transformers v4 spells them, which v5 reads too."""
+    """The inverse of `config`."""
     table: dict[str, object] = {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
@@ -109,16 +72,8 @@ def settings(c: ModelConfig) -> dict[str, object]:
         "tie_word_embeddings": c.tied_head,
         **token_settings(c),
     }
-    if (rotary := c.layers[0].rope) is not None:
-        table["rope_theta"] = rotary.theta
-        if (scaling := rotary.scaling) is not None:
-            schedule = {
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_n_ctx,
-            }
-            kind = {"rope_type": scaling.kind, "factor": scaling.factor}
-            table["rope_scaling"] = kind | (schedule if scaling.kind == "llama3" else {})
+    if (rope := c.layers[0].rope) is not None:
+        table |= rope_settings(rope, c.n_ctx)
     return table
 
 

@@ -2,31 +2,44 @@
 
 from pygpt.generation.cancel import CancelToken
 from pygpt.generation.loop import Batch, Request
-from pygpt.generation.params import SamplingOptions, SamplingParams, resolve, takes_options
+from pygpt.generation.params import CHAT, SamplingOptions, SamplingParams, resolve, takes_chat_options, takes_options
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
+from pygpt.generation.reasoning import Section, Splitter
 from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogprob, collect
+from pygpt.generation.reuse import PrefixCache
 from pygpt.generation.session import Session
 from pygpt.generation.stream import Stream, start
+from pygpt.generation.turn import ChatOptions, Layout, Message, Turn, read_turn
 
 __all__ = [
+    "CHAT",
     "Batch",
     "CancelToken",
+    "ChatOptions",
     "Completion",
     "FinishReason",
+    "Layout",
+    "Message",
     "Piece",
+    "PrefixCache",
     "Prompt",
     "Request",
     "SamplingOptions",
     "SamplingParams",
+    "Section",
     "Session",
+    "Splitter",
     "Stream",
     "TokenLogprob",
+    "Turn",
     "check_fits",
     "collect",
     "is_several",
     "read_prompt",
     "read_prompts",
+    "read_turn",
     "resolve",
     "start",
+    "takes_chat_options",
     "takes_options",
 ]

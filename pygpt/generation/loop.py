@@ -31,6 +31,8 @@ class Request(NamedTuple):
     seed: int
     first_index: int  # of the n sequences' pieces
     cancel: CancelToken
+    session: _core.Session | None = None  # holds a beginning of the prompt, less than all of it; None: a new one
+    eos_ids: frozenset[int] = frozenset()  # tokens that end it, besides those of the configuration
 
 
 class Batch:
@@ -50,8 +52,8 @@ class Batch:
         return sum(map(len, self._rows))
 
     def admit(self, request: Request) -> None:
-        """Take the n sequences of a request in. The next step reads its prompt, once."""
-        session = self._engine.session()
+        """Take the n sequences of a request in. The next step reads its prompt, once: what its session lacks of it."""
+        session = request.session or self._engine.session()
         sampler = _sampler(request.params, request.seed)
         limit = self._config.n_ctx - len(request.prompt)
         if request.params.max_tokens is not None:
@@ -128,7 +130,7 @@ class _Sequence:
         token = self._sampler.draw(engine, logits, self._history[: self._length], self._number, self._length)
         self._history[self._length] = token
         self._length += 1
-        if token in eos_ids:
+        if token in eos_ids or token in self.request.eos_ids:
             text, self.finish_reason = self._text.end(), "stop"
         else:
             text, stopped = self._text.push(token)

@@ -95,10 +95,12 @@ class SamplingParams:
         set_(self, "stop", _stop_strings(self.stop))
 
 
-def resolve(params: SamplingParams | None, options: dict[str, Any]) -> SamplingParams:
+def resolve(
+    params: SamplingParams | None, options: dict[str, Any], defaults: SamplingParams | None = None
+) -> SamplingParams:
     """`params`, or the defaults, with the options put in the place of its fields. TypeError for an unknown option."""
     if params is None:
-        params = SamplingParams()
+        params = defaults or SamplingParams()
     elif not isinstance(params, SamplingParams):
         raise TypeError(f"params must be a SamplingParams, not {type(params).__name__}")
     names = [f.name for f in fields(SamplingParams)]
@@ -107,17 +109,23 @@ def resolve(params: SamplingParams | None, options: dict[str, Any]) -> SamplingP
     return replace(params, **options)
 
 
-def takes_options(function: _Function) -> _Function:
+def takes_options(function: _Function, defaults: SamplingParams | None = None) -> _Function:
     """Let help() show the options of a function's ``**options`` one by one: with defaults, and what they mean."""
+    values = defaults or SamplingParams()
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     options = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=getattr(values, f.name), annotation=f.type)
         for f in fields(SamplingParams)
     ]
     setattr(function, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010 - mypy's wish
     function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{field_list(SamplingParams)}\n"
     return function
+
+
+def takes_chat_options(function: _Function) -> _Function:
+    """`takes_options` with the defaults of an answer."""
+    return takes_options(function, CHAT)
 
 
 def _integer(name: str, value: object, low: int, high: int) -> int:
@@ -157,3 +165,7 @@ def _stop_strings(stop: object) -> tuple[str, ...]:
     if not all(strings):
         raise ValueError("stop must not contain an empty string")
     return tuple(strings)
+
+
+CHAT = SamplingParams(max_tokens=None)
+"""The defaults of an answer, which ends by itself."""

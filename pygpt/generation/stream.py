@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt import _core
 from pygpt.errors import ContextOverflowError
 from pygpt.generation.cancel import CancelToken
 from pygpt.generation.loop import Batch, Request, run
@@ -74,8 +75,12 @@ def start(
     prompts: Mapping[str, NDArray[np.int32]],
     params: SamplingParams,
     cancel: CancelToken | None,
+    *,
+    session: _core.Session | None = None,
+    eos_ids: frozenset[int] = frozenset(),
 ) -> Stream:
-    """The stream that an empty batch makes of prompts, which have the names that errors give them.
+    """The stream that an empty batch makes of prompts, which have the names that errors give them. `session` is for one
+    prompt; it and `eos_ids` are as a `Request`'s.
 
     ContextOverflowError: a prompt that leaves no room for a token.
     """
@@ -89,7 +94,7 @@ def start(
             raise ContextOverflowError(
                 f"{name}'s {len(tokens)} tokens leave no room for a new one in the context of {n_ctx}"
             )
-        requests.append(Request(tokens, params, _seed(params), len(requests) * params.n, cancel))
+        requests.append(Request(tokens, params, _seed(params), len(requests) * params.n, cancel, session, eos_ids))
     return Stream(run(batch, requests), params, [request.seed for request in requests], cancel)
 
 

@@ -26,7 +26,7 @@ class StopFilter:
         if ends:
             self._held = ""
             return text[: min(ends)[1]], True
-        n_held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        n_held = max((overlap(text, stop) for stop in self._stops), default=0)
         cut = len(text) - n_held
         self._held = text[cut:]
         return text[:cut], False
@@ -37,7 +37,7 @@ class StopFilter:
         return text
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """The length of the longest end of `text` that is a beginning of `stop`, less than all of it."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 

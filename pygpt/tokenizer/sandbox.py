@@ -19,13 +19,14 @@ from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.runtime import Context
+from jinja2.runtime import Context, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 WORK = 200_000
 """What one rendering may spend: rounds and calls. A long conversation with tools takes some ten thousand."""
 _SHARE = 512  # characters of a new text cost as much as one round
+_COUNTING = {"batch", "center", "indent", "round", "slice", "tojson", "truncate", "wordwrap"}  # filters with a width
 _MAX_BITS = 4096  # of an integer
 _WIDE = re.compile(r"%(\(\w*\))?[-+ #0]*(\d*\.)?(\*|\d{6})|\{[^{}]*\d{6}")  # a width in a format string
 
@@ -43,7 +44,7 @@ class Environment(ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         self._budget = _Budget()
         self.filters["tojson"] = _tojson
-        self.filters = {name: self._limited(f) for name, f in self.filters.items()}
+        self.filters = {name: self._limited(name, f) for name, f in self.filters.items()}
         self.globals.pop("lipsum")  # makes texts of any length
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
         self.globals |= {"dict": _Dict(), "namespace": _Namespace}
@@ -69,7 +70,8 @@ class Environment(ImmutableSandboxedEnvironment):
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja's
         """Every call in a template."""
         __self._spend(1)
-        __self._check_numbers(args)
+        if not isinstance(__obj, (Macro, type)):  # Python's own methods, among them those that fill up to a width
+            __self._check_numbers((*args, *kwargs.values()))
         return __self._charged(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -106,11 +108,12 @@ class Environment(ImmutableSandboxedEnvironment):
         source.set_environment(self)
         return super()._generate(source, name, filename, defer_init)
 
-    def _limited(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _limited(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)  # keeps what tells Jinja to pass its context
         def limited(*args: Any, **kwargs: Any) -> Any:
-            self._check_numbers((*args, *kwargs.values()))
-            if function.__name__ == "do_format":
+            if name in _COUNTING:
+                self._check_numbers((*args[1:], *kwargs.values()))
+            if name == "format":
                 self._check_format(str(args[0]))
             return self._charged(function(*args, **kwargs))
 

@@ -157,6 +157,11 @@ class Tokenizer:
         """The checkpoint's chat templates: Jinja by name, "default" where there is one alone; empty: it has none."""
         return dict(self._templates.templates)
 
+    def chat_template(self, name: str | None = None, *, tools: bool = False) -> str:
+        """The source of the template that `render` takes, with or without tools. Errors as of `render`."""
+        check_type("name", name, str, type(None))
+        return self._templates.choose(name, tools)[1]
+
     def render(
         self,
         messages: Sequence[Mapping[str, object]],
@@ -171,6 +176,8 @@ class Tokenizer:
         """The text of a chat as the model was trained to read it: see `Model.render`."""
         from pygpt.tokenizer.template import render
 
+        check_type("template", template, str, type(None))
+        check_type("variables", variables, Mapping, type(None))
         if continue_final_message and add_generation_prompt:
             raise ValueError("add_generation_prompt begins a new message: it excludes continue_final_message")
         if add_generation_prompt is None:

@@ -15,7 +15,7 @@ from pygpt.config import ModelConfig
 from pygpt.errors import TokenizerError
 from pygpt.families import settings_for
 from pygpt.tokenizer import Tokenizer
-from pygpt.training.lora import fingerprint
+from pygpt.training.lora import OF_TOKENS, fingerprint
 from pygpt.training.parameters import Parameters
 from pygpt.training.presets import PART_TOKENS, evaluations, gpt3_learning_rate
 from pygpt.training.primitives import Array
@@ -54,7 +54,8 @@ def digest(base: Base) -> str:
 
 def with_special_tokens(base: Base, seed: int) -> tuple[Base, SpecialIds]:
     """The model with the tokens of task forms at the end of its vocabulary: new rows of N(0, 0.02) in the embedding and
-    in the head (Radford et al. 2018, section 3.3). A model that has them already stays as it is."""
+    in the head (Radford et al. 2018, section 3.3), whose bias of them is 0. A model that has them already stays as it
+    is."""
     config, tensors, tokenizer = base
     known = tokenizer.special_tokens
     if all(name in known for name in SPECIAL_TOKENS):
@@ -64,9 +65,12 @@ def with_special_tokens(base: Base, seed: int) -> tuple[Base, SpecialIds]:
     assert extended.n_vocab == config.n_vocab + len(ids)  # makes it now, with the errors it may have
     generator = np.random.Generator(np.random.Philox(seed))
     grown = dict(tensors)
-    for name in ("embed.weight", "head.weight"):
+    for name in OF_TOKENS:
         if name in grown:
-            rows = 0.02 * generator.standard_normal((len(ids), config.embed_width), np.float32)
+            shape = (len(ids), *grown[name].shape[1:])
+            rows = (
+                0.02 * generator.standard_normal(shape, np.float32) if len(shape) == 2 else np.zeros(shape, np.float32)
+            )
             grown[name] = np.concatenate((grown[name], rows))
     return Base(dataclasses.replace(config, n_vocab=config.n_vocab + len(ids)), grown, extended), ids
 

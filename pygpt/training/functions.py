@@ -17,16 +17,37 @@ Names of sizes in the shape comments:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from pygpt import reference
 from pygpt.config import Activation
-from pygpt.training.primitives import Array, Heads, Ids, Update
+from pygpt.training.attention import attention, attention_backward, cap, rope
+from pygpt.training.primitives import PLAIN, Array, Ids, Logits, Update
+
+__all__ = [  # all of `Primitives`, and what the compiled ones need of it
+    "activation",
+    "activation_backward",
+    "adamw",
+    "attention",
+    "attention_backward",
+    "cross_entropy",
+    "embedding_backward",
+    "gated_activation",
+    "gated_activation_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "linear",
+    "linear_backward",
+    "rms_norm",
+    "rms_norm_backward",
+    "rope",
+    "scale_and_cap",
+    "sum_of_squares",
+]
 
 _CHUNK = 1 << 20  # logits that exist at once
-_SCORES = 1 << 16  # the same for attention's scores, but for those of a single sequence
 _PIECE = 1 << 14  # values that a formula of many steps takes at a time: what is between the steps stays in a cache
 
 
@@ -163,115 +184,6 @@ def _derivative(name: Activation, x: Array) -> Array:
     return (x > 0.0).astype(x.dtype)
 
 
-# Attention. q, k and v come as one matrix: each row holds a token's H queries, K keys and K values of D numbers.
-
-
-def rope(qkv: Array, n_heads: int, head_dim: int, cos: Array, sin: Array, interleaved: bool, inverse: bool) -> None:
-    """Turn the first `n_heads` heads of each row of qkv in place, as `reference.rope` does; cos and sin (T, dim / 2).
-
-    A turn's transpose is the turn back, so `inverse` is the backward pass.
-    """
-    n_token, half = cos.shape
-    heads = qkv.reshape(-1, n_token, qkv.shape[1] // head_dim, head_dim)[:, :, :n_heads]  # a view
-    first = heads[..., 0 : 2 * half : 2] if interleaved else heads[..., :half]
-    second = heads[..., 1 : 2 * half : 2] if interleaved else heads[..., half : 2 * half]
-    c, s = cos[:, None], (-sin if inverse else sin)[:, None]
-    turned = first * c - second * s
-    second[...] = second * c + first * s
-    first[...] = turned
-
-
-def attention(qkv: Array, heads: Heads) -> tuple[Array, Array]:
-    """Causal attention (Vaswani et al. 2017, arXiv:1706.03762) within each sequence of qkv (N, (H + 2 K) D).
-
-    Gives the mixed values (N, H D), and for each query the logarithm of the sum of its exponentials, (B, H, T). A few
-    sequences at a time, as `attention_backward`, so that the scores (B, H, T, T) never exist as a whole.
-    """
-    n_rows, n_all = len(qkv), heads.n_head + 2 * heads.n_kv_head
-    out = np.empty((n_rows, qkv.shape[1] // n_all * heads.n_head), qkv.dtype)
-    lse = np.empty((heads.n_batch, heads.n_head, n_rows // max(heads.n_batch, 1)), qkv.dtype)
-    for some, rows, part in _sequences(qkv, heads):
-        q, k, v = _split(qkv[rows], part)
-        scores = _causal_scores(q, k, heads.scale)  # (B, K, H / K, T, T)
-        top = scores.max(axis=-1, keepdims=True)
-        scores -= top
-        p = np.exp(scores, out=scores)
-        total = p.sum(axis=-1, keepdims=True)
-        p /= total
-        if part.keep is not None:
-            p *= part.keep.reshape(p.shape)
-            p *= heads.keep_scale
-        out[rows] = _rows(p @ v[:, :, None])
-        lse[some] = (top + np.log(total)).reshape(part.n_batch, heads.n_head, -1)
-    return out, lse
-
-
-def attention_backward(dout: Array, qkv: Array, out: Array, lse: Array, heads: Heads) -> Array:
-    """dout (N, H D) gives dqkv (N, (H + 2 K) D); the other arguments as `attention` took and returned them.
-
-    The probabilities are computed again from lse (Dao et al. 2022, arXiv:2205.14135), so they need no memory between.
-    Softmax's gradient is p (dp - sum(p dp)), and sum(p dp) over the keys of a query is its dout . out.
-    """
-    dqkv = np.empty_like(qkv)
-    for some, rows, part in _sequences(qkv, heads):
-        q, k, v = _split(qkv[rows], part)
-        by_head = (part.n_batch, -1, heads.n_head, q.shape[-1])  # (B, T, H, D)
-        do = dout[rows].reshape(by_head).swapaxes(1, 2).reshape(q.shape)  # (B, K, H / K, T, D)
-        along = (dout[rows] * out[rows]).reshape(by_head).sum(axis=-1)  # (B, T, H)
-        p = _causal_scores(q, k, heads.scale)
-        p -= lse[some].reshape(*p.shape[:-1], 1)
-        np.exp(p, out=p)
-        dp = do @ v[:, :, None].swapaxes(-1, -2)
-        kept = p
-        if part.keep is not None:
-            factor = part.keep.reshape(p.shape) * p.dtype.type(heads.keep_scale)
-            kept = p * factor
-            dp *= factor
-        dv = (kept.swapaxes(-1, -2) @ do).sum(axis=2)  # over the query heads that share a key and value head
-        dp -= along.swapaxes(1, 2).reshape(*p.shape[:-1], 1)
-        dp *= p
-        dp *= heads.scale
-        dq = dp @ k[:, :, None]
-        dk = (dp.swapaxes(-1, -2) @ q).sum(axis=2)
-        dqkv[rows] = np.concatenate((_rows(dq), _rows(dk[:, :, None]), _rows(dv[:, :, None])), axis=1)
-    return dqkv
-
-
-def _sequences(qkv: Array, heads: Heads) -> Iterator[tuple[slice, slice, Heads]]:
-    """A few sequences at a time: which they are, their rows, and their heads."""
-    n_token = len(qkv) // max(heads.n_batch, 1)
-    n = max(1, _SCORES // max(heads.n_head * n_token**2, 1))
-    for at in range(0, heads.n_batch, n):
-        some = slice(at, min(at + n, heads.n_batch))
-        keep = None if heads.keep is None else heads.keep[some]
-        rows = slice(some.start * n_token, some.stop * n_token)
-        yield some, rows, heads._replace(n_batch=some.stop - some.start, keep=keep)
-
-
-def _split(qkv: Array, heads: Heads) -> tuple[Array, Array, Array]:
-    """Views of q (B, K, H / K, T, D), k and v (B, K, T, D)."""
-    n_batch, n_head, n_kv_head = heads[:3]
-    n_all = n_head + 2 * n_kv_head
-    all_heads = qkv.reshape(n_batch, -1, n_all, qkv.shape[1] // n_all).transpose(0, 2, 1, 3)  # (B, H + 2 K, T, D)
-    q, k, v = np.split(all_heads, (n_head, n_head + n_kv_head), axis=1)
-    return q.reshape(n_batch, n_kv_head, n_head // n_kv_head, *q.shape[2:]), k, v
-
-
-def _causal_scores(q: Array, k: Array, scale: float) -> Array:
-    """(B, K, H / K, T, T): each query against each key; -inf where the key comes later."""
-    scores: Array = q @ k[:, :, None].swapaxes(-1, -2)
-    scores *= scale
-    scores += np.triu(np.full(scores.shape[-2:], -np.inf, scores.dtype), 1)
-    return scores
-
-
-def _rows(heads: Array) -> Array:
-    """(B, K, G, T, D) as (N, K G D): the heads of a token side by side."""
-    n_batch, n_kv_head, n_group, n_token, head_dim = heads.shape
-    rows: Array = heads.transpose(0, 3, 1, 2, 4).reshape(n_batch * n_token, n_kv_head * n_group * head_dim)
-    return rows
-
-
 # The two ends of the model.
 
 
@@ -280,14 +192,25 @@ def embedding_backward(dx: Array, ids: Ids, dweight: Array) -> None:
     np.add.at(dweight, ids, dx)
 
 
-def cross_entropy(
-    hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None
-) -> tuple[float, Array | None]:
-    """The head and the loss: the sum of -log p(target) in nats, p = softmax(hidden weight^T) for each row of hidden
-    (N, C), over the targets (N,) >= 0; and, unless dweight is None, the gradient of `scale` times that sum.
+def scale_and_cap(x: Array, logits: Logits) -> Array | None:
+    """Make logits of x, the product with its bias, in place; the slope of that, or None where it is 1."""
+    if logits.scale != 1.0:
+        x *= logits.scale
+    slope = cap(x, logits.cap)
+    if logits.scale == 1.0:
+        return slope
+    return np.full((1, 1), logits.scale, x.dtype) if slope is None else slope * x.dtype.type(logits.scale)
 
-    The gradient of the logits is p less 1 at the target. It adds to dweight (V, C) and gives dhidden (N, C). Rows are
-    taken a few at a time, so that the logits (N, V) never exist as a whole.
+
+def cross_entropy(
+    hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None, logits: Logits = PLAIN
+) -> tuple[float, Array | None]:
+    """The head and the loss: the sum of -log p(target) in nats, p = softmax of the logits of each row of hidden (N, C),
+    over the targets (N,) >= 0; and, unless dweight is None, the gradient of `scale` times that sum.
+
+    The logits are what `logits` makes of hidden weight^T. Their gradient is p less 1 at the target. It adds to dweight
+    (V, C) and to a bias's, and gives dhidden (N, C). Rows are taken a few at a time, so that the logits (N, V) never
+    exist as a whole.
     """
     n_rows = max(1, _CHUNK // len(weight))
     total, dhidden = 0.0, None if dweight is None else np.empty_like(hidden)
@@ -295,18 +218,20 @@ def cross_entropy(
         rows = slice(at, at + n_rows)
         counted = targets[rows] >= 0
         chosen = np.arange(len(counted)), np.maximum(targets[rows], 0)
-        logits: Array = hidden[rows] @ weight.T
-        logits -= logits.max(axis=1, keepdims=True)
-        score = logits[chosen]
-        p = np.exp(logits, out=logits)
+        scores = linear(hidden[rows], weight, logits.bias)
+        slope = scale_and_cap(scores, logits)
+        scores -= scores.max(axis=1, keepdims=True)
+        score = scores[chosen]
+        p = np.exp(scores, out=scores)
         sums = p.sum(axis=1)
         total += float(np.sum((np.log(sums) - score)[counted], dtype=np.float64))
         if dweight is None or dhidden is None:
             continue
         p *= (scale * counted / sums).astype(p.dtype)[:, None]
         p[chosen] -= p.dtype.type(scale) * counted
-        dweight += p.T @ hidden[rows]
-        dhidden[rows] = p @ weight
+        if slope is not None:
+            p *= slope
+        dhidden[rows] = linear_backward(p, hidden[rows], weight, dweight, logits.dbias)
     return total, dhidden
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.config import Activation
-from pygpt.training.primitives import Array, Heads, Ids, Update
+from pygpt.training import functions
+from pygpt.training.primitives import PLAIN, Array, Heads, Ids, Logits, Update
 
 Floats = NDArray[np.float32]
 Precision = Literal["float32", "bfloat16"]
@@ -102,33 +103,40 @@ class Kernels:
         self._core.rope(qkv, n_heads, head_dim, cos, sin, interleaved, inverse)
 
     def attention(self, qkv: Array, heads: Heads) -> tuple[Array, Array]:
+        if _has_rules(heads):
+            return functions.attention(qkv, heads)
         n_rows, width = qkv.shape
         out = np.empty((n_rows, width // (heads.n_head + 2 * heads.n_kv_head) * heads.n_head), np.float32)
         lse = np.empty((heads.n_batch, heads.n_head, n_rows // max(heads.n_batch, 1)), np.float32)
-        self._core.attention(qkv, *heads, out, lse)
+        self._core.attention(qkv, *heads[:6], out, lse)
         return out, lse
 
     def attention_backward(self, dout: Array, qkv: Array, out: Array, lse: Array, heads: Heads) -> Array:
+        if _has_rules(heads):
+            return functions.attention_backward(dout, qkv, out, lse, heads)
         dqkv = _like(qkv)
-        self._core.attention_backward(dout, qkv, out, lse, *heads, dqkv)
+        self._core.attention_backward(dout, qkv, out, lse, *heads[:6], dqkv)
         return dqkv
 
     def embedding_backward(self, dx: Array, ids: Ids, dweight: Array) -> None:
         self._core.embedding_backward(dx, ids, dweight)
 
     def cross_entropy(
-        self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None
+        self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None, logits: Logits = PLAIN
     ) -> tuple[float, Array | None]:
         n_rows = min(max(1, _LOGITS // len(weight)), len(hidden))
         nats, dhidden = 0.0, None if dweight is None else _like(hidden)
         memory = np.empty((n_rows, len(weight)), np.float32)
         for at in range(0, len(hidden), max(n_rows, 1)):
             rows = slice(at, at + n_rows)
-            logits = memory[: len(hidden) - at]
-            self._core.linear(hidden[rows], weight, None, logits)
-            nats += self._core.cross_entropy_rows(logits, targets[rows], scale, dweight is not None)
+            scores = memory[: len(hidden) - at]
+            self._core.linear(hidden[rows], weight, logits.bias, scores)
+            slope = functions.scale_and_cap(scores, logits)
+            nats += self._core.cross_entropy_rows(scores, targets[rows], scale, dweight is not None)
             if dweight is not None and dhidden is not None:
-                self._core.linear_backward(logits, hidden[rows], weight, dweight, None, dhidden[rows])
+                if slope is not None:
+                    scores *= slope
+                self._core.linear_backward(scores, hidden[rows], weight, dweight, logits.dbias, dhidden[rows])
         return nats, dhidden
 
     def sum_of_squares(self, x: Array) -> float:
@@ -136,6 +144,10 @@ class Kernels:
 
     def adamw(self, params: Array, grads: Array, m: Array, v: Array, update: Update) -> None:
         self._core.adamw(params, grads, m, v, *update)
+
+
+def _has_rules(heads: Heads) -> bool:
+    return heads.window > 0 or heads.cap > 0.0 or heads.slopes is not None
 
 
 def _like(x: NDArray[Any]) -> Floats:

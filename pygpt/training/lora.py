@@ -34,6 +34,7 @@ from pygpt.training.primitives import Array
 from pygpt.training.state import replace_file
 
 TABLE, WEIGHTS = "adapters.json", "adapters.safetensors"
+OF_TOKENS = ("embed.weight", "head.weight", "head.bias")  # a row a token
 DEFAULT_TARGETS = ("q", "v")  # as in the paper's section 4.2
 _A, _B, _ROWS = ".lora_a", ".lora_b", ".rows"
 
@@ -87,14 +88,13 @@ class Lora:
         model = config.tensor_shapes()
         self._whole = [name for name in params.tensors if name not in model]
         self._first_row = config.n_vocab if first_row is None else first_row
-        rows = ["embed.weight"] if config.tied_head else ["embed.weight", "head.weight"]
-        self._rows = rows if self._first_row < config.n_vocab else []
+        self._rows = [name for name in OF_TOKENS if name in model] if self._first_row < config.n_vocab else []
         shapes: dict[str, tuple[int, ...]] = {}
         for name in names:
             n_out, n_in = model[name]
             shapes |= {name + _A: (rank, n_in), name + _B: (n_out, rank)}
         shapes |= {name: params.tensors[name].shape for name in self._whole}
-        shapes |= {name + _ROWS: (config.n_vocab - self._first_row, config.embed_width) for name in self._rows}
+        shapes |= {name + _ROWS: (config.n_vocab - self._first_row, *model[name][1:]) for name in self._rows}
         dtype: type[np.floating[Any]] = params.flat.dtype.type
         self.trained = FlatTensors(shapes, dtype)
         generator = np.random.Generator(np.random.Philox(seed))
@@ -240,12 +240,12 @@ def merge(config: ModelConfig, tensors: Mapping[str, ArrayLike], folder: Path) -
         if a is None or b is None or a.shape != (rank, n_in) or b.shape != (n_out, rank):
             raise CheckpointError(f"{folder / WEIGHTS}: {name} needs {_A} and {_B} of rank {rank}")
         out[name] = merged(out[name], a, b, table["alpha"])
-    rows = {name: adapters.pop(name + _ROWS) for name in ("embed.weight", "head.weight") if name + _ROWS in adapters}
-    if rows and not (rows.keys() == out.keys() & {"embed.weight", "head.weight"} and first_row <= config.n_vocab):
+    rows = {name: adapters.pop(name + _ROWS) for name in OF_TOKENS if name + _ROWS in adapters}
+    if rows and not (rows.keys() == out.keys() & set(OF_TOKENS) and first_row <= config.n_vocab):
         raise CheckpointError(f"{where}: its embedding or head is another")
     for name, new in rows.items():
-        if new.ndim != 2 or new.shape[1] != config.embed_width or len(new) != len(rows["embed.weight"]):
-            raise CheckpointError(f"{where}: its vectors have {config.embed_width} values, but new tokens {new.shape}")
+        if new.shape[1:] != shapes[name][1:] or len(new) != len(rows["embed.weight"]):
+            raise CheckpointError(f"{where}: {name} has the shape {shapes[name]}, but its new rows {new.shape}")
         out[name] = np.concatenate((out[name][:first_row], new))
     config = dataclasses.replace(config, n_vocab=len(out["embed.weight"]))
     classifier = read_classifier(folder / WEIGHTS, config)

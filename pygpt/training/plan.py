@@ -55,10 +55,14 @@ def memory_bytes(config: ModelConfig, recipe: Recipe, n_part: int, n_trained: in
 
 
 def _bytes_per_token(config: ModelConfig, recipe: Recipe) -> int:
-    """What `pygpt.training.network.Tape` keeps, and what one block needs beside it."""
+    """What `pygpt.training.network.Tape` keeps, in the main, and what one block needs beside it."""
     heads = (config.n_head + 2 * config.n_kv_head) * config.head_dim
     up = config.n_inner * (2 if config.gated_mlp else 1)
     block = 4 * config.n_embd + heads + config.n_head * config.head_dim + config.n_head + up + config.n_inner
+    if config.norm_placement == "sandwich":
+        block += 2 * config.n_embd
+    if config.qk_norm is not None:
+        block += (config.n_head + config.n_kv_head) * config.head_dim
     masks = config.n_head * config.n_ctx + 2 * config.n_embd if recipe.dropout else 0
     beside = 2 * up + 2 * config.n_inner + 4 * config.n_embd
     return 4 * (config.n_layer * block + beside) + config.n_layer * masks

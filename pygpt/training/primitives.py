@@ -29,6 +29,27 @@ class Heads(NamedTuple):
     """(B, H, T, T): a dropout mask on the probabilities."""
     keep_scale: float = 1.0
     """The factor on those that are kept."""
+    window: int = 0
+    """A query sees its own key and window - 1 before it; 0: all before it."""
+    cap: float = 0.0
+    """Scores become cap tanh(score / cap); 0: they stay as they are."""
+    slopes: Array | None = None
+    """(H,): a head's scores fall by its slope a position (Press et al. 2021, arXiv:2108.12409)."""
+
+
+class Logits(NamedTuple):
+    """What becomes of a head's product: (product + bias) * scale, then the cap."""
+
+    scale: float = 1.0
+    cap: float = 0.0
+    """As that of scores."""
+    bias: Array | None = None
+    """(V,)"""
+    dbias: Array | None = None
+    """(V,): its gradient is added to this, if there is one."""
+
+
+PLAIN = Logits()
 
 
 class Update(NamedTuple):
@@ -67,7 +88,7 @@ class Primitives(Protocol):
     def attention_backward(self, dout: Array, qkv: Array, out: Array, lse: Array, heads: Heads) -> Array: ...
     def embedding_backward(self, dx: Array, ids: Ids, dweight: Array) -> None: ...
     def cross_entropy(
-        self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None
+        self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None, logits: Logits = PLAIN
     ) -> tuple[float, Array | None]: ...
     def sum_of_squares(self, x: Array) -> float: ...
     def adamw(self, params: Array, grads: Array, m: Array, v: Array, update: Update) -> None: ...

@@ -9,7 +9,7 @@ import numpy as np
 
 from pygpt.training.metrics import Record
 from pygpt.training.plan import Plan
-from pygpt.training.primitives import Array, Ids, Primitives
+from pygpt.training.primitives import PLAIN, Array, Ids, Logits, Primitives
 from pygpt.training.state import Progress
 
 _SCORES = 1 << 24  # logits computed between two questions whether to stop
@@ -55,7 +55,7 @@ class _Stoppable:
         return ask_first
 
     def cross_entropy(
-        self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None
+        self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None, logits: Logits = PLAIN
     ) -> tuple[float, Array | None]:
         """Some rows at a time: with a large vocabulary this is a tenth of a step, and the longest operation of all."""
         n_rows = max(1, _SCORES // len(weight) // 64 * 64)
@@ -63,7 +63,7 @@ class _Stoppable:
         for at in range(0, len(hidden), n_rows):
             self._ask()
             rows = slice(at, at + n_rows)
-            some, dhidden = self._primitives.cross_entropy(hidden[rows], weight, targets[rows], scale, dweight)
+            some, dhidden = self._primitives.cross_entropy(hidden[rows], weight, targets[rows], scale, dweight, logits)
             nats += some
             parts.append(dhidden)
         if len(parts) == 1:

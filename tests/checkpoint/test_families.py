@@ -222,10 +222,9 @@ def test_llama_missing_key(key: str) -> None:
         (SMOLLM2, {"head_dim": 33}, r"config\.json: rope.dim must be even"),
         (
             SMOLLM2,
-            {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
-            "rope_scaling.type is 'dynamic', but must be one of default, linear, llama3",
+            {"rope_scaling": {"type": "mrope", "factor": 2.0}},
+            "rope_scaling.type is 'mrope', but must be one of default, linear, dynamic, llama3, yarn, longrope",
         ),
-        (SMOLLM2, {"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters.rope_type is 'yarn'"),
         (SMOLLM2, {"rope_scaling": {"type": "linear"}}, "lacks the key 'rope_scaling.factor'"),
         (SMOLLM2, {"rope_scaling": {"type": "linear", "factor": 0}}, "rope_scaling.factor is 0"),
         (

@@ -116,7 +116,7 @@ def test_quantised_tensors(writer: Any, tmp_path: Path) -> None:
             {"llama.rope.dimension_count": 2},
             "rope.dimension_count / llama.attention.key_length is 0.5",
         ),
-        ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0}, "llama.rope.scaling.type is 'yarn'"),
+        ({"llama.rope.scaling.type": "su", "llama.rope.scaling.factor": 2.0}, "llama.rope.scaling.type is 'su'"),
         ({"llama.rope.scaling.type": "linear"}, "lacks the key 'llama.rope.scaling.factor'"),
     ],
 )

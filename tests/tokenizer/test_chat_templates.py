@@ -12,7 +12,7 @@ import pytest
 
 from pygpt.errors import TokenizerError
 from pygpt.tokenizer import Tokenizer
-from pygpt.tokenizer.vocabulary import BYTE_LETTERS
+from pygpt.tokenizer.byte_level import BYTE_LETTERS
 
 CHAT = [{"role": "user", "content": "hi"}]
 END = "<|endoftext|>"

@@ -37,6 +37,8 @@ def render(template: str, messages: Any = CHAT, **options: Any) -> str:
         ("{{ '%s **%5d**' % ('a', 7) }}{{ '{:>3}'.format(1) }}{{ '%s*' | format(2) }}", "a **    7**  12*"),
         ("{{ dict(a=1).a }}{{ dict.fromkeys(['x'], 2) }}{{ namespace(self=3).self }}", "1{'x': 2}3"),
         ("{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}{{ lipsum }}", "TrueTrueTrue"),
+        ("{% macro f(n) %}{{ n }}{% endmacro %}{{ f(10 ** 12) }}{{ (10 ** 12) | tojson }}", "1000000000000" * 2),
+        ("{{ x | default(2 ** 40) }}{{ namespace(t=2 ** 40).t | string }}", "1099511627776" * 2),
         ("{% for x in [[1], [2]] recursive %}{{ x if x is number else loop(x) }}{% endfor %}", "12"),
     ],
 )

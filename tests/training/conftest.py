@@ -64,8 +64,52 @@ CONFIGS = {
     ),
     "llama-post-norm": make_config(**LLAMA, layers=layers(Rope(theta=100.0, dim=4)), norm_placement="after_sum"),
     "sinusoidal": make_config(learned_positions=False, sinusoidal_positions=True),
+    "parallel": make_config(branches="parallel", embed_scale=1.5, branch_scale=0.7, logit_scale=0.5),
+    "parallel-one-norm": make_config(
+        branches="parallel_one_norm",
+        head_bias=True,
+        tied_head=False,
+        layers=layers(Rope(theta=9.0, dim=2, interleaved=True)),
+    ),
+    "parallel-sandwich": make_config(branches="parallel", norm_placement="sandwich", head_bias=True, logit_scale=1.5),
+    "after-branch": make_config(
+        **LLAMA,
+        norm_placement="after_branch",
+        qk_norm="whole",
+        layers=layers(Rope(theta=100.0, dim=4)),
+        tied_head=False,
+    ),
+    "heads-normed": make_config(**LLAMA, qk_norm="head", layers=layers(Rope(theta=100.0, dim=4))),
+    "capped": make_config(
+        **{**LLAMA, "activation": "gelu_tanh"},
+        norm_placement="sandwich",
+        embed_scale=8**0.5,
+        logit_cap=1.5,
+        layers=tuple(
+            LayerConfig(attn_scale=2.0, rope=Rope(theta=9.0, dim=4), window=w, score_cap=1.2) for w in (3, None)
+        ),
+    ),
+    "alibi": make_config(
+        learned_positions=False,
+        embed_norm=True,
+        layers=LayerConfig(attn_scale=0.5, alibi_slopes=(0.5, 0.1)).repeated(2),
+    ),
+    "embeddings-apart": make_config(
+        embed_dim=5, embed_norm=True, embed_scale=3.0, norm_placement="after_sum", activation="relu", head_bias=True
+    ),
+    "sinks": make_config(
+        **{**LLAMA, "activation": "swiglu_clamped", "qkv_bias": True},
+        layers=tuple(
+            LayerConfig(attn_scale=0.5, window=w, sinks=True, alibi_slopes=s) for w, s in ((2, ()), (None, (0.3, 1.0)))
+        ),
+    ),
     "four-heads": make_config(n_head=4, n_kv_head=2, head_dim=3, activation="relu"),
 }
+
+
+@pytest.fixture
+def configs() -> dict[str, ModelConfig]:
+    return CONFIGS
 
 
 @pytest.fixture(params=CONFIGS)

@@ -7,7 +7,7 @@ h = 1e-5, 1e-10 of the gradient's size. The bound allows 1e-7 of the largest gra
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from pygpt import reference
 from pygpt.config import Activation, LayerConfig, Rope
+from pygpt.training import attention as attention_module
 from pygpt.training import functions
-from pygpt.training.primitives import Heads, Update
+from pygpt.training.primitives import Heads, Logits, Update
 
 Array = NDArray[np.float64]
 ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "silu", "relu")
@@ -148,7 +149,7 @@ def test_attention(
     draw: Callable[..., Array], monkeypatch: pytest.MonkeyPatch, n_head: int, n_kv_head: int, dropped: bool
 ) -> None:
     n_batch, n_token, head_dim, scale = 3, 5, 3, 0.6
-    monkeypatch.setattr(functions, "_SCORES", 2 * n_head * n_token**2)  # two sequences, then one
+    monkeypatch.setattr(attention_module, "_SCORES", 2 * n_head * n_token**2)  # two sequences, then one
     qkv = draw(n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim)
     along = draw(n_batch * n_token, n_head * head_dim)
     keep = None
@@ -168,6 +169,36 @@ def test_attention(
         qkv,
         functions.attention_backward(along, qkv, out, lse, heads),
     )
+
+
+@pytest.mark.parametrize("sinks", [False, True])
+@pytest.mark.parametrize(
+    "rule", [{"window": 2}, {"score_cap": 0.7}, {"window": 3, "score_cap": 2.0, "alibi_slopes": (0.5, 0.25, 1.5, 0.1)}]
+)
+def test_attention_by_rules(draw: Callable[..., Array], rule: dict[str, Any], sinks: bool) -> None:
+    n_batch, n_token, n_head, n_kv_head, head_dim = 2, 5, 4, 2, 3
+    layer = LayerConfig(attn_scale=0.6, sinks=sinks, **rule)
+    qkv, added = draw(n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim), draw(n_head)
+    along, dsinks = draw(n_batch * n_token, n_head * head_dim), np.ones(n_head)
+    slopes = np.array(layer.alibi_slopes) if layer.alibi_slopes else None
+    heads = Heads(n_batch, n_head, n_kv_head, 0.6, None, 1.0, layer.window or 0, layer.score_cap or 0.0, slopes)
+
+    def forward() -> tuple[Array, Array]:
+        out, lse = functions.attention(qkv, heads)
+        if sinks:
+            attention_module.join_sinks(out, lse, added)
+        return out, lse
+
+    out, lse = forward()
+    q, k, v = np.split(qkv.reshape(n_batch, n_token, -1, head_dim).swapaxes(1, 2), [4, 6], axis=1)
+    for i in range(n_batch):
+        by_head = reference.causal_attention(q[i], k[i], v[i], layer, added if sinks else None)
+        expected = by_head.swapaxes(0, 1).reshape(n_token, -1)
+        assert np.abs(out[i * n_token : (i + 1) * n_token] - expected).max() < 1e-14
+    check(lambda: float((forward()[0] * along).sum()), qkv, functions.attention_backward(along, qkv, out, lse, heads))
+    if sinks:
+        attention_module.sinks_backward(along, out, lse, added, dsinks)
+        check(lambda: float((forward()[0] * along).sum()), added, dsinks - 1.0)
 
 
 def test_embedding(draw: Callable[..., Array]) -> None:
@@ -193,6 +224,26 @@ def test_cross_entropy(draw: Callable[..., Array], monkeypatch: pytest.MonkeyPat
     assert dhidden is not None
     check(loss, hidden, dhidden)
     check(loss, weight, dweight - 1.0)
+
+
+@pytest.mark.parametrize(("scale", "limit"), [(1.0, 0.0), (0.3, 0.0), (1.0, 2.0), (3.0, 2.0)])
+def test_cross_entropy_of_what_becomes_of_logits(draw: Callable[..., Array], scale: float, limit: float) -> None:
+    hidden, weight, bias, targets = draw(5, 3), draw(7, 3), draw(7), np.array([6, 0, -1, 3, 3], np.int32)
+    scores = scale * (hidden @ weight.T + bias)
+    p = reference.softmax(reference.capped(scores, limit) if limit else scores)
+    expected = -sum(np.log(p[i, t]) for i, t in enumerate(targets) if t >= 0)
+    dweight, dbias = np.ones_like(weight), np.ones_like(bias)
+    logits = Logits(scale, limit, bias, dbias)
+    nats, dhidden = functions.cross_entropy(hidden, weight, targets, 0.25, dweight, logits)
+    assert nats == pytest.approx(expected, rel=1e-14)
+
+    def loss() -> float:
+        return 0.25 * functions.cross_entropy(hidden, weight, targets, 1.0, None, logits)[0]
+
+    assert dhidden is not None
+    check(loss, hidden, dhidden)
+    check(loss, weight, dweight - 1.0)
+    check(loss, bias, dbias - 1.0)
 
 
 def test_cross_entropy_of_huge_logits_is_finite() -> None:

@@ -13,7 +13,7 @@ from pygpt import reference
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
 from pygpt.training import functions
-from pygpt.training.lora import Lora, adapted_names, merge
+from pygpt.training.lora import OF_TOKENS, Lora, adapted_names, merge
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
 
@@ -49,7 +49,7 @@ def test_training_begins_with_the_model_as_it_was(config: ModelConfig) -> None:
 def test_only_the_adapters_and_new_values_are_trained(config: ModelConfig) -> None:
     lora = make(config, first_row=config.n_vocab - 2)
     adapted = len(adapted_names(config, TARGETS))
-    n_new = 2 * config.n_embd * (1 if config.tied_head else 2) + 3 * config.n_embd + 3
+    n_new = 2 * config.embed_width * (1 if config.tied_head else 2) + 2 * config.head_bias + 3 * config.n_embd + 3
     shapes = config.tensor_shapes()
     per_matrix = [2 * sum(shapes[name]) for name in lora.names]
     assert (len(lora.names), len(lora.trained.flat)) == (adapted, sum(per_matrix) + n_new)
@@ -57,7 +57,7 @@ def test_only_the_adapters_and_new_values_are_trained(config: ModelConfig) -> No
     lora.materialise()
     for name, tensor in before.items():
         changed = (tensor != lora.params.tensors[name]).reshape(len(tensor), -1).any(axis=1)
-        new_rows = name in ("embed.weight", "head.weight")
+        new_rows = name in OF_TOKENS
         assert changed[-2:].all() if name in lora.names or new_rows else not changed.any()
         assert not (new_rows and changed[:-2].any())
 
@@ -97,8 +97,7 @@ def test_merging_gives_the_adapted_models_logits(config: ModelConfig, tmp_path: 
     adapted = reference.forward(config, tensors_of(lora.params), ids)
     assert np.abs(adapted - reference.forward(config, base, ids)).max() > 1e-3
     # The model that the adapters were trained for had no rows for the last two tokens.
-    grown = {"embed.weight", "head.weight"}
-    base = {name: tensor[:first_row] if name in grown else tensor for name, tensor in base.items()}
+    base = {name: tensor[:first_row] if name in OF_TOKENS else tensor for name, tensor in base.items()}
     smaller = dataclasses.replace(config, n_vocab=first_row)
     merged = merge(smaller, base, tmp_path)
     assert merged.config == config

@@ -123,9 +123,9 @@ def test_a_run_stops_in_the_middle_of_a_step_or_an_evaluation(
 def test_ctrl_c_in_a_step_saves_without_a_watcher(
     whole: pygpt.TrainingResult, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pygpt.training.network import Network
+    from pygpt.training.blocks import Blocks
 
-    calls, block = iter(range(1000)), Network._block
+    calls, block = iter(range(1000)), Blocks.forward
 
     def interrupted(*arguments: Any) -> Any:
         if next(calls) == 20:
@@ -133,7 +133,7 @@ def test_ctrl_c_in_a_step_saves_without_a_watcher(
         return block(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Network, "_block", interrupted)
+        patch.setattr(Blocks, "forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pygpt.pretrain(text, tmp_path / "run", **SHAPE, **RECIPE)
     assert resume(tmp_path / "run", threads=1).finished

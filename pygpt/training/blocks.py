@@ -1,0 +1,223 @@
+"""A block of the network: attention, the MLP and the norms around them, forward and backward.
+
+One for every family, driven by `ModelConfig`, as in `pygpt.reference`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pygpt.config import Rope
+from pygpt.training.attention import join_sinks, sinks_backward
+from pygpt.training.modules import Modules, Normed, Rng
+from pygpt.training.parameters import Parameters
+from pygpt.training.primitives import Array, Heads, Mask
+
+
+class _Attention(NamedTuple):
+    x: Array  # (N, C), the layer's input
+    norms: tuple[Normed, ...]  # of queries and of keys, where the model has them
+    qkv: Array  # (N, (H + 2 K) D), turned
+    out: Array  # (N, H D)
+    lse: Array  # (B, H, T)
+    heads: Heads
+
+
+class _Mlp(NamedTuple):
+    x: Array  # (N, C), the layer's input
+    up: Array  # (N, n_inner), or (N, 2 n_inner) with a gate
+    inner: Array  # (N, n_inner)
+
+
+class _Branch(NamedTuple):
+    before: Normed | None
+    layer: _Attention | _Mlp
+    after: Normed | None
+    keep: Mask | None  # (N, C), of the residual dropout
+
+
+class Block(NamedTuple):
+    """What a block keeps for its backward pass."""
+
+    attn: _Branch
+    attn_sum: Normed | None
+    mlp: _Branch
+    mlp_sum: Normed | None
+
+
+class Blocks:
+    """The blocks of a model. Holds no values but tables of positions."""
+
+    def __init__(self, modules: Modules) -> None:
+        self._m, self._config = modules, modules.config
+        self._angles: dict[tuple[Rope, np.dtype[Any]], tuple[Array, Array]] = {}  # cos and sin, (n_ctx, dim / 2)
+
+    def forward(self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng) -> tuple[Array, Block]:
+        """The stream after a block that reads x (N, C), and what `backward` needs."""
+        y, attn = self._branch(params, x, n_batch, layer, "attn", rng)
+        if self._config.branches == "sequential":
+            x, attn_sum = self._sum(params, x, y, f"blocks.{layer}.attn_norm")
+            y, mlp = self._branch(params, x, n_batch, layer, "mlp", rng)
+            x, mlp_sum = self._sum(params, x, y, f"blocks.{layer}.mlp_norm")
+            return x, Block(attn, attn_sum, mlp, mlp_sum)
+        z, mlp = self._branch(params, x, n_batch, layer, "mlp", rng)
+        y += x
+        y += z
+        return y, Block(attn, None, mlp, None)
+
+    def backward(self, params: Parameters, grads: Parameters, dx: Array, tape: Block, layer: int) -> Array:
+        """The gradient of the stream before the block, given that of the stream after it, dx (N, C)."""
+        if self._config.branches == "sequential":
+            dx = self._sum_backward(params, grads, dx, tape.mlp_sum, f"blocks.{layer}.mlp_norm")
+            dread = self._branch_backward(params, grads, dx, tape.mlp, layer, "mlp")
+            dread += dx
+            dx = self._sum_backward(params, grads, dread, tape.attn_sum, f"blocks.{layer}.attn_norm")
+            dread = self._branch_backward(params, grads, dx, tape.attn, layer, "attn")
+        else:
+            dread = self._branch_backward(params, grads, dx, tape.mlp, layer, "mlp")
+            dread += self._branch_backward(params, grads, dx, tape.attn, layer, "attn")
+        dread += dx
+        return dread
+
+    def _sum(self, params: Parameters, x: Array, y: Array, norm: str) -> tuple[Array, Normed | None]:
+        y += x
+        return self._m.norm(params, y, norm) if self._config.norm_placement == "after_sum" else (y, None)
+
+    def _sum_backward(self, params: Parameters, grads: Parameters, dx: Array, tape: Normed | None, norm: str) -> Array:
+        return dx if tape is None else self._m.norm_backward(params, grads, dx, tape, norm)
+
+    # A branch: what it adds to the stream that it reads.
+
+    def _norms(self, of: str, layer: int) -> tuple[str | None, str | None]:
+        """The names of the norms before and after a branch."""
+        name, placement = f"blocks.{layer}", self._config.norm_placement
+        shared = "attn" if self._config.branches == "parallel_one_norm" else of
+        return (
+            f"{name}.{shared}_norm" if placement in ("before_branch", "sandwich") else None,
+            {"after_branch": f"{name}.{of}_norm", "sandwich": f"{name}.{of}_post_norm"}.get(placement),
+        )
+
+    def _branch(
+        self, params: Parameters, x: Array, n_batch: int, layer: int, of: str, rng: Rng
+    ) -> tuple[Array, _Branch]:
+        before, after = self._norms(of, layer)
+        read, normed_before = (x, None) if before is None else self._m.norm(params, x, before)
+        y: Array
+        tape: _Attention | _Mlp
+        if of == "attn":
+            y, tape = self._attention(params, read, n_batch, layer, rng)
+        else:
+            y, tape = self._mlp(params, read, layer)
+        y, normed_after = (y, None) if after is None else self._m.norm(params, y, after)
+        keep = self._m.drop(y, rng)
+        if self._config.branch_scale != 1.0:
+            y *= self._config.branch_scale
+        return y, _Branch(normed_before, tape, normed_after, keep)
+
+    def _branch_backward(
+        self, params: Parameters, grads: Parameters, dy: Array, tape: _Branch, layer: int, of: str
+    ) -> Array:
+        before, after = self._norms(of, layer)
+        if self._config.branch_scale != 1.0:
+            dy = dy * dy.dtype.type(self._config.branch_scale)
+        if tape.keep is not None:
+            dy = self._m.dropped(dy.copy(), tape.keep)
+        if after is not None and tape.after is not None:
+            dy = self._m.norm_backward(params, grads, dy, tape.after, after)
+        if isinstance(tape.layer, _Attention):
+            dread = self._attention_backward(params, grads, dy, tape.layer, layer)
+        else:
+            dread = self._mlp_backward(params, grads, dy, tape.layer, layer)
+        if before is not None and tape.before is not None:
+            dread = self._m.norm_backward(params, grads, dread, tape.before, before)
+        return dread
+
+    # Attention.
+
+    def _attention(self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng) -> tuple[Array, _Attention]:
+        c, name = self._config, f"blocks.{layer}.attn"
+        n_token, rule = len(x) // n_batch, c.layers[layer]
+        qkv = self._m.linear(params, x, f"{name}.q", f"{name}.k", f"{name}.v")
+        norms = tuple(self._norm_heads(params, qkv, *part) for part in self._normed_heads(name))
+        self._turn(qkv, n_token, layer, inverse=False)
+        heads = Heads(
+            n_batch,
+            c.n_head,
+            c.n_kv_head,
+            rule.attn_scale,
+            self._m.mask((n_batch, c.n_head, n_token, n_token), rng),
+            self._m.keep_scale,
+            rule.window or 0,
+            rule.score_cap or 0.0,
+            np.array(rule.alibi_slopes, x.dtype) if rule.alibi_slopes else None,
+        )
+        out, lse = self._m.primitives.attention(qkv, heads)
+        if rule.sinks:
+            join_sinks(out, lse, params.tensors[f"{name}.sinks"])
+        return self._m.linear(params, out, f"{name}.out"), _Attention(x, norms, qkv, out, lse, heads)
+
+    def _attention_backward(
+        self, params: Parameters, grads: Parameters, dy: Array, tape: _Attention, layer: int
+    ) -> Array:
+        name = f"blocks.{layer}.attn"
+        dout = self._m.linear_backward(params, grads, dy, tape.out, f"{name}.out")
+        if self._config.layers[layer].sinks:
+            sinks, dsinks = params.tensors[f"{name}.sinks"], grads.tensors[f"{name}.sinks"]
+            sinks_backward(dout, tape.out, tape.lse, sinks, dsinks)
+        dqkv = self._m.primitives.attention_backward(dout, tape.qkv, tape.out, tape.lse, tape.heads)
+        self._turn(dqkv, len(dy) // tape.heads.n_batch, layer, inverse=True)
+        for normed, (norm, part) in zip(tape.norms, self._normed_heads(name), strict=True):
+            dheads = np.ascontiguousarray(dqkv[:, part]).reshape(normed.x.shape)
+            dqkv[:, part] = self._m.rms_norm_backward(params, grads, dheads, normed, norm).reshape(len(dqkv), -1)
+        return self._m.linear_backward(params, grads, dqkv, tape.x, f"{name}.q", f"{name}.k", f"{name}.v")
+
+    def _normed_heads(self, name: str) -> list[tuple[str, slice]]:
+        """The norms of queries and of keys, and their columns of qkv."""
+        c = self._config
+        n_q = c.n_head * c.head_dim
+        columns = {"q_norm": slice(n_q), "k_norm": slice(n_q, n_q + c.n_kv_head * c.head_dim)}
+        return [] if c.qk_norm is None else [(f"{name}.{norm}", part) for norm, part in columns.items()]
+
+    def _norm_heads(self, params: Parameters, qkv: Array, norm: str, part: slice) -> Normed:
+        """Norm columns of qkv in place, as many at a time as the weight has values."""
+        width = len(params.tensors[f"{norm}.weight"])
+        y, tape = self._m.rms_norm(params, np.ascontiguousarray(qkv[:, part]).reshape(-1, width), norm)
+        qkv[:, part] = y.reshape(len(qkv), -1)
+        return tape
+
+    def _turn(self, qkv: Array, n_token: int, layer: int, inverse: bool) -> None:
+        """Rotary positions of queries and keys, where the model has them."""
+        c, rope = self._config, self._config.layers[layer].rope
+        if rope is None:
+            return
+        if (rope, qkv.dtype) not in self._angles:
+            angle = np.outer(np.arange(c.n_ctx), rope.inv_freq())  # in float64
+            cos, sin = (f(angle) * rope.attention_factor() for f in (np.cos, np.sin))
+            self._angles[rope, qkv.dtype] = cos.astype(qkv.dtype), sin.astype(qkv.dtype)
+        cos, sin = self._angles[rope, qkv.dtype]
+        self._m.primitives.rope(
+            qkv, c.n_head + c.n_kv_head, c.head_dim, cos[:n_token], sin[:n_token], rope.interleaved, inverse
+        )
+
+    # The MLP.
+
+    def _mlp(self, params: Parameters, x: Array, layer: int) -> tuple[Array, _Mlp]:
+        name, f = f"blocks.{layer}.mlp", self._config.activation
+        if self._config.gated_mlp:
+            up = self._m.linear(params, x, f"{name}.gate", f"{name}.up")
+            inner = self._m.primitives.gated_activation(f, up)
+        else:
+            up = self._m.linear(params, x, f"{name}.up")
+            inner = self._m.primitives.activation(f, up)
+        return self._m.linear(params, inner, f"{name}.down"), _Mlp(x, up, inner)
+
+    def _mlp_backward(self, params: Parameters, grads: Parameters, dy: Array, tape: _Mlp, layer: int) -> Array:
+        name, f = f"blocks.{layer}.mlp", self._config.activation
+        dinner = self._m.linear_backward(params, grads, dy, tape.inner, f"{name}.down")
+        if self._config.gated_mlp:
+            dup = self._m.primitives.gated_activation_backward(f, dinner, tape.up)
+            return self._m.linear_backward(params, grads, dup, tape.x, f"{name}.gate", f"{name}.up")
+        dup = self._m.primitives.activation_backward(f, dinner, tape.up)
+        return self._m.linear_backward(params, grads, dup, tape.x, f"{name}.up")

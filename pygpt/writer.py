@@ -1,0 +1,327 @@
+"""`Writer`: the part of `pygpt.Model` that writes text. It continues prompts and answers conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt import _core, generation
+from pygpt.config import ModelConfig
+from pygpt.errors import TokenizerError
+from pygpt.generation import (
+    Batch,
+    CancelToken,
+    ChatOptions,
+    Completion,
+    Layout,
+    Message,
+    Prompt,
+    SamplingOptions,
+    SamplingParams,
+    Stream,
+)
+from pygpt.tokenizer import FILES, Tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_AnyPrompt = TypeVar("_AnyPrompt", bound=Prompt)
+_Several: TypeAlias = Literal[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # type checkers know no "int > 1"
+
+
+class Writer:
+    """See `pygpt.Model`."""
+
+    def __init__(
+        self, engine: _core.Engine, config: ModelConfig, source: str | None, tokenizer: Tokenizer | None
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._source = source
+        self._tokenizer = tokenizer
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back. TokenizerError where the checkpoint has none: see `has_tokenizer`."""
+        if self._tokenizer is None:
+            if self._source is None:
+                raise TokenizerError("this model was made from tensors and no tokenizer")
+            raise TokenizerError(
+                f"{self._source} has no tokenizer: looked for {FILES[0]}, or {FILES[1]} and {FILES[2]}"
+            )
+        return self._tokenizer
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model reads text, or token ids alone."""
+        return self._tokenizer is not None
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the checkpoint says how a conversation is laid out, because the model was trained to answer."""
+        return self._tokenizer is not None and bool(self._tokenizer.chat_templates)
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        n: Literal[1] = 1,
+        params: None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        n: Literal[1],
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        n: _Several,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> list[Completion]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        n: int = 1,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> list[Completion]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        n: int = 1,  # of `params`, where it is not given here
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Completion | list[Completion]: ...
+
+    @generation.takes_options
+    def generate(
+        self,
+        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Completion | list[Completion]:
+        """Continue a prompt, or each of a list of prompts.
+
+        One prompt with n = 1 gives a `Completion`; n > 1 gives a list of n, and a list of prompts a list of n for each
+        prompt, one prompt's after the other's. A prompt must be shorter than the context.
+
+        params: the options as one value; those that are given as well stand in the place of its own. Type checkers do
+            not see its n: write n=1 as well, and they know that there is one `Completion`.
+        cancel: where its `cancel()` is called from another thread, the result is what there was by then, with
+            finish_reason "cancelled".
+        """
+        stream = self._stream(prompt, generation.resolve(params, options), cancel)
+        done = stream.collect()
+        return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
+
+    @generation.takes_options
+    def stream(
+        self,
+        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Stream:
+        """As `generate`, but each piece as soon as there is one; where there are several sequences, `piece.index` says
+        whose it is."""
+        return self._stream(prompt, generation.resolve(params, options), cancel)
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool | None = None,
+        continue_final_message: bool = False,
+    ) -> str:
+        """The text of a conversation as the model was trained to read it, by its checkpoint's chat template: what
+        transformers' `apply_chat_template` gives. ``model.tokenizer.encode(text, allow_special=True,
+        add_special=False)`` gives its ids.
+
+        messages: tables with a "role" and a "content", as in OpenAI's and Hugging Face's APIs; further keys that the
+            template knows, such as "tool_calls" and "reasoning".
+        tools: functions that the model may ask for, each as a JSON schema; documents: texts that it may quote. A
+            template that does not know them leaves them out.
+        template: the name of one of several templates; None: "tool_use" with tools, where there is one, else
+            "default". Or a Jinja template to use instead.
+        variables: values for the template's own options, such as {"enable_thinking": False}.
+        add_generation_prompt: end with the beginning of an answer; None: unless the last message is to be continued.
+        continue_final_message: end within the last message, to let the model go on with it.
+
+        TokenizerError: no template, or one that fails, with its line; ValueError and TypeError: messages that are not
+        as described, or that the template refuses.
+        """
+        return self.tokenizer.render(
+            messages,
+            tools=tools,
+            documents=documents,
+            template=template,
+            variables=variables,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: Literal[1] = 1,
+        params: None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Completion: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: Literal[1],
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Completion: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: _Several,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> list[Completion]: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        n: int = 1,  # of `params`, where it is not given here
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Completion | list[Completion]: ...
+
+    @generation.takes_chat_options
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Completion | list[Completion]:
+        """Answer a conversation: generate after what `render` makes of the messages, up to the end of the turn.
+
+        n > 1 gives a list of n `Completion`s. Their text is as the model writes it, reasoning and calls of tools
+        included; `pygpt.Chat` takes reasoning apart, and does not read a conversation again at each turn. The options
+        are those of `render` and `generate`; max_tokens, if neither it nor `params` is given, is None.
+
+        Raises what `render` and `generate` do.
+        """
+        layout = Layout(
+            tools=tools,
+            documents=documents,
+            template=template,
+            variables=variables,
+            continue_final_message=continue_final_message,
+        )
+        done = self._stream_chat(messages, layout, params, cancel, options).collect()
+        return done[0] if len(done) == 1 else done
+
+    @generation.takes_chat_options
+    def stream_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> Stream:
+        """As `chat`, but each piece as soon as there is one; where n > 1, `piece.index` says which answer's it is."""
+        layout = Layout(
+            tools=tools,
+            documents=documents,
+            template=template,
+            variables=variables,
+            continue_final_message=continue_final_message,
+        )
+        return self._stream_chat(messages, layout, params, cancel, options)
+
+    def _stream_chat(
+        self,
+        messages: Sequence[Message],
+        layout: Layout,
+        params: SamplingParams | None,
+        cancel: CancelToken | None,
+        options: dict[str, Any],
+    ) -> Stream:
+        turn = generation.read_turn(self.tokenizer, self._config, messages, layout)
+        resolved = generation.resolve(params, options, generation.CHAT)
+        return self._start({"the conversation": turn.tokens}, resolved, cancel, eos_ids=turn.eos_ids)
+
+    def _stream(self, prompts: object, params: SamplingParams, cancel: CancelToken | None) -> Stream:
+        return self._start(generation.read_prompts(prompts, self._encode, self._config.n_vocab), params, cancel)
+
+    def _start(
+        self,
+        prompts: Mapping[str, NDArray[np.int32]],
+        params: SamplingParams,
+        cancel: CancelToken | None,
+        *,
+        session: _core.Session | None = None,
+        eos_ids: frozenset[int] = frozenset(),
+    ) -> Stream:
+        """The stream of prompts' tokens, by the names that errors give them."""
+        if params.stop and self._tokenizer is None:
+            raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
+        batch = Batch(self._engine, self._config, self._tokenizer)
+        return generation.start(batch, self._config.n_ctx, prompts, params, cancel, session=session, eos_ids=eos_ids)
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
