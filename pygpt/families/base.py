@@ -5,6 +5,7 @@ Named tuples here and in `pygpt.checkpoint`, because making a dataclass takes fi
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
@@ -215,7 +216,11 @@ class Source(NamedTuple):
     `module` is the stored name without ``.weight`` or ``.bias``; ``{i}`` stands for the layer. Modules that share a
     stored name are sections of its outputs, one after the other, in the order in which `sources` names them: a fused
     q, k, v. `groups` names a size of `ModelConfig`: the outputs are that many groups, each with an equal share of every
-    section. A key/value head's queries, key and value together are groups of "n_kv_head".
+    section. A key/value head's queries, key and value together are groups of "n_kv_head"; a gate's rows and those of the
+    values it gates, in turn, are groups of "n_inner".
+
+    ``{e}`` stands for the expert. Where an expert's module has no ``{e}``, the tensor holds those of all experts, one
+    after the other along a first axis. `ends` are what the stored names end in for a canonical weight and bias.
     """
 
     module: str
@@ -226,6 +231,7 @@ class Source(NamedTuple):
     skip: int = 0  # rows that stand before all others and are never read (OPT's positions)
     minus_one: bool = False  # the weight is stored with 1 taken off (Gemma's norms)
     zero_bias: bool = False  # a bias that is not stored is 0 (MPT's norms)
+    ends: Mapping[str, str] = MappingProxyType({})  # "." and the canonical end, where it is not here
 
 
 def fused_qkv(module: str, transposed: bool = False, groups: str | None = None) -> dict[str, Source]:
@@ -271,7 +277,15 @@ class Family(NamedTuple):
     harmless: Mapping[str, Known]
     gguf: Gguf | None  # None: GGUF has no such architecture
     variant: Callable[[ModelConfig], Mapping[str, Source]] = lambda _: {}
+    layouts: tuple[Mapping[str, Source], ...] = ()
 
-    def sources_of(self, config: ModelConfig) -> Mapping[str, Source]:
-        """Where this configuration's tensors lie."""
-        return {**self.sources, **self.variant(config)}
+    def sources_of(self, config: ModelConfig, names: Collection[str] = ()) -> Mapping[str, Source]:
+        """Where this configuration's tensors lie, in a file that holds tensors of these names."""
+        sources = {**self.sources, **self.variant(config)}
+        for layout in self.layouts:
+            wanted = {re.escape(source.module).replace(r"\{i\}", r"\d+") for source in layout.values()}
+            ends = {end for source in layout.values() for end in source.ends.values()} or {".weight"}
+            pattern = f"(?:{re.escape(self.prefix)})?(?:{'|'.join(wanted)})(?:{'|'.join(map(re.escape, ends))})"
+            if any(re.fullmatch(pattern, name) for name in names):
+                sources |= layout
+        return sources
