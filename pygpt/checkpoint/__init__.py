@@ -6,8 +6,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from pygpt.checkpoint.folder import INDEX, WEIGHTS, Extra, check_free
-from pygpt.checkpoint.hugging_face import ADAPTER, read_folder, write
+from pygpt.checkpoint.folder import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, Extra, check_free
+from pygpt.checkpoint.hugging_face import ADAPTER, read_folder, read_pickled, write
 from pygpt.checkpoint.locate import locate
 from pygpt.checkpoint.saved import POSITIONS, Weights, open_saved, save
 from pygpt.checkpoint.tensor import Dtype, Tensor, forget
@@ -29,11 +29,14 @@ __all__ = [
     "write",
 ]
 
+PICKLES = (b"PK\x03\x04", b"\x80")
+"""How files of `torch.save` begin: a zip archive, or a pickle."""
+
 
 def read(path: str | Path, n_ctx: int | None = None) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
-    """Open a checkpoint: a folder in Hugging Face's layout, a safetensors file with config.json beside it, a GGUF file,
-    a folder that holds one, or what `save` wrote. A file is told by its first bytes, whatever its name. Of a GGUF model
-    in several parts any one, or their folder, stands for all.
+    """Open a checkpoint: a folder in Hugging Face's layout, a file of its weights with config.json beside it, a GGUF
+    file, nanoGPT's or minGPT's own file, a folder that holds one of these, or what `save` wrote. A file is told by its
+    first bytes, whatever its name. Of a GGUF model in several parts any one, or their folder, stands for all.
 
     The tensors are those of ``config.tensor_shapes()``, in its order and with its shapes, and stay in their files until
     they are asked for. The tokenizer is None where the checkpoint has none that pygpt knows to look for.
@@ -69,10 +72,12 @@ def _read(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | No
         return saved.config, unpacked(saved), saved.tokenizer
     if stat.S_ISDIR(mode):
         return _read_what_is_in(path)
-    if begin[8:] == b"{" or path.suffix.lower() == ".safetensors" or path.name.endswith(INDEX):
+    if begin[8:] == b"{" or path.suffix.lower() == ".safetensors" or path.name.endswith((INDEX, PICKLED_INDEX)):
         return read_folder(path)
+    if begin.startswith(PICKLES):
+        return read_pickled(path)
     raise CheckpointError(
-        f"{path}: expected a .safetensors or .gguf file, or a folder; this file begins with {begin[:4]!r}"
+        f"{path}: expected a .safetensors, .gguf, .bin or .pt file, or a folder; this file begins with {begin[:4]!r}"
     )
 
 
@@ -83,23 +88,26 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
-    for name in (WEIGHTS, INDEX):
+    for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX):
         if (folder / name).is_file():
             return read_folder(folder / name)
     try:
         files = sorted(f for f in folder.iterdir() if f.is_file())
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    found = [f for f in files if f.suffix.lower() == ".gguf"]
-    if found:
-        from pygpt.checkpoint.gguf_parts import are_parts_of_one
-
-        if len(found) == 1 or are_parts_of_one(found):
+    for kinds in ((".gguf",), (".bin", ".pt", ".pth")):
+        found = [f for f in files if f.suffix.lower() in kinds]
+        if len(found) == 1 or (found and _are_parts(found)):
             return _read(found[0])
-        names = ", ".join(f.name for f in found)
-        raise CheckpointError(f"{folder}: holds several GGUF files ({names}): give the path of one")
-    pickles = [f for f in files if f.suffix.lower() in (".bin", ".pt", ".pth")]
-    hint = f"; {pickles[0].name} is a pickle, which can run code: convert it to safetensors" if pickles else ""
-    if (folder / ADAPTER).is_file():
-        hint = "; this is an adapter: merge it into the model that it was made for"
-    raise CheckpointError(f"{folder}: no checkpoint here: looked for {WEIGHTS}, {INDEX} and *.gguf{hint}")
+        if found:
+            names = ", ".join(f.name for f in found)
+            raise CheckpointError(f"{folder}: holds several files of a model ({names}): give the path of one")
+    hint = "; this is an adapter: merge it into the model that it was made for" if (folder / ADAPTER).is_file() else ""
+    looked = f"{WEIGHTS}, {INDEX}, {PICKLED}, {PICKLED_INDEX}, *.gguf, *.bin and *.pt"
+    raise CheckpointError(f"{folder}: no checkpoint here: looked for {looked}{hint}")
+
+
+def _are_parts(files: list[Path]) -> bool:
+    from pygpt.checkpoint.gguf_parts import are_parts_of_one
+
+    return are_parts_of_one(files)

@@ -17,6 +17,8 @@ from pygpt.tokenizer import Tokenizer
 
 WEIGHTS, CONFIG, CLASSIFIER = "model.safetensors", "config.json", "classifier.json"
 INDEX = f"{WEIGHTS}.index.json"  # instead of WEIGHTS, where they are several files
+PICKLED = "pytorch_model.bin"  # the same before safetensors
+PICKLED_INDEX = f"{PICKLED}.index.json"
 CLASSIFIER_TENSORS = ("classifier.weight", "classifier.bias")  # stand among the model's where there is a CLASSIFIER
 
 T = TypeVar("T")

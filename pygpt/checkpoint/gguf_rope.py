@@ -79,20 +79,6 @@ def _factor(metadata: Metadata) -> object:
     return next(iter(given.values()), None)
 
 
-def _attention_factor(metadata: Metadata) -> tuple[float, str]:
-    """What cosines and sines are multiplied by, beside what the kind itself says."""
-    product, name = 1.0, _SCALING + "attn_factor"
-    for key in (_SCALING + "attn_factor", _SCALING + "yarn_attn_factor"):
-        value = metadata.peek(key)
-        if value in (None, 1):
-            metadata.own(key)
-        elif not isinstance(value, float) or product != 1:
-            raise metadata.error(key, "1, or a number where the other attention factor is 1")
-        else:
-            product, name = value, key
-    return product, metadata.name(name)
-
-
 def _original(metadata: Metadata) -> tuple[object, str]:
     """The context before the stretch: the whole one where the file does not say."""
     name = _SCALING + "original_context_length"
@@ -101,16 +87,25 @@ def _original(metadata: Metadata) -> tuple[object, str]:
 
 
 def _yarn(metadata: Metadata) -> _Table:
-    """YaRN (Peng et al. 2023, arXiv:2309.00071), whose own attention factor is 0.1 ln(factor) + 1."""
+    """YaRN (Peng et al. 2023, arXiv:2309.00071), which multiplies cosines and sines by 0.1 ln(factor) + 1.
+
+    Where the config.json says another factor, the converter writes it as yarn_attn_factor. attn_factor comes on top.
+    """
     table = _kind(metadata, "yarn") | {"original_max_position_embeddings": _original(metadata)}
     for key in ("beta_fast", "beta_slow"):
         name = f"{_SCALING}yarn_{key}"
         if (value := metadata.peek(name)) is not None:
             table[key] = value, metadata.name(name)
-    attention, name = _attention_factor(metadata)
-    factor = table["factor"][0]
-    if attention != 1 and isinstance(factor, (int, float)) and factor >= 1:
-        table["attention_factor"] = attention * (0.1 * math.log(factor) + 1), name
+    own, more = _SCALING + "yarn_attn_factor", _SCALING + "attn_factor"
+    if metadata.peek(own) not in (None, 1):
+        table["attention_factor"] = metadata.peek(own), metadata.name(own)
+    else:
+        metadata.own(own)  # llama.cpp's own word for the usual one
+    factor, extra = table["factor"][0], metadata.peek(more)
+    if extra not in (None, 1):
+        if not isinstance(factor, (int, float)) or not isinstance(extra, float) or "attention_factor" in table:
+            raise metadata.error(more, "1, or a number where yarn_attn_factor is 1")
+        table["attention_factor"] = extra * (0.1 * math.log(max(factor, 1)) + 1), metadata.name(more)
     return table
 
 
@@ -125,7 +120,8 @@ def _longrope(metadata: Metadata, tensors: RopeTensors) -> _Table:
         del table["factor"]
     for key, tensor in {"short_factor": tensors.short, "long_factor": tensors.long}.items():
         table[key] = [float(str(divisor)) for divisor in _divisors(tensor)], tensor.name
-    table["attention_factor"] = _attention_factor(metadata)
+    attention = metadata.peek(_SCALING + "attn_factor")
+    table["attention_factor"] = 1.0 if attention is None else attention, metadata.name(_SCALING + "attn_factor")
     return table
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from pygpt.checkpoint.folder import CONFIG, INDEX, WEIGHTS
+from pygpt.checkpoint.folder import CONFIG, INDEX, PICKLED, PICKLED_INDEX, WEIGHTS
 from pygpt.checkpoint.names import nearest, of_repository
 from pygpt.checkpoint.safetensors import shards
 from pygpt.errors import CheckpointError
@@ -31,7 +31,7 @@ _SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
 _PART = re.compile(r"-(\d{5})-of-(\d{5})(?=\.gguf$)", re.IGNORECASE)
 _USUAL_QUANTS = ("Q4_K_M", "Q8_0")  # what is taken of several GGUF files where none is asked for, as llama.cpp does
 _BESIDE = (CONFIG, "generation_config.json", "adapter_config.json", *FILES, *EXTRA_FILES)
-_WEIGHTS = (WEIGHTS, INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
+_WEIGHTS = (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX)
 
 
 class Reference(NamedTuple):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from pygpt._json import read_table
+from pygpt._json import read_table, shown
 from pygpt.checkpoint.canonical import canonical, stored
 from pygpt.checkpoint.folder import (
     CLASSIFIER,
     CONFIG,
     INDEX,
+    PICKLED_INDEX,
     WEIGHTS,
     Extra,
     check_free,
@@ -24,10 +25,10 @@ from pygpt.checkpoint.folder import (
 )
 from pygpt.checkpoint.mxfp4 import with_scales
 from pygpt.checkpoint.safetensors import PYTORCH, read_file, read_sharded, write_file
-from pygpt.checkpoint.tensor import Tensor
+from pygpt.checkpoint.tensor import Stored, Tensor
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, ConfigError, check_type
-from pygpt.families import Family, Settings, by_model_type, keys, model_config, settings_for
+from pygpt.families import Family, Settings, by_model_type, by_own_form, keys, model_config, settings_for
 from pygpt.tokenizer import Tokenizer, saved_files
 
 GENERATION, ADAPTER = "generation_config.json", "adapter_config.json"
@@ -35,7 +36,7 @@ _ENDS = ("bos_token_id", "eos_token_id")
 
 
 def read_folder(weights: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
-    """The checkpoint of a .safetensors file, or of an index of several, with config.json beside it.
+    """The checkpoint of a .safetensors or .bin file, or of an index of several, with config.json beside it.
 
     Raises CheckpointError and ConfigError, as `pygpt.checkpoint.read` says.
     """
@@ -47,14 +48,43 @@ def read_folder(weights: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Token
     family, config = _configuration(folder)
     head_source = family.sources_of(config)["head"]
     head = tuple(f"{name}.weight" for name in (head_source.module, head_source.also))
-    if weights.name.endswith(INDEX):
-        found = read_sharded(weights, may_lack=head if config.tied_head else ())
+    read = _read_pickled if weights.name.endswith((PICKLED_INDEX, ".bin", ".pt", ".pth")) else read_file
+    if weights.name.endswith((INDEX, PICKLED_INDEX)):
+        found = read_sharded(weights, head if config.tied_head else (), read)
     else:
-        found = read_file(weights)
+        found = read(weights)
     own = with_scales(models_own(folder, found))
     tensors = canonical(weights, config, own, family.sources_of(config, own), family.prefix, family.ignored)
     eos_id = config.eos_ids[0] if config.eos_ids else None
     return config, tensors, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id)
+
+
+def _read_pickled(path: Path) -> dict[str, Stored]:
+    from pygpt.checkpoint.pytorch import read_pytorch, tensors_of  # here, because few checkpoints need it
+
+    return tensors_of(path, read_pytorch(path))
+
+
+def read_pickled(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
+    """The checkpoint of a file of `torch.save`: in the form of the program that trained it, or with a config.json
+    beside it that says what model it is. Raises CheckpointError and ConfigError, as `pygpt.checkpoint.read` says."""
+    from pygpt.checkpoint.pytorch import read_pytorch, tensors_of
+
+    beside = path.parent / CONFIG
+    values = read_table(beside, ConfigError) if beside.is_file() else {}
+    if "model_type" in values:
+        return read_folder(path)
+    table = read_pytorch(path)
+    found = by_own_form(table, values, str(path))
+    if found is None:
+        raise CheckpointError(f"{path}: holds {shown(list(table))}, and {beside} does not say what model that is")
+    family, (own_settings, own_tensors) = found
+    settings = Settings(own_settings, str(path))
+    config = model_config(family, settings)
+    keys.refuse_unknown(settings.rest(), family.harmless, settings.file)
+    found_tensors = tensors_of(path, own_tensors)
+    tensors = canonical(path, config, found_tensors, family.sources_of(config), family.prefix, family.ignored)
+    return config, tensors, Tokenizer.from_folder(path.parent)
 
 
 def _configuration(folder: Path) -> tuple[Family, ModelConfig]:

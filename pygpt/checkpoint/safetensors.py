@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,8 +108,10 @@ def write_file(
             file.write(np.ascontiguousarray(tensors[name][1]).data)
 
 
-def read_sharded(index: Path, may_lack: Collection[str] = ()) -> dict[str, Stored]:
-    """Every tensor of the files that an index (``model.safetensors.index.json``) names.
+def read_sharded(
+    index: Path, may_lack: Collection[str] = (), read: Callable[[Path], dict[str, Stored]] = read_file
+) -> dict[str, Stored]:
+    """Every tensor of the files that an index (``model.safetensors.index.json``) names, each of which `read` reads.
 
     `may_lack` are names of the index that no file needs to hold: a head that is the embedding.
     """
@@ -119,7 +121,7 @@ def read_sharded(index: Path, may_lack: Collection[str] = ()) -> dict[str, Store
         path = index.parent / shard
         if not path.is_file():
             raise CheckpointError(f"{index}: the shard {shard!r} is not there")
-        for name, stored in read_file(path).items():
+        for name, stored in read(path).items():
             if weight_map.get(name) != shard:
                 where = f"in {weight_map[name]!r}" if name in weight_map else "nowhere"
                 raise CheckpointError(f"{path}: holds the tensor {name!r}, which the index {index.name} puts {where}")

@@ -9,21 +9,24 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 from pygpt._json import shown
 from pygpt.config import ModelConfig
 from pygpt.errors import ConfigError
-from pygpt.families.base import Family, Gguf, Settings, Sizes, Source
+from pygpt.families.base import Family, Gguf, Own, Settings, Sizes, Source
 
 __all__ = [
     "Family",
     "Gguf",
+    "Own",
     "Settings",
     "Sizes",
     "Source",
     "by_architecture",
     "by_model_type",
+    "by_own_form",
     "families",
     "model_config",
     "new_model",
@@ -57,6 +60,19 @@ def by_architecture(architecture: object, file: str, experts: bool = False) -> t
         return next((pair for pair in named if pair[1].experts == experts), named[0])
     known = ", ".join(sorted({gguf.architecture for _, gguf in found}))
     raise ConfigError(f"{file}: general.architecture is {shown(architecture)}, but must be one of {known}")
+
+
+def by_own_form(table: Mapping[str, object], beside: Mapping[str, object], file: str) -> tuple[Family, Own] | None:
+    """The family whose program wrote a table with ``torch.save``; `beside` is config.json's, empty where there is none.
+    None where it is in no such form."""
+    for family in families():
+        try:
+            found = family.own(table, beside)
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from None
+        if found is not None:
+            return family, found
+    return None
 
 
 def model_config(family: Family, settings: Settings) -> ModelConfig:

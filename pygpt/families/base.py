@@ -216,8 +216,8 @@ class Source(NamedTuple):
     `module` is the stored name without ``.weight`` or ``.bias``; ``{i}`` stands for the layer. Modules that share a
     stored name are sections of its outputs, one after the other, in the order in which `sources` names them: a fused
     q, k, v. `groups` names a size of `ModelConfig`: the outputs are that many groups, each with an equal share of every
-    section. A key/value head's queries, key and value together are groups of "n_kv_head"; a gate's rows and those of the
-    values it gates, in turn, are groups of "n_inner".
+    section. A key/value head's queries, key and value together are groups of "n_kv_head"; rows of a gate and of what it
+    gates, in turn, groups of "n_inner".
 
     ``{e}`` stands for the expert. Where an expert's module has no ``{e}``, the tensor holds those of all experts, one
     after the other along a first axis. `ends` are what the stored names end in for a canonical weight and bias.
@@ -255,6 +255,13 @@ class Gguf(NamedTuple):
     experts: bool = False  # files of this architecture with experts, where those without are another family's
 
 
+class Own(NamedTuple):
+    """A checkpoint in the form of the program that trained it."""
+
+    settings: Mapping[str, object]  # as `Family.config` reads them
+    tensors: Mapping[str, object]  # by their stored names
+
+
 class Family(NamedTuple):
     """One family of models, as data.
 
@@ -264,6 +271,8 @@ class Family(NamedTuple):
     `variant` gives those that differ for a configuration. `ignored` are regular expressions for stored names (without
     the prefix) that carry no parameters. `harmless` are the keys of config.json that `config` does not ask for and need
     not, beside those of all families (`keys.CONFIG`).
+    `own` takes the table that `torch.save` wrote and config.json beside it, and gives None for what is none of the
+    family's own program; ConfigError, without the file's name, where something is missing.
     """
 
     name: str  # among pygpt's own words: --arch
@@ -278,14 +287,16 @@ class Family(NamedTuple):
     gguf: Gguf | None  # None: GGUF has no such architecture
     variant: Callable[[ModelConfig], Mapping[str, Source]] = lambda _: {}
     layouts: tuple[Mapping[str, Source], ...] = ()
+    own: Callable[[Mapping[str, object], Mapping[str, object]], Own | None] = lambda table, beside: None
 
     def sources_of(self, config: ModelConfig, names: Collection[str] = ()) -> Mapping[str, Source]:
         """Where this configuration's tensors lie, in a file that holds tensors of these names."""
         sources = {**self.sources, **self.variant(config)}
         for layout in self.layouts:
-            wanted = {re.escape(source.module).replace(r"\{i\}", r"\d+") for source in layout.values()}
-            ends = {end for source in layout.values() for end in source.ends.values()} or {".weight"}
-            pattern = f"(?:{re.escape(self.prefix)})?(?:{'|'.join(wanted)})(?:{'|'.join(map(re.escape, ends))})"
-            if any(re.fullmatch(pattern, name) for name in names):
+            stems = "|".join(
+                re.escape(source.module).replace(r"\{i\}", r"\d+") + re.escape(source.ends.get("weight", ".weight"))
+                for source in layout.values()
+            )
+            if any(re.fullmatch(f"(?:{re.escape(self.prefix)})?(?:{stems})", name) for name in names):
                 sources |= layout
         return sources

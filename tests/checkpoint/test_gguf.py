@@ -48,7 +48,9 @@ def test_gpt2_equals_its_hugging_face_folder(writer: Any, tmp_path: Path, gpt2: 
     path.rename(tmp_path / "folder" / "x.gguf")
     assert checkpoint.read(tmp_path / "folder")[0] == config  # a folder that holds one
     (tmp_path / "folder" / "y.gguf").touch()
-    with pytest.raises(CheckpointError, match=r"holds several GGUF files \(x\.gguf, y\.gguf\): give the path of one"):
+    with pytest.raises(
+        CheckpointError, match=r"holds several files of a model \(x\.gguf, y\.gguf\): give the path of one"
+    ):
         checkpoint.read(tmp_path / "folder")
 
 

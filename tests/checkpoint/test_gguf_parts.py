@@ -109,7 +109,7 @@ def test_parts_of_two_models(split: Any) -> None:
     """A folder with two is ambiguous; a part's path is not."""
     folder = split(2)[0].parent
     path = split(2, stem="n")[1]
-    with pytest.raises(CheckpointError, match=r"holds several GGUF files \(m-00001-of-00002.gguf, "):
+    with pytest.raises(CheckpointError, match=r"holds several files of a model \(m-00001-of-00002.gguf, "):
         checkpoint.read(folder)
     assert checkpoint.read(path)[0].n_layer == 2
 

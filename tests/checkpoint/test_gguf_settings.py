@@ -128,8 +128,10 @@ def test_yarn() -> None:
     assert scaling(given | {S + "yarn_attn_factor": 1.0}) == yarn
     factor = 0.5 * (0.1 * np.log(4.0) + 1)
     assert scaling(given | {S + "attn_factor": 0.5}) == yarn | {"attention_factor": pytest.approx(factor, rel=1e-15)}
-    with pytest.raises(ConfigError, match=r"yarn_attn_factor is 2.0, but must be 1, or"):
-        scaling(given | {S + "attn_factor": 0.5, S + "yarn_attn_factor": 2.0})
+    assert scaling(given | {S + "yarn_attn_factor": 2.0}) == yarn | {"attention_factor": 2.0}
+    for odd in ({S + "attn_factor": 0.5, S + "yarn_attn_factor": 2.0}, {S + "attn_factor": "1"}):
+        with pytest.raises(ConfigError, match=r"attn_factor is .*, but must be 1, or a number where yarn_attn_factor"):
+            scaling(given | odd)
 
 
 def test_longrope() -> None:

@@ -263,8 +263,8 @@ def test_missing_config(tmp_path: Path, gpt2: Any) -> None:
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no checkpoint here: looked for model\.safetensors, model\.safetensors"):
         checkpoint.read(tmp_path)
-    (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is a pickle, .* convert it to safetensors"):
+    (tmp_path / "adapter_config.json").touch()
+    with pytest.raises(CheckpointError, match=r"\*\.pt; this is an adapter: merge it"):
         checkpoint.read(tmp_path)
 
 
@@ -272,7 +272,9 @@ def test_a_path_that_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file or folder"):
         checkpoint.read(tmp_path / "nowhere")
     (tmp_path / "x.onnx").touch()
-    with pytest.raises(CheckpointError, match=r"x\.onnx: expected a \.safetensors or \.gguf file, or a folder"):
+    with pytest.raises(
+        CheckpointError, match=r"x\.onnx: expected a \.safetensors, \.gguf, \.bin or \.pt file, or a folder"
+    ):
         checkpoint.read(tmp_path / "x.onnx")
 
 
