@@ -1,7 +1,8 @@
 """The packed weights of a saved checkpoint as single tensors again: for training, and for another format of weights.
 
-docs/formats.md describes the layout. float32, bfloat16 and MXFP4 come back as they were packed. Of int8
-comes back what the engine computes with, scale * (q H), without rounding: a sum of 128 int8 values times a bfloat16 scale fits a float32.
+docs/formats.md describes the layout. float32, bfloat16 and MXFP4 come back as they were packed. Of int8 comes back what
+the engine computes with, scale * (q H), without rounding: a sum of 128 int8 values times a bfloat16 scale fits a
+float32.
 """
 
 from __future__ import annotations

@@ -271,6 +271,7 @@ class Family(NamedTuple):
     `variant` gives those that differ for a configuration. `ignored` are regular expressions for stored names (without
     the prefix) that carry no parameters. `harmless` are the keys of config.json that `config` does not ask for and need
     not, beside those of all families (`keys.CONFIG`).
+    `layouts` are other places where the tensors of some modules may lie: a file that holds one of these has them all.
     `own` takes the table that `torch.save` wrote and config.json beside it, and gives None for what is none of the
     family's own program; ConfigError, without the file's name, where something is missing.
     """
