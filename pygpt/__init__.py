@@ -13,10 +13,12 @@ except ModuleNotFoundError as error:
 from typing import TYPE_CHECKING
 
 from pygpt import errors
+from pygpt.chat import Chat
 from pygpt.classification import Classification
 from pygpt.config import ModelConfig
-from pygpt.generation import CancelToken, Completion, Piece, SamplingParams, Session, Stream, TokenLogprob
+from pygpt.generation import CancelToken, Completion, Piece, SamplingParams, Section, Session, Stream, TokenLogprob
 from pygpt.model import Model
+from pygpt.reply import Reply, ReplyStream
 from pygpt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -26,12 +28,16 @@ __version__ = _build_info()["version"]
 
 __all__ = [
     "CancelToken",
+    "Chat",
     "Classification",
     "Completion",
     "Model",
     "ModelConfig",
     "Piece",
+    "Reply",
+    "ReplyStream",
     "SamplingParams",
+    "Section",
     "Session",
     "Stream",
     "TokenLogprob",

@@ -35,7 +35,8 @@ def fill(model: PreTrainedModel, rng: np.random.Generator) -> None:
     for name, parameter in model.named_parameters():
         values = rng.standard_normal(tuple(parameter.shape))
         if parameter.ndim == 1:
-            values = 1.0 + 0.3 * values if name.endswith("weight") else 0.4 * values
+            stored = 0.0 if model.config.model_type.startswith("gemma") else 1.0  # of which 1 is taken off
+            values = stored + 0.3 * values if name.endswith("weight") else 0.4 * values
         else:
             values *= 0.4 if "embed" in name or "wte" in name or "wpe" in name else 1.2 * values.shape[-1] ** -0.5
         with torch.no_grad():

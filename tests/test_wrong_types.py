@@ -68,8 +68,21 @@ class Good:
     def generate(self) -> dict[str, Any]:
         return {"prompt": "in the", "params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
 
+    def layout(self) -> dict[str, Any]:
+        return {"template": "{{ messages[0].content }}"}
+
     def render(self) -> dict[str, Any]:
-        return {"messages": [{"role": "user", "content": "in"}], "template": "{{ messages[0].content }}"}
+        return {"messages": [{"role": "user", "content": "in"}], **self.layout()}
+
+    def conversation(self, begun: bool = False) -> pygpt.Chat:
+        chat = pygpt.Chat(self.model, **self.layout(), max_tokens=2)
+        if begun:
+            chat.send("in")
+        return chat
+
+    def saved_conversation(self) -> Path:
+        self.conversation().save(self.tmp / "saved.json")
+        return self.tmp / "saved.json"
 
     def chat(self) -> dict[str, Any]:
         return {**self.render(), "params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
@@ -89,6 +102,7 @@ class Good:
         return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
 
 
+REPLY_STREAM = ("cancel", "close", "finish", "n_read", "reply")
 # The arguments of each public call; of a method also the object, unless it is the model, and of a property nothing.
 CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Model.load": lambda g: {"source": g.folder, "threads": 1, "progress": lambda done, total: None},
@@ -98,6 +112,19 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Model.render": Good.render,
     "Model.chat": Good.chat,
     "Model.stream_chat": Good.chat,
+    "Chat": lambda g: {"model": g.model, "system": "S", **g.layout(), "params": pygpt.SamplingParams()},
+    "Chat.send": lambda g: {"self": g.conversation(), "message": "in", "params": pygpt.SamplingParams(max_tokens=2)},
+    "Chat.stream": lambda g: {"self": g.conversation(), "message": "in", "params": pygpt.SamplingParams(max_tokens=2)},
+    "Chat.retry": lambda g: {"self": g.conversation(True), "params": pygpt.SamplingParams(max_tokens=2)},
+    "Chat.save": lambda g: {"self": g.conversation(), "path": g.tmp / "c.json"},
+    "Chat.load": lambda g: {"self": g.conversation(), "path": g.saved_conversation()},
+    "Chat.reset": lambda g: {"self": g.conversation()},
+    "Chat.messages": lambda g: {"self": g.conversation()},
+    "Chat.system": lambda g: {"self": g.conversation()},
+    "Chat.n_forgotten": lambda g: {"self": g.conversation()},
+    **{f"ReplyStream.{name}": (lambda g: {"self": g.conversation().stream("in")}) for name in REPLY_STREAM},
+    "Reply": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.Reply)),
+    "Section": lambda g: {"part": "answer", "text": ""},
     "Model.logits": Good.prompt,
     "Model.hidden_states": Good.prompt,
     "Model.embed": lambda g: {"text": "in the"},
@@ -143,7 +170,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "reference.forward": Good.forward,
     "reference.hidden": Good.forward,
 }
-PRIVATE = {"Model", "Session", "Stream", "Tokenizer"}  # classes whose constructors say so
+PRIVATE = {"Model", "ReplyStream", "Session", "Stream", "Tokenizer"}  # classes whose constructors say so
 
 
 def owners() -> dict[str, type]:
@@ -218,6 +245,8 @@ def call(name: str, good: Good, argument: str | None = None, wrong: object = Non
     result = function(**arguments)
     if isinstance(result, pygpt.Stream):
         result.collect()
+    if isinstance(result, pygpt.ReplyStream):
+        result.finish()
     if isinstance(result, pygpt.Tokenizer):
         result.decode(result.encode("in the"))
 

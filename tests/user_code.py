@@ -91,6 +91,18 @@ def answers(model: Model, n: int) -> None:
     either = model.chat(messages, template=own, n=n, params=params, tools=[{"name": "f"}], variables={"a": 1})
     assert isinstance(either, list)
     assert_type(model.stream_chat(messages, template=own, params=params), Stream)
+    chat = pygpt.Chat(model, system="Be brief.", template=own, overflow="forget", max_tokens=4)
+    reply = assert_type(chat.send("Who?", temperature=0.5), pygpt.Reply)
+    answer: str = reply.text
+    reasoning: str | None = reply.reasoning
+    assert answer or reasoning is None
+    section: pygpt.Section
+    for section in assert_type(chat.stream("And who else?"), pygpt.ReplyStream):
+        part: str = section.part
+        assert section.text
+        assert part in ("reasoning", "answer")
+    assert_type(chat.retry(seed=3), pygpt.Reply)
+    assert len(chat.messages) == 5
 
 
 def numbers(model: Model) -> None:

@@ -44,7 +44,7 @@ def rope_scaling(metadata: Metadata, tensors: RopeTensors, given: Mapping[str, o
     factor = _factor(metadata)
     metadata.own(_SCALING + "finetuned")  # whether the model was trained with it
     if tensors.freqs is not None:
-        return _llama3(tensors.freqs, given)
+        return _by_divisors(metadata, tensors.freqs, given)
     if tensors.short is not None or tensors.long is not None or kind == "longrope":
         return _longrope(metadata, tensors)
     if kind == "yarn":
@@ -96,16 +96,16 @@ def _yarn(metadata: Metadata) -> _Table:
         name = f"{_SCALING}yarn_{key}"
         if (value := metadata.peek(name)) is not None:
             table[key] = value, metadata.name(name)
-    own, more = _SCALING + "yarn_attn_factor", _SCALING + "attn_factor"
-    if metadata.peek(own) not in (None, 1):
-        table["attention_factor"] = metadata.peek(own), metadata.name(own)
-    else:
-        metadata.own(own)  # llama.cpp's own word for the usual one
-    factor, extra = table["factor"][0], metadata.peek(more)
-    if extra not in (None, 1):
-        if not isinstance(factor, (int, float)) or not isinstance(extra, float) or "attention_factor" in table:
-            raise metadata.error(more, "1, or a number where yarn_attn_factor is 1")
-        table["attention_factor"] = extra * (0.1 * math.log(max(factor, 1)) + 1), metadata.name(more)
+    factor = table["factor"][0]
+    usual = 0.1 * math.log(factor) + 1 if isinstance(factor, (int, float)) and factor >= 1 else 1.0
+    own, more = metadata.own(_SCALING + "yarn_attn_factor"), metadata.own(_SCALING + "attn_factor")
+    if own not in (None, 1) and more not in (None, 1):
+        raise metadata.error(_SCALING + "attn_factor", "1, because yarn_attn_factor is not")
+    if own not in (None, 1):  # 1 is llama.cpp's own word for the usual one
+        table |= _unless_usual(metadata.name(_SCALING + "yarn_attn_factor"), own, usual)
+    elif more not in (None, 1):
+        product = more * usual if isinstance(more, float) else more
+        table["attention_factor"] = product, metadata.name(_SCALING + "attn_factor")
     return table
 
 
@@ -120,8 +120,14 @@ def _longrope(metadata: Metadata, tensors: RopeTensors) -> _Table:
         del table["factor"]
     for key, tensor in {"short_factor": tensors.short, "long_factor": tensors.long}.items():
         table[key] = [float(str(divisor)) for divisor in _divisors(tensor)], tensor.name
-    attention = metadata.peek(_SCALING + "attn_factor")
-    table["attention_factor"] = 1.0 if attention is None else attention, metadata.name(_SCALING + "attn_factor")
+    attention, original, n_ctx = (
+        metadata.own(_SCALING + "attn_factor"),
+        _original(metadata)[0],
+        metadata.peek("context_length"),
+    )
+    if isinstance(original, int) and isinstance(n_ctx, int) and 1 < original <= n_ctx:
+        usual = math.sqrt(1 + math.log(n_ctx / original) / math.log(original))
+        table |= _unless_usual(metadata.name(_SCALING + "attn_factor"), 1.0 if attention is None else attention, usual)
     return table
 
 
@@ -131,26 +137,31 @@ def _divisors(tensor: Stored) -> NDArray[np.float32]:
     return tensor.read().astype(np.float32)
 
 
-def _llama3(tensor: Stored, given: Mapping[str, object]) -> _Table:
-    """Llama 3's schedule, of which GGUF keeps only the divisor of each frequency.
+def _by_divisors(metadata: Metadata, tensor: Stored, given: Mapping[str, object]) -> _Table:
+    """Divisors for every context: of Llama 3's schedule GGUF keeps nothing else.
 
-    The factor is the greatest divisor; the rest of the schedule is Llama 3.1's, and is compared with the divisors.
+    Where they are those of Llama 3.1's release with the greatest of them as its factor, they are that schedule, which
+    knows them to more digits. Others are a longrope whose two lists are one.
     """
-    theta, dim = given.get("rope_theta", 10000.0), given.get("rotary_dim")
-    divisors = _divisors(tensor).astype(np.float64)
+    theta, dim, n_ctx = given.get("rope_theta", 10000.0), given.get("rotary_dim"), metadata.peek("context_length")
+    divisors = _divisors(tensor)
     if not isinstance(dim, int) or divisors.shape != (dim // 2,):
         raise CheckpointError(f"{tensor.file}: {tensor.name} has shape {list(tensor.shape)} and does not fit the heads")
+    table: dict[str, object] = {"rope_type": "longrope", "original_max_position_embeddings": n_ctx}
+    table["short_factor"] = table["long_factor"] = [float(str(divisor)) for divisor in divisors]
     factor = float(divisors.max())
-    if isinstance(theta, (int, float)) and theta >= 1 and np.isfinite(factor) and factor >= 1:
-        plain = Rope(theta=theta, dim=dim)
-        scaled = Rope(theta=theta, dim=dim, scaling=(scaling := RopeScaling(kind="llama3", factor=factor)))
-        if np.allclose(divisors, np.divide(plain.inv_freq(), scaled.inv_freq()), rtol=1e-4):
-            table = {
-                "rope_type": "llama3",
-                "factor": factor,
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_n_ctx,
-            }
-            return {key: (value, tensor.name) for key, value in table.items()}
-    raise ConfigError(f"{tensor.file}: {tensor.name} is not the schedule of Llama 3.1 (factors 1 and 4, context 8192)")
+    if isinstance(theta, (int, float)) and theta >= 1 and 1 <= factor < 2**31:
+        scaling = RopeScaling(kind="llama3", factor=factor)
+        plain, scaled = Rope(theta=theta, dim=dim), Rope(theta=theta, dim=dim, scaling=scaling)
+        if np.allclose(divisors.astype(np.float64), np.divide(plain.inv_freq(), scaled.inv_freq()), rtol=1e-4):
+            table = {"rope_type": "llama3", "factor": factor, "low_freq_factor": scaling.low_freq_factor}
+            table["high_freq_factor"] = scaling.high_freq_factor
+            table["original_max_position_embeddings"] = scaling.original_n_ctx
+    return {key: (value, tensor.name) for key, value in table.items()}
+
+
+def _unless_usual(name: str, value: object, usual: float) -> _Table:
+    """An attention factor, left out where it is what its kind makes of the other numbers, to more digits."""
+    if isinstance(value, float) and abs(value - usual) <= 2e-7 * usual:
+        return {}
+    return {"attention_factor": (value, name)}

@@ -75,6 +75,10 @@ class Settings:
         self._asked: set[str] = set()
         self._tables: list[Settings] = []
 
+    def fill(self, **defaults: object) -> None:
+        """Give keys that the file lacks a value; null in the file stays null."""
+        self.values = {**defaults, **self.values}
+
     def has(self, key: str) -> bool:
         """True where the key is present and not null."""
         return self.get(key) is not None

@@ -1,4 +1,4 @@
-"""What the families of Llama's kind say alike about their layers: rotary positions, contexts.
+"""What the families of Llama's kind say alike about their layers: rotary positions, contexts, windows.
 
 The keys are those of Hugging Face transformers, in the spelling of version 4 (`rope_theta` and `rope_scaling` at the
 top) and of version 5 (a table `rope_parameters`); the meanings are those of its modeling_rope_utils.py.
@@ -7,21 +7,29 @@ top) and of version 5 (a table `rope_parameters`); the meanings are those of its
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from pygpt._json import shown
-from pygpt.config import Rope, RopeScaling
+from pygpt.config import ModelConfig, Rope, RopeScaling
 from pygpt.errors import ConfigError
 from pygpt.families.base import Settings
 
-KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+KINDS = {kind: kind for kind in ("default", "linear", "dynamic", "llama3", "yarn", "longrope")}
 
 
-def rope_scaling(s: Settings, dim: int, n_ctx: int, original_n_ctx: int | None = None) -> RopeScaling | None:
+def rope_scaling(
+    s: Settings, dim: int, n_ctx: int, original_n_ctx: int | None = None, kinds: Mapping[str, str] = KINDS
+) -> RopeScaling | None:
     """A table of rotary settings, in which older files name the kind "type", for a checkpoint whose
-    max_position_embeddings is n_ctx; `original_n_ctx` goes before what the table says."""
+    max_position_embeddings is n_ctx; `original_n_ctx` goes before what the table says. `kinds` are what a family calls
+    those that it knows."""
     key = "rope_type" if s.has("rope_type") else "type"
-    kind = s.get(key) if s.has(key) else "default"
-    s.require("type", kind, f"{shown(kind)}, as rope_type is")
+    name = s.get(key) if s.has(key) else "default"
+    s.require("type", name, f"{shown(name)}, as rope_type is")
+    if not isinstance(name, str) or name not in kinds:
+        raise s.error(key, f"one of {', '.join(kinds)}")
+    kind = kinds[name]
     if kind == "default":
         s.require("factor", 1)
         return None
@@ -41,11 +49,7 @@ def rope_scaling(s: Settings, dim: int, n_ctx: int, original_n_ctx: int | None =
             high_freq_factor=s.number("high_freq_factor"),
             original_n_ctx=original,
         )
-    if kind == "yarn":
-        return _yarn(s, n_ctx, original)
-    if kind == "longrope":
-        return _longrope(s, dim, n_ctx, original)
-    raise s.error(key, f"one of {', '.join(KINDS)}")
+    return _yarn(s, n_ctx, original) if kind == "yarn" else _longrope(s, dim, n_ctx, original)
 
 
 def _yarn(s: Settings, n_ctx: int, original: int) -> RopeScaling:
@@ -87,31 +91,44 @@ def _longrope(s: Settings, dim: int, n_ctx: int, original: int) -> RopeScaling:
     )
 
 
-def rotary_embedding(s: Settings, head_dim: int, n_ctx: int, *, partial: float | None = None) -> Rope:
+def rotary_embedding(
+    s: Settings,
+    head_dim: int,
+    n_ctx: int,
+    *,
+    theta: float = 10000.0,
+    partial: float | None = None,
+    kinds: Mapping[str, str] = KINDS,
+    older: Mapping[str, str] = MappingProxyType({}),
+) -> Rope:
     """`rope_theta` and `rope_scaling` of transformers v4, v5's `rope_parameters`, or both where they agree.
 
-    head_dim: the width of a head; n_ctx: max_position_embeddings; partial: the share of a head that is rotated where
-    the file does not say; None: the family rotates all of it.
+    head_dim: the width of a head; n_ctx: max_position_embeddings; theta and partial: the base, and the share of a head
+    that is rotated, where the file does not say (None: the family rotates all of it); kinds: as `rope_scaling` says;
+    older: the family's own names at the top for rope_theta and partial_rotary_factor.
     """
     tables = [table for key in ("rope_parameters", "rope_scaling") if (table := s.table(key)) is not None]
-    share = _agreed(s, tables, "partial_rotary_factor", partial or 1.0)
+    share = _agreed(s, tables, ("partial_rotary_factor", older.get("partial_rotary_factor")), partial or 1.0)
     if partial is None and share != 1:
         raise next(t for t in (*tables, s) if t.has("partial_rotary_factor")).error("partial_rotary_factor", "1")
-    theta = _agreed(s, tables, "rope_theta", 10000.0)
+    theta = _agreed(s, tables, ("rope_theta", older.get("rope_theta")), theta)
     original = s.integer("original_max_position_embeddings") if s.has("original_max_position_embeddings") else None
     dim = int(head_dim * share)
-    scalings = [rope_scaling(table, dim, n_ctx, original) for table in tables]
+    scalings = [rope_scaling(table, dim, n_ctx, original, kinds) for table in tables]
     if len(set(scalings)) == 2:
         raise ConfigError(f"{s.file}: rope_parameters and rope_scaling disagree: {scalings[0]} and {scalings[1]}")
     return Rope(theta=theta, dim=dim, scaling=scalings[0] if scalings else None)
 
 
-def _agreed(s: Settings, tables: list[Settings], key: str, default: float) -> float:
-    """A number that stands in the tables of rotary settings or at the top; where it does so twice, they agree."""
-    places = [place for place in (*tables, s) if place.has(key)]
-    value = places[0].number(key) if places else default
-    for place in places[1:]:
-        place.require(key, value, f"{value}, as {places[0].name(key)} is")
+def _agreed(s: Settings, tables: list[Settings], keys: tuple[str, str | None], default: float) -> float:
+    """A number that stands in the tables of rotary settings or at the top, there also under its second key; where it
+    does so twice, they agree."""
+    key, older = keys
+    places = [(place, key) for place in (*tables, s)] + ([(s, older)] if older else [])
+    given = [(place, key) for place, key in places if place.has(key)]
+    value = given[0][0].number(given[0][1]) if given else default
+    for place, key in given[1:]:
+        place.require(key, value, f"{value}, as {given[0][0].name(given[0][1])} is")
     return value
 
 
@@ -144,3 +161,27 @@ def rope_settings(rope: Rope, n_ctx: int) -> dict[str, object]:
     if s.attention_factor is not None:
         scaling["attention_factor"] = s.attention_factor
     return table | {"rope_scaling": scaling}
+
+
+def sliding_layers(s: Settings, usual: Sequence[bool]) -> list[bool]:
+    """Which layers see a window only: `layer_types`, or what is usual."""
+    kinds = s.get("layer_types")
+    if kinds is None:
+        return list(usual)
+    words = {"sliding_attention": True, "full_attention": False}
+    if not isinstance(kinds, list) or len(kinds) != len(usual) or any(kind not in words for kind in kinds):
+        raise s.error("layer_types", f"a list of {len(usual)}, of {' or '.join(words)}")
+    return [words[kind] for kind in kinds]
+
+
+def windows(s: Settings, slides: Sequence[bool]) -> list[int | None]:
+    """The window of each layer, None where it sees all before it: a token sees itself and sliding_window - 1 others."""
+    s.has("sliding_window")  # which counts for nothing without such a layer
+    return [s.integer("sliding_window") if slide else None for slide in slides]
+
+
+def window_settings(c: ModelConfig) -> dict[str, object]:
+    """The inverse of `windows` and `sliding_layers`."""
+    slides = [layer.window is not None for layer in c.layers]
+    kinds = ["sliding_attention" if slide else "full_attention" for slide in slides]
+    return {"sliding_window": next((w for layer in c.layers if (w := layer.window)), None), "layer_types": kinds}

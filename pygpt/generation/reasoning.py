@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
+from pygpt.fields import doc, documented
 from pygpt.generation.text import overlap
 
 Part: TypeAlias = Literal["reasoning", "answer"]
@@ -40,11 +42,13 @@ def find_marks(template: str, is_token: Callable[[str], bool]) -> Marks | None:
     return next((marks for marks in FORMATS if is_token(next(iter(marks["start"])))), None)
 
 
-class Section(NamedTuple):
-    """A piece of a reply's text."""
+@documented
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A piece of the text of an answer."""
 
-    part: Part
-    text: str
+    part: Part = field(metadata=doc('What it belongs to: "reasoning" or "answer".'))
+    text: str = field(metadata=doc("Whole characters, never empty."))
 
 
 class Splitter:

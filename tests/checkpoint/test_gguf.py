@@ -170,8 +170,14 @@ def test_llama3_frequencies(writer: Any, tmp_path: Path, llama: Any) -> None:
     config, _, _ = checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, rope_freqs__weight=divisors))
     assert config.layers == scaled.layers
     other = np.array([2.0, 3.0], np.float32)
-    with pytest.raises(ConfigError, match=r"is not the schedule of Llama 3.1"):
-        checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, rope_freqs__weight=other))
+    config, _, _ = checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, rope_freqs__weight=other))
+    assert config.layers[0].rope is not None
+    np.testing.assert_allclose(config.layers[0].rope.inv_freq(), np.divide(before.inv_freq(), [2, 3]), rtol=1e-15)
+    assert config.layers[0].rope.attention_factor() == 1
+    assert config.n_ctx == plain.n_ctx
+    less = np.array([1.0, 0.5], np.float32)
+    with pytest.raises(ConfigError, match=r"each of rope scaling's short_factor must be at least 1"):
+        checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, rope_freqs__weight=less))
     with pytest.raises(CheckpointError, match=r"rope_freqs.weight has shape \[5\]"):
         checkpoint.read(writer.write_llama(tmp_path / "x.gguf", llama, rope_freqs__weight=np.ones(5, np.float32)))
 

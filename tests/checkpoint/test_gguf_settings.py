@@ -125,13 +125,13 @@ def test_yarn() -> None:
     given |= {S + "original_context_length": 512, S + "yarn_beta_fast": 16.0, S + "yarn_beta_slow": 2.0}
     yarn |= {"original_max_position_embeddings": 512, "beta_fast": 16.0, "beta_slow": 2.0}
     assert scaling(given) == yarn
-    assert scaling(given | {S + "yarn_attn_factor": 1.0}) == yarn
+    for usual in (1.0, float(str(np.float32(0.1 * np.log(4.0) + 1)))):
+        assert scaling(given | {S + "yarn_attn_factor": usual}) == yarn
     factor = 0.5 * (0.1 * np.log(4.0) + 1)
     assert scaling(given | {S + "attn_factor": 0.5}) == yarn | {"attention_factor": pytest.approx(factor, rel=1e-15)}
     assert scaling(given | {S + "yarn_attn_factor": 2.0}) == yarn | {"attention_factor": 2.0}
-    for odd in ({S + "attn_factor": 0.5, S + "yarn_attn_factor": 2.0}, {S + "attn_factor": "1"}):
-        with pytest.raises(ConfigError, match=r"attn_factor is .*, but must be 1, or a number where yarn_attn_factor"):
-            scaling(given | odd)
+    with pytest.raises(ConfigError, match=r"attn_factor is 0.5, but must be 1, because yarn_attn_factor is not"):
+        scaling(given | {S + "attn_factor": 0.5, S + "yarn_attn_factor": 2.0})
 
 
 def test_longrope() -> None:
@@ -142,6 +142,8 @@ def test_longrope() -> None:
         "rope_type": "longrope", "short_factor": [1.0, 1.05], "long_factor": [1.0, 4.2],
         "original_max_position_embeddings": 512, "attention_factor": 1.19,
     }  # fmt: skip
+    usual = float(str(np.float32(np.sqrt(1 + np.log(4096 / 512) / np.log(512)))))
+    assert "attention_factor" not in scaling(given | {S + "attn_factor": usual}, rope)  # type: ignore[operator]
     for some in (RopeTensors(None, tensor(1.0), None), RopeTensors(None, None, tensor(1.0))):
         with pytest.raises(ConfigError, match=r"longrope needs rope_factors_short.weight and rope_factors_long.weight"):
             scaling(given, some)
@@ -158,6 +160,15 @@ def test_llama3() -> None:
     assert table == {
         "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
+    }  # fmt: skip
+
+
+def test_other_divisors() -> None:
+    """They hold for every context."""
+    table = scaling({"attention.key_length": 4}, RopeTensors(tensor(1.0, 3.1), None, None))
+    assert table == {
+        "rope_type": "longrope", "short_factor": [1.0, 3.1], "long_factor": [1.0, 3.1],
+        "original_max_position_embeddings": 4096,
     }  # fmt: skip
 
 

@@ -116,8 +116,8 @@ def test_the_tokenizer_goes_with_it(gpt2_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "changes", "message"),
     [
-        (GPT1, {"n_inner": 23}, "openai-gpt has no n_inner 23"),
-        (GPT1, {"activation": "gelu"}, "openai-gpt has no activation 'gelu'"),
+        (GPT1, {"n_inner": 23, "norm_eps": 1e-3}, "openai-gpt has no n_inner 23"),
+        (GPT1, {"activation": "gelu", "norm_eps": 1e-3}, "openai-gpt has no activation 'gelu'"),
         (GPT2, {"norm": "rms_norm"}, "gpt2 has no norm 'rms_norm'; "),
         (GPT2, {"gated_mlp": True}, "gpt2 has no gated_mlp True"),
         (GPT2, {"learned_positions": False, "sinusoidal_positions": True}, "gpt2 has .*no sinusoidal_positions True"),

@@ -71,8 +71,8 @@ def test_every_family_has_a_golden() -> None:
 
 
 def test_reference_equals_original(golden: Path) -> None:
-    config, tensors, _ = checkpoint.read(golden)
     ids, logits = expected(golden)
+    config, tensors, _ = checkpoint.read(golden, n_ctx=len(ids))
     bound = rounding_bound(config, tensors, ids, UNIT_FLOAT64)
     assert bound < 1e-11
     difference = np.abs(reference.forward(config, tensors, ids) - logits).max()
@@ -80,9 +80,9 @@ def test_reference_equals_original(golden: Path) -> None:
 
 
 def test_core_in_float32_equals_reference(golden: Path) -> None:
-    config, tensors, _ = checkpoint.read(golden)
     ids, _ = expected(golden)
-    logits = pygpt.Model.load(golden, weights="float32").logits(ids)
+    config, tensors, _ = checkpoint.read(golden, n_ctx=len(ids))
+    logits = pygpt.Model.load(golden, weights="float32", n_ctx=len(ids)).logits(ids)
     assert logits.dtype == np.float32
     bound = rounding_bound(config, tensors, ids, UNIT_FLOAT32)
     assert bound < 1e-3
@@ -98,13 +98,13 @@ def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def test_core_in_bfloat16_equals_reference_with_rounded_matrices(golden: Path) -> None:
     """bfloat16 is how matrices are stored; what is computed with them is float32, so the same bound holds."""
-    config, tensors, _ = checkpoint.read(golden)
     ids, _ = expected(golden)
+    config, tensors, _ = checkpoint.read(golden, n_ctx=len(ids))
     rounded = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
     for name, values in rounded.items():
         if values.ndim == 2 and name != "pos.weight":
             rounded[name] = to_bfloat16(np.ascontiguousarray(values))
-    logits = pygpt.Model.load(golden, weights="bfloat16", kv="float32").logits(ids)
+    logits = pygpt.Model.load(golden, weights="bfloat16", kv="float32", n_ctx=len(ids)).logits(ids)
     bound = rounding_bound(config, rounded, ids, UNIT_FLOAT32)
     assert np.abs(logits - reference.forward(config, rounded, ids)).max() <= bound
 

@@ -79,9 +79,10 @@ GOLDENS = [
     Golden("mpt", mpt(), torch.bfloat16, n_ctx=24),
     Golden(
         "mpt-6-heads-untied",
-        mpt({"alibi_bias_max": 4, "softmax_scale": 0.31}, d_model=30, n_heads=6, tie_word_embeddings=False),
+        mpt({"alibi_bias_max": 4}, d_model=30, n_heads=6, tie_word_embeddings=False),
         torch.float16,
         mend=mpt_slopes,
         n_ctx=24,
     ),
+    Golden("mpt-softmax-scale", mpt({"softmax_scale": 0.31}, n_layers=1), torch.float16, n_ctx=24),
 ]
