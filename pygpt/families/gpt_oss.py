@@ -64,15 +64,15 @@ def settings(c: ModelConfig) -> dict[str, object]:
     )
 
 
-def _experts(end: str, **options: bool) -> dict[str, Source]:
+def _experts(end: str, transposed: bool = False) -> dict[str, Source]:
     """Rows of gates and of what they gate alternate, in a tensor of all experts."""
     module = "layers.{i}.mlp.experts"
     ends = {"weight": end, "bias": "_bias"}
-    both = Source(f"{module}.gate_up_proj", groups="n_inner", ends=ends, **options)
+    both = Source(f"{module}.gate_up_proj", groups="n_inner", ends=ends, transposed=transposed)
     return {
         "blocks.{i}.mlp.experts.{e}.gate": both,
         "blocks.{i}.mlp.experts.{e}.up": both,
-        "blocks.{i}.mlp.experts.{e}.down": Source(f"{module}.down_proj", ends=ends, **options),
+        "blocks.{i}.mlp.experts.{e}.down": Source(f"{module}.down_proj", ends=ends, transposed=transposed),
     }
 
 
