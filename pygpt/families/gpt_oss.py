@@ -19,7 +19,7 @@ from pygpt.families.decoder import (
     rope_of,
 )
 from pygpt.families.layers import sliding_layers, window_settings, windows
-from pygpt.families.routed import GGUF_EXPERTS, HARMLESS, experts_of
+from pygpt.families.routed import GGUF_EXPERTS, HARMLESS, expert_count, experts_of
 
 
 def config(s: Settings) -> ModelConfig:
@@ -40,7 +40,7 @@ def config(s: Settings) -> ModelConfig:
     if (quantization := s.table("quantization_config")) is not None:
         quantization.require("quant_method", "mxfp4")
         quantization.has("modules_to_not_convert")  # the types of the tensors say it
-    experts = Experts(n_expert=s.integer("num_local_experts"), n_used=used, n_inner=inner, router_bias=True)
+    experts = Experts(n_expert=expert_count(s, 128), n_used=used, n_inner=inner, router_bias=True)
     scale, slides = head_width(s) ** -0.5, sliding_layers(s, [i % 2 == 0 for i in range(n_layer)])
     layers = [
         LayerConfig(attn_scale=scale, rope=rope, window=window, sinks=True, experts=experts)

@@ -18,7 +18,7 @@ from pygpt.families.decoder import (
     rope_of,
 )
 from pygpt.families.layers import windows
-from pygpt.families.routed import GGUF_EXPERTS, HARMLESS, expert_sources, experts_of, fused_sources
+from pygpt.families.routed import GGUF_EXPERTS, HARMLESS, expert_count, expert_sources, experts_of, fused_sources
 
 _ROUTER = "blocks.{i}.mlp.router"
 
@@ -26,7 +26,7 @@ _ROUTER = "blocks.{i}.mlp.router"
 def config(s: Settings) -> ModelConfig:
     """config.json of MixtralForCausalLM."""
     experts = Experts(
-        n_expert=s.integer("num_local_experts", 8),
+        n_expert=expert_count(s, 8),
         n_used=s.integer("num_experts_per_tok", 2),
         n_inner=s.integer("intermediate_size"),
     )

@@ -21,7 +21,16 @@ from pygpt.families.decoder import (
     rope_of,
 )
 from pygpt.families.layers import sliding_layers, window_settings, windows
-from pygpt.families.routed import GGUF_EXPERTS, GGUF_SHARED, HARMLESS, PARTS, expert_sources, experts_of, fused_sources
+from pygpt.families.routed import (
+    GGUF_EXPERTS,
+    GGUF_SHARED,
+    HARMLESS,
+    PARTS,
+    expert_count,
+    expert_sources,
+    experts_of,
+    fused_sources,
+)
 
 
 def with_experts(s: Settings, layers: Sequence[LayerConfig], experts: Experts) -> list[LayerConfig]:
@@ -60,7 +69,7 @@ def config(s: Settings) -> ModelConfig:
     scale, rope = head_width(s) ** -0.5, rope_of(s)
     layers = [LayerConfig(attn_scale=scale, rope=rope, window=window) for window in windows(s, slides)]
     experts = Experts(
-        n_expert=s.integer("num_experts", 60),
+        n_expert=expert_count(s, 60),
         n_used=s.integer("num_experts_per_tok", 4),
         n_inner=s.integer("moe_intermediate_size", 1408),
         normalized=s.flag("norm_topk_prob", False),

@@ -23,7 +23,7 @@ from pygpt.families.decoder import (
 from pygpt.families.keys import harmless
 from pygpt.families.layers import windows
 from pygpt.families.qwen2_moe import routed_settings, with_experts
-from pygpt.families.routed import GGUF_EXPERTS, HARMLESS, PARTS, expert_sources, fused_sources
+from pygpt.families.routed import GGUF_EXPERTS, HARMLESS, PARTS, expert_count, expert_sources, fused_sources
 
 
 def config(s: Settings) -> ModelConfig:
@@ -33,7 +33,7 @@ def config(s: Settings) -> ModelConfig:
     (window,) = windows(s, [used and s.has("sliding_window")])
     layer = LayerConfig(attn_scale=head_width(s) ** -0.5, rope=rope_of(s), window=window)
     experts = Experts(
-        n_expert=s.integer("num_experts", 128),
+        n_expert=expert_count(s, 128),
         n_used=s.integer("num_experts_per_tok", 8),
         n_inner=s.integer("moe_intermediate_size", 768),
         normalized=s.flag("norm_topk_prob", False),

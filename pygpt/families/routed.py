@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pygpt.config import Experts, ModelConfig
-from pygpt.families.base import Source
+from pygpt.families.base import Settings, Source
 from pygpt.families.keys import harmless
 
 PARTS = ("gate", "up", "down")
@@ -14,6 +14,13 @@ HARMLESS = harmless("of training alone", "output_router_logits", "router_aux_los
 def experts_of(c: ModelConfig) -> Experts | None:
     """Those of the first layer that has some."""
     return next((layer.experts for layer in c.layers if layer.experts is not None), None)
+
+
+def expert_count(s: Settings, default: int) -> int:
+    """Their number, of which transformers has written both names."""
+    n_expert = s.integer("num_experts") if s.has("num_experts") else s.integer("num_local_experts", default)
+    s.require("num_local_experts", n_expert, f"{n_expert}, as {s.name('num_experts')} is")
+    return n_expert
 
 
 def expert_sources(gate: str, up: str, down: str) -> dict[str, Source]:
