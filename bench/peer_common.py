@@ -40,6 +40,8 @@ def read(checkpoint: Path) -> tuple[Shape, Weights]:
     """The sizes, and the tensors without their common prefix."""
     from safetensors.numpy import load_file
 
+    if checkpoint.is_file():
+        raise UnsuitableError("this peer reads no GGUF file")
     c = json.loads((checkpoint / "config.json").read_text())
     tensors = load_file(checkpoint / "model.safetensors")
     weights = {name.removeprefix("transformer.").removeprefix("model."): t for name, t in tensors.items()}
@@ -60,9 +62,11 @@ def read_gpt2(checkpoint: Path) -> tuple[Shape, Weights]:
 
 
 def link(checkpoint: Path, cache: Path) -> None:
-    """A folder of the checkpoint's two files, for engines that read it as it is."""
+    """A folder of the checkpoint's two files, or of a GGUF file, for engines that read it as it is."""
+    if checkpoint.is_file():
+        return (cache / "model.gguf").symlink_to(checkpoint.resolve())
     shutil.copyfile(checkpoint / "config.json", cache / "config.json")
-    (cache / "model.safetensors").symlink_to((checkpoint / "model.safetensors").resolve())
+    return (cache / "model.safetensors").symlink_to((checkpoint / "model.safetensors").resolve())
 
 
 def int8_rows(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

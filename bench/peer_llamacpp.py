@@ -1,4 +1,5 @@
-"""llama.cpp as a peer, through the C interface that llama-cpp-python carries: a GGUF file that it quantises itself.
+"""llama.cpp as a peer, through the C interface that llama-cpp-python carries: a GGUF file as it is, or as the library
+quantises it (again).
 
 `float32` keeps keys and values in float32, the others in llama.cpp's default, float16. Like its own tool, the 4-bit
 quantiser gives the head 6 bits. `LLAMA_CPP_LIB_PATH` names the folder of another build of the library.
@@ -12,12 +13,12 @@ from typing import Any
 import llama_cpp as api
 import numpy as np
 from numpy.typing import NDArray
-from peer_common import N_CTX, Shape, Weights, read
+from peer_common import N_CTX, Shape, UnsuitableError, Weights, link, read
 
 INFO = api.llama_print_system_info().decode()
 BUILD = next((isa for isa in ("AMX_INT8", "AVX512_VNNI", "AVX512", "AVX2") if f"{isa} = 1" in INFO), "portable")
 VERSION = f"llama.cpp {api.__version__} {BUILD}"
-FORMATS = {"q8_0": 8.5, "q4_0": 4.5, "float32": 32.0}
+FORMATS = {"file": 0.0, "q8_0": 8.5, "q4_0": 4.5, "float32": 32.0}
 FILE_TYPES = {"q8_0": api.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": api.LLAMA_FTYPE_MOSTLY_Q4_0}
 
 
@@ -88,18 +89,22 @@ def silence() -> None:
 
 
 def prepare(checkpoint: Path, cache: Path, weights: str) -> None:
-    """Write `cache`/model.gguf, without a tokenizer."""
-    shape, tensors = read(checkpoint)
-    if weights == "float32":
-        return write(shape, tensors, cache / "model.gguf")
+    """Write `cache`/model.gguf, without a tokenizer where the checkpoint is no GGUF file itself."""
+    if checkpoint.is_dir() and weights == "float32":
+        return write(*read(checkpoint), cache / "model.gguf")
+    if checkpoint.is_file() and weights == "file":
+        return link(checkpoint, cache)
+    if weights not in FILE_TYPES:
+        raise UnsuitableError(f"{checkpoint.name} cannot be had as {weights}")
     silence()
-    whole = cache / "float32.gguf"
-    write(shape, tensors, whole)
+    whole = checkpoint
+    if checkpoint.is_dir():
+        write(*read(checkpoint), whole := cache / "float32.gguf")
     params = api.llama_model_quantize_default_params()
-    params.ftype = FILE_TYPES[weights]
+    params.ftype, params.allow_requantize = FILE_TYPES[weights], True
     if api.llama_model_quantize(str(whole).encode(), str(cache / "model.gguf").encode(), params):
         raise RuntimeError(f"llama_model_quantize failed on {whole}")
-    whole.unlink()
+    (cache / "float32.gguf").unlink(missing_ok=True)
     return None
 
 

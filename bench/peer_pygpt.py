@@ -22,11 +22,9 @@ class PygptEngine:
     """A model and a session for each sequence."""
 
     def __init__(self, folder: Path, threads: int, weights: str) -> None:
+        path, given = (folder / "saved", None) if weights == "int8-saved" else (source(folder), weights)
         # The public API steps one session at a time; the engine behind it steps several together.
-        if weights == "int8-saved":
-            self.engine = pygpt.Model.load(folder / "saved", threads=threads)._engine
-        else:
-            self.engine = pygpt.Model.load(folder, weights=weights, threads=threads)._engine
+        self.engine = pygpt.Model.load(path, weights=given, threads=threads)._engine
 
     def start(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """Forget everything and read (B, T) tokens; the logits (B, V) after the last."""
@@ -45,8 +43,13 @@ class PygptEngine:
 load = PygptEngine
 
 
+def source(cache: Path) -> Path:
+    """The checkpoint that `prepare` linked."""
+    return cache / "model.gguf" if (cache / "model.gguf").exists() else cache
+
+
 def prepare(checkpoint: Path, cache: Path, weights: str) -> None:
     """The checkpoint without its tokenizer, which the peers do not load either."""
     link(checkpoint, cache)
     if weights == "int8-saved":
-        pygpt.Model.load(cache, weights="int8").save(cache / "saved")
+        pygpt.Model.load(source(cache), weights="int8").save(cache / "saved")

@@ -43,7 +43,7 @@ def rest(runs: list[dict[str, Any]], name: str) -> str:
     shares, distances = [], [run["distance"][name] for run in runs if name in run["distance"]]
     for run in runs:
         decoded = rate(run, name, "decode at 16").values()
-        if decoded and run["read_roof"]:
+        if decoded and run["read_roof"] and run["engines"][name]["bits"]:
             bytes_read = run["matrix_weights"] * run["engines"][name]["bits"] / 8
             shares.append(statistics.median(decoded) * bytes_read / 1e9 / statistics.median(run["read_roof"]))
 

@@ -2,7 +2,7 @@
 
     python peer_worker.py ENGINE:FORMAT CHECKPOINT CACHE THREADS
 
-The module peer_ENGINE gives `VERSION`, `FORMATS` (name -> bits of memory a weight takes),
+The module peer_ENGINE gives `VERSION`, `FORMATS` (name -> bits of memory a weight takes, 0: as the file has them),
 `prepare(checkpoint, cache, format)`, which converts once, and `load(cache, threads, format)`, whose result has
 `start(tokens (B, T)) -> logits (B, V)`, which forgets everything before, and `step(tokens (B,)) -> logits (B, V)`,
 which reads one more token of each sequence; or, instead of `step`, its own `generate` in the form of `greedy`.
@@ -60,9 +60,10 @@ def measure(
 
 def stamp(module: Any, checkpoint: Path, weights: str) -> str:
     """What a conversion depends on: the checkpoint, the format, the engine's version, and the code that converts."""
-    stat = (checkpoint / "model.safetensors").stat()
+    folder = checkpoint.is_dir()
+    stat = (checkpoint / "model.safetensors" if folder else checkpoint).stat()
     about = [str(checkpoint.resolve()), stat.st_size, stat.st_mtime_ns, module.VERSION, weights]
-    code = hashlib.sha256((checkpoint / "config.json").read_bytes())
+    code = hashlib.sha256((checkpoint / "config.json").read_bytes() if folder else b"")
     for path in (module.__file__, peer_common.__file__, *getattr(module, "CODE", ())):
         code.update(Path(path).read_bytes())
     return json.dumps([*about, code.hexdigest()])

@@ -3,6 +3,7 @@
     python bench/peers.py --smoke
     python bench/make_random.py gpt2-124M --shape gpt2-124M
     python bench/peers.py gpt2-124M --engine pygpt:int8 --engine ort:int8=ort-venv/bin/python --engine openvino:int8
+    python bench/peers.py model.gguf --engine pygpt:int8 --engine llamacpp:file --engine llamacpp:q8_0
 
 An engine is NAME:FORMAT or NAME:FORMAT=PYTHON, the interpreter that has it; without --engine all of ENGINES are tried
 with this one. An engine that cannot be imported, or fails later, is left out, with the reason, and the others go on.
@@ -30,7 +31,7 @@ the same command with --resume goes on with the task that was not finished.
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,8 @@ from numpy.typing import NDArray
 from peer_report import show
 from peer_results import RunFile, file_name, read
 from worker import SETTLE, Worker, WorkerError
+
+import pygpt
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(tempfile.gettempdir()) / "pygpt-peers"
@@ -232,16 +235,17 @@ def distance(values: NDArray[np.float64], reference: NDArray[np.float64]) -> flo
 
 
 def matrix_weights(checkpoint: Path) -> int:
-    """How many weights one token is multiplied with: all matrices but the learned positions. The head is tied."""
-    with (checkpoint / "model.safetensors").open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    shapes = (t["shape"] for name, t in header.items() if name != "__metadata__" and not name.endswith("wpe.weight"))
-    return sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2)
+    """How many weights one token is multiplied with: all matrices but the positions and an embedding that is not the
+    head as well."""
+    config, _, _ = pygpt.checkpoint.read(checkpoint)
+    looked_up = {"pos.weight"} if config.tied_head else {"pos.weight", "embed.weight"}
+    matrices = (shape for name, shape in config.tensor_shapes().items() if len(shape) == 2 and name not in looked_up)
+    return sum(math.prod(shape) for shape in matrices)
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="a folder, as bench/make_random.py writes it")
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="a GGUF file, or a folder of bench/make_random.py")
     parser.add_argument("--engine", action="append", metavar="NAME:FORMAT[=PYTHON]", help=f"such as {ENGINES}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--isa", default="", help="the instruction set that pygpt is held to, such as avx2")
@@ -268,8 +272,8 @@ def options() -> argparse.Namespace:
             subprocess.run(command, check=True)
     if not args.checkpoint:
         parser.error("say which checkpoint (bench/make_random.py writes one), or --smoke")
-    if not (args.checkpoint / "model.safetensors").is_file():
-        parser.error(f"{args.checkpoint} has no model.safetensors")
+    if not args.checkpoint.is_file() and not (args.checkpoint / "model.safetensors").is_file():
+        parser.error(f"{args.checkpoint} is no file, and has no model.safetensors")
     if shutil.which("cc") is None:
         parser.error("a C compiler, cc, is needed: it builds the program that measures read bandwidth")
     return args

@@ -50,7 +50,7 @@ class Writer:
             if self._source is None:
                 raise TokenizerError("this model was made from tensors and no tokenizer")
             raise TokenizerError(
-                f"{self._source} has no tokenizer: looked for {FILES[0]}, or {FILES[1]} and {FILES[2]}"
+                f"{self._source} has no tokenizer: looked for {FILES[0]}, {FILES[1]} and {FILES[2]}, and {FILES[3]}"
             )
         return self._tokenizer
 

@@ -145,7 +145,7 @@ PYTHON_RANKS = {
     "cli": 7,
     "__main__": 8,
 }
-BASE_DEPENDENCIES = {"jinja2", "numpy", "regex", "safetensors", "tiktoken"}  # of all but the command line
+BASE_DEPENDENCIES = {"jinja2", "numpy", "regex", "safetensors", "tiktoken", "tokenizers"}  # of all but the command line
 CLI_DEPENDENCIES = {"rich", "typer"}
 
 
@@ -210,7 +210,7 @@ def test_the_dependencies_are_those_that_are_imported() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
     def names(key: str) -> set[str]:
-        found = re.search(rf"^{key} = \[(.*)\]$", text, re.M)
+        found = re.search(rf"^{key} = \[(.*?)\]$", text, re.M | re.S)
         assert found is not None
         return set(re.findall(r'"([\w-]+)[^"]*"', found[1]))
 

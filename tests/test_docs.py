@@ -14,6 +14,7 @@ import io
 import os
 import pty
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -200,3 +201,9 @@ def test_every_page_is_in_the_index() -> None:
     for where, prefix in (("README.md", "docs/"), ("docs/index.md", "")):
         linked = set(re.findall(rf"\]\({prefix}([\w-]+\.md)\)", (ROOT / where).read_text(encoding="utf-8")))
         assert names <= {*linked, Path(where).name}, where
+
+
+def test_the_families_are_those_of_the_code() -> None:
+    made = runpy.run_path(str(ROOT / "tests" / "make_families_table.py"))
+    text = made["PAGE"].read_text(encoding="utf-8")
+    assert made["page"](text) == text, "docs/families.md is not what the families are: run python tests/make_families_table.py"

@@ -155,6 +155,13 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "ModelConfig.with_layers": lambda g: {"self": g.model.config, "attn_scale": 0.5, "rope": None},
     "Tokenizer.from_folder": lambda g: {"folder": g.folder, "bos_id": 263, "eos_id": 263},
     "Tokenizer.from_gguf": lambda g: {"metadata": {}, "source": "a file"},
+    "Tokenizer.from_pieces": lambda g: {
+        "pieces": [b"?", b"<s>", b"</s>", b"a"],
+        "scores": [0.0, 0.0, 0.0, -1.0],
+        "bos_id": 1,
+        "eos_id": 2,
+        "source": "a file",
+    },
     "Tokenizer.with_special": lambda g: {"self": g.model.tokenizer, "tokens": {"<new>": 264}},
     "Tokenizer.encode": lambda g: {"self": g.model.tokenizer, "text": "in the"},
     "Tokenizer.render": lambda g: {"self": g.model.tokenizer, **g.render()},

@@ -28,6 +28,10 @@ ACTIVATIONS: dict[str, Activation] = {  # the names that config.json uses
 ACTIVATION_NAMES: dict[Activation, str] = {"gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu", "relu": "relu"}
 
 
+MAX_HEADS = 1 << 16
+"""Far above every model there is, and few enough to make a list of."""
+
+
 def token_settings(config: ModelConfig) -> dict[str, object]:
     """The special tokens as every config.json has them."""
     eos = config.eos_ids[0] if len(config.eos_ids) == 1 else list(config.eos_ids) or None
@@ -50,6 +54,8 @@ def divided_width(s: Settings, n_embd: str, n_head: str) -> int:
 def alibi_slopes(n_head: int, steepest: float = 8.0) -> tuple[float, ...]:
     """The slopes of ALiBi (Press et al. 2022, arXiv:2108.12409): of n heads, n a power of 2, head i = 1 ... n has
     2^(-steepest i / n). Any other number takes every second slope of the next power of 2, then the ones between."""
+    if n_head > MAX_HEADS:
+        raise ConfigError(f"n_head must be at most {MAX_HEADS} with ALiBi, not {n_head}")
     n = 1 << (n_head - 1).bit_length()
     slopes = [2.0 ** (-steepest * i / n) for i in range(1, n + 1)]
     return tuple(slopes if n == n_head else (slopes[1::2] + slopes[::2])[:n_head])

@@ -19,6 +19,10 @@ from pygpt.families.base import (
 from pygpt.families.keys import harmless
 
 
+def _is_kind(value: object) -> bool:
+    return value in ("global", "local")
+
+
 def kinds_of_layers(s: Settings) -> list[str]:
     """ "global" or "local" for each layer: `attention_types` lists patterns, each with how often it is repeated."""
     n_layer, allowed = s.integer("num_layers"), "patterns of 'global' and 'local' for as many layers as num_layers"
@@ -26,12 +30,10 @@ def kinds_of_layers(s: Settings) -> list[str]:
     kinds: list[str] = []
     for item in types if isinstance(types, list) else [None]:
         match item:
-            case [list(pattern), int(times)] if set(pattern) <= {"global", "local"} and times <= MAX_LAYERS:
+            case [list(pattern), int(times)] if len(pattern) * times <= MAX_LAYERS and all(map(_is_kind, pattern)):
                 kinds += pattern * times
             case _:
                 raise s.error("attention_types", allowed)
-        if len(kinds) > n_layer:
-            break
     if len(kinds) != n_layer:
         raise s.error("attention_types", f"{allowed} ({n_layer})")
     s.require("attention_layers", kinds, "what attention_types says")

@@ -6,6 +6,8 @@ class knows less than the program that trained these models: what only that one 
 
 from __future__ import annotations
 
+import math
+
 from pygpt.config import LayerConfig, ModelConfig
 from pygpt.families.base import (
     Family,
@@ -67,7 +69,10 @@ def config(s: Settings) -> ModelConfig:
 
 
 def settings(c: ModelConfig) -> dict[str, object]:
-    """The inverse of `config`. The steepest slope of a power of 2 of heads is 2^(-alibi_bias_max / n_head)."""
+    """The inverse of `config`; the first slope says alibi_bias_max (see `alibi_slopes`)."""
+    n_head = 1 << (c.n_head - 1).bit_length()
+    first = c.layers[0].alibi_slopes[:1] or (0.5,)
+    steepest = round(-math.log2(first[0]) * n_head / (1 if n_head == c.n_head else 2))
     return {
         "model_type": "mpt",
         "architectures": ["MptForCausalLM"],
@@ -77,7 +82,7 @@ def settings(c: ModelConfig) -> dict[str, object]:
         "n_heads": c.n_head,
         "n_layers": c.n_layer,
         "expansion_ratio": max(1, c.n_inner // c.n_embd),
-        "attn_config": {"alibi": True, "alibi_bias_max": 8, "softmax_scale": c.layers[0].attn_scale},
+        "attn_config": {"alibi": True, "alibi_bias_max": steepest, "softmax_scale": c.layers[0].attn_scale},
         "layer_norm_epsilon": c.norm_eps,
         "logit_scale": c.logit_scale,
         "tie_word_embeddings": c.tied_head,

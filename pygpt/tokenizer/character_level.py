@@ -23,7 +23,6 @@ class CharacterLevel(Vocabulary):
     merged: Sequence[str]  # the tokens that merging may give, the first merged first
     byte_fallback: bool = True  # what the vocabulary lacks becomes bytes, if it has tokens for all of them
     fuse_unk: bool = True  # one unknown token for several unknown characters in a row
-    prefix_space: bool = True  # a space is put before a text, and before what follows an added token
 
 
 def splits(merged: Sequence[str], tokens: Mapping[str, int]) -> Iterator[tuple[str, str]]:

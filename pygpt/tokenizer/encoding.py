@@ -7,18 +7,21 @@ import dataclasses
 import functools
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import tiktoken
 
 from pygpt.errors import TokenizerError
 from pygpt.tokenizer.added import Finder, finders
-from pygpt.tokenizer.byte_level import ByteLevel, is_spelled, spelled
+from pygpt.tokenizer.byte_level import ByteLevel, spelled
 from pygpt.tokenizer.byte_words import ByteWords, byte_words
 from pygpt.tokenizer.character_level import BYTE_TOKENS, SPACE, CharacterLevel
 from pygpt.tokenizer.character_words import CharacterWords
 from pygpt.tokenizer.decoding import ByteDecoder, StreamDecoder
 from pygpt.tokenizer.vocabulary import END_OF_TEXT, AddedToken, Vocabulary
+
+if TYPE_CHECKING:
+    from pygpt.tokenizer.library import LibraryEncoding
 
 _Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
@@ -44,7 +47,7 @@ class Encoding:
         """The ids of a text; see `Tokenizer.encode`."""
         raw, normalized = self.added
         ids = [*self.prefix] if add_special else []
-        for part, token in raw.split(_without_surrogates(text), allow_special):
+        for part, token in raw.split(text, allow_special):
             if token is not None:
                 ids.append(token.id)
                 continue
@@ -81,27 +84,25 @@ def normal_forms(forms: Sequence[str]) -> Callable[[str], str]:
     return normalize
 
 
-def _without_surrogates(text: str) -> str:
-    """UTF-8 holds no lone surrogates: each becomes U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+def build(v: Vocabulary) -> Encoding | LibraryEncoding:
+    """Make a vocabulary ready for use. TokenizerError where it is damaged."""
+    if isinstance(v, ByteLevel):
+        return _of_bytes(v)
+    if isinstance(v, CharacterLevel):
+        return _of_characters(v)
+    from pygpt.tokenizer.library import Library, LibraryEncoding  # here, because few tokenizers need it
 
-
-def build(v: Vocabulary) -> Encoding:
-    """Make a vocabulary ready for use. TokenizerError where its tokens are not spelled as its kind spells them."""
-    return _of_bytes(v) if isinstance(v, ByteLevel) else _of_characters(cast(CharacterLevel, v))
+    assert isinstance(v, Library)
+    return LibraryEncoding(v)
 
 
 def _of_bytes(v: ByteLevel) -> Encoding:
-    added = {t.text for t in v.added}
-    tokens = {t: i for t, i in v.tokens.items() if t not in added or is_spelled(t)}
-    v = dataclasses.replace(v, tokens=tokens)
-    texts = dict(zip(tokens, spelled(list(tokens), v.source), strict=True))
-    by_id = dict(zip(tokens.values(), texts.values(), strict=True))
+    texts = spelled(v.tokens)
+    # What is not spelled in bytes, no text gives; it is shown as it is.
+    by_id = {i: texts[t] if t in texts else t.encode("utf-8", "replace") for t, i in v.tokens.items()}
     by_id |= {t.id: t.text.encode("utf-8", "replace") for t in v.added}
+    if len(texts) < len(v.tokens):
+        v = dataclasses.replace(v, tokens={t: i for t, i in v.tokens.items() if t in texts})
     words = byte_words(v, texts)
     spaced = functools.partial(_spaced, words) if v.prefix_space else words
     return _encoding(v, by_id, normal_forms(v.normal_forms), spaced, False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
 
 from pygpt.tokenizer.byte_level import ByteLevel, merge_lines
 from pygpt.tokenizer.character_level import CharacterLevel, splits
@@ -11,11 +10,22 @@ from pygpt.tokenizer.document import BYTE_LEVEL, BYTES, FLAGS, FROM_SPACE, PREPE
 from pygpt.tokenizer.expressions import GPT2
 from pygpt.tokenizer.vocabulary import Vocabulary
 
+DECODER: list[Step] = [FROM_SPACE, *BYTES, STRIP]
+"""SentencePiece's; without the last where no space is put before a text."""
+
 
 def to_document(v: Vocabulary) -> Step:
     """The file's table."""
     names = {i: token for token, i in v.tokens.items()} | {t.id: t.text for t in v.added}
-    steps, model = _byte_level(v) if isinstance(v, ByteLevel) else _character_level(cast(CharacterLevel, v))
+    if isinstance(v, ByteLevel):
+        steps = _byte_level(v, names)
+    elif isinstance(v, CharacterLevel):
+        steps = _character_level(v, names)
+    else:
+        from pygpt.tokenizer.library import Library  # here, because few tokenizers need it
+
+        assert isinstance(v, Library)
+        steps = dict(v.steps)
     return {
         "version": "1.0",
         "truncation": None,
@@ -23,20 +33,23 @@ def to_document(v: Vocabulary) -> Step:
         "added_tokens": [{"id": t.id, "content": t.text} | {flag: getattr(t, flag) for flag in FLAGS} for t in v.added],
         **steps,
         "post_processor": _to_template(v, names) if v.prefix or v.suffix else None,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None if v.unk_id is None else names[v.unk_id],
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "vocab": {**v.tokens, **{t.text: t.id for t in v.added}},
-            **model,
-        },
     }
 
 
-def _byte_level(v: ByteLevel) -> tuple[Step, Step]:
-    """Its steps, and what its model has of its own."""
+def _bpe(v: ByteLevel | CharacterLevel, names: Mapping[int, str], **more: object) -> Step:
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None if v.unk_id is None else names[v.unk_id],
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": v.fuse_unk,
+        "vocab": {**v.tokens, **{t.text: t.id for t in v.added}},
+        **more,
+    }
+
+
+def _byte_level(v: ByteLevel, names: Mapping[int, str]) -> Step:
     steps: list[Step] = [
         {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False} for split in v.splits
     ]
@@ -49,24 +62,18 @@ def _byte_level(v: ByteLevel) -> tuple[Step, Step]:
         "normalizer": _sequence("normalizers", [{"type": form} for form in v.normal_forms]),
         "pre_tokenizer": _sequence("pretokenizers", steps),
         "decoder": BYTE_LEVEL,
-    }, {
-        "fuse_unk": v.fuse_unk,
-        "byte_fallback": False,
-        "ignore_merges": v.whole_words,
-        "merges": merge_lines(v),
+        "model": _bpe(v, names, byte_fallback=False, ignore_merges=v.whole_words, merges=merge_lines(v)),
     }
 
 
-def _character_level(v: CharacterLevel) -> tuple[Step, Step]:
+def _character_level(v: CharacterLevel, names: Mapping[int, str]) -> Step:
     return {
         "normalizer": _sequence("normalizers", [*[PREPEND] * v.prefix_space, TO_SPACE]),
         "pre_tokenizer": None,
-        "decoder": _sequence("decoders", [FROM_SPACE, *BYTES, *[STRIP] * v.prefix_space]),
-    }, {
-        "fuse_unk": v.fuse_unk,
-        "byte_fallback": v.byte_fallback,
-        "ignore_merges": False,
-        "merges": list(splits(v.merged, v.tokens)),
+        "decoder": _sequence("decoders", DECODER[: 4 if v.prefix_space else 3]),
+        "model": _bpe(
+            v, names, byte_fallback=v.byte_fallback, ignore_merges=False, merges=list(splits(v.merged, v.tokens))
+        ),
     }
 
 

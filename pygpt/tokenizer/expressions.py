@@ -2,7 +2,8 @@ r"""The regular expressions that cut up text before merging.
 
 Those of tokenizer.json are Oniguruma's; here tiktoken's engine (fancy-regex) runs them, and the package `regex` where
 tiktoken's cannot. What all three take to mean the same is passed on, some is translated, and the rest is refused by
-name: an expression that is nearly understood would give other ids for some texts.
+name, and left to Hugging Face's own library: an expression that is nearly understood would give other ids for some
+texts.
 
 Which characters are letters or digits follows the Unicode version of each engine.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from pygpt.errors import TokenizerError
+from pygpt.tokenizer.vocabulary import InexpressibleError
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 NUMBER = r"\p{N}"
@@ -60,8 +61,8 @@ def overflows(expression: str) -> bool:
 
 
 def translated(expression: str, where: str) -> str:
-    """An expression of Oniguruma's for the other engines. TokenizerError, which begins with `where`, for what is not
-    the same there."""
+    """An expression of Oniguruma's for the other engines. InexpressibleError, which begins with `where`, for what is
+    not the same there."""
     return _Translation(expression, where).result
 
 
@@ -85,8 +86,8 @@ class _Translation:
             raise self._refused("an open group or class")
         self.result = "".join(parts)
 
-    def _refused(self, what: str) -> TokenizerError:
-        return TokenizerError(
+    def _refused(self, what: str) -> InexpressibleError:
+        return InexpressibleError(
             f"{self._where}: the expression {self._expression[:200]!r} has {what}, which pygpt cannot take over exactly"
         )
 

@@ -6,18 +6,19 @@ Each of these keys is used, or harmless for the reason that stands beside it, or
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pygpt._json import shown
 from pygpt.errors import TokenizerError
 from pygpt.tokenizer.byte_level import ByteLevel
-from pygpt.tokenizer.character_level import CharacterLevel
 from pygpt.tokenizer.expressions import GPT2, LLAMA3, NUMBER, QWEN2
-from pygpt.tokenizer.pieces import CONTROL, NORMAL, USER_DEFINED, by_score, by_type
+from pygpt.tokenizer.model_file import BPE, UNIGRAM, ModelFile
+from pygpt.tokenizer.pieces import BYTE, CONTROL, NORMAL, USER_DEFINED, by_type, of_model
 from pygpt.tokenizer.vocabulary import Vocabulary
 
 
@@ -70,10 +71,9 @@ _STRIPPING = {"phi3": ("<unk>", "<s>", "<|endoftext|>")}  # by architecture; the
 def read_gguf(metadata: Mapping[str, object], source: str) -> Vocabulary:
     """A GGUF file's tokenizer. Arrays of strings are list[bytes], other arrays NumPy's."""
     model = metadata.get(_G + "model")
-    read = {"gpt2": _byte_level, "llama": _character_level}.get(model) if isinstance(model, str) else None
+    read = _KINDS.get(model) if isinstance(model, str) else None
     if read is None:
-        kind = {"t5": " (Unigram)", "bert": " (WordPiece)"}.get(str(model), "")
-        raise TokenizerError(f"{source}: {_G}model is {shown(model)}{kind}; pygpt reads 'gpt2' and 'llama'")
+        raise TokenizerError(f"{source}: {_G}model is {shown(model)}, but must be one of {', '.join(_KINDS)}")
     for key in metadata:
         harmless = key in HARMLESS or key.startswith("tokenizer.chat_template.")
         if key.startswith("tokenizer.") and key not in _USED and not harmless:
@@ -86,56 +86,73 @@ def _byte_level(metadata: Mapping[str, object], source: str) -> ByteLevel:
     pre = _PRE.get(name) if isinstance(name, str) else None
     if pre is None:
         raise TokenizerError(f"{source}: {_G}pre {shown(name)} is none of {', '.join(_PRE)}")
-    prefix_space = _flag(metadata, "add_space_prefix", False, source)
+    texts, types, ids = _tokens(metadata, source)
+    tokens, added = by_type(texts, types, source, prefix_space=True)
     return ByteLevel(
         merges="\n".join(_strings(metadata, "merges", source)),
         splits=pre.splits,
         normal_forms=pre.normal_forms,
-        prefix_space=prefix_space,
+        prefix_space=_flag(metadata, "add_space_prefix", False, source),
         whole_words=pre.whole_words,
-        **_common(metadata, pre.add_bos, True, source),
+        source=source,
+        tokens=tokens,
+        added=added,
+        unk_id=ids["unk_id"],
+        **_ends(metadata, ids, pre.add_bos, False, source),
     )
 
 
-def _character_level(metadata: Mapping[str, object], source: str) -> CharacterLevel:
-    """SentencePiece's BPE: tokens with scores."""
-    charsmap = metadata.get(_G + "precompiled_charsmap")
-    if _flag(metadata, "remove_extra_whitespaces", False, source) or (
-        isinstance(charsmap, np.ndarray) and charsmap.size
-    ):
-        raise TokenizerError(f"{source}: changes text before its BPE over characters, which pygpt does not compute")
-    prefix_space = _flag(metadata, "add_space_prefix", True, source)
-    common = _common(metadata, True, prefix_space, source)
-    scores, n = metadata.get(_G + "scores"), max(common["tokens"].values(), default=-1) + 1
-    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or len(scores) < n:
+def _sentence_piece(metadata: Mapping[str, object], source: str) -> Vocabulary:
+    """Pieces with scores: BPE, or for T5's kind Unigram."""
+    unigram = metadata[_G + "model"] == "t5"
+    texts, types, ids = _tokens(metadata, source)
+    scores = metadata.get(_G + "scores")
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or len(scores) != len(texts):
         raise TokenizerError(f"{source}: {_G}scores must have a number for each token")
-    return CharacterLevel(merged=by_score(common["tokens"], scores), prefix_space=prefix_space, **common)
+    charsmap = metadata.get(_G + "precompiled_charsmap")
+    model = ModelFile(
+        pieces=texts,
+        scores=scores.tolist(),
+        types=types.tolist(),
+        model_type=UNIGRAM if unigram else BPE,
+        byte_fallback=bool(np.any(types == BYTE)),
+        unk_id=0 if ids["unk_id"] is None else ids["unk_id"],
+        charsmap=charsmap.tobytes() if isinstance(charsmap, np.ndarray) else b"",
+        add_dummy_prefix=_flag(metadata, "add_space_prefix", True, source),
+        remove_extra_whitespaces=_flag(metadata, "remove_extra_whitespaces", False, source),
+    )
+    v = of_model(model, {"source": source, **_ends(metadata, ids, not unigram, unigram, source)})
+    unstripped = _STRIPPING.get(str(metadata.get("general.architecture")))
+    if unstripped is None:
+        return v
+    added = (dataclasses.replace(t, rstrip=t.special and t.text not in unstripped) for t in v.added)
+    return dataclasses.replace(v, added=tuple(added))
 
 
-def _common(metadata: Mapping[str, object], add_bos: bool, prefix_space: bool, source: str) -> dict[str, Any]:
-    """What both kinds have. `add_bos`: where the file does not say."""
+def _tokens(metadata: Mapping[str, object], source: str) -> tuple[list[str], NDArray[np.int64], dict[str, int | None]]:
+    """The tokens, their types, and the ids of bos, eos and unk."""
     texts = _strings(metadata, "tokens", source)
     given = metadata.get(_G + "token_type")
     types = given.astype(np.int64) if isinstance(given, np.ndarray) else np.full(len(texts), NORMAL)
     if len(types) != len(texts):
         raise TokenizerError(f"{source}: {len(types)} {_G}token_type for {len(texts)} tokens")
-    bos, eos, unk = (_id(metadata, key, len(texts), source) for key in ("bos", "eos", "unknown"))
-    for i in (bos, eos, unk):
+    ids = {f"{key[:3]}_id": _id(metadata, key, len(texts), source) for key in ("bos", "eos", "unknown")}
+    for i in ids.values():
         if i is not None and types[i] not in (NORMAL, USER_DEFINED):
             types[i] = CONTROL  # whatever its type says, "unused" for one: the file puts it to use
-    tokens, added = by_type(texts, types, source, prefix_space=prefix_space)
-    unstripped = _STRIPPING.get(str(metadata.get("general.architecture")))
-    if unstripped is not None:
-        added = tuple(dataclasses.replace(t, rstrip=t.special and t.text not in unstripped) for t in added)
+    return texts, types, ids
+
+
+def _ends(
+    metadata: Mapping[str, object], ids: Mapping[str, int | None], add_bos: bool, add_eos: bool, source: str
+) -> dict[str, Any]:
+    """What texts begin and end with; the flags count where the file does not say."""
+    bos, eos = ids["bos_id"], ids["eos_id"]
     return {
-        "source": source,
-        "tokens": tokens,
-        "added": added,
         "prefix": _once(metadata, "bos", bos, add_bos and bos is not None, source),
-        "suffix": _once(metadata, "eos", eos, False, source),
+        "suffix": _once(metadata, "eos", eos, add_eos and eos is not None, source),
         "bos_id": bos,
         "eos_id": eos,
-        "unk_id": unk,
     }
 
 
@@ -174,3 +191,10 @@ def _once(metadata: Mapping[str, object], name: str, token: int | None, default:
     if token is None:
         raise TokenizerError(f"{source}: {_G}add_{name}_token is true, but there is no {_G}{name}_token_id")
     return (token,)
+
+
+_KINDS: dict[str, Callable[[Mapping[str, object], str], Vocabulary]] = {
+    "gpt2": _byte_level,
+    "llama": _sentence_piece,
+    "t5": _sentence_piece,
+}

@@ -24,17 +24,12 @@ def byte_pairs(texts: Iterable[str], n_vocab: int, *, at_most: bool = False) -> 
     texts: ids 0 to 255 are the bytes in GPT-2's order, then come the merges, and the last one is ``<|endoftext|>``.
 
     A pair that occurs only once is not merged; with `at_most`, a text that has too few pairs for n_vocab gets a smaller
-    vocabulary. ValueError for an n_vocab below `SMALLEST`; TrainingError where the text has too few pairs, and where
-    the package `tokenizers`, which learns the merges, is missing.
+    vocabulary. ValueError for an n_vocab below `SMALLEST`; TrainingError where the text has too few pairs.
     """
     if n_vocab < SMALLEST:
         raise ValueError(f"n_vocab must be at least {SMALLEST} (256 bytes and the end of text), not {n_vocab}")
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise TrainingError(
-            "learning a byte-pair vocabulary needs the package tokenizers: pip install 'pygpt-cpu[train]'"
-        ) from error
+    import tokenizers  # here, because few who import pygpt learn a vocabulary
+
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = tokenizers.trainers.BpeTrainer(

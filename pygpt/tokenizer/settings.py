@@ -51,6 +51,7 @@ _ONLY = {  # these may be there, but must say nothing new
     "errors": (None, "replace"),
     "unk_id": (None,),
 }
+_ALWAYS = {(f"OpenAIGPTTokenizer{fast}", "do_lower_case") for fast in ("", "Fast")}  # what these classes do anyway
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read_settings(folder: Path) -> Settings:
     config = read_table(path, TokenizerError) if path.is_file() else {}
     for key, value in config.items():
         if key in _ONLY:
-            if value not in _ONLY[key]:
+            if value not in _ONLY[key] and (config.get("tokenizer_class"), key) not in _ALWAYS:
                 raise TokenizerError(f"{path}: {key} is {shown(value)}, which pygpt does not compute")
         elif key not in _USED and key not in _LISTS and key not in HARMLESS and not key.endswith("_token"):
             raise TokenizerError(f"{path}: the key {shown(key)} is unknown to pygpt")
@@ -149,11 +150,11 @@ def applied(v: Vocabulary, settings: Settings) -> Vocabulary:
     for key, i in ids.items():
         changes[key] = named.get(key.replace("_id", "_token")) if i is None else i
     space = settings.flags.get("add_prefix_space")
-    if isinstance(v, ByteLevel | CharacterLevel) and space not in (None, v.prefix_space):
-        if isinstance(v, ByteLevel) and v.splits != (GPT2,):
+    if space is not None and space != v.prefix_space:
+        if not (isinstance(v, CharacterLevel) or (isinstance(v, ByteLevel) and v.splits == (GPT2,))):
             raise TokenizerError(
                 f"{settings.source}: add_prefix_space is {space}, which pygpt reads only where ByteLevel alone cuts "
-                "text"
+                "text, or SentencePiece's BPE"
             )
         changes["prefix_space"] = space
     return dataclasses.replace(v, added=tuple(added.values()), **changes)  # type: ignore[arg-type]

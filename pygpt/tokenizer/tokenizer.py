@@ -16,12 +16,13 @@ from pygpt.tokenizer.decoding import StreamDecoder, integers
 if TYPE_CHECKING:
     from pygpt.tokenizer.chat_templates import ChatTemplates
     from pygpt.tokenizer.encoding import Encoding
+    from pygpt.tokenizer.library import LibraryEncoding
     from pygpt.tokenizer.vocabulary import Vocabulary
 
 _T = TypeVar("_T")
 
-FILES = ("tokenizer.json", "vocab.json", "merges.txt")
-"""The files that a checkpoint folder's tokenizer is read from: the first, or else the other two together."""
+FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model")
+"""The files that a checkpoint folder's tokenizer is read from: the first, or the next two together, or the last."""
 EXTRA_FILES = (
     *("added_tokens.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
@@ -30,9 +31,9 @@ EXTRA_FILES = (
 
 
 class Tokenizer:
-    """A byte-level BPE vocabulary. Built at the first use, so that loading a model does not wait for it; usable from
-    several threads. Every method and property raises TokenizerError where the checkpoint's vocabulary is damaged or
-    not byte-level BPE. It can be pickled and copied.
+    """A vocabulary of BPE or Unigram. Built at the first use, so that loading a model does not wait for it; usable from
+    several threads. Every method and property raises TokenizerError where the checkpoint's vocabulary is damaged or of
+    another kind. It can be pickled and copied.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Tokenizer:
         self._load_templates = load_templates
         self._read_templates: ChatTemplates | None = None
         self._lock = threading.Lock()
-        self._ready: Encoding | None = None
+        self._ready: Encoding | LibraryEncoding | None = None
 
     @classmethod
     def from_folder(
@@ -76,6 +77,23 @@ class Tokenizer:
 
         check_type("metadata", metadata, Mapping)
         return cls(lambda: read_gguf(metadata, source), None, lambda: chat_templates.of_gguf(metadata, source))
+
+    @classmethod
+    def from_pieces(
+        cls, pieces: Sequence[bytes], scores: Sequence[float], *, bos_id: int, eos_id: int, source: str
+    ) -> Tokenizer:
+        """From SentencePiece's BPE as llama2.c's tokenizer.bin has it: the texts of pieces, spaces in them as they are,
+        and their scores. The first is the unknown one; those spelled <0x00> to <0xFF> stand for bytes. `source` stands
+        in messages."""
+        from pygpt.tokenizer.pieces import of_llama2c
+
+        for name, value, kind in (("pieces", pieces, bytes), ("scores", scores, float)):
+            check_type(name, value, list, tuple)
+            for one in value:
+                check_type(f"an entry of {name}", one, kind)
+        for name, i in (("bos_id", bos_id), ("eos_id", eos_id)):
+            check_type(name, i, int)
+        return cls(lambda: of_llama2c(pieces, scores, bos_id, eos_id, source))
 
     def with_special(self, tokens: Mapping[str, int]) -> Tokenizer:
         """The same with more special tokens: ids by their text. TokenizerError, at the first use, where a text or an id
@@ -113,7 +131,7 @@ class Tokenizer:
         return Tokenizer, (_Read(load()), self._folder, _Read(self._templates))
 
     @property
-    def _state(self) -> Encoding:
+    def _state(self) -> Encoding | LibraryEncoding:
         if self._ready is None:
             from pygpt.tokenizer import encoding
 
@@ -205,7 +223,7 @@ class Tokenizer:
         TokenizerError. TypeError for what is not a str.
         """
         check_type("text", text, str)
-        return self._state.encode(text, bool(allow_special), bool(add_special))
+        return self._state.encode(_without_surrogates(text), bool(allow_special), bool(add_special))
 
     def decode(self, ids: Iterable[int], *, after: Iterable[int] = ()) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD. An id without a token, which a model may draw where
@@ -242,6 +260,15 @@ class Tokenizer:
         text = json.dumps(to_document(self._load()), ensure_ascii=False)
         (target / FILES[0]).write_bytes(text.encode("utf-8", "replace"))
         self._templates.save(target)
+
+
+def _without_surrogates(text: str) -> str:
+    """UTF-8 holds no lone surrogates: each becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 class _Read(Generic[_T]):

@@ -10,6 +10,10 @@ from pygpt.errors import TokenizerError
 END_OF_TEXT = "<|endoftext|>"
 
 
+class InexpressibleError(TokenizerError):
+    """What a file says is not what tiktoken does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddedToken:
     """A token that is found in the text before anything is cut up or merged."""
@@ -35,6 +39,7 @@ class Vocabulary:
     bos_id: int | None = None
     eos_id: int | None = None
     unk_id: int | None = None  # stands for what the vocabulary lacks
+    prefix_space: bool = False  # a space is put before a text, and before what follows an added token
 
     def __post_init__(self) -> None:
         ids = [*self.tokens.values(), *(t.id for t in self.added)]

@@ -50,6 +50,8 @@ CONFIGS = {
 }
 Tensors = dict[str, NDArray[np.float32]]
 
+GOLDENS = sorted(path.parent for path in Path(__file__).parents[1].glob("data/parity/*/expected.npz"))
+
 
 def random_tensors(config: ModelConfig, seed: int = 0) -> Tensors:
     rng = np.random.default_rng(seed)
@@ -134,6 +136,17 @@ def test_a_configuration_of_no_family_is_refused(
     with pytest.raises(ConfigError, match=message):
         checkpoint.write(tmp_path / "out", config, random_tensors(config))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("golden", GOLDENS, ids=lambda path: path.name)
+def test_every_family_is_written_and_read(golden: Path, tmp_path: Path) -> None:
+    """By the family that says its configuration, which need not be its own."""
+    config, tensors, _ = checkpoint.read(golden)
+    checkpoint.write(tmp_path / "out", config, tensors)
+    again, same, _ = checkpoint.read(tmp_path / "out")
+    assert again == config
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(np.asarray(same[name]), np.asarray(tensor), err_msg=name)
 
 
 def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:

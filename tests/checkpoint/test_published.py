@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -191,6 +192,29 @@ def test_null_is_no_value(name: str) -> None:
             read(values, **{key: None})
 
 
+def problem(values: Values, **changes: Any) -> str:
+    """What a ConfigError says, or that there is none."""
+    try:
+        read(values, **changes)
+    except ConfigError as error:
+        return str(error)
+    return "config.json is read"
+
+
+ODD = (
+    True, False, -1, 0, 1, 2**31, 2**70, 0.5, -0.0, math.nan, math.inf, "", "x", [], [[1]], [[["x"], 1]], {},
+    {"a": [0]}, [[[["global"]], 1]], {"rope_type": [1], "factor": "y"}, {"alibi_bias_max": 1e308, "softmax_scale": -3},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_odd_values_are_errors_that_name_the_file(name: str) -> None:
+    values, _ = PUBLISHED[name]
+    for key in {**values, "rope_parameters": None, "rope_scaling": None, "sliding_window": None}:
+        for odd in ODD:
+            assert "config.json" in problem(values, **{key: odd}), (key, odd)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
@@ -215,6 +239,7 @@ def test_null_is_no_value(name: str) -> None:
         ("mpt-7b", {"attn_config": {"clip_qkv": 6}}, "attn_config.clip_qkv is 6, but must be null"),
         ("mpt-7b", {"attn_config": {"attn_type": "grouped_query_attention"}}, "attn_type is 'grouped_query_attention'"),
         ("mpt-7b", {"attn_config": {"kv_n_heads": 8}}, r"kv_n_heads is 8, but must be n_heads \(32\)"),
+        ("mpt-7b", {"d_model": 2**30, "n_heads": 2**30}, "n_head must be at most 65536 with ALiBi, not 1073741824"),
         ("mpt-7b", {"attn_config": {"new": 1}}, "the key 'attn_config.new'"),
         ("mpt-7b", {"no_bias": False}, "no_bias is False, but must be True"),
         ("mpt-7b", {"norm_type": "rmsnorm"}, "norm_type is 'rmsnorm'"),

@@ -179,7 +179,7 @@ def test_a_tokenizer_is_read_when_it_is_used(tmp_path: Path, gpt2: Any) -> None:
     _, tensors, tokenizer = checkpoint.read(folder)
     assert np.asarray(tensors["norm.weight"]).shape == (6,)  # ids still work
     assert tokenizer is not None
-    with pytest.raises(TokenizerError, match="'Unigram' is not byte-level BPE"):
+    with pytest.raises(TokenizerError, match="to be a table"):
         tokenizer.encode("a")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,12 +53,6 @@ def test_a_vocabulary_larger_than_the_text_supports_is_refused() -> None:
     assert learn.byte_pairs(["ab ab cd cd"], 260).n_vocab == 260
     with pytest.raises(ValueError, match="n_vocab must be at least 257"):
         learn.byte_pairs(["ab ab"], 256)
-
-
-def test_byte_pairs_name_the_extra_that_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(TrainingError, match=r"pygpt-cpu\[train\]"):
-        learn.byte_pairs([TEXT], 290)
 
 
 def test_the_characters_of_ascii_text_are_all_tokens_in_their_order() -> None:

@@ -134,8 +134,6 @@ def test_long_texts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"scores": None}, "scores must have a number for each token"),
         ({"scores": np.ones(3, np.float32)}, "scores must have a number for each token"),
-        ({"precompiled_charsmap": np.ones(3, np.int8)}, "changes text before"),
-        ({"remove_extra_whitespaces": True}, "changes text before"),
     ],
 )
 def test_gguf_that_pygpt_refuses(change: dict[str, object], message: str) -> None:

@@ -30,30 +30,22 @@ SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPre
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"type": "WordPiece"}}, "'WordPiece' is not byte-level BPE"),
-        ({"model": {"type": "Unigram"}}, "'Unigram' is not byte-level BPE"),
-        ({"model": BYTE_FALLBACK}, "steps are not those of SentencePiece"),
-        ({"model": {"end_of_word_suffix": "</w>"}}, "end_of_word_suffix is '</w>'"),
+        ({"model": {"type": "Chars"}}, "model 'Chars' is none of BPE, Unigram"),
+        ({"model": {"type": "Unigram"}}, "the key 'model.merges' is unknown"),
+        ({"normalizer": {"type": "Unheard"}}, "the package tokenizers refuses it"),
         ({"model": {"vocab": []}}, "model.vocab"),
         ({"model": {"merges": {}}}, "model.merges"),
         ({"model": {"merges": ["a b c"]}}, "merge 1 is 'a b c'"),
         ({"model": {"merges": ["a b", "c"]}}, "merge 2 is 'c'"),
         ({"model": {"merges": ["a b c", "d"]}}, "merge 1 is 'a b c'"),
         ({"model": {"merges": ["q j"]}}, "gives the token 'qj'"),
-        ({"model": {"vocab": VOCAB | {"ab c": 5000}}}, "'ab c' is not spelled in bytes"),
-        ({"model": {"vocab": VOCAB | {"日": 5000}}}, "'日' is not spelled in bytes"),
-        ({"model": {"vocab": VOCAB | {"🙂": 5000}}}, "'🙂' is not spelled in bytes"),
         ({"model": {"vocab": VOCAB | {"ab": "5"}}}, "ids must be integers"),
         ({"model": {"vocab": VOCAB | {"ab": True}}}, "ids must be integers"),
         ({"model": {"vocab": VOCAB | {"zzz": -1}}}, "ids must be integers"),
         ({"model": {"vocab": VOCAB | {"zzz": 2**40}}}, "ids must be integers"),
         ({"model": {"vocab": VOCAB | {"zzz": 5}}}, "two tokens have the same id"),
         ({"model": {"vocab": {}}}, "no tokens"),
-        ({"normalizer": {"type": "Lowercase"}}, "normalizer"),
-        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [DIGITS, PREFIX]}}, "add_prefix_space after another"),
-        ({"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer"),
-        ({"pre_tokenizer": None}, "pre_tokenizer"),
-        ({"pre_tokenizer": {"type": "Sequence"}}, "pre_tokenizer"),
+        ({"pre_tokenizer": {"type": "Sequence"}}, "the package tokenizers refuses it"),
         ({"added_tokens": [{"id": 5000, "content": "<m>", "lstrip": 1}]}, "'<m>'.* must have a content"),
         ({"added_tokens": [{"id": 5000, "content": "<m>", "glued": True}]}, "'glued'.* may have special, normalized"),
         ({"added_tokens": [{"id": 5000}]}, "added token .* must have a content"),
@@ -66,12 +58,9 @@ SPLIT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPre
         ({"model": {"merges": [["a"]]}}, "merge 1 is 'a'"),
         ({"model": {"merges": [["a", 5]]}}, "entry that is no pair"),
         ({"model": {"unk_token": 5}}, "unk_token is 5"),
-        ({"decoder": {"type": "Metaspace"}}, "decoder 'Metaspace'"),
         ({"post_processor": {"type": "Unheard"}}, "post_processor 'Unheard'"),
         ({"post_processor": {"type": "TemplateProcessing", "single": []}}, "TemplateProcessing is damaged"),
         ({"post_processor": {"type": "BertProcessing", "cls": ["x", 5000], "sep": ["x", 1]}}, "the id 5000, which no"),
-        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Punctuation"}, BYTES]}}, "'Punctuation'"),
-        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTES]}}, "behavior 'MergedWithPrevious'"),
         ({"added_tokens": [{"content": "<m>"}]}, "ids must be integers"),
         ({"added_tokens": 3}, "added_tokens is not a list"),
     ],
@@ -87,7 +76,7 @@ def test_tokenizer_json_that_pygpt_refuses(
 def test_a_bad_expression(document: Maker, from_json: Maker) -> None:
     split = {"type": "Split", "pattern": {"Regex": r"(unclosed"}, "behavior": "Isolated", "invert": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
-    with pytest.raises(TokenizerError, match="an open group or class"):
+    with pytest.raises(TokenizerError, match="refuses it: Oniguruma"):
         from_json(document(pre_tokenizer={"type": "Sequence", "pretokenizers": [split, level]})).encode("a")
 
 
@@ -136,20 +125,10 @@ def test_settings_beside_vocab_and_merges(tmp_path: Path, config: dict[str, Any]
         tokenizer.encode("a")
 
 
-def test_the_vocabulary_of_gpt1(tmp_path: Path) -> None:
-    """Its letters are all spelled like bytes, so only the ends of words tell."""
-    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "b": 1, "a</w>": 2, "b</w>": 3, "ab</w>": 4}))
-    (tmp_path / "merges.txt").write_text("#version: 0.2\na b</w>\n")
-    tokenizer = Tokenizer.from_folder(tmp_path)
-    assert tokenizer is not None
-    with pytest.raises(TokenizerError, match=r"vocab\.json: words end in </w>"):
-        tokenizer.encode("ab")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "bert"}, r"model is 'bert' \(WordPiece\)"),
+        ({"model": "bert"}, "model is 'bert', but must be one of gpt2, llama, t5"),
         ({"pre": "deepseek-llm"}, "pre 'deepseek-llm' is none of"),
         ({"tokens": 5}, "must be an array of strings"),
         ({"merges": None}, "must be an array of strings"),

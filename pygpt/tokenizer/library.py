@@ -1,0 +1,126 @@
+"""What tiktoken cannot express goes through Hugging Face's own library: the rest of what a tokenizer.json may say."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import tokenizers
+
+from pygpt.errors import TokenizerError
+from pygpt.tokenizer.decoding import StreamDecoder
+from pygpt.tokenizer.document import FLAGS
+from pygpt.tokenizer.vocabulary import Vocabulary
+
+_T = TypeVar("_T")
+_CONTEXT = 8  # ids before a text, at most, that say how it goes on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library(Vocabulary):
+    """A vocabulary that the library reads; what every kind has counts, whatever the table says."""
+
+    steps: Mapping[str, Any]  # of tokenizer.json: normalizer, pre_tokenizer, model, decoder; they put a space or not
+
+
+def masked(i: int) -> str:
+    """What stands for a token that no text holds."""
+    return f"\U0010ffff{i}"
+
+
+def _masked(v: Library) -> Mapping[str, Any]:
+    """The model, where Unigram would find the text of a special token as any other."""
+    model: Mapping[str, Any] = v.steps["model"]
+    if model.get("type") != "Unigram":
+        return model
+    special = {*v.special}
+    vocab = [(masked(i) if token in special else token, score) for i, (token, score) in enumerate(model["vocab"])]
+    return {**model, "vocab": vocab}
+
+
+class LibraryEncoding:
+    """A vocabulary made ready for use."""
+
+    def __init__(self, v: Library) -> None:
+        self.source, self.special, self.bos_id, self.eos_id = v.source, v.special, v.bos_id, v.eos_id
+        self.n_vocab = max((*v.tokens.values(), *(t.id for t in v.added))) + 1
+        self._prefix, self._suffix = v.prefix, v.suffix
+        document = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {"id": t.id, "content": t.text} | {flag: getattr(t, flag) for flag in FLAGS} for t in v.added
+            ],
+            "post_processor": None,
+            **v.steps,
+            "model": _masked(v),
+        }
+        text = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace").decode()
+        self._tokenizer: Any = self._guarded(lambda: tokenizers.Tokenizer.from_str(text))
+        # The library numbers added tokens that follow a gap anew.
+        own = {t.id: self._tokenizer.token_to_id(t.text) for t in v.added}
+        self._to_own = {i: other for i, other in own.items() if i != other}
+        self._from_own = {other: i for i, other in self._to_own.items()}
+        self._lock = threading.Lock()
+
+    def _guarded(self, call: Callable[[], _T]) -> _T:
+        """What a call of the library gives; its own panics are no exceptions."""
+        try:
+            return call()
+        except BaseException as error:
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise TokenizerError(f"{self.source}: the package tokenizers refuses it: {error}") from error
+            raise
+
+    def encode(self, text: str, allow_special: bool, add_special: bool) -> list[int]:
+        """The ids of a text; see `Tokenizer.encode`."""
+        with self._lock:  # which special tokens count is a property of the library's object
+            self._tokenizer.encode_special_tokens = not allow_special
+            ids: list[int] = self._guarded(lambda: self._tokenizer.encode(text, add_special_tokens=False).ids)
+        if self._from_own:
+            ids = [self._from_own.get(i, i) for i in ids]
+        return [*self._prefix, *ids, *self._suffix] if add_special else ids
+
+    def decode(self, ids: Sequence[int], after: Sequence[int]) -> str:
+        """See `Tokenizer.decode`."""
+        before = self._context(after)
+        return self.text([*before, *ids])[len(self.text(before)) :]
+
+    def decoder(self, after: Sequence[int]) -> StreamDecoder:
+        """See `Tokenizer.stream`."""
+        return _Decoder(self.text, self._context(after))
+
+    def _context(self, after: Sequence[int]) -> list[int]:
+        special = {*self.special.values()}
+        return [i for i in after[-_CONTEXT:] if i not in special]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of ids, from the beginning of a text on."""
+        own = [self._to_own.get(i, i) for i in ids if i < self.n_vocab]
+        text: str = self._guarded(lambda: self._tokenizer.decode(own, skip_special_tokens=False))
+        return text
+
+
+class _Decoder(StreamDecoder):
+    """The text of an id depends on those beside it: so it is what they have together, but for what the others have."""
+
+    def __init__(self, text_of: Callable[[Iterable[int]], str], before: Sequence[int]) -> None:
+        self._text_of, self._before = text_of, before
+        self._shown, self._ids = [*before], [*before]  # all that is needed of what was given out, and with the rest
+
+    def _push(self, token: int) -> str:
+        self._ids.append(token)
+        shown, text = self._text_of(self._shown), self._text_of(self._ids)
+        if len(text) <= len(shown) or text.endswith("\ufffd"):
+            return ""
+        self._ids, self._shown = self._ids[len(self._shown) :], self._ids[len(self._shown) :]
+        return text[len(shown) :]
+
+    def finish(self) -> str:
+        text = self._text_of(self._ids)[len(self._text_of(self._shown)) :]
+        self._shown, self._ids = [*self._before], [*self._before]
+        return text
