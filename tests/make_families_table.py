@@ -1,6 +1,6 @@
 """Write what stands in docs/families.md between its two marks: the table of families, and the example's file.
 
-    python tests/make_families_table.py
+python tests/make_families_table.py
 """
 
 from __future__ import annotations

@@ -99,6 +99,7 @@ FAMILY = Family(
             "blocks.{i}.mlp_norm": Source("blk.{i}.post_attention_norm"),
             **GGUF_EXPERTS,
         },
+        unsaid=lambda _, __: {"rope_scaling.truncate": False},  # as the original does, and llama.cpp does not
     ),
     layouts=(_experts("_blocks"),),
 )

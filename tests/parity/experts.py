@@ -102,6 +102,15 @@ GOLDENS = [
         small(Qwen3MoeConfig, num_experts=4, num_experts_per_tok=3, moe_intermediate_size=24, attention_bias=True,
               use_sliding_window=True, sliding_window=8),
     ),
+    golden(
+        "qwen2-moe",
+        small(Qwen2MoeConfig, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
+              shared_expert_intermediate_size=24),
+    ),
+    golden(
+        "qwen3-moe",
+        small(Qwen3MoeConfig, num_experts=4, num_experts_per_tok=2, norm_topk_prob=True, moe_intermediate_size=16),
+    ),
     golden("gpt-oss", gpt_oss(num_hidden_layers=3)),
     golden("gpt-oss-mxfp4", gpt_oss(intermediate_size=64), edit=in_mxfp4),
 ]  # fmt: skip
