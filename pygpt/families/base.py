@@ -25,7 +25,10 @@ ACTIVATIONS: dict[str, Activation] = {  # the names that config.json uses
     "swish": "silu",
     "relu": "relu",
 }
-ACTIVATION_NAMES: dict[Activation, str] = {"gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu", "relu": "relu"}
+ACTIVATION_NAMES: dict[Activation, str] = {
+    "gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu", "relu": "relu",
+    "swiglu_clamped": "swiglu_clamped",  # which no config.json names
+}  # fmt: skip
 
 
 MAX_HEADS = 1 << 16

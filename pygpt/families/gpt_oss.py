@@ -22,14 +22,17 @@ from pygpt.families.layers import sliding_layers, window_settings, windows
 from pygpt.families.routed import GGUF_EXPERTS, HARMLESS, expert_count, experts_of
 
 
+_YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "truncate": False}
+
+
 def config(s: Settings) -> ModelConfig:
     """config.json of GptOssForCausalLM. Every second layer sees all, from the second on, where layer_types is left
     out."""
     n_layer, inner = layer_count(s), s.integer("intermediate_size")
     used = s.integer("num_experts_per_tok", 4)
-    if not s.has("rope_parameters") and not s.has("rope_scaling"):
-        raise s.error("rope_scaling", "a table of settings")
     s.fill(attention_bias=True, sliding_window=128)
+    if not s.has("rope_parameters"):
+        s.fill(rope_scaling=_YARN)
     rope = rope_of(s, theta=150000.0)
     if rope.scaling is not None:
         s.require("initial_context_length", rope.scaling.original_n_ctx)
@@ -51,7 +54,8 @@ def config(s: Settings) -> ModelConfig:
 
 def settings(c: ModelConfig) -> dict[str, object]:
     """The inverse of `config`."""
-    e = experts_of(c)
+    e, rope = experts_of(c), c.layers[0].rope
+    plain = {} if rope is None or rope.scaling is not None else {"rope_scaling": {"rope_type": "default"}}
     return decoder_settings(
         c,
         "gpt_oss",
@@ -61,6 +65,7 @@ def settings(c: ModelConfig) -> dict[str, object]:
         num_local_experts=e and e.n_expert,
         num_experts_per_tok=e and e.n_used,
         **window_settings(c),
+        **plain,
     )
 
 
