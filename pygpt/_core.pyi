@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.config import ModelConfig
+from pygpt.training.primitives import Heads
 
 _Floats: TypeAlias = NDArray[np.float32]
 _Batch: TypeAlias = Sequence[tuple[Session, NDArray[np.int32]]]
@@ -56,6 +57,10 @@ class EngineBuilder:
         """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16, int8 or uint8 (MXFP4).
 
         `blocks` are the matrices that are in MXFP4; ValueError where their rows are not whole blocks."""
+
+    def cache_bytes(self, length: int) -> int:
+        """Memory of the keys and values of a sequence of this length: of layers with a window, those that a later token
+        may still see, or that a truncated session would."""
 
     def adopt(self, arrays: dict[str, NDArray[np.generic]]) -> None:
         """Take packed tensors as they are, instead of `add`; bfloat16 as uint16. Matrices stay where they are: the
@@ -178,31 +183,9 @@ class TrainingKernels:
     def rope(
         self, qkv: _Floats, n_heads: int, head_dim: int, cos: _Floats, sin: _Floats, interleaved: bool, inverse: bool
     ) -> None: ...
-    def attention(
-        self,
-        qkv: _Floats,
-        n_batch: int,
-        n_head: int,
-        n_kv_head: int,
-        scale: float,
-        keep: NDArray[np.uint8] | None,
-        keep_scale: float,
-        out: _Floats,
-        lse: _Floats,
-    ) -> None: ...
+    def attention(self, qkv: _Floats, heads: Heads, out: _Floats, lse: _Floats) -> None: ...
     def attention_backward(
-        self,
-        dout: _Floats,
-        qkv: _Floats,
-        out: _Floats,
-        lse: _Floats,
-        n_batch: int,
-        n_head: int,
-        n_kv_head: int,
-        scale: float,
-        keep: NDArray[np.uint8] | None,
-        keep_scale: float,
-        dqkv: _Floats,
+        self, dout: _Floats, qkv: _Floats, out: _Floats, lse: _Floats, heads: Heads, dqkv: _Floats
     ) -> None: ...
     def embedding_backward(self, dx: _Floats, ids: NDArray[np.int32], dweight: _Floats) -> None: ...
     def cross_entropy_rows(self, logits: _Floats, targets: NDArray[np.int32], scale: float, gradient: bool) -> float:

@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent / "data"
-CHECKPOINTS = ("bloom", "gpt2-head20", "gpt_bigcode", "llama-untied-sharded-multi-query", "mpt")
+CHECKPOINTS = (
+    "bloom", "gemma", "gemma2", "gemma3", "gpt2-head20", "gpt_bigcode", "granite", "llama-untied-sharded-multi-query",
+    "llama-yarn", "mpt", "olmo2-multi-head", "phi-half", "phi3-long", "phi3-short-partial", "phi3-window", "qwen2-tied",
+    "qwen3-head14", "smollm3",
+)  # fmt: skip
 
 
 def convert(folder: Path, out: Path, converter: Any) -> None:

@@ -106,6 +106,8 @@ public:
         threads_.run([&](Team& team) { builder().add(name, plain, team, tell); });
     }
 
+    std::size_t cache_bytes(int length) const { return PageLayout(config_, kv_).bytes_at(length); }
+
     // What adopt() wants: {name: (dtype, shape)}, where `blocks` are the names of matrices in MXFP4.
     py::dict packed(const std::unordered_set<std::string>& blocks) {
         const auto lock = locked();
@@ -179,6 +181,7 @@ void bind_builder(py::module_& m) {
         .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"),
              py::arg("consumed") = std::nullopt)
         .def("packed", &EngineBuilder::packed, py::arg("blocks") = std::unordered_set<std::string>())
+        .def("cache_bytes", &EngineBuilder::cache_bytes, py::arg("length"))
         .def("adopt", &EngineBuilder::adopt, py::arg("arrays"))
         .def("build", &EngineBuilder::build);
 }

@@ -170,29 +170,25 @@ public:
         run([&](Team& team, Memory& memory) { training::rope_rows(inference_, team, memory.scratch, c); });
     }
 
-    void attention(In qkv, int n_batch, int n_head, int n_kv_head, double scale, OptionalArray keep, double keep_scale,
-                   Out out, Out lse) {
-        const training::AttentionBatch batch =
-            attention_batch(qkv, n_batch, n_head, n_kv_head, scale, keep, keep_scale);
+    void attention(In qkv, const py::object& heads, Out out, Out lse) {
+        const training::AttentionBatch batch = attention_batch(qkv, heads);
         const SequenceAttentionArgs& s = batch.sequence;
-        const py::ssize_t rows = py::ssize_t{n_batch} * s.n_ctx, width = py::ssize_t{n_head} * s.head_dim;
+        const py::ssize_t rows = qkv.shape(0), width = py::ssize_t{s.n_head} * s.head_dim;
         float* to = elements<float>("out", out, {rows, width});
-        float* sums = elements<float>("lse", lse, {n_batch, n_head, s.n_ctx});
+        float* sums = elements<float>("lse", lse, {batch.n_batch, s.n_head, s.n_ctx});
         run([&](Team& team, Memory& memory) {
             training::attention_forward(kernels_, team, memory.scratch, batch, to, sums);
         });
     }
 
-    void attention_backward(In dout, In qkv, In out, In lse, int n_batch, int n_head, int n_kv_head, double scale,
-                            OptionalArray keep, double keep_scale, Out dqkv) {
-        const training::AttentionBatch batch =
-            attention_batch(qkv, n_batch, n_head, n_kv_head, scale, keep, keep_scale);
+    void attention_backward(In dout, In qkv, In out, In lse, const py::object& heads, Out dqkv) {
+        const training::AttentionBatch batch = attention_batch(qkv, heads);
         const SequenceAttentionArgs& s = batch.sequence;
-        const py::ssize_t rows = py::ssize_t{n_batch} * s.n_ctx, width = py::ssize_t{n_head} * s.head_dim;
+        const py::ssize_t rows = qkv.shape(0), width = py::ssize_t{s.n_head} * s.head_dim;
         training::AttentionGradient g{};
         g.dout = elements<const float>("dout", dout, {rows, width});
         g.out = elements<const float>("out", out, {rows, width});
-        g.lse = elements<const float>("lse", lse, {n_batch, n_head, s.n_ctx});
+        g.lse = elements<const float>("lse", lse, {batch.n_batch, s.n_head, s.n_ctx});
         g.dqkv = elements<float>("dqkv", dqkv, {rows, qkv.shape(1)});
         run([&](Team& team, Memory& memory) {
             training::attention_backward(kernels_, team, memory.scratch, batch, g);
@@ -242,33 +238,42 @@ public:
     }
 
 private:
-    static training::AttentionBatch attention_batch(In qkv, int n_batch, int n_head, int n_kv_head, double scale,
-                                                    OptionalArray keep, double keep_scale) {
+    // `heads`: a pygpt.training.primitives.Heads.
+    static training::AttentionBatch attention_batch(In qkv, const py::object& heads) {
         training::AttentionBatch batch{};
         SequenceAttentionArgs& s = batch.sequence;
         int rows, width;
         s.qkv = elements<const float>("qkv", qkv, {&rows, &width});
-        if (n_batch < 1 || rows % n_batch != 0) {
-            throw InvalidArgument("n_batch=" + std::to_string(n_batch) + " does not divide the " +
+        const auto number = [&](const char* name) { return heads.attr(name).cast<int>(); };
+        const auto factor = [&](const char* name) { return static_cast<float>(heads.attr(name).cast<double>()); };
+        batch.n_batch = number("n_batch");
+        s.n_head = number("n_head");
+        s.n_kv_head = number("n_kv_head");
+        if (batch.n_batch < 1 || rows % batch.n_batch != 0) {
+            throw InvalidArgument("n_batch=" + std::to_string(batch.n_batch) + " does not divide the " +
                                   std::to_string(rows) + " rows of qkv");
         }
-        if (n_kv_head < 1 || n_head < 1 || n_head % n_kv_head != 0) {
-            throw InvalidArgument("n_head=" + std::to_string(n_head) +
-                                  " must be a multiple of n_kv_head=" + std::to_string(n_kv_head));
+        if (s.n_kv_head < 1 || s.n_head < 1 || s.n_head % s.n_kv_head != 0) {
+            throw InvalidArgument("n_head=" + std::to_string(s.n_head) +
+                                  " must be a multiple of n_kv_head=" + std::to_string(s.n_kv_head));
         }
-        const std::int64_t heads = std::int64_t{n_head} + 2 * std::int64_t{n_kv_head};
-        if (width % heads != 0 || width == 0) {
-            throw InvalidArgument("qkv's rows of " + std::to_string(width) + " are not " + std::to_string(heads) +
+        const std::int64_t all = std::int64_t{s.n_head} + 2 * std::int64_t{s.n_kv_head};
+        if (width % all != 0 || width == 0) {
+            throw InvalidArgument("qkv's rows of " + std::to_string(width) + " are not " + std::to_string(all) +
                                   " heads of one size");
         }
-        batch.n_batch = n_batch;
-        s.n_ctx = rows / n_batch;
-        s.n_head = n_head;
-        s.n_kv_head = n_kv_head;
-        s.head_dim = static_cast<int>(width / heads);
-        s.scale = static_cast<float>(scale);
-        s.keep_scale = static_cast<float>(keep_scale);
-        if (keep) s.keep = elements<const std::uint8_t>("keep", *keep, {n_batch, n_head, s.n_ctx, s.n_ctx});
+        s.n_ctx = rows / batch.n_batch;
+        s.head_dim = static_cast<int>(width / all);
+        s.scale = factor("scale");
+        s.keep_scale = factor("keep_scale");
+        s.rule.window = number("window");
+        s.rule.cap = factor("cap");
+        if (s.rule.window < 0 || !(s.rule.cap >= 0.0f)) throw InvalidArgument("window and cap must not be negative");
+        const auto array = [&](const char* name) { return heads.attr(name).cast<std::optional<py::array>>(); };
+        if (const auto keep = array("keep")) {
+            s.keep = elements<const std::uint8_t>("keep", *keep, {batch.n_batch, s.n_head, s.n_ctx, s.n_ctx});
+        }
+        if (const auto slopes = array("slopes")) s.rule.slopes = elements<const float>("slopes", *slopes, {s.n_head});
         return batch;
     }
 
@@ -321,11 +326,9 @@ void bind_training(py::module_& m) {
              py::arg("gate_up"), py::arg("dgate_up"))
         .def("rope", &P::rope, py::arg("qkv"), py::arg("n_heads"), py::arg("head_dim"), py::arg("cos"), py::arg("sin"),
              py::arg("interleaved"), py::arg("inverse"))
-        .def("attention", &P::attention, py::arg("qkv"), py::arg("n_batch"), py::arg("n_head"), py::arg("n_kv_head"),
-             py::arg("scale"), py::arg("keep"), py::arg("keep_scale"), py::arg("out"), py::arg("lse"))
+        .def("attention", &P::attention, py::arg("qkv"), py::arg("heads"), py::arg("out"), py::arg("lse"))
         .def("attention_backward", &P::attention_backward, py::arg("dout"), py::arg("qkv"), py::arg("out"),
-             py::arg("lse"), py::arg("n_batch"), py::arg("n_head"), py::arg("n_kv_head"), py::arg("scale"),
-             py::arg("keep"), py::arg("keep_scale"), py::arg("dqkv"))
+             py::arg("lse"), py::arg("heads"), py::arg("dqkv"))
         .def("embedding_backward", &P::embedding_backward, py::arg("dx"), py::arg("ids"), py::arg("dweight"))
         .def("cross_entropy_rows", &P::cross_entropy_rows, py::arg("logits"), py::arg("targets"), py::arg("scale"),
              py::arg("gradient"))

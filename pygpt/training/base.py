@@ -16,6 +16,7 @@ from pygpt.errors import TokenizerError
 from pygpt.families import settings_for
 from pygpt.tokenizer import Tokenizer
 from pygpt.training.lora import OF_TOKENS, fingerprint
+from pygpt.training.network import check_trainable
 from pygpt.training.parameters import Parameters
 from pygpt.training.presets import PART_TOKENS, evaluations, gpt3_learning_rate
 from pygpt.training.primitives import Array
@@ -39,6 +40,7 @@ def load_base(source: str) -> Base:
     again, or has no tokenizer."""
     path = checkpoint.locate(source)
     config, tensors, tokenizer = checkpoint.read(path)
+    check_trainable(config)
     settings_for(config)
     if tokenizer is None:
         raise TokenizerError(f"{path}: has no tokenizer, which fine-tuning on text needs")

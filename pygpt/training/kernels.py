@@ -103,19 +103,15 @@ class Kernels:
         self._core.rope(qkv, n_heads, head_dim, cos, sin, interleaved, inverse)
 
     def attention(self, qkv: Array, heads: Heads) -> tuple[Array, Array]:
-        if _has_rules(heads):
-            return functions.attention(qkv, heads)
         n_rows, width = qkv.shape
         out = np.empty((n_rows, width // (heads.n_head + 2 * heads.n_kv_head) * heads.n_head), np.float32)
         lse = np.empty((heads.n_batch, heads.n_head, n_rows // max(heads.n_batch, 1)), np.float32)
-        self._core.attention(qkv, *heads[:6], out, lse)
+        self._core.attention(qkv, heads, out, lse)
         return out, lse
 
     def attention_backward(self, dout: Array, qkv: Array, out: Array, lse: Array, heads: Heads) -> Array:
-        if _has_rules(heads):
-            return functions.attention_backward(dout, qkv, out, lse, heads)
         dqkv = _like(qkv)
-        self._core.attention_backward(dout, qkv, out, lse, *heads[:6], dqkv)
+        self._core.attention_backward(dout, qkv, out, lse, heads, dqkv)
         return dqkv
 
     def embedding_backward(self, dx: Array, ids: Ids, dweight: Array) -> None:
@@ -144,10 +140,6 @@ class Kernels:
 
     def adamw(self, params: Array, grads: Array, m: Array, v: Array, update: Update) -> None:
         self._core.adamw(params, grads, m, v, *update)
-
-
-def _has_rules(heads: Heads) -> bool:
-    return heads.window > 0 or heads.cap > 0.0 or heads.slopes is not None
 
 
 def _like(x: NDArray[Any]) -> Floats:

@@ -33,7 +33,8 @@ class Tape(NamedTuple):
     norm: Normed | None
 
 
-def _check_trainable(config: ModelConfig) -> None:
+def check_trainable(config: ModelConfig) -> None:
+    """ConfigError names what the model has that can be run but not trained."""
     for i, layer in enumerate(config.layers):
         plain = LayerConfig(attn_scale=layer.attn_scale)
         for field in fields(layer):
@@ -50,7 +51,7 @@ class Network:
         each branch of a block (Srivastava et al. 2014; where GPT-1 and GPT-2 have it), whenever a generator is given.
 
         ConfigError: a layer of a kind that has no backward pass here."""
-        _check_trainable(config)
+        check_trainable(config)
         self.config = config
         self.primitives = primitives
         self._modules = Modules(config, primitives, dropout)

@@ -124,8 +124,8 @@ def test_the_tokenizer_goes_with_it(gpt2_folder: Path, tmp_path: Path) -> None:
         (GPT2, {"gated_mlp": True}, "gpt2 has no gated_mlp True"),
         (GPT2, {"learned_positions": False, "sinusoidal_positions": True}, "gpt2 has .*no sinusoidal_positions True"),
         (LLAMA, {"attn_out_bias": True}, r"llama has no (qkv_bias False|attn_out_bias True)"),
-        (LLAMA.with_layers(rope=Rope(theta=5000.0, dim=2)), {}, r"llama has no layers\[0\].rope Rope\(.*dim=2"),
-        (LLAMA.with_layers(attn_scale=0.3), {}, r"llama has no layers\[0\].attn_scale 0.3"),
+        (LLAMA.with_layers(rope=Rope(theta=5000.0, dim=2), sinks=True), {}, r"phi3 has no layers\[0\].sinks True"),
+        (LLAMA.with_layers(attn_scale=0.3, window=5), {}, r"granite has no layers\[0\].window 5"),
         (GPT2, {"n_head": 4, "n_kv_head": 4}, r"gpt2: config.json: n_embd is 6, but must be a multiple"),
     ],
 )  # fmt: skip

@@ -115,28 +115,32 @@ TEST(TrainingAttention, IsTheSameForAllThreadsAndInstructionSets) {
         const std::vector<float> qkv = random.floats(rows * width), dout = random.floats(rows * n_out);
         std::vector<std::uint8_t> keep(static_cast<std::size_t>(c.n_head * c.n_ctx * rows));
         for (std::uint8_t& k : keep) k = static_cast<std::uint8_t>(random.below(2));
-        for (const bool dropped : {false, true}) {
-            training::AttentionBatch batch{};
-            batch.n_batch = c.n_batch;
-            batch.sequence = {qkv.data(), c.n_ctx, c.n_head, c.n_kv_head,
-                              c.head_dim, 0,       0.4f,     dropped ? keep.data() : nullptr,
-                              2.0f,       nullptr};
-            const std::vector<Guarded> outputs = {
-                Guarded(rows, n_out, n_out), Guarded(1, c.n_head * rows, c.n_head * rows), Guarded(rows, width, width)};
-            for (const int threads : {1, 2, 5}) {
-                same_on_each_isa(outputs, [&](const TrainingKernels& k, std::vector<Guarded>& out) {
-                    with_team(&k == &scalar_training() ? 1 : threads, [&](Team& team) {
-                        training::Scratch scratch;
-                        constexpr std::size_t n = 1 << 18;
-                        std::fill_n(scratch.take<float>(n), n, kNaN);
-                        training::attention_forward(k, team, scratch, batch, out[0].row(0), out[1].row(0));
-                        std::fill_n(scratch.take<float>(n), n, kNaN);
-                        training::attention_backward(k, team, scratch, batch,
-                                                     {out[0].row(0), out[1].row(0), dout.data(), out[2].row(0)});
+        const std::vector<float> slopes = random.floats(c.n_head, 0.0f, 0.3f);
+        const SequenceRule rules[] = {{}, {7, 1.5f, slopes.data()}, {64, 0.0f, nullptr}, {0, 0.4f, nullptr}};
+        for (const bool dropped : {false, true})
+            for (const SequenceRule& rule : rules) {
+                training::AttentionBatch batch{};
+                batch.n_batch = c.n_batch;
+                batch.sequence = {qkv.data(), c.n_ctx, c.n_head, c.n_kv_head,
+                                  c.head_dim, 0,       0.4f,     dropped ? keep.data() : nullptr,
+                                  2.0f,       nullptr, rule};
+                const std::vector<Guarded> outputs = {Guarded(rows, n_out, n_out),
+                                                      Guarded(1, c.n_head * rows, c.n_head * rows),
+                                                      Guarded(rows, width, width)};
+                for (const int threads : {1, 2, 5}) {
+                    same_on_each_isa(outputs, [&](const TrainingKernels& k, std::vector<Guarded>& out) {
+                        with_team(&k == &scalar_training() ? 1 : threads, [&](Team& team) {
+                            training::Scratch scratch;
+                            constexpr std::size_t n = 1 << 18;
+                            std::fill_n(scratch.take<float>(n), n, kNaN);
+                            training::attention_forward(k, team, scratch, batch, out[0].row(0), out[1].row(0));
+                            std::fill_n(scratch.take<float>(n), n, kNaN);
+                            training::attention_backward(k, team, scratch, batch,
+                                                         {out[0].row(0), out[1].row(0), dout.data(), out[2].row(0)});
+                        });
                     });
-                });
+                }
             }
-        }
     }
 }
 

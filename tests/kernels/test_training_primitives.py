@@ -111,6 +111,10 @@ def test_arrays_that_do_not_fit_are_named() -> None:
         kernels.attention(x, Heads(2, 3, 1, 1.0))
     with pytest.raises(ValueError, match=r"keep must be .* uint8 of shape \(2, 2, 2, 2, \)"):
         kernels.attention(x, Heads(2, 2, 1, 1.0, np.ones((2, 2, 3, 3), np.uint8)))
+    with pytest.raises(ValueError, match="window and cap must not be negative"):
+        kernels.attention(x, Heads(2, 2, 1, 1.0, window=-1))
+    with pytest.raises(ValueError, match=r"slopes must be .* float32 of shape \(2, \)"):
+        kernels.attention(x, Heads(2, 2, 1, 1.0, slopes=ones(3)))
     with pytest.raises(ValueError, match="step must be at least 1"):
         kernels.adamw(weight, weight, weight, weight, Update(0.1, 0.9, 0.9, 1e-8, 0.0, 0, 1.0))
     with pytest.raises(ValueError, match="threads must be at least 1"):

@@ -90,7 +90,7 @@ GOLDENS = [
               layer_types=["sliding_attention", "full_attention"]),
         torch.float32,
     ),
-    Golden("phi-half", small(PhiConfig, num_key_value_heads=4), torch.float16, edit=old_keys),
+    Golden("phi-half", small(PhiConfig, num_key_value_heads=4, intermediate_size=128), torch.float16, edit=old_keys),
     Golden(
         "phi-grouped-tied",
         small(PhiConfig, hidden_size=40, partial_rotary_factor=0.4, tie_word_embeddings=True, hidden_act="gelu"),

@@ -211,12 +211,22 @@ def dropout_mask(n_batch: int, n_head: int, n_token: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("rule", [(0, 0.0, False), (1, 0.0, False), (70, 0.0, True), (17, 3.0, False), (0, 0.8, True)])
 @pytest.mark.parametrize(("n_batch", "n_token", "n_head", "n_kv_head", "head_dim"), ATTENTION)
-def test_attention(n_batch: int, n_token: int, n_head: int, n_kv_head: int, head_dim: int, dropped: bool) -> None:
+def test_attention(
+    n_batch: int,
+    n_token: int,
+    n_head: int,
+    n_kv_head: int,
+    head_dim: int,
+    dropped: bool,
+    rule: tuple[int, float, bool],
+) -> None:
     qkv = normal(1, n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim)
     dout = normal(2, n_batch * n_token, n_head * head_dim)
     keep = dropout_mask(n_batch, n_head, n_token) if dropped else None
-    heads = Heads(n_batch, n_head, n_kv_head, head_dim**-0.5, keep, 1.25)
+    slopes = np.linspace(0.01, 0.5, n_head).astype(np.float32) if rule[2] else None
+    heads = Heads(n_batch, n_head, n_kv_head, head_dim**-0.5, keep, 1.25, *rule[:2], slopes)
 
     def run(k: Kernels) -> tuple[Any, ...]:
         out, lse = k.attention(qkv, heads)

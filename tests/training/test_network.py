@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pygpt import reference
-from pygpt.config import ModelConfig
+from pygpt.config import Experts, ModelConfig
 from pygpt.errors import ConfigError
 from pygpt.training import functions
-from pygpt.training import network as network_module
 from pygpt.training.modules import Modules
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
@@ -34,14 +35,12 @@ def batch(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
     return ids, targets
 
 
-def test_what_has_no_backward_pass_is_refused_by_name(
-    monkeypatch: pytest.MonkeyPatch, configs: dict[str, ModelConfig]
-) -> None:
-    monkeypatch.setattr(network_module, "_TRAINED", network_module._TRAINED - {"window"})
-    config = configs["sinks"]
-    with pytest.raises(ConfigError, match="layer 0 has window 2, which can be run but not trained"):
-        Network(config, functions)
-    Network(config.with_layers(window=None), functions)
+def test_what_has_no_backward_pass_is_refused_by_name(configs: dict[str, ModelConfig]) -> None:
+    config = configs["llama"]
+    experts = Experts(n_expert=3, n_used=2, n_inner=4)
+    layers = (config.layers[0], replace(config.layers[1], experts=experts))
+    with pytest.raises(ConfigError, match=r"layer 1 has experts Experts.* which can be run but not trained"):
+        Network(replace(config, layers=layers), functions)
 
 
 def test_the_forward_pass_is_the_references(

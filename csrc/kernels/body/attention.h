@@ -12,8 +12,6 @@
 namespace pygpt {
 namespace {
 
-constexpr float kLaneNumbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
 // The state of one call; what is larger than a few values a query lies in the caller's scratch.
 template <class S, class T>
 struct AttentionRun {

@@ -1,10 +1,13 @@
-// exp, erf, the cap on scores and the activations over the 16-lane vector S::F32. Error bounds are tested in tests/cpp/test_math.cpp.
+// exp, erf, the cap on scores and the activations over the 16-lane vector S::F32. Error bounds are tested in
+// tests/cpp/test_math.cpp.
 #pragma once
 
 #include "kernels/activation.h"
 
 namespace pygpt {
 namespace {
+
+constexpr float kLaneNumbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 // x = n ln 2 + r with n rounded to nearest by adding 1.5 * 2^23, so that n stands in the low bits of the sum.
 template <class S>

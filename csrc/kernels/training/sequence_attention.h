@@ -8,6 +8,16 @@
 
 namespace pygpt {
 
+// What becomes of scores, as in kernels/attention.h: cap * tanh(score / cap), then - slope * distance; and which keys a
+// query sees: its own and window - 1 before it.
+struct SequenceRule {
+    int window = 0;  // 0: all before it
+    float cap = 0.0f;  // 0: none
+    const float* slopes = nullptr;  // (n_head,) or null
+
+    bool is_plain() const { return window == 0 && cap == 0.0f && slopes == nullptr; }
+};
+
 // Causal attention of one sequence, and of the query heads that share one key and value head: `n_head / n_kv_head` of
 // them from kv_head * n_head / n_kv_head on. Every score, and every sum over keys or queries, is taken in order, in
 // blocks that depend on the sizes alone.
@@ -20,6 +30,7 @@ struct SequenceAttentionArgs {
     const std::uint8_t* keep;  // (n_head, n_ctx, n_ctx): the probabilities are multiplied by keep * keep_scale; or null
     float keep_scale;
     float* scratch;  // attention_forward_floats(), or attention_backward_floats()
+    SequenceRule rule;
 };
 
 // out (n_ctx, n_head head_dim), and lse (n_head, n_ctx): the logarithms of each query's sum of exponentials.
@@ -48,7 +59,7 @@ constexpr std::ptrdiff_t attention_forward_floats(int n_ctx, int head_dim) {
 }
 constexpr std::ptrdiff_t attention_backward_floats(int n_ctx, int head_dim) {
     const std::ptrdiff_t rows = round_up(n_ctx, 16), columns = round_up(head_dim, 16);
-    return 8 * rows * columns + 2 * rows + 2 * kTrainBlock * kTrainBlock;
+    return 8 * rows * columns + 2 * rows + 3 * kTrainBlock * kTrainBlock;
 }
 
 }  // namespace pygpt

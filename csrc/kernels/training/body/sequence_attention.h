@@ -9,6 +9,23 @@
 namespace pygpt {
 namespace {
 
+// The first key that a query sees.
+inline int first_key(const SequenceRule& rule, int query) {
+    return rule.window == 0 || query < rule.window ? 0 : query - rule.window + 1;
+}
+// The first of the block that holds it.
+inline int first_block(const SequenceRule& rule, int query) {
+    return first_key(rule, query) / kTrainBlock * kTrainBlock;
+}
+
+// Scores of a query, `distance` from the first of 16 keys on, which lie ever nearer.
+template <class S>
+inline typename S::F32 sloped(const SequenceRule& rule, int head, typename S::F32 score, int distance) {
+    if (rule.slopes == nullptr) return score;
+    const auto first = S::set1(-static_cast<float>(distance));
+    return S::fma(S::set1(rule.slopes[head]), S::add(first, S::load(kLaneNumbers)), score);
+}
+
 // Where the parts of a sequence's heads lie.
 struct HeadLayout {
     explicit HeadLayout(const SequenceAttentionArgs& a)
@@ -49,7 +66,7 @@ inline RowSoftmax softmax_row(float* scores, int visible) {
     return {maximum, S::reduce_add(sum)};
 }
 
-template <class S>
+template <class S, bool is_plain>
 struct AttentionForward {
     const AttentionForwardArgs& a;
     const SequenceAttentionArgs& in = a.in;
@@ -79,8 +96,9 @@ struct AttentionForward {
         const int n = in.n_ctx - first < kTrainBlock ? in.n_ctx - first : kTrainBlock;
         const float* const q = in.qkv + first * layout.ld + static_cast<std::ptrdiff_t>(head) * in.head_dim;
         copy_padded<S>(q, layout.ld, n, in.head_dim, queries);
+        const int begin = is_plain ? 0 : first_block(in.rule, first);
         // Keys in blocks that stay in the first cache level while the strips pass over them.
-        for (int key = 0; key < first + n; key += kTrainBlock) {
+        for (int key = begin; key < first + n; key += kTrainBlock) {
             for (int strip = 0; strip < n; strip += kStrip) score(strip, key, first + strip + kStrip);
         }
         for (int i = 0; i < n; ++i) weigh(head, first, i);
@@ -90,8 +108,8 @@ struct AttentionForward {
         for (int i = n; i < round_up(n, kStrip); ++i) {  // queries that do not exist
             for (int key = 0; key < rows; key += 16) S::store(scores + i * rows + key, S::zero());
         }
-        for (int key = 0; key < first + n; key += kTrainBlock) {
-            for (int strip = 0; strip < n; strip += kStrip) mix(strip, key, first + strip + kStrip);
+        for (int key = begin; key < first + n; key += kTrainBlock) {
+            for (int strip = 0; strip < n; strip += kStrip) mix(strip, key, first + strip + kStrip, key > begin);
         }
         for (int i = 0; i < n; ++i) {
             const typename S::F32 factor = S::set1(1.0f / totals[i]);
@@ -126,20 +144,36 @@ struct AttentionForward {
     void weigh(int head, int first, int i) {
         const int query = first + i, read = (i / kStrip + 1) * kStrip + first;
         float* const row = scores + static_cast<std::ptrdiff_t>(i) * rows;
-        const RowSoftmax s = softmax_row<S>(row, query + 1);
+        const int begin = is_plain ? 0 : rule(head, query, first_block(in.rule, first), row);
+        const RowSoftmax s = softmax_row<S>(row + begin, query + 1 - begin);
         for (int key = round_up(query + 1, 16); key < read; key += 16) S::store(row + key, S::zero());
         maxima[i] = s.maximum;
         totals[i] = s.sum;
         const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(head) * in.n_ctx + query;
         if (in.keep == nullptr) return;
         const std::uint8_t* const keep = in.keep + at * in.n_ctx;
-        for (int key = 0; key <= query; key += 16) {
+        for (int key = begin; key <= query; key += 16) {
             const auto factor = load_keep<S>(keep + key, query + 1 - key, in.keep_scale);
             S::store(row + key, S::mul(S::load(row + key), factor));
         }
     }
 
-    void mix(int strip, int key, int limit) {
+    // Puts the rules on a query's scores, of which those from `from` on were computed. Returns where those that it sees
+    // begin, at a multiple of 16; the others are 0.
+    int rule(int head, int query, int from, float* row) const {
+        const typename S::F32 never = S::set1(-__builtin_inff());
+        const int hidden = first_key(in.rule, query), begin = hidden / 16 * 16;
+        for (int key = from; key < begin; key += 16) S::store(row + key, S::zero());
+        for (int key = begin; key <= query; key += 16) {
+            typename S::F32 score = S::load(row + key);
+            if (in.rule.cap > 0.0f) score = capped_v<S>(score, in.rule.cap);
+            score = sloped<S>(in.rule, head, score, query - key);
+            S::store(row + key, S::first_n(never, hidden - key, score));
+        }
+        return begin;
+    }
+
+    void mix(int strip, int key, int limit, bool add) {
         const int n = seen(key, limit);
         if (n == 0) return;
         const StripProduct m{scores + static_cast<std::ptrdiff_t>(strip) * rows + key,
@@ -149,13 +183,14 @@ struct AttentionForward {
                              width,
                              16,
                              n};
-        strip_product_to<S>(m, width / 16, sums + strip * width, width, key > 0);
+        strip_product_to<S>(m, width / 16, sums + strip * width, width, add);
     }
 };
 
 template <class S>
 void attention_forward(const AttentionForwardArgs& a) {
-    AttentionForward<S>{a}.run();
+    if (a.in.rule.is_plain()) return AttentionForward<S, true>{a}.run();
+    AttentionForward<S, false>{a}.run();
 }
 
 }  // namespace

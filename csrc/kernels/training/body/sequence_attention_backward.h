@@ -8,8 +8,9 @@ namespace {
 
 // With p the probabilities, f the dropout factors and o = out, for each query:
 //   dp = f (dout . v);  ds = p (dp - dout . o) scale;  dq = sum ds k;  dk = sum ds q;  dv = sum f p dout.
+// With a cap, ds is multiplied by its slope, 1 - (capped / cap)^2.
 // By blocks of keys, and for each of them by blocks of queries from the diagonal on.
-template <class S>
+template <class S, bool is_plain>
 struct AttentionBackward {
     using V = typename S::F32;
 
@@ -30,6 +31,7 @@ struct AttentionBackward {
     float* const along = lse + rows;   // (rows,): dout . out
     float* const weights = along + rows;                       // (kTrainBlock, kTrainBlock): f p
     float* const ds = weights + kTrainBlock * kTrainBlock;     // (kTrainBlock, kTrainBlock)
+    float* const cap_slopes = ds + kTrainBlock * kTrainBlock;  // (kTrainBlock, kTrainBlock)
 
     void run() {
         copy_padded<S>(in.qkv + layout.value, layout.ld, in.n_ctx, in.head_dim, keys);
@@ -39,7 +41,9 @@ struct AttentionBackward {
         for (int head = layout.first_head; head < layout.end_head; ++head) {
             start(head);
             for (int key = 0; key < in.n_ctx; key += kTrainBlock) {
-                for (int query = key; query < in.n_ctx; query += kTrainBlock) block(head, query, key);
+                for (int query = key; query < in.n_ctx; query += kTrainBlock) {
+                    if (is_plain || key >= first_block(in.rule, query)) block(head, query, key);
+                }
             }
             write(dq, static_cast<std::ptrdiff_t>(head) * in.head_dim);
         }
@@ -83,12 +87,13 @@ struct AttentionBackward {
         const int n_queries = rows - query < kTrainBlock ? rows - query : kTrainBlock;
         const int n_keys = rows - key < kTrainBlock ? rows - key : kTrainBlock;
         const bool diagonal = query == key, first_sum = diagonal && head == layout.first_head;
+        const bool add = key > (is_plain ? 0 : first_block(in.rule, query));
         for (int strip = 0; strip < n_queries; strip += kStrip) {
             const int seen = diagonal ? strip + kStrip : n_keys;
-            probabilities(query, key, strip, seen);
+            probabilities(head, query, key, strip, seen);
             gradients(head, query, key, strip, seen);
             const StripProduct m{ds + strip * kTrainBlock, kTrainBlock, 1, at(keys, key), width, 16, seen};
-            strip_product_to<S>(m, width / 16, at(dq, query + strip), width, key > 0);
+            strip_product_to<S>(m, width / 16, at(dq, query + strip), width, add);
         }
         for (int strip = 0; strip < n_keys; strip += kStrip) {
             const int first = diagonal ? strip : 0, by = first * kTrainBlock + strip, n = n_queries - first;
@@ -101,10 +106,21 @@ struct AttentionBackward {
 
     float* at(float* array, int row) const { return array + static_cast<std::ptrdiff_t>(row) * width; }
 
-    void probabilities(int query, int key, int strip, int seen) const {
+    // exp(score - lse) of a query and 16 keys, and the cap's slope.
+    V weight_of(int head, int query, int key, V score, V minus, float* cap_slope) const {
+        if constexpr (is_plain) return exp_not_positive_v<S>(S::sub(score, minus));
+        if (in.rule.cap > 0.0f) {
+            score = capped_v<S>(score, in.rule.cap);
+            const V part = S::mul(score, S::set1(1.0f / in.rule.cap));
+            S::store(cap_slope, S::fma(S::sub(S::zero(), part), part, S::set1(1.0f)));
+        }
+        const V e = exp_not_positive_v<S>(S::sub(sloped<S>(in.rule, head, score, query - key), minus));
+        return S::first_n(S::zero(), first_key(in.rule, query) - key, e);
+    }
+
+    void probabilities(int head, int query, int key, int strip, int seen) const {
         const V scale = S::set1(in.scale);
         const float* const minus = lse + query + strip;
-        float* const to = weights + strip * kTrainBlock;
         const int last = query + strip - key;  // the first row of the strip sees keys up to this one of the block
         const StripProduct m{at(queries, query + strip),
                              width,
@@ -115,9 +131,11 @@ struct AttentionBackward {
                              in.head_dim};
         strip_product<S>(
             m, ceil_div(seen, 16), [](int, int) { return S::zero(); },
-            [=](int r, int p, V sum) {
-                const V e = exp_not_positive_v<S>(S::sub(S::mul(sum, scale), S::set1(minus[r])));
-                S::store(to + r * kTrainBlock + p * 16, S::first_n(e, last + r + 1 - p * 16, S::zero()));
+            [=, this](int r, int p, V sum) {
+                const int place = (strip + r) * kTrainBlock + p * 16;
+                const V e = weight_of(head, query + strip + r, key + p * 16, S::mul(sum, scale), S::set1(minus[r]),
+                                      cap_slopes + place);
+                S::store(weights + place, S::first_n(e, last + r + 1 - p * 16, S::zero()));
             });
     }
 
@@ -126,6 +144,7 @@ struct AttentionBackward {
         const float* const minus = along + query + strip;
         float* const p_row = weights + strip * kTrainBlock;
         float* const to = ds + strip * kTrainBlock;
+        const float* const slope = cap_slopes + strip * kTrainBlock;
         const StripProduct m{at(dout, query + strip),
                              width,
                              1,
@@ -134,9 +153,10 @@ struct AttentionBackward {
                              16 * static_cast<std::ptrdiff_t>(width),
                              in.head_dim};
         const auto none = [](int, int) { return S::zero(); };
-        const auto store = [=](int r, int p, V dp) {
+        const auto store = [=, this](int r, int p, V dp) {
             const V weight = S::load(p_row + r * kTrainBlock + p * 16);
-            const V d = S::mul(S::mul(weight, S::sub(dp, S::set1(minus[r]))), scale);
+            V d = S::mul(S::mul(weight, S::sub(dp, S::set1(minus[r]))), scale);
+            if (!is_plain && in.rule.cap > 0.0f) d = S::mul(d, S::load(slope + r * kTrainBlock + p * 16));
             S::store(to + r * kTrainBlock + p * 16, d);
         };
         if (in.keep == nullptr) return strip_product<S>(m, ceil_div(seen, 16), none, store);
@@ -156,7 +176,8 @@ struct AttentionBackward {
 
 template <class S>
 void attention_backward(const AttentionBackwardArgs& a) {
-    AttentionBackward<S>{a}.run();
+    if (a.in.rule.is_plain()) return AttentionBackward<S, true>{a}.run();
+    AttentionBackward<S, false>{a}.run();
 }
 
 }  // namespace

@@ -1,0 +1,96 @@
+"""Every family that has goldens of the original's logits is trained, or refused by what it has that is not.
+
+The forward pass is the reference's, which tests/model/test_parity.py compares with the original's; so gradients are
+right where they are its differences.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pygpt import Model, checkpoint, reference
+from pygpt.checkpoint.tensor import Tensor
+from pygpt.config import Experts, ModelConfig
+from pygpt.errors import ConfigError
+from pygpt.training import functions
+from pygpt.training.base import load_base
+from pygpt.training.kernels import Kernels
+from pygpt.training.network import Network
+from pygpt.training.parameters import Parameters
+from pygpt.training.primitives import Ids
+
+GOLDENS = sorted(path.parent for path in Path(__file__).parents[1].glob("data/parity/*/expected.npz"))
+
+
+@pytest.fixture(params=GOLDENS, ids=lambda path: path.name)
+def params(request: pytest.FixtureRequest) -> Parameters:
+    """A family's small random model, in float64; what remains of it without experts."""
+    config, tensors, _ = checkpoint.read(request.param)
+    params = Parameters(config.with_layers(experts=None), np.float64)
+    params.initialise(1)
+    if params.config != config:
+        with pytest.raises(ConfigError, match=r"layer \d+ has experts .* which can be run but not trained"):
+            Network(config, functions)
+    else:
+        params.fill(tensors)
+    return params
+
+
+@pytest.fixture
+def ids(params: Parameters) -> Ids:
+    """(2, T)"""
+    config = params.config
+    return np.random.default_rng(3).integers(config.n_vocab, size=(2, min(config.n_ctx, 20)), dtype=np.int32)
+
+
+def test_gradients_are_differences_of_the_references_loss(params: Parameters, ids: Ids) -> None:
+    config, network, grads = params.config, Network(params.config, functions), Parameters(params.config, np.float64)
+    hidden, _ = network.hidden(params, ids)
+    expected = np.concatenate([reference.hidden(config, params.tensors, row) for row in ids])
+    assert np.abs(hidden - expected).max() <= 1e-12 * np.abs(expected).max()
+    nats, count = network.loss_and_gradients(params, grads, ids, ids[:, ::-1])
+    assert network.loss(params, ids, ids[:, ::-1]) == (pytest.approx(nats, rel=1e-13), count)
+    # Along a random direction in each tensor. A central difference has the error of the loss's rounding, some 1e-14,
+    # over h, beside h^2 / 6 times the third derivative; and h is so small that no ReLU is passed at 0.
+    rng, h = np.random.default_rng(4), 1e-6
+    for name, tensor in params.tensors.items():
+        start, direction = tensor.copy(), rng.standard_normal(tensor.shape)
+        direction /= np.linalg.norm(direction)
+        losses = []
+        for sign in (1, -1):
+            tensor[...] = start + sign * h * direction
+            losses.append(network.loss(params, ids, ids[:, ::-1])[0] / count)
+        tensor[...] = start
+        along = float(np.sum(grads.tensors[name] * direction))
+        assert along == pytest.approx((losses[0] - losses[1]) / (2 * h), abs=1e-6), name
+
+
+def test_a_step_against_the_gradient_lowers_the_loss(params: Parameters, ids: Ids, tmp_path: Path) -> None:
+    """On the compiled core; and what was trained is written and read again."""
+    config = params.config
+    values, grads = Parameters(config), Parameters(config)
+    values.fill(params.tensors)
+    network = Network(config, Kernels(threads=2))
+    before, _ = network.loss_and_gradients(values, grads, ids, ids)
+    values.flat -= grads.flat * np.float32(1e-3 / np.linalg.norm(grads.flat))
+    assert network.loss(values, ids, ids)[0] < before
+    checkpoint.write(tmp_path / "trained", config, values.tensors)
+    found, tensors, _ = checkpoint.read(tmp_path / "trained")
+    assert found == config
+    for name, tensor in values.tensors.items():  # a gain that is stored less 1 is rounded once more
+        rounding = 2.0**-24 if name.endswith("norm.weight") else 0.0
+        assert np.abs(np.asarray(tensors[name]) - tensor).max() <= rounding * np.abs(tensor).max(), name
+
+
+def test_fine_tuning_refuses_experts_before_it_reads_weights(
+    configs: dict[str, ModelConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configs["llama"].with_layers(experts=Experts(n_expert=3, n_used=2, n_inner=4))
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in config.tensor_shapes().items()}
+    Model.from_tensors(config, tensors, weights="float32").save(tmp_path / "experts")
+    monkeypatch.setattr(Tensor, "__array__", None)
+    with pytest.raises(ConfigError, match=r"layer 0 has experts .* which can be run but not trained"):
+        load_base(str(tmp_path / "experts"))
