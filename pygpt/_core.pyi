@@ -1,6 +1,7 @@
 """The C++ core as Python sees it. Private: use `pygpt.Model`."""
 
 from collections.abc import Callable, Sequence, Set
+from mmap import mmap
 from typing import ClassVar, Literal, TypeAlias, overload
 
 import numpy as np
@@ -218,6 +219,10 @@ def select_isa(name: str | None) -> str:
 
 def block_formats() -> dict[str, tuple[int, int]]:
     """The types of quantised tensors in GGUF files, by ggml's names: how many values a block has, in how many bytes."""
+
+def split_strings(data: bytes | mmap, begin: int, count: int) -> tuple[list[bytes], int]:
+    """The strings from byte `begin` on, each behind its length as a little-endian uint64, and where they end.
+    ValueError where one does not end in `data`."""
 
 def dequantize(name: str, blocks: NDArray[np.uint8]) -> _Floats:
     """Blocks, (n, bytes) contiguous -> (n, values)."""

@@ -75,6 +75,7 @@ void bind_session(py::module_& m);
 void bind_sampler(py::module_& m);
 void bind_machine(py::module_& m);
 void bind_blocks(py::module_& m);
+void bind_strings(py::module_& m);
 void bind_training(py::module_& m);
 
 }  // namespace pygpt

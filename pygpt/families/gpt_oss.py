@@ -21,7 +21,6 @@ from pygpt.families.decoder import (
 from pygpt.families.layers import sliding_layers, window_settings, windows
 from pygpt.families.routed import GGUF_EXPERTS, HARMLESS, expert_count, experts_of
 
-
 _YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "truncate": False}
 
 
