@@ -54,6 +54,8 @@ def generate(
         text = text.removesuffix("\n")
     started = time.perf_counter()
     loaded = load_model(model, weights, kv, threads, isa, n_ctx)
+    if loaded.has_chat_template and not special:
+        typer.echo(f"pygpt: {model} was trained to answer: `pygpt chat {model}` is a conversation with it", err=True)
     timer = _Timer(time.perf_counter() - started)
     stream = loaded.stream(_tokens(loaded, text, special), params=params)
     terminal = sys.stdout is not None and sys.stdout.isatty()
