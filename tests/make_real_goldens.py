@@ -4,9 +4,9 @@
     python tests/make_real_goldens.py stories260k stories260K.bin IDS
 
 A GGUF file is read by transformers, whose dequantisation is that of the package gguf; the text is the first part of the
-file TEXT, and its tokens are those of transformers' reading of the vocabulary. Of llama2.c's format it reads neither: its
-weights become transformers' Llama here, and IDS is a file of token ids. All is computed in float64. Takes torch,
-transformers, accelerate and gguf, in an environment of their own.
+file TEXT, and its tokens are those of transformers' reading of the vocabulary. It does not read llama2.c's format: the
+weights become its Llama here, and IDS is a file of token ids. All is computed in float64. Takes torch, transformers,
+accelerate and gguf, in an environment of their own.
 """
 
 from __future__ import annotations
@@ -53,20 +53,12 @@ def of_llama2c(path: Path) -> PreTrainedModel:
     }  # fmt: skip
     state = {"model.embed_tokens.weight": embed, "lm_head.weight": embed, "model.norm.weight": take(d)}
     state |= {f"model.layers.{i}.{name}.weight": w[i] for name, w in layers.items() for i in range(n_layer)}
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=n_vocab,
-            hidden_size=d,
-            intermediate_size=inner,
-            num_hidden_layers=n_layer,
-            num_attention_heads=n_head,
-            num_key_value_heads=n_kv,
-            max_position_embeddings=n_ctx,
-            rms_norm_eps=1e-5,
-            tie_word_embeddings=True,
-            attn_implementation="eager",
-        )  # fmt: skip
-    )
+    config = {
+        "vocab_size": n_vocab, "hidden_size": d, "intermediate_size": inner, "num_hidden_layers": n_layer,
+        "num_attention_heads": n_head, "num_key_value_heads": n_kv, "max_position_embeddings": n_ctx,
+        "rms_norm_eps": 1e-5, "tie_word_embeddings": True, "attn_implementation": "eager",
+    }  # fmt: skip
+    model = LlamaForCausalLM(LlamaConfig(**config))
     model.load_state_dict(state)
     return model
 
