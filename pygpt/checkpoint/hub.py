@@ -218,8 +218,8 @@ def download(ref: Reference, progress: Progress | None = None) -> Path:
     if not weights:
         raise CheckpointError(f"the hub's repository has none of {', '.join(_WEIGHTS)}, and no GGUF file")
     gguf = weights[0].lower().endswith(".gguf")
-    beside = [name for name in sizes if any(fnmatch.fnmatchcase(name, pattern) for pattern in _BESIDE)]
-    wanted = weights if gguf else weights + beside
+    beside = [] if gguf else [name for name in sizes if any(fnmatch.fnmatchcase(name, p) for p in _BESIDE)]
+    wanted = weights + beside
     patterns = [re.sub(r"([*?\[])", r"[\1]", name) for name in wanted]
     folder = folder_of(ref.repository)
     there = [folder / "snapshots" / str(info.sha) / name for name in wanted]
