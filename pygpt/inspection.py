@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -35,12 +36,13 @@ class Inspection(NamedTuple):
     tokenizer: str | None  # its kind
     chat_templates: tuple[str, ...]  # their names
     problem: str | None  # why pygpt cannot run it
+    blocks: frozenset[str] = frozenset()  # packed matrices that stay in MXFP4, whatever the format
 
     def weight_bytes(self) -> dict[str, int]:
         """Memory of the packed weights by their format. ConfigError where there is no configuration."""
         sizes = {}
         for weights in get_args(Weights):
-            packed = self._builder(weights, "float32").packed()
+            packed = self._builder(weights, "float32").packed(self.blocks)
             sizes[weights] = sum(math.prod(shape) * _BYTES.get(dtype, 1) for dtype, shape in packed.values())
         return sizes
 
@@ -65,6 +67,7 @@ def inspect(path: Path) -> Inspection:
     """Look at a checkpoint that `checkpoint.locate` found. CheckpointError where there is none at all."""
     file = checkpoint.main_file(path)
     found = Inspection(path, _model_type(file.parent), None, _kind(file.parent), (), None)
+    tensors: Mapping[str, checkpoint.Tensor]
     try:
         if _is_gguf(file):
             from pygpt.checkpoint.gguf import of_file
@@ -74,9 +77,10 @@ def inspect(path: Path) -> Inspection:
             kind = parsed.metadata.get("tokenizer.ggml.model")
             name = None if kind is None else _OF_GGUF.get(str(kind), shown(kind))
             found = found._replace(family=str(parsed.metadata.get("general.architecture")), tokenizer=name)
-            config, _, tokenizer = of_file(file, parsed)
+            config, tensors, tokenizer = of_file(file, parsed)
         else:
-            config, _, tokenizer = checkpoint.read(path)
+            config, tensors, tokenizer = checkpoint.read(path)
+        found = found._replace(blocks=_in_mxfp4(config, tensors))
         found = found._replace(config=config, family=found.family or settings_for(config)[0].name)
         if tokenizer is not None:
             templates = tuple(tokenizer.chat_templates)
@@ -84,6 +88,13 @@ def inspect(path: Path) -> Inspection:
     except PygptError as error:
         return found._replace(problem=str(error))
     return found
+
+
+def _in_mxfp4(config: ModelConfig, tensors: Mapping[str, checkpoint.Tensor]) -> frozenset[str]:
+    """The packed matrices of tensors in MXFP4, which those of experts stay in."""
+    blocks = [name for name, tensor in tensors.items() if tensor.dtype.startswith("MXFP4")]
+    places = config.tensor_places() if blocks else {}
+    return frozenset(places[name][1] for name in blocks)
 
 
 def _is_gguf(file: Path) -> bool:
