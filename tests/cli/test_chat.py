@@ -241,7 +241,7 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_leaves(
     said = saved["messages"][1]["content"]
     assert [m["role"] for m in saved["messages"]] == ["user", "assistant"]
     assert said in "endless text " * 1500
-    assert "endless text endless" in said
+    assert "text endless text" in said
     assert len(said) < 15_000
     kept = tmp_path / "state" / "pygpt" / "chat-history"
     assert kept.read_text().splitlines()[:1] == ["hi"]
