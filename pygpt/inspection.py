@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 from pygpt import _core, checkpoint
 from pygpt._json import read_table, shown
-from pygpt.checkpoint import Weights
+from pygpt.checkpoint import Tensor, Weights
 from pygpt.checkpoint.folder import CONFIG
 from pygpt.checkpoint.saved import MODEL_TYPE
 from pygpt.config import ModelConfig
@@ -36,7 +36,7 @@ class Inspection(NamedTuple):
     tokenizer: str | None  # its kind
     chat_templates: tuple[str, ...]  # their names
     problem: str | None  # why pygpt cannot run it
-    blocks: frozenset[str] = frozenset()  # packed matrices that stay in MXFP4, whatever the format
+    blocks: frozenset[str] = frozenset()  # matrices that stay in MXFP4, whatever the format of the others
 
     def weight_bytes(self) -> dict[str, int]:
         """Memory of the packed weights by their format. ConfigError where there is no configuration."""
@@ -65,9 +65,9 @@ class Inspection(NamedTuple):
 
 def inspect(path: Path) -> Inspection:
     """Look at a checkpoint that `checkpoint.locate` found. CheckpointError where there is none at all."""
+    tensors: Mapping[str, Tensor]
     file = checkpoint.main_file(path)
     found = Inspection(path, _model_type(file.parent), None, _kind(file.parent), (), None)
-    tensors: Mapping[str, checkpoint.Tensor]
     try:
         if _is_gguf(file):
             from pygpt.checkpoint.gguf import of_file
@@ -80,21 +80,15 @@ def inspect(path: Path) -> Inspection:
             config, tensors, tokenizer = of_file(file, parsed)
         else:
             config, tensors, tokenizer = checkpoint.read(path)
-        found = found._replace(blocks=_in_mxfp4(config, tensors))
-        found = found._replace(config=config, family=found.family or settings_for(config)[0].name)
+        places = config.tensor_places()
+        blocks = frozenset(places[name][1] for name, tensor in tensors.items() if tensor.dtype.startswith("MXFP4"))
+        found = found._replace(config=config, family=found.family or settings_for(config)[0].name, blocks=blocks)
         if tokenizer is not None:
             templates = tuple(tokenizer.chat_templates)
             found = found._replace(tokenizer=found.tokenizer or _SENTENCE_PIECE, chat_templates=templates)
     except PygptError as error:
         return found._replace(problem=str(error))
     return found
-
-
-def _in_mxfp4(config: ModelConfig, tensors: Mapping[str, checkpoint.Tensor]) -> frozenset[str]:
-    """The packed matrices of tensors in MXFP4, which those of experts stay in."""
-    blocks = [name for name, tensor in tensors.items() if tensor.dtype.startswith("MXFP4")]
-    places = config.tensor_places() if blocks else {}
-    return frozenset(places[name][1] for name in blocks)
 
 
 def _is_gguf(file: Path) -> bool:
