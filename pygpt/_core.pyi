@@ -1,6 +1,6 @@
 """The C++ core as Python sees it. Private: use `pygpt.Model`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from mmap import mmap
 from typing import ClassVar, Literal, TypeAlias, overload
 
@@ -54,8 +54,10 @@ class EngineBuilder:
         (n, bytes of a row) uint8. `consumed` is called whenever what was read so far is not needed again. ValueError:
         unknown name, wrong shape or dtype, or a tensor given twice."""
 
-    def packed(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16 or int8."""
+    def packed(self, blocks: Set[str] = ...) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16, int8 or uint8 (MXFP4).
+
+        `blocks` are the matrices that are in MXFP4; ValueError where their rows are not whole blocks."""
 
     def cache_bytes(self, length: int) -> int:
         """Memory of the keys and values of a sequence of this length: of layers with a window, those that a later token

@@ -2,7 +2,7 @@
 
 Run once, in an environment of its own, since no test needs torch; which models are made says tests/parity:
 
-    pip install torch==2.13.0 transformers==5.24.0 numpy
+    pip install torch==2.13.0 transformers==5.24.0 accelerate numpy
     python tests/make_parity.py [BEGINNING OF A NAME ...]
 
 Each folder is a checkpoint as Hugging Face writes it, and ``expected.npz`` with ``ids`` (T,) and ``logits``

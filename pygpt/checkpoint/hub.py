@@ -6,6 +6,7 @@ needs no client.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Callable, Collection
@@ -217,7 +218,8 @@ def download(ref: Reference, progress: Progress | None = None) -> Path:
     if not weights:
         raise CheckpointError(f"the hub's repository has none of {', '.join(_WEIGHTS)}, and no GGUF file")
     gguf = weights[0].lower().endswith(".gguf")
-    wanted = weights + [name for name in _BESIDE if name in sizes and not gguf]
+    beside = [] if gguf else [name for name in sizes if any(fnmatch.fnmatchcase(name, p) for p in _BESIDE)]
+    wanted = weights + beside
     patterns = [re.sub(r"([*?\[])", r"[\1]", name) for name in wanted]
     folder = folder_of(ref.repository)
     there = [folder / "snapshots" / str(info.sha) / name for name in wanted]
