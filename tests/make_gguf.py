@@ -4,7 +4,7 @@ writes them, so that names, keys and orders of rows are its own and not what pyg
     python tests/make_gguf.py LLAMA_CPP [NAME ...]
 
 LLAMA_CPP is a folder of llama.cpp's sources (the source archive of llama-cpp-python 0.3.36 has one in vendor/). Takes
-torch and transformers, in an environment of their own. NAME: only these checkpoints; else those of all architectures.
+torch and transformers, in an environment of their own. NAME: only these checkpoints; else those that are there, anew.
 """
 
 from __future__ import annotations
@@ -17,11 +17,6 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent / "data"
-CHECKPOINTS = (
-    "bloom", "falcon-grouped-two-norms", "gemma", "gemma2", "gemma3", "gpt2-head20", "gpt_bigcode", "gpt_neox",
-    "granite", "llama-untied-sharded-multi-query", "llama-yarn", "mpt", "olmo2-multi-head", "phi-half", "phi3-long",
-    "phi3-short-partial", "phi3-window", "qwen2-tied", "qwen3-head14", "smollm3", "starcoder2-hub-no-bias-untied",
-)  # fmt: skip
 
 
 def convert(folder: Path, out: Path, converter: Any) -> None:
@@ -47,7 +42,7 @@ def main(sources: Path, names: list[str]) -> None:
     import torch
 
     (DATA / "gguf").mkdir(exist_ok=True)
-    for name in names or CHECKPOINTS:
+    for name in names or [path.stem.split(".")[1] for path in (DATA / "gguf").glob("*.gguf")]:
         with tempfile.TemporaryDirectory() as temporary, torch.inference_mode():
             folder = Path(temporary) / name
             shutil.copytree(DATA / "parity" / name, folder)

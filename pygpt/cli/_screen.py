@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.live import Live
 
+_INTERVAL = 0.05  # seconds
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 _CODE_OR_LESS = re.compile(r"(`+)(.*?[^`])\1(?!`)|<", re.DOTALL)
 
@@ -47,19 +49,21 @@ class Terminal(Screen):
         self._part: str | None = None
         self._blocks = Blocks()
         self._live: Live | None = None
+        self._next = 0.0  # when the open block is drawn again at the earliest
 
     def show(self, section: Section) -> None:
         if self._part == "reasoning" != section.part:
             self._console.print("\n")
         self._part = section.part
+        text = section.text.replace("\x1b", "\u241b")  # a model's text gives the terminal no orders
         if section.part == "reasoning":
-            self._print(section.text, "dim")
+            self._print(text, "dim")
         elif self._markdown:
-            for block in self._blocks.feed(section.text):
+            for block in self._blocks.feed(text):
                 self._settle(block)
             self._draw()
         else:
-            self._print(section.text)
+            self._print(text)
 
     def end(self) -> None:
         if self._part == "answer" and self._markdown:
@@ -77,15 +81,18 @@ class Terminal(Screen):
         self._console.print(text, style=style, end="", markup=False, soft_wrap=True)
 
     def _draw(self) -> None:
-        """The block that is not complete yet; it is drawn again with each piece."""
+        """The block that is not complete yet. Drawing a long one takes longer than a token: it may take a quarter of
+        the time."""
         from rich.live import Live
 
-        if not self._blocks.open.strip():
+        started = time.monotonic()
+        if not self._blocks.open.strip() or started < self._next:
             return
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="visible")
             self._live.start()
         self._live.update(_Tail(self._blocks.open), refresh=True)
+        self._next = time.monotonic() + max(3 * (time.monotonic() - started), _INTERVAL)
 
     def _settle(self, block: str) -> None:
         """A complete block, which stays as it is."""
