@@ -69,7 +69,7 @@ def recompute_rotary(model: PreTrainedModel) -> None:
     """The frequencies anew, in float64 where `widened`: a model computes them when it is made."""
     for module in model.modules():
         if (rotary := getattr(module, "rotary_emb", None)) is not None:
-            module.rotary_emb = type(rotary)(rotary.config)
+            module.rotary_emb = type(rotary)(getattr(rotary, "config", model.config))
 
 
 def expected_logits(golden: Golden, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

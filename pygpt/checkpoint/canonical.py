@@ -196,7 +196,8 @@ def _wholes(
             place = (int(expert), experts.n_expert)
         whole = _Whole(source, also, kind == "weight", groups, config.head_dim, place, {})
         wholes.setdefault((stored_name, place[0] if place else None), whole).sections[name] = shapes[name]
-    return wholes
+    position = {name: index for index, name in enumerate(shapes)}  # layer by layer, as a file is written
+    return dict(sorted(wholes.items(), key=lambda item: min(position[name] for name in item[1].sections)))
 
 
 def _zeros(where: Path, name: str, shape: tuple[int, ...]) -> Tensor:
