@@ -56,6 +56,10 @@ class EngineBuilder:
     def packed(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16 or int8."""
 
+    def cache_bytes(self, length: int) -> int:
+        """Memory of the keys and values of a sequence of this length: of layers with a window, those that a later token
+        may still see, or that a truncated session would."""
+
     def adopt(self, arrays: dict[str, NDArray[np.generic]]) -> None:
         """Take packed tensors as they are, instead of `add`; bfloat16 as uint16. Matrices stay where they are: the
         engine keeps the arrays. ValueError: not just the tensors that `packed` lists, or a scale that is negative or

@@ -138,6 +138,7 @@ PYTHON_RANKS = {
     "writer": 4,
     "model": 5,
     "reply": 5,
+    "inspection": 5,
     "chat": 6,
     "registry": 4,
     "training": 6,

@@ -106,6 +106,8 @@ public:
     }
 
     // What adopt() wants: {name: (dtype, shape)}.
+    std::size_t cache_bytes(int length) const { return PageLayout(config_, kv_).bytes_at(length); }
+
     py::dict packed() {
         const auto lock = locked();
         py::dict out;
@@ -177,6 +179,7 @@ void bind_builder(py::module_& m) {
         .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"),
              py::arg("consumed") = std::nullopt)
         .def("packed", &EngineBuilder::packed)
+        .def("cache_bytes", &EngineBuilder::cache_bytes, py::arg("length"))
         .def("adopt", &EngineBuilder::adopt, py::arg("arrays"))
         .def("build", &EngineBuilder::build);
 }

@@ -25,6 +25,15 @@ PageLayout::PageLayout(const ModelConfig& config, DType dtype)
     }
 }
 
+std::size_t PageLayout::bytes_at(int length) const {
+    std::size_t bytes = 0;
+    for (std::size_t c = 0; c < n_classes(); ++c) {
+        const int pages = ceil_div(length, kPagePositions) - first_held(length, window(c));
+        bytes += static_cast<std::size_t>(pages) * page_bytes(c);
+    }
+    return bytes;
+}
+
 std::shared_ptr<Buffer> PagePool::take() {
     std::unique_ptr<Buffer> page;
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock && !free_.empty()) {
@@ -68,8 +77,7 @@ void KvCache::Pages::reserve(int begin, int end) {
 
 // Gives back the pages from first_page on that no position sees from kReturn before `position` on.
 void KvCache::Pages::release(int first_page, int position) {
-    if (of.window == 0) return;
-    const int end = (position - kReturn - of.window + 1) / kPagePositions;
+    const int end = first_held(position, of.window);
     for (int i = first_page; i < end; ++i) list[static_cast<std::size_t>(i)].reset();
 }
 

@@ -1,6 +1,7 @@
 // Keys and values of sequences, in pages of 64 positions from one pool.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <memory>
@@ -18,6 +19,11 @@ namespace pygpt {
 // A token that a session was truncated behind, by up to so many from its greatest length, can be followed by others:
 // the windows of so many lengths are kept.
 constexpr int kReturn = 256;
+
+// The first page of a class that a sequence of `length` positions still holds.
+constexpr int first_held(int length, int window) {
+    return window == 0 ? 0 : std::max(0, length - kReturn - window + 1) / kPagePositions;
+}
 
 // Where a page keeps what. Layers whose tokens see equally far make up a class, with pages of its own: [layer of the
 // class][kv_head] of keys [head_dim][64], then values [64][padded_head(head_dim)].
@@ -38,6 +44,8 @@ public:
     std::size_t values(int layer, int head) const { return keys(layer, head) + keys_bytes_; }
     // What a page of each class takes.
     std::size_t bytes() const { return places_.size() * layer_bytes(); }
+    // What a sequence of this length holds once all its windows are behind it.
+    std::size_t bytes_at(int length) const;
     DType dtype() const { return dtype_; }
     int heads() const { return heads_; }  // of keys and values
     int head_dim() const { return head_dim_; }

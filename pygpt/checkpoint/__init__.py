@@ -23,6 +23,7 @@ __all__ = [
     "check_free",
     "forget",
     "locate",
+    "main_file",
     "open_saved",
     "read",
     "save",
@@ -35,8 +36,9 @@ PICKLES = (b"PK\x03\x04", b"\x80")
 
 def read(path: str | Path, n_ctx: int | None = None) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
     """Open a checkpoint: a folder in Hugging Face's layout, a file of its weights with config.json beside it, a GGUF
-    file, nanoGPT's or minGPT's own file, a folder that holds one of these, or what `save` wrote. A file is told by its
-    first bytes, whatever its name. Of a GGUF model in several parts any one, or their folder, stands for all.
+    file, nanoGPT's, minGPT's or llama2.c's own file, a folder that holds one of these, or what `save` wrote. A file is
+    told by its first bytes, whatever its name. Of a GGUF model in several parts any one, or their folder, stands for
+    all.
 
     The tensors are those of ``config.tensor_shapes()``, in its order and with its shapes, and stay in their files until
     they are asked for. The tokenizer is None where the checkpoint has none that pygpt knows to look for.
@@ -71,11 +73,15 @@ def _read(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | No
 
         return saved.config, unpacked(saved), saved.tokenizer
     if stat.S_ISDIR(mode):
-        return _read_what_is_in(path)
+        return _read(main_file(path))
     if begin[8:] == b"{" or path.suffix.lower() == ".safetensors" or path.name.endswith((INDEX, PICKLED_INDEX)):
         return read_folder(path)
     if begin.startswith(PICKLES):
         return read_pickled(path)
+    from pygpt.checkpoint.llama2c import is_llama2c, read_llama2c
+
+    if is_llama2c(path):
+        return read_llama2c(path)
     raise CheckpointError(
         f"{path}: expected a .safetensors, .gguf, .bin or .pt file, or a folder; this file begins with {begin[:4]!r}"
     )
@@ -87,24 +93,35 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(9)
 
 
-def _read_what_is_in(folder: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | None]:
+def main_file(path: Path) -> Path:
+    """The file that a model is opened by: `path` itself, or the one that stands for its folder."""
+    if not path.is_dir():
+        return path
     for name in (WEIGHTS, INDEX, PICKLED, PICKLED_INDEX):
-        if (folder / name).is_file():
-            return read_folder(folder / name)
+        if (path / name).is_file():
+            return path / name
     try:
-        files = sorted(f for f in folder.iterdir() if f.is_file())
+        files = sorted(f for f in path.iterdir() if f.is_file())
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    for kinds in ((".gguf",), (".bin", ".pt", ".pth")):
-        found = [f for f in files if f.suffix.lower() in kinds]
+        raise CheckpointError(f"{path}: cannot be listed: {error.strerror or error}") from error
+    ggufs = [f for f in files if f.suffix.lower() == ".gguf"]
+    own = [f for f in files if f.suffix.lower() in (".bin", ".pt", ".pth") and _is_own(f)]
+    for found in (ggufs, own):
         if len(found) == 1 or (found and _are_parts(found)):
-            return _read(found[0])
+            return found[0]
         if found:
             names = ", ".join(f.name for f in found)
-            raise CheckpointError(f"{folder}: holds several files of a model ({names}): give the path of one")
-    hint = "; this is an adapter: merge it into the model that it was made for" if (folder / ADAPTER).is_file() else ""
+            raise CheckpointError(f"{path}: holds several files of a model ({names}): give the path of one")
+    hint = "; this is an adapter: merge it into the model that it was made for" if (path / ADAPTER).is_file() else ""
     looked = f"{WEIGHTS}, {INDEX}, {PICKLED}, {PICKLED_INDEX}, *.gguf, *.bin and *.pt"
-    raise CheckpointError(f"{folder}: no checkpoint here: looked for {looked}{hint}")
+    raise CheckpointError(f"{path}: no checkpoint here: looked for {looked}{hint}")
+
+
+def _is_own(file: Path) -> bool:
+    """Whether a file is in the form of a program that trains; a tokenizer may lie beside it and be called alike."""
+    from pygpt.checkpoint.llama2c import is_llama2c
+
+    return _first_bytes(file).startswith(PICKLES) or is_llama2c(file)
 
 
 def _are_parts(files: list[Path]) -> bool:

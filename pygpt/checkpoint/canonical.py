@@ -29,11 +29,11 @@ def canonical(
     prefix: str = "",
     ignored: tuple[str, ...] = (),
 ) -> dict[str, Tensor]:
-    """The canonical tensors of a checkpoint; nothing is read, but a tied head that the file holds beside the embedding.
+    """The canonical tensors of a checkpoint; nothing is read.
 
     Raises CheckpointError where a tensor is missing, has a shape that disagrees with `config`, has a type that is not
-    a supported float, where a tied head is not the embedding, or where the file holds a tensor that the family does not
-    know: a sign of another architecture.
+    a supported float, or where the file holds a tensor that the family does not know: a sign of another architecture;
+    and, when the embedding is read, where a tied head beside it differs.
     """
     by_name = _without_prefix(where, stored, prefix)
     if config.tied_head:
@@ -127,26 +127,30 @@ def _tie(where: Path, by_name: dict[str, Stored], sources: Mapping[str, Source])
     copy = by_name.pop(f"{head.module}.weight", None) or by_name.pop(f"{head.also}.weight", None)
     if copy is None:
         return
-    if not _equal(by_name.setdefault(embed, copy), copy):
-        raise CheckpointError(
-            f"{where}: {copy.name!r} differs from {by_name[embed].name!r}, but the configuration says that they are "
-            "one: is tie_word_embeddings wrong?"
-        )
+    kept = by_name.setdefault(embed, copy)
+    if (kept.shape, kept.kind) != (copy.shape, copy.kind):
+        raise _not_tied(where, kept, copy)
+    if kept.read is not copy.read:  # else one tensor under two names
+        by_name[embed] = kept._replace(read=functools.partial(_read_tied, where, kept, copy))
 
 
-def _equal(a: Stored, b: Stored) -> bool:
-    if a.read is b.read:  # one tensor under two names
-        return True
-    if (a.shape, a.kind) != (b.shape, b.kind):
-        return False
-    x, y = a.read(), b.read()
-    step = max(1, (1 << 20) // max(1, math.prod(a.shape[1:])))
+def _not_tied(where: Path, kept: Stored, copy: Stored) -> CheckpointError:
+    return CheckpointError(
+        f"{where}: {copy.name!r} differs from {kept.name!r}, but the configuration says that they are one: is "
+        "tie_word_embeddings wrong?"
+    )
+
+
+def _read_tied(where: Path, kept: Stored, copy: Stored) -> NDArray[np.generic]:
+    """The embedding, once it was compared with the head."""
+    x, y = kept.read(), copy.read()
+    step = max(1, (1 << 20) // max(1, math.prod(kept.shape[1:])))
     for i in range(0, len(x), step):
         if not np.array_equal(x[i : i + step], y[i : i + step]):
-            return False
+            raise _not_tied(where, kept, copy)
         forget(x)
         forget(y)
-    return True
+    return x
 
 
 class _Whole(NamedTuple):

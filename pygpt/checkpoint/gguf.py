@@ -10,7 +10,7 @@ import numpy as np
 
 from pygpt._json import shown
 from pygpt.checkpoint.canonical import canonical
-from pygpt.checkpoint.gguf_file import TensorInfo
+from pygpt.checkpoint.gguf_file import GgufFile, TensorInfo
 from pygpt.checkpoint.gguf_keys import Metadata
 from pygpt.checkpoint.gguf_parts import parse_parts
 from pygpt.checkpoint.gguf_rope import RopeTensors
@@ -27,7 +27,11 @@ PLAIN: dict[str, Dtype] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | None]:
     """A GGUF file of the architectures that the families name, or any part of a model that was split. The tokenizer is
     None where the file has none."""
-    file = parse_parts(path)
+    return of_file(path, parse_parts(path))
+
+
+def of_file(path: Path, file: GgufFile) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer | None]:
+    """The same of a file that was parsed."""
     metadata = Metadata(file.metadata, str(path))
     kind = metadata.get("general.type")
     if kind not in (None, "model"):

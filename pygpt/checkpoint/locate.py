@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pygpt.checkpoint import hub, names, wheel
-from pygpt.checkpoint.hub import Progress, Reference
-from pygpt.checkpoint.wheel import Packaged
 from pygpt.errors import CheckpointError
+
+if TYPE_CHECKING:  # a model that is given by its path needs nothing of these
+    from pygpt.checkpoint.hub import Cached, Progress, Reference
+    from pygpt.checkpoint.wheel import Packaged
 
 BUILT_IN = ("tiny",)
 
 
-def locate(name: str | os.PathLike[str], progress: Progress | None = None) -> Path:
-    """The file or folder of a checkpoint, downloaded if it is not on this machine.
+def locate(name: str | os.PathLike[str], progress: Progress | None = None, *, download: bool = True) -> Path:
+    """The file or folder of a checkpoint, downloaded if it is not on this machine, unless `download` is false.
 
     `name` is an existing path; or a built-in model ("tiny"); or a short name ("smollm2"); or a reference to the Hugging
     Face hub: ORG/NAME, ORG/NAME:QUANT or ORG/NAME/FILE.gguf, each with or without @REVISION. Those are looked up in the
@@ -36,17 +38,29 @@ def locate(name: str | os.PathLike[str], progress: Progress | None = None) -> Pa
         if not path.is_dir():
             raise CheckpointError(f"the built-in model {text!r} is not part of this installation ({path} is missing)")
         return path
-    return resolved(text, progress)
+    return resolved(text, progress, download=download)
 
 
-def resolved(text: str, progress: Progress | None = None, *, update: bool = False) -> Path:
+def resolved(text: str, progress: Progress | None = None, *, download: bool = True, update: bool = False) -> Path:
     """`locate` for what is no path. `update`: the hub is asked for newer files than those in the cache."""
+    from pygpt.checkpoint import hub, wheel
+
     ref = referred(text)
-    if isinstance(ref, Packaged):
-        return wheel.fetch(ref, progress)
-    found = hub.cached(ref)
-    if found.path is not None and not found.lacks and not update:
-        return found.path
+    if isinstance(ref, wheel.Packaged):
+        if download or ref.path.is_file():
+            return wheel.fetch(ref, progress)
+    else:
+        found = hub.cached(ref)
+        if found.path is not None and not (found.lacks and download) and not update:
+            return found.path
+        if download:
+            return _from_hub(text, ref, found, progress, update)
+    raise CheckpointError(f"{text}: not on this machine; to fetch it: pygpt pull {text}")
+
+
+def _from_hub(text: str, ref: Reference, found: Cached, progress: Progress | None, update: bool) -> Path:
+    from pygpt.checkpoint import hub
+
     try:
         return hub.download(ref, progress)
     except CheckpointError as error:
@@ -61,6 +75,9 @@ def resolved(text: str, progress: Progress | None = None, *, update: bool = Fals
 def referred(text: str) -> Reference | Packaged:
     """What a name stands for, on the hub or in a package. CheckpointError, with the names that are spelt like it, where
     it can be neither."""
+    from pygpt.checkpoint import hub, names
+    from pygpt.checkpoint.wheel import Packaged
+
     entry = names.find(text)
     source = None if entry is None else entry.source
     if entry is not None and isinstance(source, names.Package):

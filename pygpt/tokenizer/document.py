@@ -12,7 +12,7 @@ from pygpt._json import read_table, shown
 from pygpt.errors import TokenizerError
 from pygpt.tokenizer.byte_level import ByteLevel
 from pygpt.tokenizer.character_level import SPACE, CharacterLevel
-from pygpt.tokenizer.expressions import GPT2, LLAMA3, NUMBER, QWEN2, translated
+from pygpt.tokenizer.expressions import COVERING, GPT2, NUMBER, translated
 from pygpt.tokenizer.merges import Merges
 from pygpt.tokenizer.vocabulary import AddedToken, InexpressibleError, Vocabulary
 
@@ -241,7 +241,7 @@ def _split(step: dict[str, Any], where: str) -> str:
         raise InexpressibleError(f"{where}: the pre_tokenizer Split has the pattern {shown(pattern)}")
     if kind == "String":
         return "".join("\\" + c if c.isascii() and not c.isalnum() and c.isprintable() else c for c in text)
-    return text if text in (GPT2, LLAMA3, QWEN2) else translated(text, str(where))
+    return text if text in COVERING else translated(text, str(where))
 
 
 def _post_processor(step: object, where: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

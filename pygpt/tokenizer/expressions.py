@@ -21,11 +21,19 @@ _LINES = (
 )
 LLAMA3 = _LINES % "{1,3}"
 QWEN2 = _LINES % ""
+_WORDS = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+%s|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*%s|"
+    r"\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+GPT4O = _WORDS % (_ENDING, _ENDING, "{1,3}")
+TEKKEN = _WORDS % ("", "", "")
 # NUMBER and then GPT2 in one expression: to whitespace, a digit is the end of the text (SmolLM).
 _DIGITS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
 ANY_CHARACTER = r"[\s\S]"
 
-COVERING = frozenset({GPT2, LLAMA3, QWEN2, _DIGITS, ANY_CHARACTER})
+COVERING = frozenset({GPT2, LLAMA3, QWEN2, GPT4O, TEKKEN, _DIGITS, ANY_CHARACTER})
 """Expressions known to leave out no text."""
 
 _PROPERTIES = {
@@ -72,6 +80,7 @@ class _Translation:
     def __init__(self, expression: str, where: str) -> None:
         self._expression, self._where = expression, where
         self._class: str | None = None  # where inside [...]: the last thing read there
+        self._nested = 0  # classes open in that one
         self._insensitive: list[bool] = []  # for each open group
         self._literal = ""  # the letters read one after the other in a case-insensitive group
         self._repeatable = False
@@ -160,13 +169,19 @@ class _Translation:
 
     def _class_letter(self, letter: str, end: int) -> str:
         if letter == "]":
+            if self._nested:
+                self._nested -= 1
+                return self._set("")
             if self._class in ("start", None):
                 raise self._refused("an empty class")
             closing = r"\-]" if self._class == "-" else "]"
             self._class, self._repeatable = None, True
             return closing if closing == "]" else "]"
-        if letter == "[":
-            raise self._refused("a class in a class")
+        if letter == "[":  # a class in a class: those of both
+            if self._class == "-" or self._expression[end : end + 1] in ("^", "]", ":", "-"):
+                raise self._refused("a doubtful class in a class")
+            self._nested += 1
+            return self._set("")
         if letter == "&" and self._expression[end : end + 1] == "&":
             raise self._refused("&&")
         if letter == "^" and self._class == "start":
@@ -177,7 +192,7 @@ class _Translation:
             if self._class == "character" and following != "]":
                 self._class = "-"
                 return "-"
-            if self._class not in ("start", "start^") and following != "]":
+            if (self._class not in ("start", "start^") and following != "]") or self._nested:
                 raise self._refused("a doubtful '-' in a class")
             self._class = "end"
             return r"\-"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,34 +15,12 @@ from numpy.typing import NDArray
 from pygpt._json import shown
 from pygpt.errors import TokenizerError
 from pygpt.tokenizer.byte_level import ByteLevel
-from pygpt.tokenizer.expressions import GPT2, LLAMA3, NUMBER, QWEN2
+from pygpt.tokenizer.document import BYTE_LEVEL, of_table
 from pygpt.tokenizer.model_file import BPE, UNIGRAM, ModelFile
 from pygpt.tokenizer.pieces import BYTE, CONTROL, NORMAL, USER_DEFINED, by_type, of_model
+from pygpt.tokenizer.pre import PRE
 from pygpt.tokenizer.vocabulary import Vocabulary
 
-
-@dataclass(frozen=True, slots=True)
-class _Pre:
-    """What a value of ``tokenizer.ggml.pre`` stands for: what the model's own tokenizer.json says in full."""
-
-    splits: tuple[str, ...]
-    normal_forms: tuple[str, ...] = ()
-    whole_words: bool = False
-    add_bos: bool = False  # where the file does not say
-
-
-_DIGITS = (NUMBER, GPT2)
-_LLAMA3 = _Pre((LLAMA3,), whole_words=True, add_bos=True)
-_PRE = {
-    **dict.fromkeys(("default", "gpt-2", "phi-2", "jais"), _Pre((GPT2,))),
-    **dict.fromkeys(("mpt", "olmo"), _Pre((GPT2,), ("NFC",))),  # the vocabulary of GPT-NeoX
-    **dict.fromkeys(("smollm", "starcoder", "refact", "codeshell", "exaone", "minerva-7b"), _Pre(_DIGITS)),
-    "command-r": _Pre(_DIGITS, ("NFC",)),
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral"), _LLAMA3),
-    **dict.fromkeys(("dbrx", "smaug-bpe"), _Pre((LLAMA3,), whole_words=True)),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _Pre((QWEN2,), ("NFC",))),
-    "stablelm2": _Pre((QWEN2,)),
-}
 _G = "tokenizer.ggml."
 _USED = {
     *(_G + key for key in ("model", "pre", "tokens", "token_type", "merges", "scores", "add_space_prefix")),
@@ -81,24 +58,28 @@ def read_gguf(metadata: Mapping[str, object], source: str) -> Vocabulary:
     return read(metadata, source)
 
 
-def _byte_level(metadata: Mapping[str, object], source: str) -> ByteLevel:
+def _byte_level(metadata: Mapping[str, object], source: str) -> Vocabulary:
     name = metadata.get(_G + "pre", "default")
-    pre = _PRE.get(name) if isinstance(name, str) else None
+    pre = PRE.get(name) if isinstance(name, str) else None
     if pre is None:
-        raise TokenizerError(f"{source}: {_G}pre {shown(name)} is none of {', '.join(_PRE)}")
+        raise TokenizerError(f"{source}: {_G}pre {shown(name)} is none of {', '.join(PRE)}")
     texts, types, ids = _tokens(metadata, source)
     tokens, added = by_type(texts, types, source, prefix_space=True)
+    merges = _strings(metadata, "merges", source)
+    common = {"added": added, "unk_id": ids["unk_id"], **_ends(metadata, ids, pre.add_bos, False, source)}
+    if pre.steps is not None:
+        model = {"vocab": tokens, "merges": merges}
+        document = {"pre_tokenizer": pre.steps, "decoder": BYTE_LEVEL, "model": model}
+        return dataclasses.replace(of_table(document, source), **common)
     return ByteLevel(
-        merges="\n".join(_strings(metadata, "merges", source)),
+        source=source,
+        tokens=tokens,
+        merges="\n".join(merges),
         splits=pre.splits,
         normal_forms=pre.normal_forms,
         prefix_space=_flag(metadata, "add_space_prefix", False, source),
         whole_words=pre.whole_words,
-        source=source,
-        tokens=tokens,
-        added=added,
-        unk_id=ids["unk_id"],
-        **_ends(metadata, ids, pre.add_bos, False, source),
+        **common,
     )
 
 

@@ -126,14 +126,10 @@ def test_stats_go_to_standard_error(gpt2_folder: Path) -> None:
 # --- info and score ------------------------------------------------------------------------------------------------
 
 
-def test_info_tells_the_machine_and_the_model(gpt2_folder: Path, model: Model) -> None:
+def test_info_tells_the_machine() -> None:
     machine = run("info").stdout
     for word in (pygpt.__version__, "compiler", "CPU features", "kernels", "scalar", "threads"):
         assert word in machine
-    described = run("info", "--model", gpt2_folder).stdout
-    assert described.startswith(machine.split("threads")[0])
-    for word in (f"{model.config.n_params():,}", "KiB", "int8", "n_embd", "64", "gelu_tanh"):
-        assert word in described
 
 
 def test_info_forces_an_instruction_set() -> None:

@@ -46,8 +46,8 @@ def test_bad_input_is_one_line_and_status_1(gpt2_folder: Path, arguments: tuple[
 
 
 def test_a_missing_checkpoint_is_status_1(tmp_path: Path) -> None:
-    for arguments in (("generate", PROMPT), ("score", PROMPT), ("info",)):
-        result = run(*arguments, "--model", tmp_path)
+    for arguments in (("generate", PROMPT, "--model"), ("score", PROMPT, "--model"), ("info",)):
+        result = run(*arguments, tmp_path)
         assert result.exit_code == 1
         assert result.stderr.startswith("pygpt: error: ")
         assert str(tmp_path) in result.stderr

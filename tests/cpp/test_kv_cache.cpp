@@ -297,6 +297,28 @@ TEST(KvCache, TruncationNeedsTheWindow) {
     EXPECT_EQ(narrow.length(), 745);
 }
 
+TEST(PageLayout, SaysWhatASequenceHolds) {
+    ModelConfig config;
+    config.n_ctx = 5000;
+    config.n_kv_head = 1;
+    config.head_dim = 8;
+    config.layers.resize(3);
+    config.layers[1].window = 100;
+    const PageLayout layout(config, DType::f16);
+    for (const int length : {0, 1, 64, 100, 355, 356, 419, 420, 1000, 5000}) {
+        std::size_t expected = 0;
+        for (std::size_t c = 0; c < layout.n_classes(); ++c) {
+            KvCache cache = make_cache(make_pool(), layout.window(c));
+            append(cache, length);
+            const auto pages = cache.pages(0);
+            const auto missing = std::count(pages.begin(), pages.end(), nullptr);
+            expected += (pages.size() - static_cast<std::size_t>(missing)) * layout.page_bytes(c);
+        }
+        EXPECT_EQ(layout.bytes_at(length), expected) << length;
+    }
+    EXPECT_LT(layout.bytes_at(5000), layout.bytes() * 79);
+}
+
 TEST(KvCache, ForksOnManyThreadsKeepApart) {
     KvCache cache = make_cache();
     append(cache, 100);

@@ -9,7 +9,7 @@ import regex
 import tokenizers
 
 from pygpt.errors import TokenizerError
-from pygpt.tokenizer.expressions import GPT2, LLAMA3, QWEN2, overflows, translated
+from pygpt.tokenizer.expressions import GPT2, GPT4O, LLAMA3, QWEN2, TEKKEN, overflows, translated
 
 TEXT = (
     "I'll SS ß 12345 ½² x²  \t\n\r\n日本 ア fi\ufb01 e\u0301 a-b_c [x] ^$ .* \u017f K\u212a ab\u200dc \u2167 {1} &&~~"
@@ -23,6 +23,8 @@ TEXT = (
             GPT2,
             LLAMA3,
             QWEN2,
+            GPT4O,
+            TEKKEN,
             r"\w+|\W",
             r"\h+",
             r"\d{2,}|\D",
@@ -46,6 +48,8 @@ TEXT = (
             r"\t|\r\n|\n",
             r"a{2}|b{1,3}?|c{1,}",
             r"\p{Han}|é",
+            r" ?[^(\s|[.,!?…。，、।۔،])]+",
+            r"[[ab]c]+|[x[y[\d]z]-]+|[e[f-h]]",
         ),
     ],
 )
@@ -64,7 +68,8 @@ def test_what_is_taken_over_cuts_as_the_original_does(expression: str) -> None:
             for e in (r"\b", r"\A", r"\z", r"\Z", r"\R", r"\X", r"\K", r"\G", r"\1", r"\H", r"\p{Emoji}", r"\xe9")
         ),
         *(("^a", "'^'"), ("a$", "'$'"), ("a)", "')'"), ("a]", "']'"), ("a{x}", "'{'"), ("(a", "an open group")),
-        *(("[a", "an open group or class"), ("[]a]", "an empty class"), ("[[:alpha:]]", "a class in a class")),
+        *(("[a[^b]]", "a doubtful class"), ("[a-[b]]", "a doubtful class")),
+        *(("[a", "an open group or class"), ("[]a]", "an empty class"), ("[[:alpha:]]", "a doubtful class")),
         *(("[a&&b]", "&&"), (r"[a-\d]", "a range without an end"), (r"[\d-z]", "a doubtful '-'"), (r"[^\W]", r"\W")),
         *(("(?m:a)", "(?m"), ("(?<n>a)", "(?<n"), ("(?i)a", "(?i"), ("(?~a)", "(?~"), ("(*FAIL)", "(*F")),
         *(("a{2}?+", "the repetition"), ("a{,3}", "'{'"), ("a{1,2}+", "the repetition"), ("+", "the repetition +")),
@@ -80,5 +85,5 @@ def test_what_is_not_the_same_elsewhere_is_refused_by_name(expression: str, what
 
 
 def test_what_may_overflow_is_known() -> None:
-    assert not any(map(overflows, (GPT2, LLAMA3, QWEN2, r"\w+|\s++")))
+    assert not any(map(overflows, (GPT2, LLAMA3, QWEN2, GPT4O, TEKKEN, r"\w+|\s++")))
     assert all(map(overflows, (r"(?:\s(?!x))+", r"a(?=b)", r"(?<=a)b", r"(?<!a)b")))

@@ -129,7 +129,7 @@ def test_settings_beside_vocab_and_merges(tmp_path: Path, config: dict[str, Any]
     ("change", "message"),
     [
         ({"model": "bert"}, "model is 'bert', but must be one of gpt2, llama, t5"),
-        ({"pre": "deepseek-llm"}, "pre 'deepseek-llm' is none of"),
+        ({"pre": "unheard"}, "pre 'unheard' is none of"),
         ({"tokens": 5}, "must be an array of strings"),
         ({"merges": None}, "must be an array of strings"),
         ({"token_type": np.ones(3, np.int32)}, "3 tokenizer.ggml.token_type for"),
