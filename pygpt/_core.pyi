@@ -1,6 +1,7 @@
 """The C++ core as Python sees it. Private: use `pygpt.Model`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from mmap import mmap
 from typing import ClassVar, Literal, TypeAlias, overload
 
 import numpy as np
@@ -53,8 +54,10 @@ class EngineBuilder:
         (n, bytes of a row) uint8. `consumed` is called whenever what was read so far is not needed again. ValueError:
         unknown name, wrong shape or dtype, or a tensor given twice."""
 
-    def packed(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16 or int8."""
+    def packed(self, blocks: Set[str] = ...) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16, int8 or uint8 (MXFP4).
+
+        `blocks` are the matrices that are in MXFP4; ValueError where their rows are not whole blocks."""
 
     def cache_bytes(self, length: int) -> int:
         """Memory of the keys and values of a sequence of this length: of layers with a window, those that a later token
@@ -225,6 +228,10 @@ def select_isa(name: str | None) -> str:
 
 def block_formats() -> dict[str, tuple[int, int]]:
     """The types of quantised tensors in GGUF files, by ggml's names: how many values a block has, in how many bytes."""
+
+def split_strings(data: bytes | mmap, begin: int, count: int) -> tuple[list[bytes], int]:
+    """The strings from byte `begin` on, each behind its length as a little-endian uint64, and where they end.
+    ValueError where one does not end in `data`."""
 
 def dequantize(name: str, blocks: NDArray[np.uint8]) -> _Floats:
     """Blocks, (n, bytes) contiguous -> (n, values)."""

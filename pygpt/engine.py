@@ -47,9 +47,8 @@ def of_checkpoint(
     if saved is not None and weights in (None, saved.weights):
         saved, weights, kv = saved.with_context(n_ctx), saved.weights, kv or _default_kv(saved.weights)
         builder = _new_builder(saved.config, weights, kv, threads, isa, adopts=True)
-        arrays = saved.arrays(builder.packed())
         try:
-            builder.adopt(arrays)
+            builder.adopt(saved.arrays(builder.packed(saved.blocks())))
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from None
         if progress is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import mmap
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from pygpt import _core, checkpoint
 from pygpt._json import read_table, shown
-from pygpt.checkpoint import Weights
+from pygpt.checkpoint import Tensor, Weights
 from pygpt.checkpoint.folder import CONFIG
 from pygpt.checkpoint.saved import MODEL_TYPE
 from pygpt.config import ModelConfig
@@ -35,12 +36,13 @@ class Inspection(NamedTuple):
     tokenizer: str | None  # its kind
     chat_templates: tuple[str, ...]  # their names
     problem: str | None  # why pygpt cannot run it
+    blocks: frozenset[str] = frozenset()  # matrices that stay in MXFP4, whatever the format of the others
 
     def weight_bytes(self) -> dict[str, int]:
         """Memory of the packed weights by their format. ConfigError where there is no configuration."""
         sizes = {}
         for weights in get_args(Weights):
-            packed = self._builder(weights, "float32").packed()
+            packed = self._builder(weights, "float32").packed(self.blocks)
             sizes[weights] = sum(math.prod(shape) * _BYTES.get(dtype, 1) for dtype, shape in packed.values())
         return sizes
 
@@ -63,6 +65,7 @@ class Inspection(NamedTuple):
 
 def inspect(path: Path) -> Inspection:
     """Look at a checkpoint that `checkpoint.locate` found. CheckpointError where there is none at all."""
+    tensors: Mapping[str, Tensor]
     file = checkpoint.main_file(path)
     found = Inspection(path, _model_type(file.parent), None, _kind(file.parent), (), None)
     try:
@@ -74,10 +77,12 @@ def inspect(path: Path) -> Inspection:
             kind = parsed.metadata.get("tokenizer.ggml.model")
             name = None if kind is None else _OF_GGUF.get(str(kind), shown(kind))
             found = found._replace(family=str(parsed.metadata.get("general.architecture")), tokenizer=name)
-            config, _, tokenizer = of_file(file, parsed)
+            config, tensors, tokenizer = of_file(file, parsed)
         else:
-            config, _, tokenizer = checkpoint.read(path)
-        found = found._replace(config=config, family=found.family or settings_for(config)[0].name)
+            config, tensors, tokenizer = checkpoint.read(path)
+        places = config.tensor_places()
+        blocks = frozenset(places[name][1] for name, tensor in tensors.items() if tensor.dtype.startswith("MXFP4"))
+        found = found._replace(config=config, family=found.family or settings_for(config)[0].name, blocks=blocks)
         if tokenizer is not None:
             templates = tuple(tokenizer.chat_templates)
             found = found._replace(tokenizer=found.tokenizer or _SENTENCE_PIECE, chat_templates=templates)

@@ -98,7 +98,8 @@ def _remove_folder(folder: Path) -> int | None:
 
 
 def _remove_files(ref: Reference) -> int | None:
-    """Delete the links to some files of a snapshot, and what they point to unless another snapshot does as well."""
+    """Delete the links to some files of a snapshot, and what they point to unless another snapshot does as well. Where
+    the client could make no links, the files are the model's own."""
     found = hub.cached(ref)
     if found.path is None:
         return None
@@ -108,6 +109,7 @@ def _remove_files(ref: Reference) -> int | None:
     blobs = hub.folder_of(ref.repository).resolve() / "blobs"
     for link in (snapshot / name for name in hub.weights_among(hub.files_of(snapshot), ref)):
         blob = link.resolve()
+        n_bytes += 0 if link.is_symlink() else link.stat().st_size
         link.unlink()
         others = (f.resolve() for f in snapshot.parent.rglob("*") if f.is_symlink())
         if blob.parent == blobs and blob not in others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,43 @@ def scripted_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Itera
 def scripted(scripted_folder: Callable[[Iterable[int]], Path]) -> Callable[[Iterable[int]], Model]:
     """The same, loaded."""
     return lambda script: Model.load(scripted_folder(script), threads=1)
+
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'x' %}{{ raise_exception('No x') }}{% endif %}"
+    "{{ m.role[0] }}:{% if m.reasoning %}<think>{{ m.reasoning }}</think>{% endif %}{{ m.content }}<|endoftext|>"
+    "{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def with_template() -> Callable[..., Path]:
+    """Copies a model's folder and gives it a chat template: "u:hi<|endoftext|>a:" for a user's hi."""
+
+    def copy(folder: Path, target: Path, template: str = CHAT_TEMPLATE) -> Path:
+        shutil.copytree(folder, target)
+        (target / "chat_template.jinja").write_text(template, encoding="utf-8")
+        return target
+
+    return copy
+
+
+@pytest.fixture
+def speaker_folder(
+    scripted_folder: Callable[[Iterable[int]], Path],
+    with_template: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    vocab: type[Vocabulary],
+    model: Model,
+) -> Callable[..., Path]:
+    """Makes a model with a chat template that says given texts, each after the prompt that stands before it."""
+
+    def make(*turns: tuple[str, str], template: str = CHAT_TEMPLATE) -> Path:
+        script = [vocab.end_id] * 400
+        for prompt, said in turns:
+            n = len(model.tokenizer.encode(prompt, allow_special=True))
+            ids = [*vocab.byte_ids(said), vocab.end_id]
+            script[n - 1 : n - 1 + len(ids)] = ids
+        return with_template(scripted_folder(script), tmp_path_factory.mktemp("speaker") / "m", template)
+
+    return make

@@ -2,7 +2,7 @@
 
 Run once, in an environment of its own, since no test needs torch; which models are made says tests/parity:
 
-    pip install torch==2.13.0 transformers==5.24.0 numpy
+    pip install torch==2.13.0 transformers==5.24.0 accelerate numpy
     python tests/make_parity.py [BEGINNING OF A NAME ...]
 
 Each folder is a checkpoint as Hugging Face writes it, and ``expected.npz`` with ``ids`` (T,) and ``logits``
@@ -69,7 +69,7 @@ def recompute_rotary(model: PreTrainedModel) -> None:
     """The frequencies anew, in float64 where `widened`: a model computes them when it is made."""
     for module in model.modules():
         if (rotary := getattr(module, "rotary_emb", None)) is not None:
-            module.rotary_emb = type(rotary)(model.config)
+            module.rotary_emb = type(rotary)(rotary.config)
 
 
 def expected_logits(golden: Golden, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -93,7 +93,8 @@ def make(golden: Golden) -> None:
     model = AutoModelForCausalLM.from_config(golden.config, dtype=golden.dtype)
     fill(model, rng)
     write(golden, model, folder)
-    ids = rng.integers(golden.config.vocab_size, size=golden.n_ctx or golden.config.max_position_embeddings)
+    text = golden.config.get_text_config()
+    ids = rng.integers(text.vocab_size, size=golden.n_ctx or text.max_position_embeddings)
     logits = expected_logits(golden, ids)
     np.savez_compressed(folder / "expected.npz", ids=ids, logits=logits)
     size = sum(path.stat().st_size for path in folder.iterdir())

@@ -6,9 +6,9 @@
 
 namespace pygpt {
 
-enum class DType : std::uint8_t { f32, f16, bf16, i8 };
+enum class DType : std::uint8_t { f32, f16, bf16, i8, u8 };
 
-constexpr std::size_t size_of(DType t) { return t == DType::f32 ? 4 : t == DType::i8 ? 1 : 2; }
+constexpr std::size_t size_of(DType t) { return t == DType::f32 ? 4 : t == DType::f16 || t == DType::bf16 ? 2 : 1; }
 
 struct Half {
     std::uint16_t bits;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/error.h"
@@ -105,11 +106,12 @@ public:
         threads_.run([&](Team& team) { builder().add(name, plain, team, tell); });
     }
 
-    // What adopt() wants: {name: (dtype, shape)}.
     std::size_t cache_bytes(int length) const { return PageLayout(config_, kv_).bytes_at(length); }
 
-    py::dict packed() {
+    // What adopt() wants: {name: (dtype, shape)}, where `blocks` are the names of matrices in MXFP4.
+    py::dict packed(const std::unordered_set<std::string>& blocks) {
         const auto lock = locked();
+        builder().keep_blocks(blocks);
         py::dict out;
         for (const PackedTensor& t : builder().packed()) {
             out[py::str(t.name)] = py::make_tuple(name_of(t.dtype), py::tuple(py::cast(t.shape)));
@@ -178,7 +180,7 @@ void bind_builder(py::module_& m) {
              py::arg("config"), py::kw_only(), py::arg("weights"), py::arg("kv"), py::arg("threads"), py::arg("isa"))
         .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"),
              py::arg("consumed") = std::nullopt)
-        .def("packed", &EngineBuilder::packed)
+        .def("packed", &EngineBuilder::packed, py::arg("blocks") = std::unordered_set<std::string>())
         .def("cache_bytes", &EngineBuilder::cache_bytes, py::arg("length"))
         .def("adopt", &EngineBuilder::adopt, py::arg("arrays"))
         .def("build", &EngineBuilder::build);

@@ -40,6 +40,7 @@ PYBIND11_MODULE(_core, m) {
     bind_sampler(m);
     bind_machine(m);
     bind_blocks(m);
+    bind_strings(m);
     bind_training(m);
 }
 

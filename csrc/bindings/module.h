@@ -16,7 +16,11 @@ namespace py = pybind11;
 
 // What NumPy calls a type; bfloat16, which it lacks, travels as uint16.
 inline const char* numpy_name(DType t) {
-    return t == DType::f32 ? "float32" : t == DType::f16 ? "float16" : t == DType::bf16 ? "uint16" : "int8";
+    return t == DType::f32    ? "float32"
+           : t == DType::f16  ? "float16"
+           : t == DType::bf16 ? "uint16"
+           : t == DType::i8   ? "int8"
+                              : "uint8";
 }
 inline const char* name_of(DType t) { return t == DType::bf16 ? "bfloat16" : numpy_name(t); }
 
@@ -71,6 +75,7 @@ void bind_session(py::module_& m);
 void bind_sampler(py::module_& m);
 void bind_machine(py::module_& m);
 void bind_blocks(py::module_& m);
+void bind_strings(py::module_& m);
 void bind_training(py::module_& m);
 
 }  // namespace pygpt

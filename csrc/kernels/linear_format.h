@@ -11,7 +11,8 @@ namespace pygpt {
 
 // y = x W^T + bias, for some of W's output channels.
 //
-// float32 and bfloat16: every output is one chain of fused multiply-adds over k = 0, 1, ... starting from zero, then
+// float32, bfloat16 and MXFP4: every output is one chain of fused multiply-adds over k = 0, 1, ... starting from zero,
+// then
 // + bias. int8: the products of a group are added exactly, in int32; groups in order: y = fma(float(sum) * weight
 // scale, activation scale, y), starting from zero, then + bias. So an output does not depend on how many rows are
 // computed together, nor on the panel range.
@@ -49,16 +50,19 @@ struct PackArgs {
 // The most inputs that are packed together.
 constexpr int kMostGroup = 128;
 
-// A panel holds 16 channels as [padded(k) / piece][16][piece] elements.
+// A panel holds 16 channels as [padded(k) / piece][16][piece] elements, or as the bytes that a format of blocks has for
+// each `step` inputs.
 struct LinearFormat {
     const char* name;
     DType dtype;  // of an element
-    int piece;  // inputs of a channel that lie side by side
+    int piece;  // inputs of a channel that lie side by side; 0: blocks
+    int block_bytes;  // of a panel's block
     int step;  // inputs are completed with zeros to a multiple of this
     int group;  // inputs that are packed together, where they begin at a multiple of it; and those of one scale
     bool scaled;  // each group of each channel has a bfloat16 scale, positive or zero
 
-    // False where a weight is not finite, or too large to be rotated, and the format cannot hold that.
+    // False where a weight is not finite, or too large to be rotated, and the format cannot hold that. Null in a format
+    // of blocks, which only takes those of files.
     bool (*pack)(const PackArgs&);
     // Channel `lane` of a panel as k floats.
     void (*read_row)(const void* panel, const BFloat16* scales, int k, int lane, float* out);
@@ -74,7 +78,9 @@ struct LinearFormat {
     int padded(int k) const { return round_up(k, step); }
     int groups(int k) const { return ceil_div(k, group); }
     std::size_t panel_bytes(int k) const {
-        return std::size_t{16} * static_cast<std::size_t>(padded(k)) * size_of(dtype);
+        const auto inputs = static_cast<std::size_t>(padded(k));
+        return piece == 0 ? inputs / static_cast<std::size_t>(step) * static_cast<std::size_t>(block_bytes)
+                          : inputs * 16 * size_of(dtype);
     }
     std::size_t panel_scales(int k) const { return scaled ? std::size_t{16} * static_cast<std::size_t>(groups(k)) : 0; }
 };

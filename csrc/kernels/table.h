@@ -52,6 +52,9 @@ struct Kernels {
         return formats[i];
     }
 
+    // What weights in MXFP4 blocks are kept in, whichever of the others is chosen.
+    LinearFormat mxfp4;
+
     // Every type of quantised tensors that files hold.
     std::array<BlockFormat, kBlockFormats> blocks;
 

@@ -9,6 +9,10 @@
 
 namespace pygpt {
 
+// What a matrix is kept in: the format that was chosen for the weights; that, or the MXFP4 blocks that a file holds; or
+// float32 whatever was chosen.
+enum class Storage : std::uint8_t { chosen, chosen_or_blocks, precise };
+
 // A canonical tensor (rows, cols), or a vector (rows,), and its place: channels of a whole that it may share with
 // others. Engines and their files know the whole under its own name.
 struct TensorSpec {
@@ -19,7 +23,7 @@ struct TensorSpec {
     std::string whole;
     int channels;  // rows of the whole
     Channels to;
-    bool precise = false;  // a matrix that is kept in float32, whatever the others' format
+    Storage storage = Storage::chosen;  // of a matrix
 };
 
 // visit_tensors(config, weights, visit) calls visit(TensorSpec, where) for every tensor, those of one whole one after
@@ -83,7 +87,7 @@ private:
     template <class SomeBlock>
     void experts(const std::string& name, const Experts& e, SomeBlock& b) {
         const int embd = c_.n_embd;
-        const Whole router{name + ".router", e.router_width(), embd, e.router_bias, true};
+        const Whole router{name + ".router", e.router_width(), embd, e.router_bias, Storage::precise};
         part(router.name, e.n_expert, router, {}, b.router);
         if (e.shared_gate) {
             visit_({name + ".shared_gate.weight",
@@ -93,24 +97,26 @@ private:
                     router.name + ".weight",
                     router.channels,
                     {e.n_expert, 16},
-                    true},
+                    Storage::precise},
                    b.router.weight);
         }
         int i = 0;
-        for (auto& expert : b.experts) mlp(name + ".experts." + std::to_string(i++), e.n_inner, expert);
+        for (auto& expert : b.experts) {
+            mlp(name + ".experts." + std::to_string(i++), e.n_inner, expert, Storage::chosen_or_blocks);
+        }
         if (e.shared_inner) mlp(name + ".shared", *e.shared_inner, b.mlp);
     }
 
     template <class SomeMlp>
-    void mlp(const std::string& name, int inner, SomeMlp& m) {
-        const Whole up{name + ".up", c_.up_width(inner), c_.n_embd, c_.mlp_bias};
+    void mlp(const std::string& name, int inner, SomeMlp& m, Storage storage = Storage::chosen) {
+        const Whole up{name + ".up", c_.up_width(inner), c_.n_embd, c_.mlp_bias, storage};
         if (c_.gated_mlp) {  // panels of 16 gate channels and of 16 up channels alternate
             part(name + ".gate", inner, up, {0, 32}, m.up);
             part(name + ".up", inner, up, {16, 32}, m.up);
         } else {
             whole(up, m.up);
         }
-        whole({name + ".down", c_.n_embd, inner, c_.mlp_bias}, m.down);
+        whole({name + ".down", c_.n_embd, inner, c_.mlp_bias, storage}, m.down);
     }
 
     // A linear module as the engine holds it.
@@ -119,12 +125,12 @@ private:
         int channels;
         int inputs;
         bool bias;
-        bool precise = false;
+        Storage storage = Storage::chosen;
     };
 
     template <class SomeLinear>
     void part(const std::string& name, int rows, const Whole& in, Channels to, SomeLinear& l) {
-        visit_({name + ".weight", rows, in.inputs, false, in.name + ".weight", in.channels, to, in.precise}, l.weight);
+        visit_({name + ".weight", rows, in.inputs, false, in.name + ".weight", in.channels, to, in.storage}, l.weight);
         if (in.bias) visit_({name + ".bias", rows, 1, true, in.name + ".bias", round_up(in.channels, 16), to}, l.bias);
     }
 

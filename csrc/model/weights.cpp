@@ -25,6 +25,12 @@ void list(std::vector<PackedTensor>& out, const std::string& name, const std::ve
 void list(std::vector<PackedTensor>& out, const std::string& name, const PackedMatrix& m) {
     const LinearFormat& f = m.format();
     const auto panels = static_cast<std::size_t>(m.panels()), piece = static_cast<std::size_t>(f.piece);
+    if (f.piece == 0) {
+        const auto blocks = static_cast<std::size_t>(m.k() / f.step),
+                   rows = static_cast<std::size_t>(f.block_bytes) / 16;
+        out.push_back({name, f.dtype, {panels, blocks, rows, 16}, m.data()});
+        return;
+    }
     std::vector<std::size_t> shape{panels, static_cast<std::size_t>(f.padded(m.k())) / piece, 16};
     if (piece > 1) shape.push_back(piece);
     out.push_back({name, f.dtype, std::move(shape), m.data()});
@@ -80,16 +86,44 @@ std::vector<PackedTensor> packed_tensors(const ModelConfig& config, const Weight
 }
 
 WeightsBuilder::WeightsBuilder(const ModelConfig& config, const Kernels& kernels, const LinearFormat& format)
-    : config_(config), weights_(config) {
+    : config_(config), kernels_(kernels), weights_(config) {
     visit_tensors(config_, weights_, [&](const TensorSpec& t, auto& where) {
         Slot& slot = slots_.emplace(t.name, Slot{t}).first->second;
         if constexpr (std::is_same_v<std::decay_t<decltype(where)>, PackedMatrix>) {
             if (where.n() == 0)
-                where = PackedMatrix(t.channels, t.cols, t.precise ? kernels.format(DType::f32) : format);
+                where = PackedMatrix(t.channels, t.cols,
+                                     t.storage == Storage::precise ? kernels.format(DType::f32) : format);
             slot.matrix = &where;
         } else {
             where.resize(static_cast<std::size_t>(t.channels) * static_cast<std::size_t>(t.cols));
             slot.vector = &where;
+        }
+    });
+}
+
+// Blocks that may stay as they are decide it, if they come first. The other tensors of the whole have to agree.
+void WeightsBuilder::choose_format(Slot& slot, const Plain& tensor) const {
+    PackedMatrix& matrix = *slot.matrix;
+    const bool keeps = slot.spec.storage == Storage::chosen_or_blocks && tensor.blocks != nullptr &&
+                       tensor.blocks->as_mxfp4 != nullptr;
+    const bool kept = &matrix.format() == &kernels_.mxfp4;
+    if (keeps == kept) return;
+    if (matrix.data() != nullptr) {
+        throw InvalidArgument("tensor '" + slot.spec.name + "' is" + (keeps ? "" : " not") +
+                              " in MXFP4, unlike that with which it shares a matrix");
+    }
+    matrix = PackedMatrix(matrix.n(), matrix.k(), kernels_.mxfp4);
+}
+
+void WeightsBuilder::keep_blocks(const std::unordered_set<std::string>& wholes) {
+    visit_wholes(config_, weights_, [&](const TensorSpec& t, auto& part) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(part)>, PackedMatrix>) {
+            if (t.storage != Storage::chosen_or_blocks || !wholes.contains(t.whole)) return;
+            if (part.k() % kernels_.mxfp4.step != 0) {
+                throw InvalidArgument("tensor '" + t.whole + "' cannot be in MXFP4: its rows of " +
+                                      std::to_string(part.k()) + " values are not whole blocks of 32");
+            }
+            part = PackedMatrix(part.n(), part.k(), kernels_.mxfp4);
         }
     });
 }
@@ -107,6 +141,7 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
                               shape_text(tensor.rows, tensor.cols, tensor.cols == 1));
     }
     if (slot.matrix != nullptr) {
+        choose_format(slot, tensor);
         if (!slot.matrix->write(tensor, spec.to, team, consumed)) {
             throw InvalidArgument("tensor '" + name + "' cannot be stored as " + slot.matrix->format().name +
                                   ": it holds infinities, NaNs or values near the largest float");

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "model/config.h"
@@ -85,6 +86,10 @@ public:
     // each one's values by name. InvalidArgument: a scale that is negative or not finite, or a tensor was added before.
     void adopt(const std::unordered_map<std::string, const void*>& data, const std::shared_ptr<const void>& owner);
 
+    // The matrices of these names are in MXFP4: before packed() and adopt(). Names that cannot be are passed over.
+    // InvalidArgument: rows that are not whole blocks.
+    void keep_blocks(const std::unordered_set<std::string>& wholes);
+
     // What adopt() wants.
     std::vector<PackedTensor> packed() const { return packed_tensors(config_, weights_); }
 
@@ -99,7 +104,10 @@ private:
         bool filled = false;
     };
 
+    void choose_format(Slot& slot, const Plain& tensor) const;
+
     ModelConfig config_;
+    const Kernels& kernels_;
     Weights weights_;
     std::unordered_map<std::string, Slot> slots_;
 };

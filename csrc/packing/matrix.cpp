@@ -140,6 +140,25 @@ bool PackedMatrix::write_blocks(const Plain& src, Channels to, Team& team) {
     return held;
 }
 
+// Blocks of the matrix's own format: their bytes go where they belong.
+void PackedMatrix::keep_blocks(const Plain& src, Channels to, Team& team) {
+    const LinearFormat& f = *format_;
+    const PanelCut cut(src.rows, to);
+    team.parallel_for(cut.size(), [&](int task, int) {
+        const PanelRows p = cut.at(task);
+        const auto panel = static_cast<std::size_t>(p.panel);
+        for (int c = 0; c < p.count; ++c) {
+            const std::byte* block = static_cast<const std::byte*>(src.row(p.row + c));
+            std::uint8_t* out = own_data_.as<std::uint8_t>() + panel * f.panel_bytes(k_) + p.lane + c;
+            for (int k0 = 0; k0 < k_; k0 += f.step, block += src.blocks->bytes, out += f.block_bytes) {
+                std::uint8_t pairs[16];
+                src.blocks->as_mxfp4(block, out, pairs);
+                for (int i = 0; i < 16; ++i) out[16 + i * 16] = pairs[i];
+            }
+        }
+    });
+}
+
 // The group of inputs from k0 on of one panel's own channels.
 bool PackedMatrix::pack_group(const float* plain, int k0, const PanelRows& rows) {
     const LinearFormat& f = *format_;
@@ -165,6 +184,11 @@ bool PackedMatrix::pack_group(const float* plain, int k0, const PanelRows& rows)
 }
 
 bool PackedMatrix::write_part(const Plain& src, Channels to, Team& team) {
+    if (format_->pack == nullptr) {
+        assert(src.blocks != nullptr && src.blocks->as_mxfp4 != nullptr);
+        keep_blocks(src, to, team);
+        return true;
+    }
     if (src.blocks != nullptr) return write_blocks(src, to, team);
     bool held = true;
     with_type(src.dtype, [&](auto* from) { held = write_part<std::remove_pointer_t<decltype(from)>>(src, to, team); });

@@ -74,6 +74,7 @@ private:
     template <class From>
     bool write_part(const Plain& src, Channels to, Team& team);
     bool write_blocks(const Plain& src, Channels to, Team& team);
+    void keep_blocks(const Plain& src, Channels to, Team& team);
     bool write_part(const Plain& src, Channels to, Team& team);
     bool pack_group(const float* plain, int k0, const PanelRows& rows);
 

@@ -98,6 +98,14 @@ struct Avx2 {
         return _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)));
     }
 
+    static F32 load_half_scales(const std::uint8_t* p) { return {half_scales(p), half_scales(p + 8)}; }
+    static void load_fp4(const std::uint8_t* p, F32& low, F32& high) {
+        const __m256i first = widen(p), last = widen(p + 8);
+        low = {fp4(first, _mm256_slli_epi32(first, 28)), fp4(last, _mm256_slli_epi32(last, 28))};
+        high = {fp4(_mm256_srli_epi32(first, 4), _mm256_slli_epi32(first, 24)),
+                fp4(_mm256_srli_epi32(last, 4), _mm256_slli_epi32(last, 24))};
+    }
+
     static F32 larger_magnitude(F32 a, F32 b) { return {larger_magnitude(a.lo, b.lo), larger_magnitude(a.hi, b.hi)}; }
     static float reduce_magnitude(F32 a) {
         const __m256 b = larger_magnitude(a.lo, a.hi);
@@ -184,6 +192,21 @@ private:
     static __m256i dot(__m256i sum, __m256i w, __m256i x) {
         const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    static __m256i widen(const std::uint8_t* p) {
+        return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    }
+    static __m256 half_scales(const std::uint8_t* p) {
+        const __m256i e = widen(p);
+        const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+        const __m256i subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+        return _mm256_castsi256_ps(_mm256_blendv_epi8(normal, subnormal, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
+    }
+    // Magnitudes by the lowest 3 bits of `value`, and the highest bit of `sign`.
+    static __m256 fp4(__m256i value, __m256i sign) {
+        const __m256 magnitudes = _mm256_setr_ps(0, 1, 2, 3, 4, 6, 8, 12);
+        return _mm256_or_ps(_mm256_permutevar8x32_ps(magnitudes, value),
+                            _mm256_and_ps(_mm256_castsi256_ps(sign), _mm256_set1_ps(-0.0f)));
     }
     static __m256 widen(const BFloat16* p) {
         const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

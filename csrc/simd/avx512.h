@@ -80,6 +80,20 @@ struct Avx512 {
         return _mm_cvtss_f32(_mm_max_ss(d, _mm_movehdup_ps(d)));
     }
 
+    static F32 load_half_scales(const std::uint8_t* p) {
+        const __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        const __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+        const __m512i subnormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
+        const __mmask16 small = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
+        return {_mm512_castsi512_ps(_mm512_mask_blend_epi32(small, normal, subnormal))};
+    }
+    static void load_fp4(const std::uint8_t* p, F32& low, F32& high) {
+        const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        const __m512 values = _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, -0.0f, -1, -2, -3, -4, -6, -8, -12);
+        low.v = _mm512_permutexvar_ps(bytes, values);  // looks at the lowest 4 bits only
+        high.v = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), values);
+    }
+
     static F32 larger_magnitude(F32 a, F32 b) {
         const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
         return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a.v), magnitude),

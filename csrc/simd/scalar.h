@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "base/mxfp4.h"
 
 namespace pygpt {
 namespace {
@@ -139,6 +140,19 @@ struct Scalar {
             for (int i = 0; i < half; ++i) a.v[i] = a.v[i] > a.v[i + half] ? a.v[i] : a.v[i + half];
         }
         return a.v[0];
+    }
+
+    // MXFP4 (base/mxfp4.h): 16 scales; and 16 bytes' doubled values, of the low halves and of the high ones.
+    static F32 load_half_scales(const std::uint8_t* p) {
+        F32 r;
+        for (int i = 0; i < 16; ++i) r.v[i] = bits_float(half_scale_bits(p[i]));
+        return r;
+    }
+    static void load_fp4(const std::uint8_t* p, F32& low, F32& high) {
+        for (int i = 0; i < 16; ++i) {
+            low.v[i] = kFp4Doubled[p[i] & 15];
+            high.v[i] = kFp4Doubled[p[i] >> 4];
+        }
     }
 
     // Largest magnitudes, lane by lane; here a NaN is larger than infinity.

@@ -18,7 +18,7 @@ from pygpt.errors import CheckpointError
 from pygpt.families import Source
 
 _T = TypeVar("_T", bound=np.generic)
-_LAYER = re.compile(r"blocks\.(\d+)\.(.*)")
+_LAYER = re.compile(r"blocks\.(\d+)\.(mlp\.experts\.)?(?(2)(\d+)\.)(.*)")
 
 
 def canonical(
@@ -44,13 +44,13 @@ def canonical(
     used: set[str] = set()
     missing: list[str] = []
     shapes = config.tensor_shapes()
-    for stored_name, whole in _wholes(config, shapes, sources).items():
+    for (stored_name, _), whole in _wholes(config, shapes, sources).items():
         if found := next((name for name in (stored_name, whole.also) if name in by_name), None):
             used.add(found)
             tensors |= _tensors(by_name[found], whole)
         elif whole.source.zero_bias and not whole.is_weight:
             tensors |= {name: _zeros(where, name, shape) for name, shape in whole.sections.items()}
-        else:
+        elif stored_name not in missing:
             missing.append(stored_name)
     if missing:
         raise CheckpointError(f"{where}: lacks {_listed(missing)}, which its configuration asks for")
@@ -75,7 +75,8 @@ def stored(
     if unlike := sorted(shapes.keys() ^ tensors.keys()):
         raise ValueError(f"tensor {unlike[0]} is {'missing' if unlike[0] in shapes else 'not part of this model'}")
     arrays: dict[str, NDArray[np.float32]] = {}
-    for stored_name, whole in _wholes(config, shapes, sources).items():
+    stacks: dict[str, list[NDArray[np.float32]]] = {}
+    for (stored_name, expert), whole in _wholes(config, shapes, sources).items():
         pieces = []
         for name, shape in whole.sections.items():
             pieces.append(np.asarray(tensors[name], np.float32))
@@ -84,8 +85,12 @@ def stored(
         if whole.source.zero_bias and not whole.is_weight and not any(piece.any() for piece in pieces):
             continue
         outside = all(name.startswith("head.") for name in whole.sections)
-        arrays[stored_name if outside else prefix + stored_name] = _joined(pieces, whole)
-    return arrays
+        full_name = stored_name if outside else prefix + stored_name
+        if expert is None:
+            arrays[full_name] = _joined(pieces, whole)
+        else:
+            stacks.setdefault(full_name, []).append(_joined(pieces, whole))
+    return arrays | {name: np.stack(parts) for name, parts in stacks.items()}
 
 
 def _joined(pieces: list[NDArray[np.float32]], whole: _Whole) -> NDArray[np.float32]:
@@ -161,26 +166,36 @@ class _Whole(NamedTuple):
     is_weight: bool
     groups: int  # each holds an equal share of every section
     head_dim: int
+    expert: tuple[int, int] | None  # it is that one of so many along the first axis
     sections: dict[str, tuple[int, ...]]
 
 
 def _wholes(
     config: ModelConfig, shapes: Mapping[str, tuple[int, ...]], sources: Mapping[str, Source]
-) -> dict[str, _Whole]:
-    """Every tensor that a checkpoint of this configuration holds, by its stored name."""
+) -> dict[tuple[str, int | None], _Whole]:
+    """Every tensor that a checkpoint of this configuration holds, by its stored name, and an expert's place where it
+    holds several."""
     order = {module: index for index, module in enumerate(sources)}
     found = []
     for name in shapes:
         module, _, kind = name.rpartition(".")
-        match = _LAYER.fullmatch(module)
-        general = f"blocks.{{i}}.{match[2]}" if match else module
-        found.append((order[general], name, sources[general], match[1] if match else "", kind))
-    wholes: dict[str, _Whole] = {}
-    for _, name, source, layer, kind in sorted(found, key=lambda item: item[0]):
-        stored_name, also = (f"{n.replace('{i}', layer)}.{kind}" for n in (source.module, source.also or source.module))
+        layer, expert, general = "", "", module
+        if match := _LAYER.fullmatch(module):
+            layer, expert, rest = match[1], match[3] or "", match[4]
+            general = f"blocks.{{i}}.{'mlp.experts.{e}.' if expert else ''}{rest}"
+        found.append((order[general], name, sources[general], layer, expert, kind))
+    wholes: dict[tuple[str, int | None], _Whole] = {}
+    for _, name, source, layer, expert, kind in sorted(found, key=lambda item: item[0]):
+        end = source.ends.get(kind, f".{kind}")
+        stored_name, also = (
+            n.replace("{i}", layer).replace("{e}", expert) + end for n in (source.module, source.also or source.module)
+        )
         groups = getattr(config, source.groups) if source.groups else 1
-        whole = _Whole(source, also, kind == "weight", groups, config.head_dim, {})
-        wholes.setdefault(stored_name, whole).sections[name] = shapes[name]
+        place: tuple[int, int] | None = None
+        if expert and "{e}" not in source.module and (experts := config.layers[int(layer)].experts) is not None:
+            place = (int(expert), experts.n_expert)
+        whole = _Whole(source, also, kind == "weight", groups, config.head_dim, place, {})
+        wholes.setdefault((stored_name, place[0] if place else None), whole).sections[name] = shapes[name]
     return wholes
 
 
@@ -194,11 +209,15 @@ def _tensors(stored: Stored, whole: _Whole) -> dict[str, Tensor]:
     expected = (source.skip + sum(shape[0] for shape in shapes), *shapes[0][1:])
     if source.transposed:
         expected = expected[::-1]
+    if whole.expert is not None:
+        expected = (whole.expert[1], *expected)
     if stored.shape != expected:
         raise CheckpointError(
             f"{stored.file}: tensor {stored.name!r} has shape {list(stored.shape)}, but the configuration asks for "
             f"{list(expected)}"
         )
+    if whole.expert is not None:
+        stored = stored.part(whole.expert[0])
     if source.transposed:
         stored = stored.plain()
     if (stored_kind := stored.kind) is None:

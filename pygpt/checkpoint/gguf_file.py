@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,20 +117,13 @@ class _Cursor:
         return self.buffer[self.pos - length : self.pos]
 
     def strings(self, key: str) -> list[bytes]:
-        """An array of strings, undecoded: a vocabulary has 100,000 of them, so the loop is kept tight."""
+        """An array of strings, undecoded."""
         count = self.count("Q", f"strings in {key!r}", 8)
-        buffer, size, pos = self.buffer, self.size, self.pos
-        length_of: Callable[[mmap.mmap, int], tuple[int]] = struct.Struct("<Q").unpack_from
-        out = []
-        for _ in range(count):
-            end = pos + 8 + length_of(buffer, pos)[0]
-            if end > size:
-                self.pos = pos
-                raise self.error(f"a string in {key!r} ends beyond the file")
-            out.append(buffer[pos + 8 : end])
-            pos = end
-        self.pos = pos
-        return out
+        try:
+            strings, self.pos = _core.split_strings(self.buffer, self.pos, count)
+        except ValueError as error:
+            raise self.error(f"a string in {key!r} ends beyond the file") from error
+        return strings
 
     def numbers(self, key: str, code: str) -> NDArray[np.generic]:
         width = struct.calcsize("<" + code)

@@ -48,6 +48,11 @@ ARCHITECTURE: dict[str, Known] = {
         "expert_gating_func": (0, 1), "expert_weights_scale": (0, 1), "leading_dense_block_count": 0,
         "interleave_moe_layer_step": (0, 1), "moe_every_n_layers": (0, 1), "nextn_predict_layers": 0,
     }),
+    **fixed(
+        "no rotary frequency is stretched here", **{"rope.scaling.attn_factor": 1, "rope.scaling.yarn_attn_factor": 1}
+    ),
+    **harmless("of YaRN, which is not used here", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow"),
+    **harmless("whether the model was trained with its stretched frequencies", "rope.scaling.finetuned"),
     **fixed("pygpt stretches rotary frequencies by the whole of YaRN", **{"rope.scaling.yarn_ext_factor": (1, -1)}),
     **fixed("of a model that gives embeddings", pooling_type=0),
     **fixed("pygpt reads this order of the rows of q, k and v", tensor_data_layout=("Meta AI original pth", "jploski")),

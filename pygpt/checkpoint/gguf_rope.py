@@ -42,7 +42,6 @@ def rope_scaling(metadata: Metadata, tensors: RopeTensors, given: Mapping[str, o
     """
     kind = metadata.peek(_SCALING + "type")
     factor = _factor(metadata)
-    metadata.own(_SCALING + "finetuned")  # whether the model was trained with it
     if tensors.freqs is not None:
         return _by_divisors(metadata, tensors.freqs, given)
     if tensors.short is not None or tensors.long is not None or kind == "longrope":

@@ -164,13 +164,16 @@ def check(config: ModelConfig, metadata: Metadata) -> None:
         "attention.head_count_kv": config.n_kv_head,
         "attention.key_length": config.head_dim,
         "attention.value_length": config.head_dim,
+        "attention.key_length_swa": config.head_dim,
+        "attention.value_length_swa": config.head_dim,
     }
     for key, size in sizes.items():
         if metadata.own(key) not in (None, size):
             raise metadata.error(key, f"{size}, as the rest of the file has it")
     turned = {layer.rope.dim for layer in config.layers if layer.rope is not None}
-    if turned and metadata.own("rope.dimension_count") not in (None, *turned):
-        raise metadata.error("rope.dimension_count", f"{' or '.join(map(str, turned))}, as the rest of the file has it")
+    for key in ("rope.dimension_count", "rope.dimension_count_swa"):
+        if turned and metadata.own(key) not in (None, *turned):
+            raise metadata.error(key, f"{' or '.join(map(str, turned))}, as the rest of the file has it")
     scale = metadata.own("attention.scale")
     scales = sorted({float(str(np.float32(layer.attn_scale))) for layer in config.layers})
     if scale not in (None, 0) and [scale] != scales:

@@ -23,6 +23,7 @@ from pygpt.checkpoint.folder import (
     sync_all,
     write_settings,
 )
+from pygpt.checkpoint.mxfp4 import with_scales
 from pygpt.checkpoint.safetensors import PYTORCH, read_file, read_sharded, write_file
 from pygpt.checkpoint.tensor import Stored, Tensor
 from pygpt.config import ModelConfig
@@ -45,15 +46,15 @@ def read_folder(weights: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Token
             f"{folder / ADAPTER}: an adapter changes this model, and pygpt does not apply it: merge it"
         )
     family, config = _configuration(folder)
-    sources = family.sources_of(config)
-    head = tuple(f"{name}.weight" for name in (sources["head"].module, sources["head"].also))
+    head_source = family.sources_of(config)["head"]
+    head = tuple(f"{name}.weight" for name in (head_source.module, head_source.also))
     read = _read_pickled if weights.name.endswith((PICKLED_INDEX, ".bin", ".pt", ".pth")) else read_file
     if weights.name.endswith((INDEX, PICKLED_INDEX)):
         found = read_sharded(weights, head if config.tied_head else (), read)
     else:
         found = read(weights)
-    own = models_own(folder, found)
-    tensors = canonical(weights, config, own, sources, family.prefix, family.ignored)
+    own = with_scales(models_own(folder, found))
+    tensors = canonical(weights, config, own, family.sources_of(config, own), family.prefix, family.ignored)
     eos_id = config.eos_ids[0] if config.eos_ids else None
     return config, tensors, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id)
 

@@ -33,6 +33,7 @@ PACKED: dict[str, tuple[str, np.dtype[np.generic]]] = {  # the engine's name of 
     "float32": ("F32", np.dtype("<f4")),
     "bfloat16": ("BF16", np.dtype("<u2")),
     "int8": ("I8", np.dtype("i1")),
+    "uint8": ("U8", np.dtype("u1")),  # MXFP4
 }
 PYGPT = {"format": "pygpt"}  # whose tensors they are, as the metadata says: pygpt's ...
 PYTORCH = {"format": "pt"}  # ... or PyTorch's
@@ -193,6 +194,6 @@ def _data(file: MappedFile, n_bytes: int) -> int:
 
 def _stored(file: MappedFile, e: Entry, data: int) -> Stored:
     kind = KINDS.get(e.dtype)
-    dtype = NUMPY_DTYPES[kind or "float32"]
+    dtype = NUMPY_DTYPES[kind] if kind else np.dtype(np.uint8)  # other types are never read
     read = functools.partial(file.array, data + e.begin, e.shape, dtype, f"tensor {e.name!r}")
     return Stored(file.path, e.name, e.dtype, e.shape, kind, read)

@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,10 @@ class Saved(NamedTuple):
         """The same checkpoint for another context, as `ModelConfig.with_context` says; None: its own."""
         return self if n_ctx is None else self._replace(config=self.config.with_context(n_ctx))
 
+    def blocks(self) -> set[str]:
+        """The names of the matrices that are in MXFP4."""
+        return {name for name, entry in self.file.entries.items() if entry.dtype == "U8"}
+
     def arrays(self, wanted: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, NDArray[np.generic]]:
         """The packed tensors, as views of one memory map. `wanted` gives each one's (dtype, shape); CheckpointError
         unless the file holds these and no others. Of the positions it may hold more than the context takes."""
@@ -108,7 +112,7 @@ def open_saved(path: Path) -> Saved | None:
         return None
     for key, allowed in (
         ("version", _VERSIONS),
-        ("weights", tuple(PACKED)),
+        ("weights", get_args(Weights)),
         ("int8_group", (INT8_GROUP,)),
     ):
         if values.get(key) not in allowed or isinstance(values.get(key), bool):
@@ -125,7 +129,7 @@ def open_saved(path: Path) -> Saved | None:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     file = open_file(weights)
-    if config.n_layer > len(file.entries) or n_params > file.file.size:  # a byte each
+    if config.n_layer > len(file.entries) or n_params > 2 * file.file.size:  # half a byte each
         raise CheckpointError(f"{weights}: too small for the model that {CONFIG} describes")
     eos_id = config.eos_ids[0] if config.eos_ids else None
     return Saved(config, values["weights"], file, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id))

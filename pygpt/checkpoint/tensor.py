@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import mmap
 import os
@@ -96,6 +97,13 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
     kind: str | None  # what `read` gives: a `Dtype`, or a type of blocks; None: nothing that pygpt computes with
     read: Callable[[], NDArray[np.generic]]
+    read_part: Callable[[int], NDArray[np.generic]] | None = None  # what it gives for one place along the first axis
+
+    def part(self, place: int) -> Stored:
+        """What lies at a place along the first axis."""
+        read, read_part = self.read, self.read_part
+        one = (lambda: read()[place]) if read_part is None else functools.partial(read_part, place)
+        return self._replace(shape=self.shape[1:], read=one, read_part=None)
 
     def plain(self) -> Stored:
         """The same with values that can change places: no blocks."""

@@ -1,7 +1,8 @@
 """The packed weights of a saved checkpoint as single tensors again: for training, and for another format of weights.
 
-docs/formats.md describes the layout. float32 and bfloat16 come back as they were packed. Of int8 comes back what the
-engine computes with, scale * (q H), without rounding: a sum of 128 int8 values times a bfloat16 scale fits a float32.
+docs/formats.md describes the layout. float32, bfloat16 and MXFP4 come back as they were packed. Of int8 comes back what
+the engine computes with, scale * (q H), without rounding: a sum of 128 int8 values times a bfloat16 scale fits a
+float32.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.checkpoint.saved import INT8_GROUP, Saved
-from pygpt.checkpoint.tensor import Dtype, Tensor
+from pygpt.checkpoint.tensor import Tensor
 from pygpt.errors import CheckpointError
 
 _PANEL = 16  # channels
@@ -41,22 +42,30 @@ def unpacked(saved: Saved) -> dict[str, Tensor]:
     """
     config = saved.config
     isa = _core.select_isa(None)
-    wanted = _core.EngineBuilder(config.for_core(), weights=saved.weights, kv="float32", threads=1, isa=isa).packed()
-    arrays = saved.arrays(wanted)
     path = saved.file.file.path
+    builder = _core.EngineBuilder(config.for_core(), weights=saved.weights, kv="float32", threads=1, isa=isa)
+    try:
+        wanted = builder.packed(saved.blocks())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    arrays = saved.arrays(wanted)
     tensors: dict[str, Tensor] = {}
     for name, (shape, whole, first, step) in config.tensor_places().items():
         place = _Place(whole, first, step)
         packed = arrays[place.name]
         read: Callable[[], NDArray[np.generic]]
+        stored, dtype = wanted[place.name][0], "float32"
         if packed.ndim == 1:
             read = functools.partial(_vector, packed, place, shape)
-        elif saved.weights == "int8":
+        elif stored == "uint8":
+            dtype = "MXFP4 pairs"
+            read = functools.partial(_mxfp4, packed, place, shape)
+        elif stored == "int8":
             scales = arrays[f"{place.name}.scales"]
             read = functools.partial(_int8, packed, scales, place, shape, f"{path}: tensor {place.name!r}")
         else:
+            dtype = stored
             read = functools.partial(_plain, packed, place, shape)
-        dtype: Dtype = "bfloat16" if wanted[place.name][0] == "bfloat16" else "float32"
         tensors[name] = Tensor(name, shape, dtype, read, f"{path}: tensor {place.name!r}")
     return tensors
 
@@ -69,6 +78,12 @@ def _vector(packed: NDArray[np.generic], place: _Place, shape: tuple[int, ...]) 
 def _plain(packed: NDArray[np.generic], place: _Place, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """[panels][k][16] -> (n, k)."""
     rows: NDArray[np.generic] = packed.transpose(0, 2, 1).reshape(-1, shape[1])
+    return rows[place.channels(shape[0])]
+
+
+def _mxfp4(packed: NDArray[np.generic], place: _Place, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """[panels][k / 32][17][16] -> rows of blocks (n, 17 k / 32), each its scale and then its values."""
+    rows: NDArray[np.generic] = packed.transpose(0, 3, 1, 2).reshape(len(packed) * _PANEL, -1)
     return rows[place.channels(shape[0])]
 
 

@@ -19,7 +19,7 @@ from pygpt.errors import PygptError
 _EXIT_INTERRUPTED = 130  # as a shell reports a program ended by SIGINT ...
 _EXIT_BROKEN_PIPE = 141  # ... or by SIGPIPE
 _COMMANDS = (  # and their modules
-    *("generate", "info", "score", "convert", "pull", "list", "rm"),
+    *("chat", "generate", "info", "score", "convert", "pull", "list", "rm"),
     *("train", "finetune", "merge", "classify"),
 )
 _MODULES = {"list": "listing"}  # where a module of the command's name would hide a built-in

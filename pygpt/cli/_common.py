@@ -108,11 +108,15 @@ def downloading(source: str) -> Iterator[ProgressBar]:
         bar.clear()
 
 
+def fetch_model(source: str) -> Path:
+    """Where a model is, once it was downloaded if it must be, with a progress bar."""
+    with downloading(source) as progress:
+        return checkpoint.locate(find_model(source), progress)
+
+
 def load_model(source: str, weights: Weights, kv: Kv, threads: Threads, isa: Isa, n_ctx: NCtx = None) -> Model:
     """Load a model with a progress bar, and one before it if it must be downloaded first."""
-    find_model(source)
-    with downloading(source) as progress:
-        path = checkpoint.locate(source, progress)
+    path = fetch_model(source)
     bar = ProgressBar(f"loading {source}")
     try:
         return Model.load(path, weights=weights, kv=kv, threads=threads, isa=isa, n_ctx=n_ctx, progress=bar)

@@ -14,15 +14,21 @@ from pygpt.fields import field_help, field_none
 
 
 def with_fields(
-    cls: type[Any], *, unset: str | None = None, more: Mapping[str, tuple[str, ...]] | None = None
+    cls: type[Any],
+    *,
+    unset: str | None = None,
+    more: Mapping[str, tuple[str, ...]] | None = None,
+    defaults: object = None,
+    without: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command an option for each field of a class, in the place of its argument `given`, which gets a table of
     them. `unset`: the fields have no default on the command line, which shows this instead, and `given` has those alone
-    that were used. `more`: other names of some options."""
+    that were used. `more`: other names of some options. `defaults`: an object of the class that has them instead of the
+    class. `without`: fields that get no option."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "given"]
-        added = _parameters(cls, unset, more or {})
+        added = [p for p in _parameters(cls, unset, more or {}, defaults) if p.name not in without]
 
         @functools.wraps(function)
         def command(**options: Any) -> None:
@@ -37,11 +43,13 @@ def with_fields(
     return decorate
 
 
-def _parameters(cls: type[Any], unset: str | None, more: Mapping[str, tuple[str, ...]]) -> list[inspect.Parameter]:
+def _parameters(
+    cls: type[Any], unset: str | None, more: Mapping[str, tuple[str, ...]], defaults: object
+) -> list[inspect.Parameter]:
     hints, helps, nones = get_type_hints(cls), field_help(cls), field_none(cls)
     parameters = []
     for f in fields(cls):
-        kind, default = hints[f.name], None if f.default is MISSING else f.default
+        kind, default = hints[f.name], None if f.default is MISSING else getattr(defaults, f.name, f.default)
         if get_origin(kind) is Sequence:  # may be given several times
             kind, default = list[str], list(default or ())
         if unset is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pygpt.classification import Task
-from pygpt.cli._common import MODEL, Threads, find_model
+from pygpt.cli._common import MODEL, Threads, fetch_model
 from pygpt.cli._display import BackendOption, Out, Resume, SaveEvery, carry_out, go_on, share_or_path
 from pygpt.cli._options import with_fields
 from pygpt.training import finetune as finetune_model
@@ -69,7 +69,7 @@ def finetune(
         raise typer.BadParameter("cannot be used with --task", param_hint=f"--{unused[0].replace('_', '-')}")
     if lora is None and (lora_alpha is not None or lora_targets is not None):
         raise typer.BadParameter("needs --lora", param_hint="--lora-alpha, --lora-targets")
-    find_model(model)
+    fetch_model(model)
     carry_out(
         out,
         lambda watcher: finetune_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -14,6 +15,7 @@ import typer
 from pygpt import Completion, Model, Piece, SamplingParams
 from pygpt.cli._common import Isa, Kv, NCtx, Source, Threads, Weights, load_model, read_text
 from pygpt.cli._options import with_fields
+from pygpt.errors import TokenizerError
 from pygpt.generation import collect
 
 
@@ -54,6 +56,8 @@ def generate(
         text = text.removesuffix("\n")
     started = time.perf_counter()
     loaded = load_model(model, weights, kv, threads, isa, n_ctx)
+    if not special:
+        _advise(loaded, model)
     timer = _Timer(time.perf_counter() - started)
     stream = loaded.stream(_tokens(loaded, text, special), params=params)
     terminal = sys.stdout is not None and sys.stdout.isatty()
@@ -72,6 +76,13 @@ def generate(
     if stats:
         how = f"seed {stream.seeds[0]}; {loaded.weights}, {loaded.isa}, {loaded.threads} threads"
         typer.echo(f"{timer.summary()}; {how}", err=True)
+
+
+def _advise(loaded: Model, name: str) -> None:
+    """Say that there is something better to do with a model that answers."""
+    with contextlib.suppress(TokenizerError):  # a damaged template, which nobody asked for
+        if loaded.has_chat_template:
+            typer.echo(f"pygpt: {name} was trained to answer: `pygpt chat {name}` is a conversation with it", err=True)
 
 
 def _as_json(model: Model, completion: Completion) -> dict[str, Any]:

@@ -51,11 +51,14 @@ def _describe_config(found: Inspection, c: ModelConfig) -> None:
         "heads",
         f"{c.n_head} of width {c.head_dim}" + (f", {c.n_kv_head} of keys and values" * (c.n_kv_head < c.n_head)),
     )
+    if (experts := next((layer.experts for layer in c.layers if layer.experts is not None), None)) is not None:
+        _row("experts", f"{experts.n_used} of {experts.n_expert} for a token, of inner width {experts.n_inner:,}")
     _row("vocabulary", f"{c.n_vocab:,}")
     _row("context", f"{c.n_ctx:,} tokens")
     windows = collections.Counter(_window(layer, c.n_ctx) for layer in c.layers)
-    if any(windows):
-        _row("windows", ", ".join(f"{n} layers see {w or 'all'} tokens" for w, n in sorted(windows.items())))
+    for window, n in sorted(windows.items()):
+        if window:
+            _row("window", f"{window:,} tokens in {n} of {c.n_layer} layers")
     for weights, n_bytes in found.weight_bytes().items():
         _row("weights", f"{_size(n_bytes)} in memory as {weights}")
     for kv, (first, full) in found.cache_bytes().items():

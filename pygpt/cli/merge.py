@@ -9,7 +9,7 @@ import typer
 
 from pygpt import checkpoint
 from pygpt.classification import SPECIAL_TOKENS
-from pygpt.cli._common import find_model
+from pygpt.cli._common import fetch_model
 from pygpt.training import lora
 from pygpt.training.base import load_base
 
@@ -21,7 +21,7 @@ def merge(
 ) -> None:
     """Add adapters to the model they were trained for: a checkpoint like any other."""
     checkpoint.check_free(out)
-    base = load_base(find_model(model))
+    base = load_base(str(fetch_model(model)))
     merged = lora.merge(base.config, base.tensors, folder)
     tokenizer = base.tokenizer
     classifier = merged.classifier

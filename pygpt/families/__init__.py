@@ -16,6 +16,7 @@ from pygpt._json import shown
 from pygpt.config import ModelConfig
 from pygpt.errors import ConfigError
 from pygpt.families.base import Family, Gguf, Own, Settings, Sizes, Source
+from pygpt.families.keys import CONFIG, refuse_unknown
 
 __all__ = [
     "Family",
@@ -94,11 +95,15 @@ def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
     """
     reasons: list[tuple[int, str]] = []
     for family in sorted(families(), key=lambda family: family.new is None):
-        values = family.settings(config)
+        if not (values := family.settings(config)):  # whose models are written as another's
+            continue
+        settings = Settings(values, "config.json")
         try:
-            found = family.config(Settings(values=values, file="config.json"))
+            found = family.config(settings)
+            settings.get("model_type")
+            refuse_unknown(settings.rest(), {**CONFIG, **family.harmless}, settings.file)
         except ConfigError as error:
-            reasons.append((1, f"{family.model_types[0]}: {error}"))
+            reasons.append((3, f"{family.model_types[0]}: {error}"))  # as if three fields differed
             continue
         if found.n_ctx != config.n_ctx and found.n_ctx < found.max_n_ctx >= config.n_ctx:
             found = found.with_context(config.n_ctx)

@@ -5,6 +5,7 @@ Named tuples here and in `pygpt.checkpoint`, because making a dataclass takes fi
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
@@ -24,7 +25,10 @@ ACTIVATIONS: dict[str, Activation] = {  # the names that config.json uses
     "swish": "silu",
     "relu": "relu",
 }
-ACTIVATION_NAMES: dict[Activation, str] = {"gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu", "relu": "relu"}
+ACTIVATION_NAMES: dict[Activation, str] = {
+    "gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu", "relu": "relu",
+    "swiglu_clamped": "swiglu_clamped",  # which no config.json names
+}  # fmt: skip
 
 
 MAX_HEADS = 1 << 16
@@ -225,7 +229,11 @@ class Source(NamedTuple):
     `module` is the stored name without ``.weight`` or ``.bias``; ``{i}`` stands for the layer. Modules that share a
     stored name are sections of its outputs, one after the other, in the order in which `sources` names them: a fused
     q, k, v. `groups` names a size of `ModelConfig`: the outputs are that many groups, each with an equal share of every
-    section. A key/value head's queries, key and value together are groups of "n_kv_head".
+    section. A key/value head's queries, key and value together are groups of "n_kv_head"; rows of a gate and of what it
+    gates, in turn, groups of "n_inner".
+
+    ``{e}`` stands for the expert. Where an expert's module has no ``{e}``, the tensor holds those of all experts, one
+    after the other along a first axis. `ends` are what the stored names end in for a canonical weight and bias.
     """
 
     module: str
@@ -236,6 +244,7 @@ class Source(NamedTuple):
     skip: int = 0  # rows that stand before all others and are never read (OPT's positions)
     minus_one: bool = False  # the weight is stored with 1 taken off (Gemma's norms)
     zero_bias: bool = False  # a bias that is not stored is 0 (MPT's norms)
+    ends: Mapping[str, str] = MappingProxyType({})  # "." and the canonical end, where it is not here
 
 
 def fused_qkv(module: str, transposed: bool = False, groups: str | None = None) -> dict[str, Source]:
@@ -275,6 +284,7 @@ class Family(NamedTuple):
     `variant` gives those that differ for a configuration. `ignored` are regular expressions for stored names (without
     the prefix) that carry no parameters. `harmless` are the keys of config.json that `config` does not ask for and need
     not, beside those of all families (`keys.CONFIG`).
+    `layouts` are other places where the tensors of some modules may lie: a file that holds one of these has them all.
     `own` takes the table that `torch.save` wrote and config.json beside it, and gives None for what is none of the
     family's own program; ConfigError, without the file's name, where something is missing.
     """
@@ -290,8 +300,17 @@ class Family(NamedTuple):
     harmless: Mapping[str, Known]
     gguf: Gguf | None  # None: GGUF has no such architecture
     variant: Callable[[ModelConfig], Mapping[str, Source]] = lambda _: {}
+    layouts: tuple[Mapping[str, Source], ...] = ()
     own: Callable[[Mapping[str, object], Mapping[str, object]], Own | None] = lambda table, beside: None
 
-    def sources_of(self, config: ModelConfig) -> Mapping[str, Source]:
-        """Where this configuration's tensors lie."""
-        return {**self.sources, **self.variant(config)}
+    def sources_of(self, config: ModelConfig, names: Collection[str] = ()) -> Mapping[str, Source]:
+        """Where this configuration's tensors lie, in a file that holds tensors of these names."""
+        sources = {**self.sources, **self.variant(config)}
+        for layout in self.layouts:
+            stems = "|".join(
+                re.escape(source.module).replace(r"\{i\}", r"\d+") + re.escape(source.ends.get("weight", ".weight"))
+                for source in layout.values()
+            )
+            if any(re.fullmatch(f"(?:{re.escape(self.prefix)})?(?:{stems})", name) for name in names):
+                sources |= layout
+        return sources

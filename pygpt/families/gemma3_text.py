@@ -93,9 +93,11 @@ def settings(c: ModelConfig) -> dict[str, object]:
 
 
 def unsaid(s: Settings, names: Collection[str]) -> dict[str, object]:
-    """As of Gemma 2, where the model of 27 billion parameters has 62 layers."""
+    """As of Gemma 2, where the model of 27 billion parameters has 62 layers; and no window in any layer where the file
+    has no width of one."""
     shared = s.integer("hidden_size") / s.integer("num_attention_heads")
-    return {"query_pre_attn_scalar": shared if s.get("num_hidden_layers") == 62 else s.get("head_dim")}
+    scalar = {"query_pre_attn_scalar": shared if s.get("num_hidden_layers") == 62 else s.get("head_dim")}
+    return scalar if s.has("sliding_window") else scalar | {"sliding_window_pattern": 1}
 
 
 FAMILY = Family(

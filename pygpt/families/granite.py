@@ -6,6 +6,8 @@ Names and keys are those of Hugging Face transformers' GraniteForCausalLM and of
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pygpt.config import LayerConfig, ModelConfig
 from pygpt.families.base import Family, Gguf, Settings
 from pygpt.families.decoder import (
@@ -50,6 +52,12 @@ def settings(c: ModelConfig) -> dict[str, object]:
     )
 
 
+def unsaid(s: Settings, _: Collection[str]) -> dict[str, object]:
+    """Nothing more; but llama.cpp takes the flag for one of whether this architecture has rotary positions at all."""
+    s.require("rope_finetuned", True)
+    return {}
+
+
 FAMILY = Family(
     name="granite",
     model_types=("granite",),
@@ -60,5 +68,10 @@ FAMILY = Family(
     sources=SOURCES,
     ignored=BUFFERS,
     harmless={},
-    gguf=Gguf(architecture="granite", sources=GGUF_INTERLEAVED),
+    gguf=Gguf(
+        architecture="granite",
+        sources=GGUF_INTERLEAVED,
+        keys={"rope_finetuned": "rope.scaling.finetuned"},
+        unsaid=unsaid,
+    ),
 )

@@ -169,9 +169,11 @@ def sliding_layers(s: Settings, usual: Sequence[bool]) -> list[bool]:
     if kinds is None:
         return list(usual)
     words = {"sliding_attention": True, "full_attention": False}
-    if not isinstance(kinds, list) or len(kinds) != len(usual) or any(kind not in words for kind in kinds):
+    slides = [words.get(kind) if isinstance(kind, str) else None for kind in kinds] if isinstance(kinds, list) else []
+    found = [slide for slide in slides if slide is not None]
+    if not len(found) == len(slides) == len(usual):
         raise s.error("layer_types", f"a list of {len(usual)}, of {' or '.join(words)}")
-    return [words[kind] for kind in kinds]
+    return found
 
 
 def windows(s: Settings, slides: Sequence[bool]) -> list[int | None]:

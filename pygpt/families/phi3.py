@@ -59,7 +59,8 @@ FAMILY = Family(
     ignored=BUFFERS,
     harmless={
         **harmless("the Python code beside the checkpoint is an older copy of transformers' own", "auto_map"),
-        **fixed("this architecture has no biases", attention_bias=False),
+        **fixed("this architecture has no biases", attention_bias=False, mlp_bias=False, lm_head_bias=False),
+        **fixed("every layer is like every other, and no position is skipped", full_attn_mod=1, interpolate_factor=1),
     },
     gguf=Gguf(
         architecture="phi3",

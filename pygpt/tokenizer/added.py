@@ -52,7 +52,7 @@ class Finder:
         while match is not None and self._first is not None:
             begin = end = match.start()
             for n in self._lengths[match[0]]:
-                if text[begin : begin + n] in self._tokens:
+                if begin + n <= len(text) and text[begin : begin + n] in self._tokens:
                     end = begin + n
                     yield begin, end
                     break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, cast
@@ -41,21 +40,26 @@ class Encoding:
     added: tuple[Finder, Finder]  # in the text as it is, and in the normalised one
     normalize: Callable[[str], str]
     words: Callable[[str], list[int]]  # the ids of what holds no added token
-    strips_space: bool = False  # a text begins with a space that it is not shown with
+    prepend: str = ""  # put before what is normalised ...
+    prefix_space: bool = False  # ... or a space before what is to be cut, if it begins with none
 
-    def encode(self, text: str, allow_special: bool, add_special: bool) -> list[int]:
+    def encode(self, text: str, allow_special: bool, add_special: bool, continues: bool) -> list[int]:
         """The ids of a text; see `Tokenizer.encode`."""
         raw, normalized = self.added
         ids = [*self.prefix] if add_special else []
         for part, token in raw.split(text, allow_special):
             if token is not None:
                 ids.append(token.id)
-                continue
-            for section, other in normalized.split(self.normalize(part), allow_special):
-                if other is not None:
-                    ids.append(other.id)
-                else:
-                    ids += self.words(section)
+            else:
+                normal = self.normalize(part) if continues else self.prepend + self.normalize(part)
+                for section, other in normalized.split(normal, allow_special):
+                    if other is not None:
+                        ids.append(other.id)
+                    else:
+                        spaced = self.prefix_space and not continues and section[0] != " "
+                        ids += self.words(" " + section if spaced else section)
+                    continues = False
+            continues = False
         return [*ids, *self.suffix] if add_special else ids
 
     def decode(self, ids: Iterable[int], after: Iterable[int]) -> str:
@@ -70,7 +74,7 @@ class Encoding:
         return ByteDecoder(self.texts, self._at_start(after))
 
     def _at_start(self, after: Iterable[int]) -> bool:
-        return self.strips_space and {*after} <= {*self.special.values()}
+        return bool(self.prepend) and {*after} <= {*self.special.values()}
 
 
 def normal_forms(forms: Sequence[str]) -> Callable[[str], str]:
@@ -103,21 +107,15 @@ def _of_bytes(v: ByteLevel) -> Encoding:
     by_id |= {t.id: t.text.encode("utf-8", "replace") for t in v.added}
     if len(texts) < len(v.tokens):
         v = dataclasses.replace(v, tokens={t: i for t, i in v.tokens.items() if t in texts})
-    words = byte_words(v, texts)
-    spaced = functools.partial(_spaced, words) if v.prefix_space else words
-    return _encoding(v, by_id, normal_forms(v.normal_forms), spaced, False)
-
-
-def _spaced(words: Callable[[str], list[int]], text: str) -> list[int]:
-    return words(text if text[0] == " " else " " + text)
+    return _encoding(v, by_id, normal_forms(v.normal_forms), byte_words(v, texts), prefix_space=v.prefix_space)
 
 
 def _of_characters(v: CharacterLevel) -> Encoding:
     by_id = {i: t.replace(SPACE, " ").encode("utf-8", "replace") for t, i in v.tokens.items()}
     by_id |= {t.id: t.text.replace(SPACE, " ").encode("utf-8", "replace") for t in v.added}
     by_id |= {v.tokens[t]: bytes([byte]) for byte, t in enumerate(BYTE_TOKENS) if v.byte_fallback and t in v.tokens}
-    before = SPACE if v.prefix_space else ""
-    return _encoding(v, by_id, lambda text: before + text.replace(" ", SPACE), CharacterWords(v), v.prefix_space)
+    prepend = SPACE if v.prefix_space else ""
+    return _encoding(v, by_id, lambda text: text.replace(" ", SPACE), CharacterWords(v), prepend=prepend)
 
 
 def _encoding(
@@ -125,9 +123,11 @@ def _encoding(
     texts: Mapping[int, bytes],
     normalize: Callable[[str], str],
     words: Callable[[str], list[int]],
-    strips_space: bool,
+    *,
+    prepend: str = "",
+    prefix_space: bool = False,
 ) -> Encoding:
-    normal: dict[AddedToken, str] = {t: normalize(t.text) for t in v.added if t.normalized}
+    normal: dict[AddedToken, str] = {t: prepend + normalize(t.text) for t in v.added if t.normalized}
     return Encoding(
         source=v.source,
         texts=texts,
@@ -140,7 +140,8 @@ def _encoding(
         added=finders(v.added, normal),
         normalize=normalize,
         words=words,
-        strips_space=strips_space,
+        prepend=prepend,
+        prefix_space=prefix_space,
     )
 
 

@@ -41,6 +41,18 @@ def _masked(v: Library) -> Mapping[str, Any]:
     return {**model, "vocab": vocab}
 
 
+def _without_space(step: Any) -> Any:
+    """Steps that put no space before a text."""
+    if isinstance(step, dict):
+        if step.get("type") == "Prepend":
+            return step | {"prepend": ""}
+        changes = {"add_prefix_space": False, "prepend_scheme": "never"}
+        return {key: changes.get(key, _without_space(inside)) for key, inside in step.items() if key != "model"} | {
+            key: step[key] for key in ("model",) if key in step
+        }
+    return [_without_space(inside) for inside in step] if isinstance(step, list) else step
+
+
 class LibraryEncoding:
     """A vocabulary made ready for use."""
 
@@ -59,10 +71,11 @@ class LibraryEncoding:
             **v.steps,
             "model": _masked(v),
         }
-        text = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace").decode()
-        self._tokenizer: Any = self._guarded(lambda: tokenizers.Tokenizer.from_str(text))
+        self._tokenizer = self._made(document)
+        self._plain = self._made(_without_space(document)) if v.prefix_space else self._tokenizer
         # The library numbers added tokens that follow a gap anew.
         own = {t.id: self._tokenizer.token_to_id(t.text) for t in v.added}
+        self._added = {*own.values()}
         self._to_own = {i: other for i, other in own.items() if i != other}
         self._from_own = {other: i for i, other in self._to_own.items()}
         self._lock = threading.Lock()
@@ -76,14 +89,33 @@ class LibraryEncoding:
                 raise TokenizerError(f"{self.source}: the package tokenizers refuses it: {error}") from error
             raise
 
-    def encode(self, text: str, allow_special: bool, add_special: bool) -> list[int]:
+    def _made(self, document: Mapping[str, Any]) -> Any:
+        text = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace").decode()
+        return self._guarded(lambda: tokenizers.Tokenizer.from_str(text))
+
+    def encode(self, text: str, allow_special: bool, add_special: bool, continues: bool) -> list[int]:
         """The ids of a text; see `Tokenizer.encode`."""
         with self._lock:  # which special tokens count is a property of the library's object
-            self._tokenizer.encode_special_tokens = not allow_special
-            ids: list[int] = self._guarded(lambda: self._tokenizer.encode(text, add_special_tokens=False).ids)
+            ids = self._continued(text, allow_special) if continues else self._begun(text, allow_special)
         if self._from_own:
             ids = [self._from_own.get(i, i) for i in ids]
         return [*self._prefix, *ids, *self._suffix] if add_special else ids
+
+    def _begun(self, text: str, allow_special: bool) -> list[int]:
+        ids: list[int] = self._encoded(self._tokenizer, text, allow_special).ids
+        return ids
+
+    def _continued(self, text: str, allow_special: bool) -> list[int]:
+        """Without a space before it; before what follows the first added token there may be one."""
+        found = self._encoded(self._plain, text, allow_special)
+        first = next((n for n, i in enumerate(found.ids) if i in self._added), None)
+        if first is None:
+            return list(found.ids)
+        return [*found.ids[:first], *self._begun(text[found.offsets[first][0] :], allow_special)]
+
+    def _encoded(self, tokenizer: Any, text: str, allow_special: bool) -> Any:
+        tokenizer.encode_special_tokens = not allow_special
+        return self._guarded(lambda: tokenizer.encode(text, add_special_tokens=False))
 
     def decode(self, ids: Sequence[int], after: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""

@@ -214,16 +214,21 @@ class Tokenizer:
             continue_final_message=continue_final_message,
         )
 
-    def encode(self, text: str, *, allow_special: bool = False, add_special: bool = True) -> list[int]:
+    def encode(
+        self, text: str, *, allow_special: bool = False, add_special: bool = True, continues: bool = False
+    ) -> list[int]:
         """The ids of a text, with the tokens that the checkpoint puts at the beginning or end of every text (Llama 3's
         begin-of-text, for one) unless `add_special` is false: for a part of a text, or one that has them already.
+
+        A SentencePiece vocabulary puts a space before every text, but not with `continues`: for a text that goes on
+        with another one.
 
         What looks like a special token is plain text unless `allow_special`. A lone surrogate, which UTF-8 cannot
         hold, becomes U+FFFD. A byte that the vocabulary lacks becomes its unknown token; where it has none either,
         TokenizerError. TypeError for what is not a str.
         """
         check_type("text", text, str)
-        return self._state.encode(_without_surrogates(text), bool(allow_special), bool(add_special))
+        return self._state.encode(_without_surrogates(text), bool(allow_special), bool(add_special), bool(continues))
 
     def decode(self, ids: Iterable[int], *, after: Iterable[int] = ()) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD. An id without a token, which a model may draw where

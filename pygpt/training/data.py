@@ -284,8 +284,10 @@ def _encode(pieces: Iterator[tuple[int, Piece]], tokenizer: Tokenizer, folder: P
     n_tokens = [0, 0]
     n_bytes = 0
     with _tokens_file(folder, TRAIN).open("wb") as train, _tokens_file(folder, VALIDATION).open("wb") as held_out:
+        continues = False  # pieces of one document come one after the other
         for part, (piece, ends) in pieces:
-            ids = tokenizer.encode(piece, add_special=False)
+            ids = tokenizer.encode(piece, add_special=False, continues=continues)
+            continues = not ends
             if ends and end is not None:
                 ids.append(end)
             (held_out if part == VALIDATION else train).write(np.array(ids, dtype).tobytes())

@@ -17,6 +17,7 @@ gguf = pytest.importorskip("gguf")
 Array = NDArray[Any]
 QUANTISED = {number: kind for number, kind in QUANT_TYPES.items() if kind.block > 1}
 CAN_QUANTISE = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4"]  # the package dequantises the others only
+PAIRS = "MXFP4 pairs"  # as the package `gguf` does not know it
 HALVES = {"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,), "Q8_K": (), "MXFP4": ()}  # where scales lie; or at 0 and 2
 
 
@@ -29,13 +30,13 @@ def expected_values(name: str, blocks: Array) -> Array:
 
 
 def test_the_types() -> None:
-    assert {kind.name for kind in QUANTISED.values()} == set(_core.block_formats())
+    assert {kind.name for kind in QUANTISED.values()} | {PAIRS} == set(_core.block_formats())
     for number, (name, values, nbytes) in QUANT_TYPES.items():
         kind = gguf.GGMLQuantizationType[name]
         assert (kind.value, gguf.GGML_QUANT_SIZES[kind]) == (number, (values, nbytes))
 
 
-@pytest.mark.parametrize("name", _core.block_formats())
+@pytest.mark.parametrize("name", [name for name in _core.block_formats() if name != PAIRS])
 def test_dequantisation_equals_the_packages(name: str) -> None:
     """On random blocks, whose scales are random float16 with infinities, NaNs and subnormals; on extreme scales, one
     after the other in every place that might hold one; and on real blocks."""
@@ -60,6 +61,14 @@ def test_dequantisation_equals_the_packages(name: str) -> None:
         np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32))
 
 
+def test_mxfp4_whose_neighbours_share_a_byte() -> None:
+    blocks = np.random.default_rng(8).integers(0, 256, (500, 17), dtype=np.uint8)
+    nibbles = np.stack([blocks[:, 1:] & 15, blocks[:, 1:] >> 4], axis=2).reshape(-1, 32)  # in order
+    other = blocks.copy()
+    other[:, 1:] = nibbles[:, :16] | nibbles[:, 16:] << 4
+    np.testing.assert_array_equal(_core.dequantize(PAIRS, blocks), _core.dequantize("MXFP4", other))
+
+
 def test_what_is_no_block() -> None:
     with pytest.raises(ValueError, match=r"name='Q9_9' is not one of 'Q4_0', "):
         _core.dequantize("Q9_9", np.zeros((1, 18), np.uint8))
@@ -80,7 +89,7 @@ def wide(llama: Any) -> Any:
     return llama
 
 
-@pytest.mark.parametrize("name", _core.block_formats())
+@pytest.mark.parametrize("name", [name for name in _core.block_formats() if name != PAIRS])
 def test_a_model_of_blocks_is_that_of_their_values(writer: Any, tmp_path: Path, wide: Any, name: str) -> None:
     """Packed piece by piece, in every format of weights, and with the rows of q and k in another order; the logits are
     those of the same values in float32."""

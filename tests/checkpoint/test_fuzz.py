@@ -84,6 +84,34 @@ def test_any_value_of_any_known_key(table: dict[str, Any]) -> None:
             assert np.isfinite(layer.rope.inv_freq()).all()
 
 
+GOLDENS = sorted(Path(__file__).parents[1].glob("data/parity/*/config.json"))
+
+
+@MANY
+@given(data=st.data())
+def test_any_value_in_a_configuration_of_any_family(data: st.DataObject) -> None:
+    """ConfigError, or a configuration that can be computed with and that some family can say again."""
+    table = json.loads(data.draw(st.sampled_from(GOLDENS)).read_text(encoding="utf-8"))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = table
+        *way, last = data.draw(st.sampled_from(places(table)))
+        for key in way:
+            at = at[key]
+        at[last] = data.draw(VALUES)
+    values = Settings(table, "config.json")
+    try:
+        family = by_model_type(values)
+        config = model_config(family, values)
+        keys.refuse_unknown(values.rest(), {**keys.CONFIG, **family.harmless}, "config.json")
+    except ConfigError as error:
+        assert "config.json" in str(error)  # noqa: PT017
+        return
+    settings_for(config)
+    for layer in config.layers[:3]:
+        if layer.rope is not None and layer.rope.dim < 100:
+            assert np.isfinite((*layer.rope.inv_freq(), layer.rope.attention_factor())).all()
+
+
 @MANY
 @given(key=st.text(max_size=9), value=VALUES)
 def test_any_unknown_key(key: str, value: object) -> None:

@@ -111,8 +111,10 @@ def test_quantised_tensors(writer: Any, tmp_path: Path) -> None:
         ({"llama.attention.layer_norm_rms_epsilon": None}, "lacks the key 'llama.attention.layer_norm_rms_epsilon'"),
         ({"llama.attention.head_count": [4, 2]}, "llama.attention.head_count is"),
         ({"llama.attention.value_length": 2}, "llama.attention.value_length is 2, but must be 4"),
+        ({"llama.attention.key_length_swa": 2}, "llama.attention.key_length_swa is 2, but must be 4"),
+        ({"llama.rope.dimension_count_swa": 2}, "llama.rope.dimension_count_swa is 2, but must be 4"),
         ({"llama.attention.scale": 0.25}, "llama.attention.scale is 0.25"),
-        ({"llama.expert_count": 8}, "llama.expert_count is 8, but must be 0"),
+        ({"llama.expert_group_count": 8}, "llama.expert_group_count is 8, but must be 0 or 1"),
         ({"llama.attention.sliding_window": 8}, "llama.attention.sliding_window is 8"),
         (
             {"llama.rope.dimension_count": 2},

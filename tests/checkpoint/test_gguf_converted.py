@@ -24,14 +24,17 @@ def test_there_is_a_file_of_each_architecture() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_converted_checkpoint_is_the_same(path: Path) -> None:
-    """What the file cannot say: special tokens, which come with a vocabulary."""
-    config, tensors, _ = checkpoint.read(DATA / "parity" / path.stem.split(".")[1])
+    name = path.stem.split(".")[1]
+    config, tensors, _ = checkpoint.read(DATA / "parity" / name)
     got_config, got, tokenizer = checkpoint.read(path)
     assert tokenizer is None
-    assert got_config == dataclasses.replace(config, bos_id=None, eos_ids=())
+    lost = {"bos_id": None, "eos_ids": ()}  # which come with a vocabulary
+    if name.startswith("falcon"):
+        lost["n_ctx"] = 2048  # the converter's word for all of them
+    assert got_config == dataclasses.replace(config, **lost)  # type: ignore[arg-type]
     assert list(got) == list(tensors)
-    for name, tensor in tensors.items():
+    for key, tensor in tensors.items():
         expected = np.asarray(tensor)
-        if got[name].dtype == "float16":
+        if got[key].dtype == "float16":
             expected = expected.astype(np.float16).astype(np.float32)
-        np.testing.assert_array_equal(np.asarray(got[name]), expected, err_msg=name)
+        np.testing.assert_array_equal(np.asarray(got[key]), expected, err_msg=key)

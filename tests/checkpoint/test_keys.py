@@ -179,7 +179,9 @@ HARMLESS: dict[str, Any] = {
     "general.quantization_version": 2, "general.file_type": 7, "quantize.imatrix.file": "x", "split.count": 0,
     "mradermacher.quantized_by": "x", "llama.expert_count": 0, "llama.attention.causal": True, "split.no": 0,
     "llama.attention.value_length": 4, "llama.attention.max_alibi_bias": 0.0, "llama.attention.clamp_kqv": 0.0,
-    "llama.attention.scale": 0.5, "llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 1.0,
+    "llama.attention.scale": 0.5, "llama.rope.scaling.finetuned": False, "llama.rope.scaling.yarn_beta_fast": 32.0,
+    "llama.attention.key_length_swa": 4, "llama.rope.dimension_count_swa": 4, "llama.rope.scaling.attn_factor": 1.0,
+    "llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 1.0,
     "llama.attention.sliding_window": 0, "llama.tensor_data_layout": "Meta AI original pth", "llama.logit_scale": 1.0,
 }  # fmt: skip
 
@@ -206,7 +208,10 @@ def test_metadata_that_changes_nothing(writer: Any, tmp_path: Path, llama: Any) 
         ({"llama.logit_scale": 2.0}, "llama.logit_scale is 2.0, but must be 0 or 1: this family has no such factor"),
         ({"llama.swin_norm": True}, r"the key 'llama.swin_norm' \(its value is True\) is none that pygpt knows"),
         ({"llama.rope.scaling.yarn_log_multiplier": 0.1}, "rope.scaling.yarn_log_multiplier is 0.1, but must be 0"),
-        ({"llama.rope.scaling.type": "none", "llama.rope.scaling.attn_factor": 2.0}, "rope.scaling.attn_factor'"),
+        (
+            {"llama.rope.scaling.type": "none", "llama.rope.scaling.attn_factor": 2.0},
+            "attn_factor is 2.0, but must be 1",
+        ),
         ({"gpt2.context_length": 8}, "the key 'gpt2.context_length'"),
         ({"clip.has_vision_encoder": True}, "the key 'clip.has_vision_encoder'"),
         ({"general.type": "adapter"}, "general.type is 'adapter', but must be 'model'"),

@@ -40,6 +40,12 @@ def test_word_for_word(model: Model) -> None:
     assert done.text.lstrip(" ") == GREEDY
 
 
+def test_log_probabilities_are_the_originals(model: Model) -> None:
+    """Those of transformers' Llama in float64 (tests/make_real_goldens.py), within 5e-4 nats."""
+    golden = np.load(DATA.parent / "real" / "stories260k.npz")
+    assert np.abs(model.score(golden["ids"].tolist()) - golden["log_probs"]).max() <= 5e-4
+
+
 def test_a_folder_and_a_prompt(model: Model) -> None:
     assert repr(Model.load(DATA).config) == repr(model.config)
     done = model.generate("Once upon a time, there was a little girl named", temperature=0, max_tokens=5)

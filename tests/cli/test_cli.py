@@ -175,6 +175,17 @@ def test_score_slides_over_a_long_text(gpt2_folder: Path, model: Model) -> None:
     assert f"{model.perplexity(text, stride=8):.4f}" in result.stdout
 
 
+def test_a_context_of_ones_own(gpt2_folder: Path) -> None:
+    text = "in the end and then " * 4
+    shorter = Model.load(gpt2_folder, threads=1, n_ctx=9)
+    printed = run("score", text, "--n-ctx", 9, "--model", gpt2_folder, "--threads", 1).stdout
+    assert f"{shorter.perplexity(text):.4f}" in printed
+    longest = shorter.config.n_ctx + 1_000_000
+    refused = generate(gpt2_folder, PROMPT, "--n-ctx", longest)
+    assert refused.exit_code != 0
+    assert f"not {longest}" in refused.stderr
+
+
 # --- processes, pipes and terminals --------------------------------------------------------------------------------
 
 

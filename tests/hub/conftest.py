@@ -109,7 +109,8 @@ class Hub:
             ]
             if what != "tree":
                 siblings = [{"rfilename": file["path"], "size": file["size"]} for file in table]
-                table = {"_id": "1", "id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "downloads": 0}
+                table = {"_id": "1", "id": name, "sha": COMMIT, "siblings": siblings, "tags": []}
+                table |= {"private": False, "disabled": False, "gated": False, "downloads": 0, "likes": 0}
             self._send(request, 200, json.dumps(table).encode(), {"Content-Type": "application/json"})
 
     def _file(self, request: BaseHTTPRequestHandler, repository: str, name: str) -> None:
@@ -162,11 +163,13 @@ def command(hub: Hub, tmp_path: Path, elsewhere: dict[str, Any]) -> Callable[...
     """Runs `pygpt ARGUMENTS` in a process of its own with the server as the hub, an empty cache and more variables."""
     pytest.importorskip("huggingface_hub", reason="the hub's client is an extra")
 
-    def run(*arguments: str, limit: int | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, limit: int | None = None, module: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in elsewhere["env"].items() if k not in (*VARIABLES, "HTTP_PROXY", "http_proxy")}
         environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "PYGPT_CACHE": str(tmp_path / "own")}
         environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
-        start = [sys.executable, "-m", "pygpt"]
+        start = [sys.executable, *(("-m", "pygpt") if module else ())]
         if limit is not None:  # bytes a file may have: the disk is full after them
             set_limit = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({limit}, {limit}))"
             start = [sys.executable, "-c", f"{set_limit}\nfrom pygpt.cli import main; main()"]

@@ -101,6 +101,16 @@ def test_what_is_whole_stays_and_the_rest_comes_later(hub: Hub, command: Command
     assert list(path.parents[1].glob("blobs/*.incomplete")) == []
 
 
+def test_progress(hub: Hub, command: Command) -> None:
+    """In bytes, of the files that are needed."""
+    hub.repositories["org/name"] = {"config.json": b"{}", "model.safetensors": big(), "unused.bin": big()}
+    code = "from pygpt import registry; registry.pull('org/name', lambda done, total: print(done, total))"
+    done = command("-c", code, module=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "300002 300002"
+    assert all(int(line.split()[0]) <= 300_002 for line in done.stdout.splitlines())
+
+
 def test_offline(hub: Hub, command: Command) -> None:
     hub.repositories["org/name"] = folder()
     failed = command("pull", "org/name", HF_HUB_OFFLINE="1")

@@ -84,6 +84,13 @@ def test_removed_is_one_gguf_model_and_no_more(cache: Path, fill: Fill) -> None:
     assert len(list(blobs.iterdir())) == 1
 
 
+def test_removed_where_there_are_no_links(cache: Path, fill: Fill) -> None:
+    snapshot = fill("org/name", {"a.gguf": "1"})
+    (snapshot / "b.gguf").write_text("22", encoding="utf-8")
+    assert registry.remove("org/name/b.gguf") == 2
+    assert models() == {"org/name/a.gguf": 1}
+
+
 def test_what_lies_outside_of_the_cache_stays(tmp_path: Path, cache: Path, fill: Fill) -> None:
     mine = tmp_path / "mine.gguf"
     mine.write_text("123", encoding="utf-8")

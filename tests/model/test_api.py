@@ -303,7 +303,8 @@ def test_an_import_is_lean(elsewhere: dict[str, Any]) -> None:
     code = (
         "import sys, pygpt; print(' '.join(m for m in "
         "('torch', 'transformers', 'tokenizers', 'safetensors', 'tiktoken', 'regex', 'rich', 'typer', 'matplotlib', "
-        "'requests', 'gguf', 'huggingface_hub', 'pygpt.training', 'pygpt.cli', 'pygpt.reference') if m in sys.modules))"
+        "'jinja2', 'requests', 'gguf', 'huggingface_hub', 'pygpt.training', 'pygpt.cli', 'pygpt.reference') "
+        "if m in sys.modules))"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60, **elsewhere

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,43 +16,22 @@ from pygpt import CancelToken, Chat, Model, Reply, SamplingParams
 from pygpt.errors import ContextOverflowError, TokenizerError
 
 END = "<|endoftext|>"
-TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'x' %}{{ raise_exception('No x') }}{% endif %}"
-    "{{ m.role[0] }}:{% if m.reasoning %}<think>{{ m.reasoning }}</think>{% endif %}{{ m.content }}<|endoftext|>"
-    "{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
-)
+TEMPLATE = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}!{% endfor %}a:"
 HI = [{"role": "user", "content": "hi"}]
 GREEDY = {"temperature": 0.0, "max_tokens": 4}
 
 
-def with_template(folder: Path, target: Path, template: str = TEMPLATE) -> Path:
-    """A copy of a model that has a chat template."""
-    shutil.copytree(folder, target)
-    (target / "chat_template.jinja").write_text(template, encoding="utf-8")
-    return target
-
-
 @pytest.fixture(scope="module")
-def chat_model(gpt2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+def chat_model(
+    gpt2_folder: Path, with_template: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Model:
     """A random model with a context of 64 tokens; nearly each byte is a token."""
     return Model.load(with_template(gpt2_folder, tmp_path_factory.mktemp("chat") / "m"), threads=1)
 
 
 @pytest.fixture
-def speaker(scripted_folder: Callable[[Iterable[int]], Path], tmp_path: Path, vocab: Any) -> Callable[..., Model]:
-    """Makes a model that says given texts, each after the prompt that the test expects before it."""
-
-    def make(*turns: tuple[str, str], template: str = TEMPLATE) -> Model:
-        script = [vocab.end_id] * 400
-        for prompt, said in turns:
-            tokens = Model.load(tmp_path / "m", threads=1).tokenizer.encode(prompt, allow_special=True)
-            ids = [*vocab.byte_ids(said), vocab.end_id]
-            script[len(tokens) - 1 : len(tokens) - 1 + len(ids)] = ids
-        folder = with_template(scripted_folder(script), tmp_path / f"spoken{len(list(tmp_path.iterdir()))}", template)
-        return Model.load(folder, threads=1)
-
-    with_template(scripted_folder([0]), tmp_path / "m")
-    return make
+def speaker(speaker_folder: Callable[..., Path]) -> Callable[..., Model]:
+    return lambda *turns: Model.load(speaker_folder(*turns), threads=1)
 
 
 # --- Model.render and Model.chat -------------------------------------------------------------------------------------
@@ -92,13 +70,13 @@ def test_an_answer_is_as_long_as_it_takes_unless_told(chat_model: Model) -> None
 
 
 def test_the_token_after_an_answer_ends_it_whatever_the_configuration_says(
-    scripted_folder: Callable[[Iterable[int]], Path], tmp_path: Path, vocab: Any
+    scripted_folder: Callable[[Iterable[int]], Path], with_template: Callable[..., Path], tmp_path: Path, vocab: Any
 ) -> None:
     """Nor does tokenizer_config.json name it."""
     other = vocab.byte_ids("!")[0]
     prompt = "u:hi!a:"
     script = [*[other] * (len(prompt) - 1), *vocab.byte_ids("ok!no")]
-    folder = with_template(scripted_folder(script), tmp_path / "m", TEMPLATE.replace(END, "!"))
+    folder = with_template(scripted_folder(script), tmp_path / "m", TEMPLATE)
     (folder / "added_tokens.json").write_text(json.dumps({"!": other}), encoding="utf-8")
     config = {"additional_special_tokens": ["!"], "tokenizer_class": "GPT2Tokenizer"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")

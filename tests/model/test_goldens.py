@@ -25,7 +25,7 @@ Ids = NDArray[np.int32]
 @functools.lru_cache(maxsize=8)
 def engine(golden: Path, weights: str, threads: int = 2, isa: str | None = None) -> _core.Engine:
     isa = isa or _core.select_isa(None)
-    return of_checkpoint(golden, weights, None, threads, isa, None, None).engine  # type: ignore[arg-type]
+    return of_checkpoint(golden, weights, None, threads, isa, len(ids_of(golden)), None).engine  # type: ignore[arg-type]
 
 
 def ids_of(golden: Path) -> Ids:

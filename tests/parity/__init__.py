@@ -28,7 +28,6 @@ class Golden:
     dtype: torch.dtype
     max_shard_size: str = "1GB"
     edit: Edit | None = None
-    n_tokens: int | None = None  # None: max_position_embeddings
     mend: Callable[[PreTrainedModel], None] | None = None
     attention: str = "eager"  # the class's own implementation of it that runs
     n_ctx: int | None = None  # of the text; None: what the configuration calls max_position_embeddings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig
+from transformers import Gemma2Config, Gemma3Config, Gemma3TextConfig, GemmaConfig, SiglipVisionConfig
 
 from parity import Golden, old_dtype
 from parity.llama_kin import old_keys, small
@@ -33,6 +33,15 @@ STRETCHED = {
     "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0},
 }
 
+WITH_IMAGES = Gemma3Config(
+    text_config=small(Gemma3TextConfig, head_dim=12, hidden_size=20, num_attention_heads=2, num_key_value_heads=1),
+    vision_config=SiglipVisionConfig(
+        hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1, image_size=4, patch_size=2
+    ),
+    mm_tokens_per_image=1,
+    image_token_index=66,
+)
+
 GOLDENS = [
     Golden("gemma", small(GemmaConfig, head_dim=16, num_key_value_heads=1), torch.bfloat16),
     Golden("gemma-biases", small(GemmaConfig, head_dim=10, attention_bias=True), torch.float16, edit=gemma1_on_the_hub),
@@ -46,4 +55,5 @@ GOLDENS = [
     Golden("gemma3-stretched", small(Gemma3TextConfig, head_dim=10, num_hidden_layers=3, sliding_window=6,
                                      sliding_window_pattern=3, query_pre_attn_scalar=14, final_logit_softcapping=6.0,
                                      rope_parameters=STRETCHED), torch.float16, edit=gemma3_on_the_hub),
+    Golden("gemma3-with-images", WITH_IMAGES, torch.bfloat16),
 ]  # fmt: skip

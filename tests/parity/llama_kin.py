@@ -58,7 +58,7 @@ GOLDENS = [
             rope_parameters={"rope_type": "dynamic", "factor": 3.0, "rope_theta": 1000.0},
         ),
         torch.float16,
-        n_tokens=32,
+        n_ctx=32,
     ),
     Golden("mistral-window9", small(MistralConfig, sliding_window=9, head_dim=14), torch.bfloat16),
     Golden("smollm3", small(SmolLM3Config, num_hidden_layers=5, hidden_size=24, intermediate_size=33), torch.bfloat16),
@@ -106,6 +106,6 @@ GOLDENS = [
         small(Phi3Config, hidden_size=48, original_max_position_embeddings=16, partial_rotary_factor=0.7,
               rope_parameters={**LONGROPE, "partial_rotary_factor": 0.7}, tie_word_embeddings=True),
         torch.float16,
-        n_tokens=16,
+        n_ctx=16,
     ),
 ]  # fmt: skip

@@ -161,6 +161,79 @@ def test_ids_are_those_of_the_library(tmp_path_factory: pytest.TempPathFactory, 
             assert "no token for the byte" in str(error)  # noqa: PT017
 
 
+SPACE = "\u2581"
+TO_SPACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+FROM_SPACE = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+
+
+class CharacterMaker(Maker):
+    """BPE over characters, in SentencePiece's steps or nearly so."""
+
+    def model(self) -> dict[str, Any]:
+        """Merges as they come, or all that give a token, in its order: as files are made of scores."""
+        r = self.random
+        # All bytes or none: with some, the library puts unknown tokens after the bytes that follow them.
+        vocab = ["<unk>", *(f"<0x{b:02X}>" for b in range(256))] if self.chance(0.8) else ["<unk>"]
+        pool = [SPACE, *r.sample(CHARACTERS.replace(" ", ""), 40)]
+        vocab += pool
+        merges: list[tuple[str, str]] = []
+        for _ in range(r.randint(0, 60)):
+            left, right = r.choice(pool), r.choice(pool)
+            merges.append((left, right))
+            pool = [*(pool if self.chance(0.5) else pool[:6] + pool[-20:]), left + right]
+            vocab.append(left + right)
+        vocab = list(dict.fromkeys([*vocab, *(self.word(3).replace(" ", SPACE) for _ in range(r.randint(0, 4)))]))
+        if self.chance(0.4):
+            r.shuffle(merges)
+        if self.chance(0.5):
+            given = list(dict.fromkeys("".join(pair) for pair in merges))
+            merges = [(t[:n], t[n:]) for t in given for n in range(1, len(t)) if {t[:n], t[n:]} <= {*vocab}]
+        flags = {"fuse_unk": self.chance(0.8), "byte_fallback": True, "ignore_merges": self.chance(0.1)}
+        tokens = dict(zip(vocab, range(len(vocab)), strict=True))
+        return {"type": "BPE", "dropout": None, "unk_token": "<unk>", "vocab": tokens, "merges": merges} | flags
+
+    def document(self) -> dict[str, Any]:
+        model = self.model()
+        self.add_tokens(model["vocab"])
+        space = self.chance(0.5)
+        metaspace = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first", "split": self.chance(0.5)}
+        return {
+            "version": "1.0",
+            "added_tokens": self.added,
+            "normalizer": {
+                "type": "Sequence",
+                "normalizers": [{"type": "Prepend", "prepend": SPACE}] * space + [TO_SPACE],
+            },
+            "pre_tokenizer": metaspace if self.chance(0.1) else None,
+            "post_processor": self.post_processor(model["vocab"]),
+            "decoder": {
+                "type": "Sequence",
+                "decoders": [FROM_SPACE, {"type": "ByteFallback"}, {"type": "Fuse"}]
+                + [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] * space,
+            },
+            "model": model,
+        }
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**64))
+def test_ids_of_bpe_over_characters_are_those_of_the_library(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    maker = CharacterMaker(seed)
+    path = tmp_path_factory.getbasetemp() / "fuzz-characters" / "tokenizer.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(maker.document(), ensure_ascii=False), encoding="utf-8")
+    original = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer.from_folder(path.parent)
+    assert tokenizer is not None
+    for _ in range(20):
+        text, allow, add = maker.text(), maker.chance(0.5), maker.chance(0.5)
+        original.encode_special_tokens = not allow
+        if (ids := _encoded(original, text, add)) is not None:
+            assert tokenizer.encode(text, allow_special=allow, add_special=add) == ids, text
+
+
 def _encoded(original: Any, text: str, add: bool) -> list[int] | None:
     """None where the library itself gives up, on added tokens whose stripped whitespace overlaps."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -214,6 +215,33 @@ def test_other_files_equal_the_library(name: str, tmp_path: Path) -> None:
             ids = library.encode(text, add_special_tokens=False).ids
             assert tokenizer.encode(text, allow_special=allow, add_special=False) == ids, text
             assert tokenizer.decode(ids) == library.decode(ids, skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma", "unigram", "Mistral", "words", "lower case"])
+def test_a_text_in_parts(name: str, tmp_path: Path) -> None:
+    """Cut between words, the parts have the tokens of the whole; only the first gets the space before a text."""
+    if name in OTHERS:
+        OTHERS[name].save(str(tmp_path / "tokenizer.json"))
+        found = Tokenizer.from_folder(tmp_path)
+        assert found is not None
+        tokenizer = found.with_special({"<sep>": 5000})
+    else:
+        tokenizer = Tokenizer.from_gguf(metadata(name), "x.gguf").with_special({"<sep>": 5000})
+    first, second = "So shaken as we are,", " so wan with care,\nFind we a time"
+    for begin, rest in ((first, second), (first, "\n\nx"), ("", first), (first, second + "<sep>" + first)):
+        ids = tokenizer.encode(begin, allow_special=True) if begin else []
+        ids += tokenizer.encode(rest, allow_special=True, continues=bool(begin))
+        assert ids == tokenizer.encode(begin + rest, allow_special=True)
+    assert (
+        tokenizer.decode(tokenizer.encode(second, continues=True), after=tokenizer.encode(first)).lower()
+        == second.lower()
+    )
+
+
+@pytest.mark.parametrize("name", ["llama", "unigram"])
+def test_copies(name: str) -> None:
+    tokenizer = pickle.loads(pickle.dumps(Tokenizer.from_gguf(metadata(name), "x.gguf")))
+    assert tokenizer.encode("to be") == Tokenizer.from_gguf(metadata(name), "x.gguf").encode("to be")
 
 
 def test_a_token_beyond_a_gap_keeps_its_id(document: Maker, from_json: Maker) -> None:

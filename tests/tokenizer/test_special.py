@@ -9,6 +9,7 @@ import pytest
 from pygpt import Tokenizer
 from pygpt.classification import SpecialIds
 from pygpt.errors import TokenizerError
+from pygpt.tokenizer.added import Finder
 from pygpt.tokenizer.byte_level import BYTE_LETTERS, ByteLevel
 from pygpt.tokenizer.expressions import GPT2
 from pygpt.tokenizer.vocabulary import AddedToken
@@ -42,6 +43,14 @@ def test_a_token_that_is_there_is_refused(gpt2_folder: Path, tokens: dict[str, i
     assert plain is not None
     with pytest.raises(TokenizerError, match=message):
         plain.with_special(tokens).encode("x")
+
+
+def test_tokens_at_the_end_of_a_text() -> None:
+    """A shorter one is not taken for a longer one that the text has no room for."""
+    flags = {"special": False, "lstrip": True, "rstrip": True}
+    shorter, longer = (AddedToken(text=t, id=len(t), **flags) for t in (" ", "  "))
+    found = Finder({" ": shorter, "  ": longer}).split("b3   ", allow_special=True)
+    assert list(found) == [("b3", None), ("   ", longer)]
 
 
 def test_tiktokens_own_encodings_are_left_alone() -> None:

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/dtype.h"
+#include "base/mxfp4.h"
 #include "kernels/block_format.h"
 
 namespace pygpt {
@@ -198,13 +199,35 @@ struct IQ4_XS : Blocks<256, 32, 136> {
     }
 };
 
-constexpr Value kFp4Doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+constexpr Value kFp4Twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 struct MXFP4 : Blocks<32, 32, 17> {
     static void unpack(const Byte* b, Value* q, float* scale, float*) {
-        const unsigned e = b[0];  // the scale is 2^(e - 127), half of it here: subnormal for 0 and 1
-        *scale = bits_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
-        look_up(kFp4Doubled, b + 1, q);
+        *scale = bits_float(half_scale_bits(b[0]));
+        look_up(kFp4Twice, b + 1, q);
+    }
+    static void as_mxfp4(const void* block, Byte* scale, Byte* pairs) {
+        const Byte* b = static_cast<const Byte*>(block);
+        *scale = b[0];
+        for (int half = 0; half < 2; ++half) {
+            for (int i = 0; i < 8; ++i) {
+                const int first = b[1 + 2 * i] >> (4 * half) & 15, second = b[2 + 2 * i] >> (4 * half) & 15;
+                pairs[8 * half + i] = static_cast<Byte>(first | second << 4);
+            }
+        }
+    }
+};
+
+// Two neighbouring values to a byte.
+struct MXFP4Pairs : Blocks<32, 32, 17> {
+    static void unpack(const Byte* b, Value* q, float* scale, float*) {
+        *scale = bits_float(half_scale_bits(b[0]));
+        for (int i = 0; i < 32; ++i) q[i] = kFp4Twice[b[1 + i / 2] >> (i % 2 * 4) & 15];
+    }
+    static void as_mxfp4(const void* block, Byte* scale, Byte* pairs) {
+        const Byte* b = static_cast<const Byte*>(block);
+        *scale = b[0];
+        std::memcpy(pairs, b + 1, 16);
     }
 };
 
@@ -227,15 +250,20 @@ void dequantize_blocks(const void* blocks, std::ptrdiff_t n, float* out) {
 
 template <class B>
 constexpr BlockFormat block_format(const char* name) {
-    return {name, B::kValues, B::kBytes, dequantize_blocks<B>};
+    return {name, B::kValues, B::kBytes, dequantize_blocks<B>, nullptr};
+}
+
+template <class B>
+constexpr BlockFormat mxfp4_blocks(const char* name) {
+    return {name, B::kValues, B::kBytes, dequantize_blocks<B>, B::as_mxfp4};
 }
 
 constexpr std::array<BlockFormat, kBlockFormats> block_formats() {
-    return {block_format<Q4_0>("Q4_0"),     block_format<Q4_1>("Q4_1"),  block_format<Q5_0>("Q5_0"),
-            block_format<Q5_1>("Q5_1"),     block_format<Q8_0>("Q8_0"),  block_format<Q2_K>("Q2_K"),
-            block_format<Q3_K>("Q3_K"),     block_format<Q4_K>("Q4_K"),  block_format<Q5_K>("Q5_K"),
-            block_format<Q6_K>("Q6_K"),     block_format<Q8_K>("Q8_K"),  block_format<IQ4_NL>("IQ4_NL"),
-            block_format<IQ4_XS>("IQ4_XS"), block_format<MXFP4>("MXFP4")};
+    return {block_format<Q4_0>("Q4_0"),     block_format<Q4_1>("Q4_1"),   block_format<Q5_0>("Q5_0"),
+            block_format<Q5_1>("Q5_1"),     block_format<Q8_0>("Q8_0"),   block_format<Q2_K>("Q2_K"),
+            block_format<Q3_K>("Q3_K"),     block_format<Q4_K>("Q4_K"),   block_format<Q5_K>("Q5_K"),
+            block_format<Q6_K>("Q6_K"),     block_format<Q8_K>("Q8_K"),   block_format<IQ4_NL>("IQ4_NL"),
+            block_format<IQ4_XS>("IQ4_XS"), mxfp4_blocks<MXFP4>("MXFP4"), mxfp4_blocks<MXFP4Pairs>("MXFP4 pairs")};
 }
 
 }  // namespace

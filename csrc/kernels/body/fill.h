@@ -5,6 +5,7 @@
 #include "kernels/body/block_formats.h"
 #include "kernels/body/int8_format.h"
 #include "kernels/body/linear_float.h"
+#include "kernels/body/mxfp4_format.h"
 #include "kernels/body/rows.h"
 
 namespace pygpt {
@@ -16,6 +17,7 @@ constexpr Kernels fill_table() {
     k.name = k.vectors = S::kName;
     k.formats = {float_format<S, float>("float32", DType::f32), float_format<S, BFloat16>("bfloat16", DType::bf16),
                  int8_format<S>()};
+    k.mxfp4 = mxfp4_format<S>();
     k.blocks = block_formats();
     k.attention_f32 = attention<S, float>;
     k.attention_f16 = attention<S, Half>;
