@@ -193,7 +193,13 @@ def test_factors_and_caps() -> None:
 )
 def test_gguf_leaves_out_the_scale_of_gemma(architecture: str, n_embd: int, n_layer: int, scalar: float) -> None:
     """Published config.json of 27B have these numbers; the others have the width of a head."""
-    known = {"hidden_size": n_embd, "num_hidden_layers": n_layer, "num_attention_heads": 32, "head_dim": 128}
+    known = {
+        "hidden_size": n_embd,
+        "num_hidden_layers": n_layer,
+        "num_attention_heads": 32,
+        "head_dim": 128,
+        "sliding_window": 1024,
+    }
     gguf = by_architecture(architecture, "x.gguf")[1]
     assert gguf.unsaid(Settings(known, "x.gguf"), ()) == {"query_pre_attn_scalar": scalar}
 
