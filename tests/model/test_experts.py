@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pygpt import Model, _core, reference
+from pygpt import Model, _core, checkpoint, reference
 from pygpt.config import Experts, LayerConfig, ModelConfig, Rope
 from pygpt.errors import ConfigError
 from pygpt.training.network import Network
@@ -21,6 +22,8 @@ DENSE = ModelConfig(
 )  # fmt: skip
 ONE_OF_SIX = Experts(n_expert=6, n_used=1, n_inner=150)
 IDS = np.random.default_rng(3).integers(0, 61, 300).astype(np.int32)
+PARITY = Path(__file__).parents[1] / "data" / "parity"
+WITH_EXPERTS = sorted(path for path in PARITY.glob("*/config.json") if "experts" in path.read_text(encoding="utf-8"))
 FORMATS = ("float32", "bfloat16", "int8")
 
 
@@ -149,3 +152,26 @@ def test_more_experts_than_any_model_has_are_refused_before_memory_is_taken() ->
     many = DENSE.with_layers(experts=replace(ONE_OF_SIX, n_expert=2**31 - 1))
     with pytest.raises(ConfigError, match="the number of experts in all layers"):
         many.tensor_shapes()
+
+
+@pytest.mark.parametrize("golden", WITH_EXPERTS, ids=lambda path: path.parent.name)
+def test_the_goldens_run_every_expert(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no token chooses would prove nothing."""
+    seen: list[NDArray[np.int64]] = []
+
+    def route(
+        scores: NDArray[np.float64], n_used: int, normalized: bool
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        chosen, shares = original(scores, n_used, normalized)
+        seen.append(chosen)
+        return chosen, shares
+
+    original = reference.route
+    monkeypatch.setattr(reference, "route", route)
+    config, tensors, _ = checkpoint.read(golden.parent)
+    with np.load(golden.parent / "expected.npz") as arrays:
+        reference.forward(config, tensors, arrays["ids"])
+    routed = [layer.experts for layer in config.layers if layer.experts is not None]
+    assert len(seen) == len(routed) > 0
+    for chosen, experts in zip(seen, routed, strict=True):
+        assert len(np.unique(chosen)) == experts.n_expert

@@ -93,7 +93,7 @@ GOLDENS = [
     ),
     golden(
         "qwen3-moe-mlp-only",
-        small(Qwen3MoeConfig, num_hidden_layers=3, mlp_only_layers=[1], num_experts=7, num_experts_per_tok=2,
+        small(Qwen3MoeConfig, num_hidden_layers=3, mlp_only_layers=[1], num_experts=7, num_experts_per_tok=4,
               norm_topk_prob=True, moe_intermediate_size=24, head_dim=16),
         edit=old_keys,
     ),
@@ -111,6 +111,6 @@ GOLDENS = [
         "qwen3-moe",
         small(Qwen3MoeConfig, num_experts=4, num_experts_per_tok=2, norm_topk_prob=True, moe_intermediate_size=16),
     ),
-    golden("gpt-oss", gpt_oss(num_hidden_layers=3)),
+    golden("gpt-oss", gpt_oss(num_hidden_layers=3, num_local_experts=4, num_experts_per_tok=2)),
     golden("gpt-oss-mxfp4", gpt_oss(intermediate_size=64), edit=in_mxfp4),
 ]  # fmt: skip
