@@ -109,7 +109,8 @@ class Hub:
             ]
             if what != "tree":
                 siblings = [{"rfilename": file["path"], "size": file["size"]} for file in table]
-                table = {"_id": "1", "id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "downloads": 0}
+                table = {"_id": "1", "id": name, "sha": COMMIT, "siblings": siblings, "tags": []}
+                table |= {"private": False, "disabled": False, "gated": False, "downloads": 0, "likes": 0}
             self._send(request, 200, json.dumps(table).encode(), {"Content-Type": "application/json"})
 
     def _file(self, request: BaseHTTPRequestHandler, repository: str, name: str) -> None:
