@@ -78,8 +78,8 @@ class Chat:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The conversation so far: tables with "role" and "content", and "reasoning" where there was any."""
-        self._settle()
+        """The conversation so far: tables with "role" and "content", and "reasoning" where there was any. An answer
+        that is still coming, and what it answers, are not among them."""
         return [dict(message) for message in self._messages]
 
     @property
@@ -121,7 +121,8 @@ class Chat:
         cancel: CancelToken | None = None,
         **options: Unpack[SamplingOptions],
     ) -> ReplyStream:
-        """As `send`, but each piece as soon as there is one. None: another answer, as of `retry`."""
+        """As `send`, but each piece as soon as there is one. None: another answer, as of `retry`. A stream that is not
+        read to its end ends with its `close()`, or with the next turn."""
         self._settle()
         resolved = _single(generation.resolve(params or self._params, dict(options)))
         if message is None:
@@ -171,7 +172,8 @@ class Chat:
         """Write the conversation as JSON: {"messages": [...]}, as datasets for fine-tuning have it. OSError where it
         cannot be written."""
         path = Path(path)
-        text = json.dumps({"messages": self.messages}, ensure_ascii=False, indent=2) + "\n"
+        self._settle()
+        text = json.dumps({"messages": self._messages}, ensure_ascii=False, indent=2) + "\n"
         partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
         try:
             partial.write_bytes(text.encode("utf-8", "replace"))

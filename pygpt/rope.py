@@ -22,12 +22,14 @@ class RopeScaling:
                    they make in the original context, from `low_freq_factor` to `high_freq_factor` (Llama 3.1's release)
         yarn       the same blend over the pairs' numbers, from the pair that makes `beta_fast` turns to the one that
                    makes `beta_slow`, which are rounded outward if `truncate`; cosines and sines are multiplied by
-                   `attention_factor`, 0.1 ln(factor) + 1 where it is None (Peng et al. 2023, arXiv:2309.00071, 3.2-3.4)
+                   `attention_factor`, 0.1 ln(factor) + 1 where it is None (Peng et al. 2023, arXiv:2309.00071)
         longrope   each is divided by its own of `short_factor`, or of `long_factor` where the context is longer than
                    the original; cosines and sines are multiplied by `attention_factor`, where it is None
-                   sqrt(1 + ln(factor) / ln(original_n_ctx)) (Ding et al. 2024, arXiv:2402.13753, section 4)
+                   sqrt(1 + ln(factor) / ln(original_n_ctx)) (Ding et al. 2024, arXiv:2402.13753)
         dynamic    theta grows so that the longest wave becomes factor n_ctx / original_n_ctx - (factor - 1) times as
-                   long ("Dynamic NTK", arXiv:2309.00071, appendix B.3; Hugging Face transformers' formula)
+                   long ("Dynamic NTK" in arXiv:2309.00071)
+
+    The formulas are those of modeling_rope_utils.py in Hugging Face transformers 5, where the papers leave them open.
 
     The last two depend on the context, `n_ctx`, which may be up to factor * original_n_ctx tokens; None: one that is no
     longer than the original. Every position has the frequencies for the whole context, however short its sequence is.

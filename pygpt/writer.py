@@ -259,14 +259,17 @@ class Writer:
 
         Raises what `render` and `generate` do.
         """
-        layout = Layout(
+        done = self.stream_chat(
+            messages,
             tools=tools,
             documents=documents,
             template=template,
             variables=variables,
             continue_final_message=continue_final_message,
-        )
-        done = self._stream_chat(messages, layout, params, cancel, options).collect()
+            params=params,
+            cancel=cancel,
+            **options,
+        ).collect()
         return done[0] if len(done) == 1 else done
 
     @generation.takes_chat_options
@@ -291,16 +294,6 @@ class Writer:
             variables=variables,
             continue_final_message=continue_final_message,
         )
-        return self._stream_chat(messages, layout, params, cancel, options)
-
-    def _stream_chat(
-        self,
-        messages: Sequence[Message],
-        layout: Layout,
-        params: SamplingParams | None,
-        cancel: CancelToken | None,
-        options: dict[str, Any],
-    ) -> Stream:
         turn = generation.read_turn(self.tokenizer, self._config, messages, layout)
         resolved = generation.resolve(params, options, generation.CHAT)
         return self._start({"the conversation": turn.tokens}, resolved, cancel, eos_ids=turn.eos_ids)

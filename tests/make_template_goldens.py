@@ -4,7 +4,8 @@
 
 Run once; the tests need neither this script nor transformers. FOLDER (tests/data/templates by default) holds templates
 (*.jinja) and folders of tokenizers (tokenizer.json, tokenizer_config.json); its goldens.json gets the SHA-256 of what
-each of them makes of each conversation, or null where transformers raises. To compare with templates whose licences
+each of them makes of each conversation, or null where transformers raises: of the text, and where there is a tokenizer
+of the ids after it. To compare with templates whose licences
 keep them out of this repository, make the goldens of a folder of them and run
 
     PYGPT_TEMPLATES=FOLDER pytest tests/tokenizer/test_template_goldens.py
@@ -103,7 +104,7 @@ def tokenizer_of(path: Path) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=empty, chat_template=path.read_text(encoding="utf-8"), **TOKENS)
 
 
-def rendered(tokenizer: Any, conversation: dict[str, Any]) -> str | None:
+def rendered(tokenizer: Any, conversation: dict[str, Any], with_ids: bool) -> str | None:
     """The hash of what transformers makes of it."""
     options = {"add_generation_prompt": not conversation.get("continue_final_message"), **conversation}
     messages, variables = options.pop("messages"), options.pop("variables", {})
@@ -112,6 +113,9 @@ def rendered(tokenizer: Any, conversation: dict[str, Any]) -> str | None:
     except Exception as error:
         print(f"    {type(error).__name__}: {error!s:.100}")
         return None
+    if with_ids:
+        ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options, **variables)
+        text += json.dumps(ids)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
@@ -123,7 +127,7 @@ def main() -> None:
         print(path.name)
         tokenizer = tokenizer_of(path)
         if tokenizer.chat_template is not None:
-            goldens[path.name] = {name: rendered(tokenizer, c) for name, c in CONVERSATIONS.items()}
+            goldens[path.name] = {name: rendered(tokenizer, c, path.is_dir()) for name, c in CONVERSATIONS.items()}
     table = {"now": NOW, "tokens": TOKENS, "conversations": CONVERSATIONS, "goldens": goldens}
     (folder / "goldens.json").write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pygpt.config import MAX_LAYERS, LayerConfig, ModelConfig, Rope
-from pygpt.families.base import ACTIVATION_NAMES, Settings, Source, divided_width, special_tokens, token_settings
+from pygpt.families.base import (
+    ACTIVATION_NAMES,
+    Settings,
+    Source,
+    divided_width,
+    fused_qkv,
+    special_tokens,
+    token_settings,
+)
 from pygpt.families.layers import rope_settings, rotary_embedding, usual_context
 
 
@@ -71,8 +79,10 @@ def undo(f: Callable[[float], float], y: float, near: float) -> float:
     return next((x for x in (round(near), round(near, 6), round(near, 12)) if x > 0 and f(x) == y), near)
 
 
-def decoder_settings(c: ModelConfig, model_type: str, architecture: str, **more: object) -> dict[str, object]:
-    """The inverse of `decoder`; `more` are the family's own keys."""
+def decoder_settings(
+    c: ModelConfig, model_type: str, architecture: str, norm_eps: str = "rms_norm_eps", /, **more: object
+) -> dict[str, object]:
+    """The inverse of `decoder`; `norm_eps` is the family's key for it, `more` are keys of its own."""
     rope = next((layer.rope for layer in c.layers if layer.rope is not None), None)
     return {
         "model_type": model_type,
@@ -86,7 +96,7 @@ def decoder_settings(c: ModelConfig, model_type: str, architecture: str, **more:
         "head_dim": c.head_dim,
         "intermediate_size": c.n_inner,
         "hidden_act": ACTIVATION_NAMES.get(c.activation),
-        "rms_norm_eps": c.norm_eps,
+        norm_eps: c.norm_eps,
         "tie_word_embeddings": c.tied_head,
         **token_settings(c),
         **({} if rope is None else rope_settings(rope, c.n_ctx)),
@@ -110,6 +120,8 @@ SOURCES = {
 }
 """Under the prefix "model."."""
 
+UNGATED_SOURCES = {module: source for module, source in SOURCES.items() if not module.endswith("gate")}
+
 QK_NORMS = {f"blocks.{{i}}.attn.{x}_norm": Source(f"layers.{{i}}.self_attn.{x}_norm") for x in "qk"}
 
 GGUF_SOURCES = {
@@ -126,6 +138,11 @@ GGUF_SOURCES = {
     "norm": Source("output_norm"),
     "head": Source("output"),
 }
+
+GGUF_UNGATED = {module: source for module, source in GGUF_SOURCES.items() if not module.endswith("gate")}
+
+GGUF_FUSED = {**GGUF_UNGATED, **fused_qkv("blk.{i}.attn_qkv")}
+"""GPT-2's block, where llama.cpp's converter has put all of q before all of k before all of v."""
 
 GGUF_INTERLEAVED = {
     **GGUF_SOURCES,

@@ -24,6 +24,7 @@ from pygpt.families.base import (
     special_tokens,
     token_settings,
 )
+from pygpt.families.decoder import GGUF_FUSED
 from pygpt.families.keys import fixed, harmless
 from pygpt.families.layers import rope_settings, rotary_embedding, usual_context
 
@@ -157,15 +158,9 @@ FAMILY = Family(
         keys={"num_kv_heads": "attention.head_count_kv", "ffn_hidden_size": "feed_forward_length"},
         unsaid=unsaid,
         sources={
-            "embed": Source("token_embd"),
+            **GGUF_FUSED,
             "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm_2", also="blk.{i}.attn_norm"),  # one norm: its only name
-            **fused_qkv("blk.{i}.attn_qkv"),
-            "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
             "blocks.{i}.mlp_norm": Source("blk.{i}.attn_norm"),
-            "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
-            "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
-            "norm": Source("output_norm"),
-            "head": Source("output"),
         },
     ),
 )

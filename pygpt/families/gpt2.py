@@ -21,6 +21,7 @@ from pygpt.families.base import (
     special_tokens,
     token_settings,
 )
+from pygpt.families.decoder import GGUF_FUSED
 from pygpt.families.keys import harmless
 
 
@@ -106,17 +107,6 @@ FAMILY = Family(
     harmless=harmless("it asks for scores in float32, which pygpt always computes", "reorder_and_upcast_attn"),
     gguf=Gguf(
         architecture="gpt2",
-        sources={
-            "embed": Source("token_embd"),
-            "pos": Source("position_embd"),
-            "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),
-            **fused_qkv("blk.{i}.attn_qkv"),
-            "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
-            "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm"),
-            "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
-            "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
-            "norm": Source("output_norm"),
-            "head": Source("output"),
-        },
+        sources={**GGUF_FUSED, "pos": Source("position_embd")},
     ),
 )

@@ -18,6 +18,7 @@ from pygpt.families.base import (
     special_tokens,
     token_settings,
 )
+from pygpt.families.decoder import GGUF_FUSED
 from pygpt.families.keys import harmless
 
 
@@ -102,17 +103,6 @@ FAMILY = Family(
     },
     gguf=Gguf(
         architecture="starcoder",
-        sources={
-            "embed": Source("token_embd"),
-            "pos": Source("position_embd"),
-            "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),
-            **fused_qkv("blk.{i}.attn_qkv"),
-            "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
-            "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm"),
-            "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
-            "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
-            "norm": Source("output_norm"),
-            "head": Source("output"),
-        },
+        sources={**GGUF_FUSED, "pos": Source("position_embd")},
     ),
 )  # fmt: skip

@@ -8,35 +8,22 @@ Names and keys are those of Hugging Face transformers' GPTNeoXForCausalLM and of
 from __future__ import annotations
 
 from pygpt.config import LayerConfig, ModelConfig
-from pygpt.families.base import (
-    ACTIVATION_NAMES,
-    Family,
-    Gguf,
-    Settings,
-    Source,
-    divided_width,
-    fused_qkv,
-    special_tokens,
-    token_settings,
-)
-from pygpt.families.layers import rope_settings, rotary_embedding, usual_context
+from pygpt.families.base import Family, Gguf, Settings, Source, divided_width, fused_qkv
+from pygpt.families.decoder import GGUF_FUSED, decoder, decoder_settings, layer_count, rope_of
+
+OLDER = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
+"""The names that version 4 of transformers has for what all families call so."""
 
 
 def config(s: Settings) -> ModelConfig:
-    """config.json of GPTNeoXForCausalLM; version 4 has names of its own for the rotary settings."""
-    n_embd, n_head, n_vocab = s.integer("hidden_size"), s.integer("num_attention_heads"), s.integer("vocab_size")
-    head_dim, n_ctx = divided_width(s, "hidden_size", "num_attention_heads"), s.integer("max_position_embeddings")
-    older = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
-    rope = rotary_embedding(s, head_dim, n_ctx, partial=0.25, older=older)
-    bias = s.flag("attention_bias", True)
-    return ModelConfig(
-        n_vocab=n_vocab,
-        n_ctx=usual_context(n_ctx, rope),
-        n_embd=n_embd,
-        n_head=n_head,
-        n_kv_head=n_head,
-        head_dim=head_dim,
-        n_inner=s.integer("intermediate_size"),
+    """config.json of GPTNeoXForCausalLM."""
+    n_head, head_dim = s.integer("num_attention_heads"), divided_width(s, "hidden_size", "num_attention_heads")
+    s.require("head_dim", head_dim, f"{head_dim}, the share of a head in hidden_size")
+    s.require("num_key_value_heads", n_head, f"num_attention_heads ({n_head})")
+    rope, bias = rope_of(s, partial=0.25, older=OLDER), s.flag("attention_bias", True)
+    return decoder(
+        s,
+        LayerConfig(attn_scale=head_dim**-0.5, rope=rope).repeated(layer_count(s)),
         norm="layer_norm",
         norm_eps=s.number("layer_norm_eps", 1e-5),
         activation=s.activation("hidden_act", "gelu"),
@@ -44,34 +31,15 @@ def config(s: Settings) -> ModelConfig:
         qkv_bias=bias,
         attn_out_bias=bias,
         mlp_bias=True,
-        learned_positions=False,
-        layers=LayerConfig(attn_scale=head_dim**-0.5, rope=rope).repeated(s.integer("num_hidden_layers")),
-        tied_head=s.flag("tie_word_embeddings", False),
         branches="parallel" if s.flag("use_parallel_residual", True) else "sequential",
-        **special_tokens(s, n_vocab),
     )
 
 
 def settings(c: ModelConfig) -> dict[str, object]:
     """The inverse of `config`, with the rotary settings as version 4 spells them, which version 5 reads too."""
-    table: dict[str, object] = {
-        "model_type": "gpt_neox",
-        "architectures": ["GPTNeoXForCausalLM"],
-        "vocab_size": c.n_vocab,
-        "max_position_embeddings": c.n_ctx,
-        "hidden_size": c.n_embd,
-        "num_hidden_layers": c.n_layer,
-        "num_attention_heads": c.n_head,
-        "intermediate_size": c.n_inner,
-        "hidden_act": ACTIVATION_NAMES.get(c.activation),
-        "layer_norm_eps": c.norm_eps,
-        "attention_bias": c.qkv_bias,
-        "use_parallel_residual": c.branches == "parallel",
-        "tie_word_embeddings": c.tied_head,
-        **token_settings(c),
-    }
+    own = {"attention_bias": c.qkv_bias, "use_parallel_residual": c.branches == "parallel"}
+    table = decoder_settings(c, "gpt_neox", "GPTNeoXForCausalLM", "layer_norm_eps", **own)
     if (rope := c.layers[0].rope) is not None:
-        table |= rope_settings(rope, c.n_ctx)
         table["rotary_emb_base"] = table.pop("rope_theta")
         table["rotary_pct"] = rope.dim / c.head_dim
     return table
@@ -99,16 +67,6 @@ FAMILY = Family(
     harmless={},
     gguf=Gguf(
         architecture="gptneox",
-        sources={
-            "embed": Source("token_embd"),
-            "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm"),
-            **fused_qkv("blk.{i}.attn_qkv"),
-            "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
-            "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm"),
-            "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
-            "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
-            "norm": Source("output_norm"),
-            "head": Source("output"),
-        },
+        sources=GGUF_FUSED,
     ),
 )

@@ -20,6 +20,7 @@ from pygpt.families.base import (
     special_tokens,
     token_settings,
 )
+from pygpt.families.decoder import GGUF_FUSED
 from pygpt.families.keys import CONFIG, fixed, harmless
 
 
@@ -127,15 +128,10 @@ FAMILY = Family(
             "n_layers": "block_count",
         },
         sources={
-            "embed": Source("token_embd"),
+            **GGUF_FUSED,
             "blocks.{i}.attn_norm": Source("blk.{i}.attn_norm", zero_bias=True),
-            **fused_qkv("blk.{i}.attn_qkv"),
-            "blocks.{i}.attn.out": Source("blk.{i}.attn_output"),
             "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm", zero_bias=True),
-            "blocks.{i}.mlp.up": Source("blk.{i}.ffn_up"),
-            "blocks.{i}.mlp.down": Source("blk.{i}.ffn_down"),
             "norm": Source("output_norm", zero_bias=True),
-            "head": Source("output"),
         },
     ),
 )

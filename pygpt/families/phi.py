@@ -41,9 +41,8 @@ def config(s: Settings) -> ModelConfig:
 
 def settings(c: ModelConfig) -> dict[str, object]:
     """The inverse of `config`."""
-    table = decoder_settings(c, "phi", "PhiForCausalLM", layer_norm_eps=c.norm_eps)
+    table = decoder_settings(c, "phi", "PhiForCausalLM", "layer_norm_eps")
     rope = c.layers[0].rope
-    del table["rms_norm_eps"]
     table["partial_rotary_factor"] = 1.0 if rope is None else rope.dim / c.head_dim
     return table
 

@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from types import BuiltinMethodType
 from typing import Any, NoReturn
 
 from jinja2 import nodes
@@ -27,6 +28,8 @@ WORK = 200_000
 """What one rendering may spend: rounds and calls. A long conversation with tools takes some ten thousand."""
 _SHARE = 512  # characters of a new text cost as much as one round
 _COUNTING = {"batch", "center", "indent", "round", "slice", "tojson", "truncate", "wordwrap"}  # filters with a width
+_WHOLE = {"join", "pprint", "string", "tojson", "urlencode", "xmlattr"}  # filters that make one text of a whole value
+_REPEATING = {"replace", "format", "format_map"}  # what may repeat one text as often as another is long
 _MAX_BITS = 4096  # of an integer
 _WIDE = re.compile(r"%(\(\w*\))?[-+ #0]*(\d*\.)?(\*|\d{6})|\{[^{}]*\d{6}")  # a width in a format string
 
@@ -41,7 +44,9 @@ class Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("+", "*", "**", "%"))
 
     def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], finalize=self._put_out
+        )
         self._budget = _Budget()
         self.filters["tojson"] = _tojson
         self.filters = {name: self._limited(name, f) for name, f in self.filters.items()}
@@ -72,6 +77,12 @@ class Environment(ImmutableSandboxedEnvironment):
         __self._spend(1)
         if not isinstance(__obj, (Macro, type)):  # Python's own methods, among them those that fill up to a width
             __self._check_numbers((*args, *kwargs.values()))
+            method = getattr(__obj, "__wrapped__", __obj)  # of what wrap_str_format gave
+            if isinstance(method, BuiltinMethodType) and isinstance(method.__self__, str):
+                if method.__name__ in _REPEATING:
+                    __self._check_product(method.__self__, *args, *kwargs.values())
+                elif method.__name__ == "join":
+                    __self._check_joined(method.__self__, *args)
         return __self._charged(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -84,6 +95,7 @@ class Environment(ImmutableSandboxedEnvironment):
             self._check_bits(left.bit_length() * right)
         if operator == "%" and isinstance(left, str):
             self._check_format(left)
+            self._check_product(left, right)
         return self._charged(super().call_binop(context, operator, left, right))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -113,6 +125,11 @@ class Environment(ImmutableSandboxedEnvironment):
         def limited(*args: Any, **kwargs: Any) -> Any:
             if name in _COUNTING:
                 self._check_numbers((*args[1:], *kwargs.values()))
+            if name in _WHOLE:
+                for value in args:
+                    self._weigh(value)
+            if name in _REPEATING:
+                self._check_product(*args, *kwargs.values())
             if name == "format":
                 self._check_format(str(args[0]))
             return self._charged(function(*args, **kwargs))
@@ -124,6 +141,39 @@ class Environment(ImmutableSandboxedEnvironment):
             self._check_bits(value.bit_length())
         self._spend(_size(value) // _SHARE)
         return value
+
+    def _put_out(self, value: Any) -> Any:
+        """Everything that stands in {{ }}, before it becomes text."""
+        if isinstance(value, (list, tuple, Mapping)):
+            self._weigh(value)
+        return value
+
+    def _weigh(self, value: object) -> None:
+        """Spend for all that a value holds, as often as it holds it."""
+        waiting, weight = [value], 0
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, Mapping):
+                waiting += [*one.keys(), *one.values()]
+            elif isinstance(one, (list, tuple)):
+                waiting += one
+            weight += 16 + _size(one)
+            if weight > _SHARE:
+                self._spend(weight // _SHARE)
+                weight %= _SHARE
+
+    def _check_product(self, *values: object) -> None:
+        """Of the two longest texts."""
+        parts: list[object] = []
+        for value in values:
+            parts += value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else [value]
+        *_, short, long = sorted([0, 0, *map(_size, parts)])
+        self._spend(short * long // _SHARE)
+
+    def _check_joined(self, separator: str, values: object = ()) -> None:
+        if isinstance(values, (list, tuple, Mapping)):
+            self._weigh(values)
+            self._spend(len(separator) * len(values) // _SHARE)
 
     def _check_numbers(self, values: Iterable[object]) -> None:
         """Of a number that asks for a width or a count; functions of Jinja and Python fill memory by it."""

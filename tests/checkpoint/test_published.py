@@ -229,6 +229,8 @@ def test_odd_values_are_errors_that_name_the_file(name: str) -> None:
         ("pythia-70m", {"rope_theta": 500.0}, "rotary_emb_base is 10000, but must be 500.0, as rope_theta is"),
         ("pythia-70m", {"rope_parameters": {"rope_type": "wavelet"}}, "rope_type is 'wavelet'"),
         ("pythia-70m", {"num_attention_heads": 7}, r"hidden_size is 512, but must be a multiple of num_att"),
+        ("pythia-70m", {"head_dim": 32}, "head_dim is 32, but must be 64"),
+        ("pythia-70m", {"num_key_value_heads": 2}, r"num_key_value_heads is 2, but must be num_attention_heads \(8\)"),
         ("opt-125m", {"_remove_final_layer_norm": True}, "_remove_final_layer_norm is True, but must be false"),
         ("opt-125m", {"layer_norm_elementwise_affine": False}, "layer_norm_elementwise_affine is False"),
         ("bloom-560m", {"apply_residual_connection_post_layernorm": True}, "post_layernorm is True"),

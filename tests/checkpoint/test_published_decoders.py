@@ -8,7 +8,7 @@ import pytest
 
 from pygpt.config import ModelConfig, Rope, RopeScaling
 from pygpt.errors import ConfigError
-from pygpt.families import Settings, by_model_type, keys, model_config, settings_for
+from pygpt.families import Settings, by_architecture, by_model_type, keys, model_config, settings_for
 
 Values = dict[str, Any]
 V4 = {"torch_dtype": "bfloat16", "transformers_version": "4.40.1", "use_cache": True, "initializer_range": 0.02,
@@ -185,6 +185,23 @@ def test_factors_and_caps() -> None:
     assert read(GEMMA2_2B, query_pre_attn_scalar=144).layers[0].attn_scale == 1 / 12
     assert read(GEMMA_2B).embed_scale == 2048**0.5
     assert read(GEMMA_2B).activation == "gelu_tanh"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "n_embd", "n_layer", "scalar"),
+    [("gemma2", 4608, 46, 144), ("gemma2", 3584, 42, 128), ("gemma3", 5376, 62, 168), ("gemma3", 3840, 48, 128)],
+)
+def test_gguf_leaves_out_the_scale_of_gemma(architecture: str, n_embd: int, n_layer: int, scalar: float) -> None:
+    """Published config.json of 27B have these numbers; the others have the width of a head."""
+    known = {
+        "hidden_size": n_embd,
+        "num_hidden_layers": n_layer,
+        "num_attention_heads": 32,
+        "head_dim": 128,
+        "sliding_window": 1024,
+    }
+    gguf = by_architecture(architecture, "x.gguf")[1]
+    assert gguf.unsaid(Settings(known, "x.gguf"), ()) == {"query_pre_attn_scalar": scalar}
 
 
 def test_parts_of_a_head_turn() -> None:

@@ -171,8 +171,14 @@ def test_an_answer_that_is_stopped_keeps_what_was_said(speaker: Callable[..., Mo
     assert chat.messages[1] == {"role": "assistant", "content": "".join(said)} == {"role": "assistant", "content": "he"}
     left = chat.stream(None)
     next(left)
-    assert chat.messages[1]["content"] == "h"  # whoever leaves a stream unread has heard so much
-    assert left.reply is not None
+    assert chat.messages[1]["content"] == "he"  # looking ends nothing
+    left.close()
+    assert chat.messages[1]["content"] == "h"
+    open_one = chat.stream(None)
+    next(open_one)
+    assert chat.send("so").tokens
+    assert open_one.reply is not None
+    assert [m["content"] for m in chat.messages][:3] == ["hi", "h", "so"]
 
 
 def test_a_turn_that_fails_leaves_the_conversation_as_it_was(chat_model: Model) -> None:

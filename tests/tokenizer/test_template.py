@@ -39,6 +39,11 @@ def render(template: str, messages: Any = CHAT, **options: Any) -> str:
         ("{{ tools is none }}{{ documents is none }}{{ add_generation_prompt }}{{ lipsum }}", "TrueTrueTrue"),
         ("{% macro f(n) %}{{ n }}{% endmacro %}{{ f(10 ** 12) }}{{ (10 ** 12) | tojson }}", "1000000000000" * 2),
         ("{{ x | default(2 ** 40) }}{{ namespace(t=2 ** 40).t | string }}", "1099511627776" * 2),
+        (
+            "{{ 'a-b'.replace('-', '+') }}{{ '-'.join(['a', 'b']) }}{{ ['a', 1] }}{{ {'a': (1,)} }}",
+            "a+ba-b['a', 1]{'a': (1,)}",
+        ),
+        ("{{ '-'.join(messages[0]) }}{{ '%s %s' % ('a', 1) }}{{ '{a}'.format_map({'a': 1}) }}", "role-contenta 11"),
         ("{% for x in [[1], [2]] recursive %}{{ x if x is number else loop(x) }}{% endfor %}", "12"),
     ],
 )
@@ -62,6 +67,18 @@ def test_what_templates_use(template: str, expected: str) -> None:
         "{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set t %}{{ n.x }}{{ n.x }}{% endset %}"
         "{% set n.x = t %}{% endfor %}",
         "{% set n = namespace(x=3) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
+        "{% set b = 'a' * 10 ** 6 %}{{ b.replace('a', b) }}",
+        "{% set b = 'a' * 10 ** 6 %}{{ b | replace('a', b) }}",
+        "{% set b = 'a' * 10 ** 6 %}{{ b.join(['x'] * 99999) }}",
+        "{% set b = 'a' * 10 ** 6 %}{{ ''.join([b] * 99999) }}",
+        "{% set b = 'a' * 10 ** 6 %}{{ [b] * 99999 }}",
+        "{% set b = 'a' * 10 ** 6 %}{{ ([b] * 99999) | tojson }}",
+        "{% set b = 'a' * 10 ** 6 %}{{ ('%s' * 9999) % ((b,) * 9999) }}",
+        "{% set b = 'a' * 10 ** 6 %}{{ ('{a}' * 9999).format_map({'a': b}) }}",
+        "{% set b = 'a' * 10 ** 6 %}{{ ('{0}' * 9999).format(b) }}",
+        "{% set n = namespace(x=[]) %}{% for i in range(99) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x=[]) %}{% for i in range(99) %}{% set n.x = {'a': n.x, 'b': n.x} %}{% endfor %}"
+        "{{ n.x | tojson }}",
         "{{ 'a' * 10 ** 10 }}",
         "{{ 10 ** 10 * 'a' }}",
         "{{ 9 ** (9 ** 9) }}",

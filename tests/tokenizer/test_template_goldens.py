@@ -49,4 +49,6 @@ def test_conversations_are_laid_out_as_transformers_does(
                 tokenizer.render(**conversation)
         else:
             text = tokenizer.render(**conversation)
+            if path.is_dir():
+                text += json.dumps(tokenizer.encode(text, allow_special=True, add_special=False))
             assert hashlib.sha256(text.encode()).hexdigest() == expected, f"{name}:\n{text}"
