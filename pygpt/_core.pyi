@@ -189,8 +189,17 @@ class TrainingKernels:
         self, dout: _Floats, qkv: _Floats, out: _Floats, lse: _Floats, heads: Heads, dqkv: _Floats
     ) -> None: ...
     def embedding_backward(self, dx: _Floats, ids: NDArray[np.int32], dweight: _Floats) -> None: ...
-    def cross_entropy_rows(self, logits: _Floats, targets: NDArray[np.int32], scale: float, gradient: bool) -> float:
-        """The nats of the targets >= 0. With `gradient`, the logits become the gradient of scale times that sum."""
+    def cross_entropy_rows(
+        self,
+        products: _Floats,
+        targets: NDArray[np.int32],
+        scale: float,
+        gradient: bool,
+        logit_scale: float,
+        logit_cap: float,
+    ) -> float:
+        """The nats of the targets >= 0, of logits that are the products, scaled and capped. With `gradient`, the
+        products become the gradient of scale times that sum."""
 
     def sum_of_squares(self, x: _Floats) -> float: ...
     def adamw(

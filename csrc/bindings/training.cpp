@@ -203,15 +203,16 @@ public:
         run([&](Team& team, Memory&) { training::embedding_backward(inference_, team, d, at.data(), rows, n, to); });
     }
 
-    double cross_entropy_rows(Out logits, In targets, float scale, bool gradient) {
-        int rows, n_vocab;
-        float* x = elements<float>("logits", logits, {&rows, &n_vocab});
+    double cross_entropy_rows(Out products, In targets, float scale, bool gradient, float logit_scale,
+                              float logit_cap) {
+        training::LossCall c{nullptr, nullptr, 0, 0, scale, gradient, logit_scale, logit_cap};
+        c.products = elements<float>("products", products, {&c.rows, &c.n_vocab});
         const std::vector<std::int32_t> at =
-            checked_ids("targets", targets, rows, n_vocab, std::numeric_limits<int>::min());
+            checked_ids("targets", targets, c.rows, c.n_vocab, std::numeric_limits<int>::min());
+        c.targets = at.data();
         double nats = 0.0;
         run([&](Team& team, Memory& memory) {
-            nats =
-                training::cross_entropy(kernels_, team, memory.scratch, x, at.data(), rows, n_vocab, scale, gradient);
+            nats = training::cross_entropy(inference_, kernels_, team, memory.scratch, c);
         });
         return nats;
     }
@@ -330,8 +331,8 @@ void bind_training(py::module_& m) {
         .def("attention_backward", &P::attention_backward, py::arg("dout"), py::arg("qkv"), py::arg("out"),
              py::arg("lse"), py::arg("heads"), py::arg("dqkv"))
         .def("embedding_backward", &P::embedding_backward, py::arg("dx"), py::arg("ids"), py::arg("dweight"))
-        .def("cross_entropy_rows", &P::cross_entropy_rows, py::arg("logits"), py::arg("targets"), py::arg("scale"),
-             py::arg("gradient"))
+        .def("cross_entropy_rows", &P::cross_entropy_rows, py::arg("products"), py::arg("targets"), py::arg("scale"),
+             py::arg("gradient"), py::arg("logit_scale"), py::arg("logit_cap"))
         .def("sum_of_squares", &P::sum_of_squares, py::arg("x"))
         .def("adamw", &P::adamw, py::arg("params"), py::arg("grads"), py::arg("m"), py::arg("v"), py::arg("lr"),
              py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"), py::arg("step"),

@@ -8,9 +8,18 @@
 
 namespace pygpt::training {
 
-// The sum of -log softmax(logits[r])[targets[r]] over rows with a target >= 0. With `gradient` the logits (rows,
-// n_vocab) become the gradient of `scale` times that sum.
-double cross_entropy(const TrainingKernels& kernels, Team& team, Scratch& scratch, float* logits,
-                     const std::int32_t* targets, int rows, int n_vocab, float scale, bool gradient);
+struct LossCall {
+    float* products;  // (rows, n_vocab): logits before the model's scale and cap
+    const std::int32_t* targets;
+    int rows, n_vocab;
+    float scale;  // of the gradient
+    bool gradient;
+    float logit_scale, logit_cap;  // see Kernels::scale_and_cap
+};
+
+// The sum of -log softmax(logits[r])[targets[r]] over rows with a target >= 0. With `gradient` the products become the
+// gradient of `scale` times that sum; without it they are used up.
+double cross_entropy(const Kernels& inference, const TrainingKernels& kernels, Team& team, Scratch& scratch,
+                     const LossCall& call);
 
 }  // namespace pygpt::training

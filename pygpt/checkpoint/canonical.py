@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pygpt.checkpoint.tensor import Stored, Tensor, forget, numbers
 from pygpt.config import ModelConfig
-from pygpt.errors import CheckpointError
+from pygpt.errors import CheckpointError, ConfigError
 from pygpt.families import Source
 
 _T = TypeVar("_T", bound=np.generic)
@@ -43,7 +43,10 @@ def canonical(
     tensors: dict[str, Tensor] = {}
     used: set[str] = set()
     missing: list[str] = []
-    shapes = config.tensor_shapes()
+    try:
+        shapes = config.tensor_shapes()
+    except ConfigError as error:  # sizes beyond those that the core can hold
+        raise ConfigError(f"{where}: {error}") from None
     for (stored_name, _), whole in _wholes(config, shapes, sources).items():
         if found := next((name for name in (stored_name, whole.also) if name in by_name), None):
             used.add(found)

@@ -116,14 +116,12 @@ def _longrope(metadata: Metadata, tensors: RopeTensors) -> _Table:
     table = _kind(metadata, "longrope") | {"original_max_position_embeddings": _original(metadata)}
     if table["factor"][0] in (None, 0):
         metadata.own(_FACTORS[0])
+        metadata.own(_FACTORS[1])
         del table["factor"]
     for key, tensor in {"short_factor": tensors.short, "long_factor": tensors.long}.items():
         table[key] = [float(str(divisor)) for divisor in _divisors(tensor)], tensor.name
-    attention, original, n_ctx = (
-        metadata.own(_SCALING + "attn_factor"),
-        _original(metadata)[0],
-        metadata.peek("context_length"),
-    )
+    attention = metadata.own(_SCALING + "attn_factor")
+    original, n_ctx = _original(metadata)[0], metadata.peek("context_length")
     if isinstance(original, int) and isinstance(n_ctx, int) and 1 < original <= n_ctx:
         usual = math.sqrt(1 + math.log(n_ctx / original) / math.log(original))
         table |= _unless_usual(metadata.name(_SCALING + "attn_factor"), 1.0 if attention is None else attention, usual)
@@ -142,7 +140,7 @@ def _by_divisors(metadata: Metadata, tensor: Stored, given: Mapping[str, object]
     Where they are those of Llama 3.1's release with the greatest of them as its factor, they are that schedule, which
     knows them to more digits. Others are a longrope whose two lists are one.
     """
-    theta, dim, n_ctx = given.get("rope_theta", 10000.0), given.get("rotary_dim"), metadata.peek("context_length")
+    theta, dim, n_ctx = given.get("rope_theta"), given.get("rotary_dim"), metadata.peek("context_length")
     divisors = _divisors(tensor)
     if not isinstance(dim, int) or divisors.shape != (dim // 2,):
         raise CheckpointError(f"{tensor.file}: {tensor.name} has shape {list(tensor.shape)} and does not fit the heads")

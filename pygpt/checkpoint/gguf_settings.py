@@ -91,6 +91,7 @@ def settings(
         value = metadata.peek(source)
         if value is not None and not (source in NONE_IF_ZERO and value == 0):
             offers.put(key, value, metadata.name(source))
+    offers.put("rope_theta", 10000.0)  # where nothing says it, whatever the family's own default
     _put_heads(offers, metadata)
     _put_layer_types(offers, metadata)
     for key, (value, name) in rope_scaling(metadata, rope_tensors, offers.values).items():

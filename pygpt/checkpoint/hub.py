@@ -221,38 +221,31 @@ def download(ref: Reference, progress: Progress | None = None) -> Path:
         raise CheckpointError(f"the hub's repository has none of {', '.join(_WEIGHTS)}, and no GGUF file")
     gguf = weights[0].lower().endswith(".gguf")
     beside = [] if gguf else [name for name in sizes if any(fnmatch.fnmatchcase(name, p) for p in _BESIDE)]
-    wanted = weights + beside
-    patterns = [re.sub(r"([*?\[])", r"[\1]", name) for name in wanted]
-    folder = folder_of(ref.repository)
-    there = [folder / "snapshots" / str(info.sha) / name for name in wanted]
+    wanted, folder = beside + weights, folder_of(ref.repository) / "snapshots" / str(info.sha)
 
     def n_bytes() -> int:
         """How much of it is on the disk, begun files included."""
         total = 0
-        for path in [*there, *folder.glob("blobs/*.incomplete")]:
+        for path in [*(folder / name for name in wanted), *folder_of(ref.repository).glob("blobs/*.incomplete")]:
             with contextlib.suppress(OSError):  # not there yet, or renamed meanwhile
                 total += path.stat().st_size
         return total
 
-    fetch = functools.partial(
-        huggingface_hub.snapshot_download,
-        ref.repository,
-        revision=ref.revision,
-        allow_patterns=patterns,
-        max_workers=2,
-    )
     with watched(n_bytes, sum(sizes[name] for name in wanted), progress):
-        path = Path(_repeated(fetch, n_bytes, ref))
-    return path / weights[0] if gguf else path
+        for name in wanted:  # one by one, in this thread: Ctrl-C would wait for the threads that download a snapshot
+            get = functools.partial(huggingface_hub.hf_hub_download, ref.repository, name, revision=ref.revision)
+            if folder.name not in Path(_repeated(get, n_bytes, ref)).parts:
+                raise CheckpointError("the hub's repository has changed during the download: try again")
+    return folder / weights[0] if gguf else folder
 
 
-def _repeated(fetch: Callable[[], str], n_bytes: Callable[[], int], ref: Reference) -> str:
+def _repeated(get: Callable[[], str], n_bytes: Callable[[], int], ref: Reference) -> str:
     """Download as long as each attempt brings something: a client before version 2 gives up where a connection breaks,
     and goes on with the file at the next attempt."""
     while True:
         before = n_bytes()
         try:
-            return fetch()
+            return get()
         except Exception as error:  # as above
             if n_bytes() <= before:
                 raise CheckpointError(f"downloading it failed: {_explained(error, ref)}") from error

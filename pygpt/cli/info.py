@@ -54,7 +54,8 @@ def _describe_config(found: Inspection, c: ModelConfig) -> None:
     if (experts := next((layer.experts for layer in c.layers if layer.experts is not None), None)) is not None:
         _row("experts", f"{experts.n_used} of {experts.n_expert} for a token, of inner width {experts.n_inner:,}")
     _row("vocabulary", f"{c.n_vocab:,}")
-    _row("context", f"{c.n_ctx:,} tokens")
+    longer = f", or up to {c.max_n_ctx:,} with --n-ctx" if c.max_n_ctx > c.n_ctx else ""
+    _row("context", f"{c.n_ctx:,} tokens{longer}")
     windows = collections.Counter(_window(layer, c.n_ctx) for layer in c.layers)
     for window, n in sorted(windows.items()):
         if window:

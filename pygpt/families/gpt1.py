@@ -1,7 +1,6 @@
 """GPT-1 (Radford et al. 2018): LayerNorm after each half of the block, and none at the end.
 
-Names and keys are those of Hugging Face transformers' OpenAIGPTLMHeadModel. GGUF has no such architecture. The
-vocabulary of the original, lower-cased words that end in </w>, is not byte-level: pygpt takes ids only.
+Names and keys are those of Hugging Face transformers' OpenAIGPTLMHeadModel. GGUF has no such architecture.
 """
 
 from __future__ import annotations

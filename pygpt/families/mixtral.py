@@ -66,7 +66,6 @@ FAMILY = Family(
     gguf=Gguf(
         architecture="llama",
         sources=GGUF_INTERLEAVED | GGUF_EXPERTS,
-        unsaid=lambda s, _: {"rope_theta": 10000.0},
         experts=True,
     ),
     layouts=({_ROUTER: Source("layers.{i}.mlp.gate"), **fused_sources("layers.{i}.mlp.experts")},),

@@ -72,15 +72,19 @@ class Merges:
         the same two, which are left just before it is whole when it is merged alone. So where the merges of one token
         stand together in the list, its place is known; a few whose merges do not are merged alone.
         """
-        given = {token: i for i, token in enumerate(dict.fromkeys(joined))}
+        given = dict.fromkeys(joined)
         letters = {*self.left, *self.right} - given.keys()  # longer parts that no merge gives are whole pieces only
         known = self.tokens.keys()
         if not (letters <= {*self.letters} and letters <= known and given.keys() <= known):
             return None
-        owners = np.fromiter(map(given.__getitem__, joined), np.int64, len(joined))
-        starts = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(joined)])
-        n_groups = np.bincount(owners[starts], minlength=len(given))
         tokens = list(given)
+        changes = np.fromiter(map(operator.ne, joined[1:], joined), bool, max(len(joined) - 1, 0))
+        starts = np.flatnonzero(np.append(True, changes)[: len(joined)])
+        owners = np.cumsum(np.append(False, changes))[: len(joined)]
+        if len(starts) > len(tokens):  # some stand in several places
+            index = dict(zip(tokens, range(len(tokens)), strict=True))
+            owners = np.fromiter(map(index.__getitem__, joined), np.int64, len(joined))
+        n_groups = np.bincount(owners[starts], minlength=len(tokens))
         scattered = [tokens[i] for i in np.flatnonzero(n_groups > 1).tolist()]
         if sum(len(t) ** 2 for t in scattered) > _FEW:
             return None

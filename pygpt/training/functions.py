@@ -26,7 +26,7 @@ from pygpt.config import Activation
 from pygpt.training.attention import attention, attention_backward, cap, rope
 from pygpt.training.primitives import PLAIN, Array, Ids, Logits, Update
 
-__all__ = [  # all of `Primitives`, and what the compiled ones need of it
+__all__ = [  # all of `Primitives`
     "activation",
     "activation_backward",
     "adamw",
@@ -43,7 +43,6 @@ __all__ = [  # all of `Primitives`, and what the compiled ones need of it
     "rms_norm",
     "rms_norm_backward",
     "rope",
-    "scale_and_cap",
     "sum_of_squares",
 ]
 
@@ -192,7 +191,7 @@ def embedding_backward(dx: Array, ids: Ids, dweight: Array) -> None:
     np.add.at(dweight, ids, dx)
 
 
-def scale_and_cap(x: Array, logits: Logits) -> Array | None:
+def _scale_and_cap(x: Array, logits: Logits) -> Array | None:
     """Make logits of x, the product with its bias, in place; the slope of that, or None where it is 1."""
     if logits.scale != 1.0:
         x *= logits.scale
@@ -219,7 +218,7 @@ def cross_entropy(
         counted = targets[rows] >= 0
         chosen = np.arange(len(counted)), np.maximum(targets[rows], 0)
         scores = linear(hidden[rows], weight, logits.bias)
-        slope = scale_and_cap(scores, logits)
+        slope = _scale_and_cap(scores, logits)
         scores -= scores.max(axis=1, keepdims=True)
         score = scores[chosen]
         p = np.exp(scores, out=scores)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.config import Activation
-from pygpt.training import functions
 from pygpt.training.primitives import PLAIN, Array, Heads, Ids, Logits, Update
 
 Floats = NDArray[np.float32]
@@ -125,14 +124,13 @@ class Kernels:
         memory = np.empty((n_rows, len(weight)), np.float32)
         for at in range(0, len(hidden), max(n_rows, 1)):
             rows = slice(at, at + n_rows)
-            scores = memory[: len(hidden) - at]
-            self._core.linear(hidden[rows], weight, logits.bias, scores)
-            slope = functions.scale_and_cap(scores, logits)
-            nats += self._core.cross_entropy_rows(scores, targets[rows], scale, dweight is not None)
+            products = memory[: len(hidden) - at]
+            self._core.linear(hidden[rows], weight, logits.bias, products)
+            nats += self._core.cross_entropy_rows(
+                products, targets[rows], scale, dweight is not None, logits.scale, logits.cap
+            )
             if dweight is not None and dhidden is not None:
-                if slope is not None:
-                    scores *= slope
-                self._core.linear_backward(scores, hidden[rows], weight, dweight, logits.dbias, dhidden[rows])
+                self._core.linear_backward(products, hidden[rows], weight, dweight, logits.dbias, dhidden[rows])
         return nats, dhidden
 
     def sum_of_squares(self, x: Array) -> float:

@@ -58,6 +58,7 @@ ARCH = field(b"general.architecture", 8, string(b"llama"))
         (file([field(b"general.alignment", 4, struct.pack("<I", 0))], [], 0), "general.alignment is 0"),
         (file([field(b"general.alignment", 4, struct.pack("<I", 48))], [], 0), "general.alignment is 48"),
         (file([], [tensor(kind=99)], 16), "tensor 'a' has the type 99, which is none of F32, F16, Q4_0"),
+        (file([], [tensor(kind=16)], 16), "tensor 'a' has the type IQ2_XXS, which is none of F32"),
         (file([], [tensor(kind=2)], 16), r"shape \[4\], but rows of Q4_0 hold a multiple of 32"),
         (file([], [tensor(dims=(0,))], 16), r"has shape \[0\]"),
         (file([], [tensor(dims=())], 16), "has 0 dimensions, not 1 to 4"),

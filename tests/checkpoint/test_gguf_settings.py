@@ -55,6 +55,8 @@ def tensor(*values: float, name: str = "rope_freqs.weight") -> Stored:
         ({"attention.head_count_kv": [2, 2, 2, 2]}, "num_key_value_heads", 2),
         ({"attention.head_count_kv": [2, 2]}, "num_key_value_heads", [2, 2]),
         ({"rope.freq_base_swa": 1e4}, "rope_local_base_freq", 1e4),
+        ({}, "rope_theta", 10000.0),
+        ({"rope.freq_base": 5e5}, "rope_theta", 5e5),
         ({}, "head_dim", 8),
         ({"attention.key_length": 16}, "head_dim", 16),
         ({}, "partial_rotary_factor", 1.0),

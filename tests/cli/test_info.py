@@ -71,6 +71,10 @@ def test_other_forms(path: str, family: str) -> None:
     assert rows(DATA / path)["family"] == [family]
 
 
+def test_a_context_that_can_be_longer() -> None:
+    assert rows(DATA / "parity" / "phi3-long")["context"] == ["16 tokens, or up to 32 with --n-ctx"]
+
+
 def test_a_saved_model_says_what_it_was(gpt2_folder: Path, model: Model, tmp_path: Path) -> None:
     model.save(tmp_path / "saved")
     assert rows(tmp_path / "saved") == rows(gpt2_folder) | {"model": [str(tmp_path / "saved")]}

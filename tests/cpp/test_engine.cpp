@@ -47,6 +47,20 @@ ModelConfig gpt1_like() {
     return c;
 }
 
+// With embeddings that are wider than the stream.
+ModelConfig scaled_like(QkNorm norm) {
+    ModelConfig c = llama_like();
+    c.activation = Activation::swiglu_clamped;
+    c.embed_dim = 44;
+    c.embed_norm = c.head_bias = c.tied_head = true;
+    c.embed_scale = 3.0f;
+    c.branch_scale = 0.6f;
+    c.logit_scale = 0.5f;
+    c.logit_cap = 2.0f;
+    c.qk_norm = norm;
+    return c;
+}
+
 void add(WeightsBuilder& builder, const std::string& name, int rows, int cols) {
     const std::vector<float> values = Random(1).floats(static_cast<std::ptrdiff_t>(rows) * cols, -0.3f, 0.3f);
     with_team(2, [&](Team& team) { builder.add(name, {values.data(), DType::f32, rows, cols, cols, 1}, team); });
@@ -97,6 +111,8 @@ std::vector<ModelConfig> all_kinds() {
     return {gpt2_like(),
             gpt1_like(),
             llama_like(),
+            scaled_like(QkNorm::head),
+            scaled_like(QkNorm::whole),
             placed(gpt2_like(), NormPlacement::after_branch, Branches::sequential),
             placed(llama_like(), NormPlacement::sandwich, Branches::sequential),
             placed(gpt2_like(), NormPlacement::before_branch, Branches::parallel),
@@ -142,6 +158,7 @@ TEST(Engine, LongBatchesAreCutIntoSteps) {
     for (const auto& [config, dtype] : {std::pair{gpt2_like(), DType::f32},
                                         {gpt1_like(), DType::i8},
                                         {llama_like(), DType::i8},
+                                        {scaled_like(QkNorm::head), DType::i8},
                                         {llama_like(), DType::bf16}}) {
         const auto engine = make_engine(config, dtype);
         std::vector<std::shared_ptr<Session>> sessions;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "support.h"
+#include "support_engine.h"
 
 namespace pygpt::test {
 namespace {
@@ -78,6 +79,35 @@ TEST(Experts, NaNStaysNaN) {
             for (const Choice& c : choose(best_kernels(), {3, 2, normalized, false, false}, scores)) {
                 EXPECT_TRUE(0 <= c.expert && c.expert < 3);
                 EXPECT_TRUE(std::isnan(c.weight));
+            }
+        }
+    }
+}
+
+// A step of many rows gives each what it gets alone, and all of it lies in the memory that was laid out.
+TEST(Experts, OfManyRowsAreThoseOfEach) {
+    ModelConfig config = SmallModel().config;
+    LayerConfig layer{.attn_scale = 0.3f};
+    layer.experts = Experts{.n_expert = 5, .n_used = 2, .n_inner = 150, .router_bias = true};
+    config.layers.assign(3, layer);
+    config.layers[1].experts =
+        Experts{.n_expert = 3, .n_used = 3, .n_inner = 20, .normalized = true, .shared_inner = 90, .shared_gate = true};
+    config.layers[2].experts.reset();
+    const std::vector<int> tokens = random_tokens(290, config.n_vocab, 4);
+    for (const bool gated : {true, false}) {
+        config.gated_mlp = gated;
+        const auto values = random_tensors(config, 9);
+        for (const DType dtype : {DType::f32, DType::bf16, DType::i8}) {
+            const auto engine = build_engine(config, values, dtype, DType::f16, best_kernels(), 3);
+            std::vector<float> all(tokens.size() * static_cast<std::size_t>(config.n_vocab));
+            const auto session = engine->session();
+            const SequenceInput input{session.get(), tokens, Output::all, all.data()};
+            engine->forward({&input, 1}, [] {});
+            const auto one = engine->session();
+            for (std::size_t i = 0; i < 40; ++i) {
+                const std::vector<float> logits = append(*engine, *one, {tokens[i]});
+                const auto* const wanted = all.data() + i * static_cast<std::size_t>(config.n_vocab);
+                ASSERT_TRUE(same_bits(logits, {wanted, logits.size()})) << i;
             }
         }
     }

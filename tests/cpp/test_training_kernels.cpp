@@ -84,6 +84,20 @@ TEST(TrainingRows, ANanStaysOne) {
     });
 }
 
+TEST(TrainingRows, TheSlopesOfACapAreTheSameOnEveryInstructionSet) {
+    for (const int n : kLengths) {
+        Random random(static_cast<unsigned>(n));
+        std::vector<float> y = random.floats(n, -90.0f, 90.0f);
+        const std::vector<float> dx = random.floats(n);
+        for (const float cap : {0.0f, 30.0f}) {
+            scalar_kernels().scale_and_cap(y.data(), 1.0f, cap, n);
+            same_on_each_isa({guarded(dx)}, [&](const TrainingKernels& k, std::vector<Guarded>& out) {
+                k.scale_and_cap_backward(y.data(), out[0].row(0), 0.7f, cap, n);
+            });
+        }
+    }
+}
+
 TEST(TrainingStep, CrossEntropyAndAdamw) {
     for (const int n : kLengths) {
         Random random(static_cast<unsigned>(n));

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -57,6 +60,22 @@ def fill(cache: Path) -> Callable[..., Path]:
     return lambda *args, **options: _fill(cache, *args, **options)
 
 
+class Stalling:
+    """A stream whose long writes wait before the last byte."""
+
+    def __init__(self, stream: Any, released: threading.Event) -> None:
+        self.stream, self.released, self.closed = stream, released, False
+        self.flush, self.close = stream.flush, stream.close
+
+    def write(self, data: bytes) -> None:
+        if len(data) > 1000:
+            self.stream.write(data[:-1])
+            self.released.wait(60)
+            data = data[-1:]
+        with contextlib.suppress(OSError):  # nobody waits for it any more
+            self.stream.write(data)
+
+
 class Hub:
     """Repositories by name: files by path. What is asked for is kept in `asked` (method, path, range)."""
 
@@ -64,6 +83,8 @@ class Hub:
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.asked: list[tuple[str, str, str | None]] = []
         self.drops: dict[str, int] = {}  # file -> after how many bytes the connection breaks, once
+        self.stalls: set[str] = set()  # files that come to a halt before their last byte, until `released`
+        self.released = threading.Event()
         self.refused: dict[str, int] = {}  # file -> status
         self.gated: set[str] = set()
         hub = self
@@ -127,6 +148,8 @@ class Hub:
             start = int(wanted.removeprefix("bytes=").split("-")[0])
             status, headers["Content-Range"] = 206, f"bytes {start}-{len(body) - 1}/{len(body)}"
         drop = self.drops.pop(name, None) if request.command == "GET" else None
+        if name in self.stalls and request.command == "GET":
+            request.wfile = Stalling(request.wfile, self.released)
         self._send(request, status, body[start:], headers, drop)
 
     def _send(
@@ -153,18 +176,29 @@ def hub() -> Iterator[Hub]:
     thread = threading.Thread(target=hub.server.serve_forever, daemon=True)
     thread.start()
     yield hub
+    hub.released.set()
     hub.server.shutdown()
     hub.server.server_close()
     thread.join()
 
 
+def _listen_to_ctrl_c() -> None:
+    """Whoever started the tests in the background made them, and so the child, deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def command(hub: Hub, tmp_path: Path, elsewhere: dict[str, Any]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `pygpt ARGUMENTS` in a process of its own with the server as the hub, an empty cache and more variables."""
+    """Runs `pygpt ARGUMENTS` in a process of its own with the server as the hub, an empty cache and more variables.
+    `interrupt`: SIGINT comes once this is true."""
     pytest.importorskip("huggingface_hub", reason="the hub's client is an extra")
 
     def run(
-        *arguments: str, limit: int | None = None, module: bool = True, **variables: str
+        *arguments: str,
+        limit: int | None = None,
+        module: bool = True,
+        interrupt: Callable[[], bool] | None = None,
+        **variables: str,
     ) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in elsewhere["env"].items() if k not in (*VARIABLES, "HTTP_PROXY", "http_proxy")}
         environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "PYGPT_CACHE": str(tmp_path / "own")}
@@ -173,13 +207,21 @@ def command(hub: Hub, tmp_path: Path, elsewhere: dict[str, Any]) -> Callable[...
         if limit is not None:  # bytes a file may have: the disk is full after them
             set_limit = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({limit}, {limit}))"
             start = [sys.executable, "-c", f"{set_limit}\nfrom pygpt.cli import main; main()"]
-        return subprocess.run(
+        with subprocess.Popen(
             [*start, *arguments],
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
             cwd=elsewhere["cwd"],
             env=environment | variables,
-        )
+            preexec_fn=None if interrupt is None else _listen_to_ctrl_c,
+        ) as process:
+            while interrupt is not None and process.poll() is None and not interrupt():
+                time.sleep(0.05)
+            if interrupt is not None:
+                process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     return run

@@ -101,6 +101,14 @@ def test_what_is_whole_stays_and_the_rest_comes_later(hub: Hub, command: Command
     assert list(path.parents[1].glob("blobs/*.incomplete")) == []
 
 
+def test_ctrl_c_ends_a_download(hub: Hub, command: Command) -> None:
+    hub.repositories["org/name"] = folder()
+    hub.stalls.add("model.safetensors")
+    ended = command("pull", "org/name", interrupt=lambda: "model.safetensors" in hub.bodies())
+    assert ended.returncode == 130
+    assert not hub.released.is_set()
+
+
 def test_progress(hub: Hub, command: Command) -> None:
     """In bytes, of the files that are needed."""
     hub.repositories["org/name"] = {"config.json": b"{}", "model.safetensors": big(), "unused.bin": big()}

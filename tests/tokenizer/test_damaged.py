@@ -8,12 +8,14 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pygpt.errors import TokenizerError
 from pygpt.tokenizer import Tokenizer
+from pygpt.tokenizer.document import BYTES, FROM_SPACE, PREPEND, STRIP, TO_SPACE
 
 JUNK: tuple[Any, ...] = (None, True, -1, 1.5, 2**70, "", "x", "\ud800", [], [[]], [None], {}, {"x": 1}, {"type": []})
 FLAGS = dict.fromkeys(("special", "normalized", "single_word", "lstrip", "rstrip"), False)
@@ -64,6 +66,28 @@ GGUF: dict[str, Any] = {
 }
 
 
+PIECES: dict[str, Any] = {
+    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.tokens": [b"<unk>", b"<s>", b"a", b"b", b"ab", b"<0x41>"],
+    "tokenizer.ggml.scores": np.array([0, 0, -1, -2, -3, 0], np.float32),
+    "tokenizer.ggml.token_type": np.array([2, 3, 1, 1, 1, 6], np.int32),
+    "tokenizer.ggml.bos_token_id": 1,
+    "tokenizer.ggml.unknown_token_id": 0,
+    "tokenizer.ggml.add_space_prefix": False,
+    "tokenizer.ggml.precompiled_charsmap": np.zeros(0, np.uint8),
+}
+CHARACTERS = WHOLE | {
+    "normalizer": {"type": "Sequence", "normalizers": [PREPEND, TO_SPACE]},
+    "pre_tokenizer": None,
+    "decoder": {"type": "Sequence", "decoders": [FROM_SPACE, *BYTES, STRIP]},
+    "model": WHOLE["model"] | {"byte_fallback": True, "fuse_unk": True},
+}
+UNIGRAM = CHARACTERS | {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", -1.0], ["b", -2.0], ["ab", -2.5]]}}
+
+FILES = ("document", "characters", "unigram", "config", "map", "added")
+METADATA = {"gguf": GGUF, "llama": PIECES, "t5": PIECES | {"tokenizer.ggml.model": "t5"}}
+
+
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Each table or list with each of its keys."""
     for key, inside in list(value.items() if isinstance(value, dict) else enumerate(value)):
@@ -89,17 +113,18 @@ def use(make: Callable[[], Tokenizer | None]) -> None:
         pass
 
 
-@settings(max_examples=300, deadline=None)
-@given(seed=st.integers(0, 2**64), which=st.sampled_from(["document", "config", "map", "added", "gguf"]))
+@settings(max_examples=400, deadline=None)
+@given(seed=st.integers(0, 2**64), which=st.sampled_from([*FILES, *METADATA]))
 def test_anything_anywhere(tmp_path_factory: pytest.TempPathFactory, seed: int, which: str) -> None:
     r = random.Random(seed)
-    if which == "gguf":
-        metadata = damaged(GGUF, r)
+    if which in METADATA:
+        metadata = damaged(METADATA[which], r)
         use(lambda: Tokenizer.from_gguf(metadata, "x.gguf"))
         return
     folder = tmp_path_factory.getbasetemp() / f"damaged-{which}"
     folder.mkdir(exist_ok=True)
-    whole = {"tokenizer.json": WHOLE, "tokenizer_config.json": CONFIG}
+    document = {"characters": CHARACTERS, "unigram": UNIGRAM}.get(which, WHOLE)
+    whole = {"tokenizer.json": document, "tokenizer_config.json": CONFIG}
     if which == "map":
         whole = {
             "tokenizer.json": WHOLE,
@@ -107,7 +132,7 @@ def test_anything_anywhere(tmp_path_factory: pytest.TempPathFactory, seed: int, 
         }
     elif which == "added":
         whole = {"tokenizer.json": WHOLE, "added_tokens.json": {"<x>": 3, "<y>": 4}}
-    target = "tokenizer.json" if which == "document" else list(whole)[-1]
+    target = list(whole)[-1] if which in ("config", "map", "added") else "tokenizer.json"
     for name, values in whole.items():
         (folder / name).write_text(json.dumps(damaged(values, r) if name == target else values))
     use(lambda: Tokenizer.from_folder(folder))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,7 +98,8 @@ def test_special_tokens_of_tokenizer_model(name: str, tmp_path: Path) -> None:
     plain = tokenizer.encode("to be", add_special=False)
     assert tokenizer.encode("to be") == [1, *plain]
     assert tokenizer.encode("<s>to be", add_special=False, allow_special=True) == [1, *plain]
-    assert not {0, 1} & {*tokenizer.encode("<s>to be<unk>", add_special=False)}
+    for text in ("<s>to be<unk>", "\U0010ffff1", "\U0010ffff 1"):
+        assert not {0, 1} & {*tokenizer.encode(text, add_special=False)}
     assert tokenizer.decode([1, *plain]).startswith("<s>")
     assert tokenizer.special_tokens == {"<unk>": 0, "<s>": 1, "</s>": 2}
     (tmp_path / "tokenizer_config.json").unlink()
@@ -277,3 +280,34 @@ def test_pieces_of_llama2c() -> None:
         arguments: dict[str, Any] = {"pieces": pieces, "scores": model.scores, "bos_id": 1, "eos_id": 2, key: value}
         with pytest.raises(TokenizerError, match=r"tokenizer\.bin: "):
             Tokenizer.from_pieces(**arguments, source="tokenizer.bin").encode("a")
+
+
+def test_llama2cs_own_vocabulary() -> None:
+    """That of stories260K, against the loop of llama2.c's run.c."""
+    path = Path(__file__).resolve().parents[3] / "shared" / "models" / "stories260K" / "tok512.bin"
+    if not path.is_file():
+        pytest.skip("the vocabulary is not at ../shared/models/stories260K/tok512.bin")
+    data, at = path.read_bytes(), 4
+    pieces, scores = [], []
+    while at < len(data):
+        score, length = struct.unpack_from("<fi", data, at)
+        scores.append(score)
+        pieces.append(data[at + 8 : at + 8 + length])
+        at += 8 + length
+    tokenizer = Tokenizer.from_pieces(pieces, scores, bos_id=1, eos_id=2, source=path.name)
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    for text in [
+        "Once upon a time, there was a little girl.",
+        *(t for t in TEXTS if "\u2581" not in t and len(t) < 300),
+    ]:
+        tokens = [1, ids[b" "]] if text else [1]
+        for character in map(str.encode, text):
+            tokens += [ids[character]] if character in ids else [byte + 3 for byte in character]
+        while True:
+            found = [ids.get(pieces[a] + pieces[b]) for a, b in itertools.pairwise(tokens)]
+            places = [place for place, i in enumerate(found) if i is not None]
+            if not places:
+                break
+            best = max(places, key=lambda place: scores[found[place] or 0])  # the leftmost of equal ones
+            tokens[best : best + 2] = [found[best] or 0]
+        assert tokenizer.encode(text) == tokens

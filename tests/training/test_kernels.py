@@ -18,7 +18,7 @@ from pygpt import _core
 from pygpt.config import Activation
 from pygpt.training import functions
 from pygpt.training.kernels import Kernels
-from pygpt.training.primitives import Heads, Update
+from pygpt.training.primitives import Heads, Logits, Update
 
 EPS = 2.0**-24
 Floats = NDArray[np.float32]
@@ -286,25 +286,28 @@ def test_embedding_backward(n: int, width: int, n_vocab: int) -> None:
     check(run(Kernels(threads=2))[0], expected, n * EPS * sizes)
 
 
+@pytest.mark.parametrize(("factor", "cap"), [(1.0, 0.0), (0.3, 0.0), (1.0, 3.0), (2.0, 3.0)])
 @pytest.mark.parametrize(("n", "width", "n_vocab"), [(1, 1, 1), (9, 5, 7), (70, 33, 130), (40, 16, 30000)])
-def test_cross_entropy(n: int, width: int, n_vocab: int) -> None:
+def test_cross_entropy(n: int, width: int, n_vocab: int, factor: float, cap: float) -> None:
     hidden, weight, start = normal(1, n, width), normal(2, n_vocab, width), normal(3, n_vocab, width)
     targets = np.random.default_rng(4).integers(-2, n_vocab, n, np.int32)
     targets[0] = 0
     dweight, dweight64 = start.copy(), start.astype(np.float64)
-    kernels = Kernels(threads=2)
-    nats, dhidden = kernels.cross_entropy(hidden, weight, targets, 0.7, dweight)
+    kernels, logits = Kernels(threads=2), Logits(factor, cap)
+    nats, dhidden = kernels.cross_entropy(hidden, weight, targets, 0.7, dweight, logits)
     hidden64, weight64 = exact(hidden, weight)
-    nats64, dhidden64 = functions.cross_entropy(hidden64, weight64, targets, 0.7, dweight64)
+    nats64, dhidden64 = functions.cross_entropy(hidden64, weight64, targets, 0.7, dweight64, logits)
     assert dhidden is not None
     assert dhidden64 is not None
-    # A logit is off by width EPS of its terms; a probability by that, and by its sum's n_vocab EPS, relatively.
-    logit = 2 * width * EPS * (np.abs(hidden64) @ np.abs(weight64).T).max()
-    relative = 2 * logit + (n_vocab / 8 + 16) * EPS
+    # A logit is off by width EPS of its terms, and by some from the cap; a probability by that, and by its sum's
+    # n_vocab EPS, relatively. The cap's slope is off by twice a logit's error over the cap.
+    terms = factor * (np.abs(hidden64) @ np.abs(weight64).T).max()
+    relative = 2 * (width + 8) * EPS * terms + (n_vocab / 8 + 32) * EPS
     assert abs(nats - nats64) <= n * (relative + EPS * nats64)
-    check(dhidden, dhidden64, 0.7 * 2 * (relative + n_vocab * EPS) * np.abs(weight64).max())
-    check(dweight, dweight64, 0.7 * (relative + n * EPS) * n * np.abs(hidden64).max() + n * EPS * np.abs(start))
-    assert kernels.cross_entropy(hidden, weight, targets, 0.7, None) == (nats, None)
+    check(dhidden, dhidden64, 0.7 * factor * 2 * (relative + n_vocab * EPS) * np.abs(weight64).max())
+    at_most = factor * (relative + n * EPS) * n * np.abs(hidden64).max()
+    check(dweight, dweight64, 0.7 * at_most + n * EPS * np.abs(start))
+    assert kernels.cross_entropy(hidden, weight, targets, 0.7, None, logits) == (nats, None)
 
 
 def test_cross_entropy_of_a_certain_and_of_an_impossible_token() -> None:

@@ -33,6 +33,9 @@ struct TrainingKernels {
     void (*gated_activation_backward)(Activation f, const float* dy, const float* gate, const float* up, float* dgate,
                                       float* dup, std::ptrdiff_t n);
 
+    // dx = dx scale (1 - (y / cap)^2), y what Kernels::scale_and_cap gave, or dx scale where cap is 0; n values.
+    void (*scale_and_cap_backward)(const float* y, float* dx, float scale, float cap, std::ptrdiff_t n);
+
     // Returns -log softmax(x)[target]; then, with `gradient`, x holds that value's gradient times `scale`.
     double (*cross_entropy)(float* x, std::ptrdiff_t n, std::ptrdiff_t target, float scale, bool gradient);
 

@@ -23,6 +23,7 @@ constexpr TrainingKernels fill_training() {
     k.activation_backward = activation_backward<S>;
     k.gated_activation = gated_activation<S>;
     k.gated_activation_backward = gated_activation_backward<S>;
+    k.scale_and_cap_backward = scale_and_cap_backward<S>;
     k.cross_entropy = cross_entropy<S>;
     k.attention_forward = attention_forward<S>;
     k.attention_backward = attention_backward<S>;

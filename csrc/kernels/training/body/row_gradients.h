@@ -1,4 +1,4 @@
-// Bodies of the backward passes on rows: norms and activations.
+// Bodies of the backward passes on rows: norms, activations, caps.
 #pragma once
 
 #include "kernels/body/math.h"
@@ -78,6 +78,23 @@ inline typename S::F32 slope_v(typename S::F32 x) {
         const V w = S::fma(square, S::set1(3.0f * cubic), S::set1(linear));
         return S::fma(S::mul(S::mul(t, w), s), S::sub(one, s), s);
     }
+}
+
+// The slope of cap tanh(x / cap), given that.
+template <class S>
+inline typename S::F32 cap_slope_v(typename S::F32 capped, float cap) {
+    const auto part = S::mul(capped, S::set1(1.0f / cap));
+    return S::max(S::zero(), S::fma(S::sub(S::zero(), part), part, S::set1(1.0f)));  // this order keeps a NaN
+}
+
+template <class S>
+void scale_and_cap_backward(const float* y, float* dx, float scale, float cap, std::ptrdiff_t n) {
+    const auto factor = S::set1(scale);
+    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
+        auto d = S::mul(S::load_n(dx + i, lanes), factor);
+        if (cap != 0.0f) d = S::mul(d, cap_slope_v<S>(S::load_n(y + i, lanes), cap));
+        S::store_n(dx + i, d, lanes);
+    });
 }
 
 template <class S>

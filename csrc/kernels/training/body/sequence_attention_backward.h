@@ -1,6 +1,7 @@
 // The body of attention's backward pass.
 #pragma once
 
+#include "kernels/training/body/row_gradients.h"
 #include "kernels/training/body/sequence_attention.h"
 
 namespace pygpt {
@@ -111,8 +112,7 @@ struct AttentionBackward {
         if constexpr (is_plain) return exp_not_positive_v<S>(S::sub(score, minus));
         if (in.rule.cap > 0.0f) {
             score = capped_v<S>(score, in.rule.cap);
-            const V part = S::mul(score, S::set1(1.0f / in.rule.cap));
-            S::store(cap_slope, S::fma(S::sub(S::zero(), part), part, S::set1(1.0f)));
+            S::store(cap_slope, cap_slope_v<S>(score, in.rule.cap));
         }
         const V e = exp_not_positive_v<S>(S::sub(sloped<S>(in.rule, head, score, query - key), minus));
         return S::first_n(S::zero(), first_key(in.rule, query) - key, e);
