@@ -11,16 +11,20 @@ _INTERVAL = 0.2  # seconds
 
 @contextlib.contextmanager
 def watched(n_bytes: Callable[[], int], total: int, progress: Callable[[int, int], object] | None) -> Iterator[None]:
-    """Call `progress` from another thread with (bytes so far, bytes in all) until the work is done."""
+    """Call `progress` from another thread with (bytes so far, bytes in all) until the work is done. What it raises
+    comes after the work."""
     if progress is None:
         yield
         return
     done = threading.Event()
+    raised: list[Exception] = []
 
     def watch() -> None:
-        while not done.wait(_INTERVAL):
-            with contextlib.suppress(OSError):  # a file that was renamed meanwhile
+        try:
+            while not done.wait(_INTERVAL):
                 progress(min(n_bytes(), total), total)
+        except Exception as error:
+            raised.append(error)
 
     thread = threading.Thread(target=watch, name="pygpt-download", daemon=True)
     thread.start()
@@ -29,4 +33,6 @@ def watched(n_bytes: Callable[[], int], total: int, progress: Callable[[int, int
     finally:
         done.set()
         thread.join()
+    if raised:
+        raise raised[0]
     progress(total, total)

@@ -6,6 +6,7 @@ folder of pygpt's, where it stays.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -77,7 +78,12 @@ def _download(package: Package, folder: Path, progress: Progress | None) -> Path
     environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
 
     def n_bytes() -> int:
-        return max((f.stat().st_size for f in folder.rglob("*") if f.is_file()), default=0)
+        """Of the greatest file: pip writes the wheel into its own folder first."""
+        greatest = 0
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):  # moved meanwhile
+                greatest = max(greatest, path.stat().st_size)
+        return greatest
 
     with watched(n_bytes, package.n_bytes, progress):
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

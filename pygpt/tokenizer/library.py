@@ -27,8 +27,8 @@ class Library(Vocabulary):
 
 
 def masked(i: int) -> str:
-    """What stands for a token that no text holds."""
-    return f"\U0010ffff{i}"
+    """What stands for a token that no text gives: where spaces are spelled, it has one."""
+    return f"\U0010ffff {i}"
 
 
 def _masked(v: Library) -> Mapping[str, Any]:

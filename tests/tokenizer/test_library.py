@@ -98,7 +98,8 @@ def test_special_tokens_of_tokenizer_model(name: str, tmp_path: Path) -> None:
     plain = tokenizer.encode("to be", add_special=False)
     assert tokenizer.encode("to be") == [1, *plain]
     assert tokenizer.encode("<s>to be", add_special=False, allow_special=True) == [1, *plain]
-    assert not {0, 1} & {*tokenizer.encode("<s>to be<unk>", add_special=False)}
+    for text in ("<s>to be<unk>", "\U0010ffff1", "\U0010ffff 1"):
+        assert not {0, 1} & {*tokenizer.encode(text, add_special=False)}
     assert tokenizer.decode([1, *plain]).startswith("<s>")
     assert tokenizer.special_tokens == {"<unk>": 0, "<s>": 1, "</s>": 2}
     (tmp_path / "tokenizer_config.json").unlink()
