@@ -215,6 +215,8 @@ def _tensors(stored: Stored, whole: _Whole) -> dict[str, Tensor]:
         expected = expected[::-1]
     if whole.expert is not None:
         expected = (whole.expert[1], *expected)
+    if expected[0] == 1 and stored.shape == expected[1:]:  # ggml has no place for a last size of 1
+        stored = stored._replace(shape=expected, read=functools.partial(_as_matrix, stored))
     if stored.shape != expected:
         raise CheckpointError(
             f"{stored.file}: tensor {stored.name!r} has shape {list(stored.shape)}, but the configuration asks for "
@@ -252,6 +254,10 @@ def _view(stored: Stored, whole: _Whole, rows: slice) -> NDArray[np.generic]:
     else:
         values = values[rows]
     return _swap_pairs(values, whole.head_dim // 2, 2) if whole.source.interleaved else values
+
+
+def _as_matrix(stored: Stored) -> NDArray[np.generic]:
+    return stored.read()[None]
 
 
 def _swap_pairs(values: NDArray[_T], first: int, second: int) -> NDArray[_T]:

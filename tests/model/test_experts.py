@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from pygpt import Model, _core, checkpoint, reference
+from pygpt.checkpoint.safetensors import read_file
+from pygpt.checkpoint.tensor import numbers
 from pygpt.config import Experts, LayerConfig, ModelConfig, Rope
 from pygpt.errors import ConfigError
 from pygpt.training.network import Network
@@ -175,3 +179,15 @@ def test_the_goldens_run_every_expert(golden: Path, monkeypatch: pytest.MonkeyPa
     assert len(seen) == len(routed) > 0
     for chosen, experts in zip(seen, routed, strict=True):
         assert len(np.unique(chosen)) == experts.n_expert
+
+
+def test_a_shared_experts_gate_may_be_a_vector(tmp_path: Path) -> None:
+    """As in GGUF files that were quantised after they were converted."""
+    folder = PARITY / "qwen2-moe"
+    shutil.copytree(folder, tmp_path / "flat")
+    found = read_file(folder / "model.safetensors").items()
+    arrays = {name: np.ascontiguousarray(numbers(stored.read(), str(stored.kind))) for name, stored in found}
+    flat = {name: array[0] if "shared_expert_gate" in name else array for name, array in arrays.items()}
+    save_file(flat, tmp_path / "flat" / "model.safetensors")
+    ids = np.arange(20)
+    assert np.array_equal(Model.load(tmp_path / "flat").logits(ids), Model.load(folder).logits(ids))
