@@ -177,5 +177,6 @@ def test_equals_the_folder(golden: str, tmp_path: Path, writer: Any) -> None:
     path = writer.write(tmp_path / "x.gguf", converter.architecture, metadata, arrays, {})
     found, same, _ = checkpoint.read(path)
     assert replace(found, n_ctx=config.n_ctx) == config  # Falcon's is always said to be 2048
+    assert checkpoint.family_of(path) == checkpoint.family_of(folder)
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(np.asarray(same[name]), np.asarray(tensor), err_msg=name)
