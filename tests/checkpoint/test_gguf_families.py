@@ -1,5 +1,5 @@
-"""GGUF files that test_gguf_converted.py does not have: Falcon 7B, of whose config.json llama.cpp's converter makes none
-since that names 71 key/value heads, and an MPT with a head and slopes of its own.
+"""GGUF files that test_gguf_converted.py does not have: Falcon 7B, of which llama.cpp's converter makes none since
+its config.json names 71 key/value heads, and an MPT with a head and slopes of its own.
 
 They are put together from goldens by what convert_hf_to_gguf.py does for their architecture: its metadata, the
 package's table of names, and the order of rows.
