@@ -18,7 +18,7 @@ from pygpt.checkpoint.gguf_settings import check, settings
 from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, Stored, Tensor
 from pygpt.config import ModelConfig
 from pygpt.errors import ConfigError
-from pygpt.families import by_architecture, model_config
+from pygpt.families import Family, Gguf, by_architecture, model_config
 from pygpt.tokenizer import Tokenizer
 
 PLAIN: dict[str, Dtype] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -36,8 +36,7 @@ def of_file(path: Path, file: GgufFile) -> tuple[ModelConfig, dict[str, Tensor],
     kind = metadata.get("general.type")
     if kind not in (None, "model"):
         raise ConfigError(f"{path}: general.type is {shown(kind)}, but must be 'model': this is no model of its own")
-    experts = metadata.peek("expert_count") not in (None, 0)
-    family, gguf = by_architecture(metadata.architecture, str(path), experts)
+    family, gguf = _family(metadata)
     stored = {name: _stored(info) for name, info in file.tensors.items()}
     rope_tensors = RopeTensors.taken_from(stored)
     offered = settings(metadata, gguf, {name: tensor.shape for name, tensor in stored.items()}, rope_tensors)
@@ -47,6 +46,15 @@ def of_file(path: Path, file: GgufFile) -> tuple[ModelConfig, dict[str, Tensor],
     tensors = canonical(path, config, stored, gguf.sources)
     tokenizer = Tokenizer.from_gguf(file.metadata, str(path)) if "tokenizer.ggml.tokens" in file.metadata else None
     return config, tensors, tokenizer
+
+
+def family_of_gguf(path: Path) -> str:
+    """The name of its family."""
+    return _family(Metadata(parse_parts(path).metadata, str(path)))[0].name
+
+
+def _family(metadata: Metadata) -> tuple[Family, Gguf]:
+    return by_architecture(metadata.architecture, metadata.file, experts=metadata.peek("expert_count") not in (None, 0))
 
 
 def _stored(info: TensorInfo) -> Stored:
