@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, get_args
 from pygpt import generation
 from pygpt._json import parse_table
 from pygpt.checkpoint.folder import sync
-from pygpt.errors import ContextOverflowError, PygptError, check_type
+from pygpt.errors import PygptError, check_type
 from pygpt.generation import CancelToken, Layout, Message, PrefixCache, SamplingOptions, SamplingParams, Turn
+from pygpt.generation.prompt import overflow
 from pygpt.model import Model
 from pygpt.reply import Reply, ReplyStream
 
@@ -230,9 +231,10 @@ class Chat:
                 turn = self._read(messages, n_forgotten)
         if len(turn.tokens) >= n_ctx:
             advice = "the message is too long" if self._overflow == "forget" else 'begin anew, or use overflow="forget"'
-            raise ContextOverflowError(
+            raise overflow(
                 f"the conversation's {len(turn.tokens)} tokens leave no room for an answer in the context of {n_ctx}: "
-                + advice
+                + advice,
+                self._model.config,
             )
         return turn, n_forgotten
 

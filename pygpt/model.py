@@ -175,7 +175,7 @@ class Model(Writer):
         over its tokens, divided by its Euclidean length, so that a product of two vectors is their cosine."""
         texts = generation.read_prompts(text, self._encode, self._config.n_vocab)
         for name, tokens in texts.items():
-            generation.check_fits(tokens, self._config.n_ctx, name)
+            generation.check_fits(tokens, self._config, name)
         vectors = np.stack([pooled(states) for states in hidden_states(self._engine, texts.values(), _EMBED_TOKENS)])
         return vectors if generation.is_several(text) else vectors[0]
 
@@ -224,5 +224,5 @@ class Model(Writer):
 
     def _fitting_ids(self, prompt: object) -> NDArray[np.int32]:
         tokens = self._ids(prompt)
-        generation.check_fits(tokens, self._config.n_ctx)
+        generation.check_fits(tokens, self._config)
         return tokens

@@ -314,7 +314,7 @@ class Writer:
         if params.stop and self._tokenizer is None:
             raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
         batch = Batch(self._engine, self._config, self._tokenizer)
-        return generation.start(batch, self._config.n_ctx, prompts, params, cancel, session=session, eos_ids=eos_ids)
+        return generation.start(batch, self._config, prompts, params, cancel, session=session, eos_ids=eos_ids)
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text)

@@ -74,7 +74,7 @@ void copy_quantized(const QuantizedRows& from, int k, const QuantizedRows& to) {
     }
 }
 
-// The calls of the experts that were chosen, and of the shared one.
+// The calls of the experts that were chosen.
 std::vector<MlpCall> calls_of(const ExpertsCall& c) {
     const ExpertRows& m = c.memory;
     std::vector<MlpCall> calls;
@@ -84,11 +84,6 @@ std::vector<MlpCall> calls_of(const ExpertsCall& c) {
         if (rows == 0) continue;
         calls.push_back({c.experts[e], c.n_inner, rows, m.x.from(first), m.quantized.at(first, 0), m.up.from(first),
                          m.inner.from(first), m.prepared.at(first, 0), m.y.from(first)});
-    }
-    if (c.shared != nullptr) {
-        const MlpCall& s = *c.shared;
-        calls.push_back({s.weights, s.n_inner, s.rows, s.x, s.quantized, s.up, s.inner, s.prepared,
-                         m.y.from(c.rows * c.routing.n_used)});
     }
     return calls;
 }
@@ -121,8 +116,13 @@ void run_experts(const Kernels& kernels, Team& team, const ExpertsCall& c) {
                        &m.choices[static_cast<std::size_t>(row * active)]);
     });
     sort_choices(c);
-    const std::vector<MlpCall> calls = calls_of(c);
+    std::vector<MlpCall> calls = calls_of(c);
     gather(team, c, calls);
+    if (c.shared != nullptr) {
+        const MlpCall& s = *c.shared;
+        calls.push_back({s.weights, s.n_inner, s.rows, s.x, s.quantized, s.up, s.inner, s.prepared,
+                         m.y.from(c.rows * c.routing.n_used)});
+    }
     run_mlps(kernels, team, c.kind, calls, c.scratch);
     for_rows(team, c.rows, [&](int row) {
         float* const y = c.y.row(row);

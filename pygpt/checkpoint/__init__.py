@@ -6,13 +6,15 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from pygpt.checkpoint.folder import INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, Extra, check_free
+from pygpt._json import read_table
+from pygpt.checkpoint.folder import CONFIG, INDEX, PICKLED, PICKLED_INDEX, WEIGHTS, Extra, check_free
 from pygpt.checkpoint.hugging_face import ADAPTER, read_folder, read_pickled, write
 from pygpt.checkpoint.locate import locate
 from pygpt.checkpoint.saved import POSITIONS, Weights, open_saved, save
 from pygpt.checkpoint.tensor import Dtype, Tensor, forget
 from pygpt.config import ModelConfig
-from pygpt.errors import CheckpointError
+from pygpt.errors import CheckpointError, ConfigError
+from pygpt.families import families
 from pygpt.tokenizer import Tokenizer
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Tensor",
     "Weights",
     "check_free",
+    "family_of",
     "forget",
     "locate",
     "main_file",
@@ -85,6 +88,19 @@ def _read(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | No
     raise CheckpointError(
         f"{path}: expected a .safetensors, .gguf, .bin or .pt file, or a folder; this file begins with {begin[:4]!r}"
     )
+
+
+def family_of(path: Path) -> str | None:
+    """The name of the family that a checkpoint says it is of, for `write`; None where it does not: what `save` wrote,
+    and files in the form of another program. Raises as `read` does."""
+    file = main_file(path)
+    if _first_bytes(file).startswith(b"GGUF"):
+        from pygpt.checkpoint.gguf import family_of_gguf
+
+        return family_of_gguf(file)
+    beside = file.parent / CONFIG
+    kind = read_table(beside, ConfigError).get("model_type") if beside.is_file() else None
+    return next((family.name for family in families() if kind in family.model_types), None)
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -4,6 +4,7 @@ dequantises piece by piece while it packs them."""
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from pygpt.checkpoint.gguf_settings import check, settings
 from pygpt.checkpoint.tensor import NUMPY_DTYPES, Dtype, Stored, Tensor
 from pygpt.config import ModelConfig
 from pygpt.errors import ConfigError
-from pygpt.families import by_architecture, model_config
+from pygpt.families import Family, Gguf, Source, by_architecture, model_config
+from pygpt.families.base import fused_qkv
 from pygpt.tokenizer import Tokenizer
 
 PLAIN: dict[str, Dtype] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -36,17 +38,34 @@ def of_file(path: Path, file: GgufFile) -> tuple[ModelConfig, dict[str, Tensor],
     kind = metadata.get("general.type")
     if kind not in (None, "model"):
         raise ConfigError(f"{path}: general.type is {shown(kind)}, but must be 'model': this is no model of its own")
-    experts = metadata.peek("expert_count") not in (None, 0)
-    family, gguf = by_architecture(metadata.architecture, str(path), experts)
+    family, gguf = _family(metadata)
     stored = {name: _stored(info) for name, info in file.tensors.items()}
     rope_tensors = RopeTensors.taken_from(stored)
     offered = settings(metadata, gguf, {name: tensor.shape for name, tensor in stored.items()}, rope_tensors)
     config = model_config(family, offered)
     check(config, metadata)
     metadata.refuse_unknown(offered.asked())
-    tensors = canonical(path, config, stored, gguf.sources)
+    tensors = canonical(path, config, stored, _with_fused(gguf.sources, stored))
     tokenizer = Tokenizer.from_gguf(file.metadata, str(path)) if "tokenizer.ggml.tokens" in file.metadata else None
     return config, tensors, tokenizer
+
+
+def family_of_gguf(path: Path) -> str:
+    """The name of its family."""
+    return _family(Metadata(parse_parts(path).metadata, str(path)))[0].name
+
+
+def _family(metadata: Metadata) -> tuple[Family, Gguf]:
+    return by_architecture(metadata.architecture, metadata.file, experts=metadata.peek("expert_count") not in (None, 0))
+
+
+def _with_fused(sources: Mapping[str, Source], names: Collection[str]) -> Mapping[str, Source]:
+    """The sources, where a file has q, k and v of each block as one: llama.cpp reads both, and its converter writes
+    that for Phi-2 before 2024, and since 2026 for whoever asks. (Not where the rows of q and k change places.)"""
+    fused = fused_qkv("blk.{i}.attn_qkv")
+    if "blk.0.attn_qkv.weight" not in names or any(sources[name].interleaved for name in fused):
+        return sources
+    return {**sources, **fused}
 
 
 def _stored(info: TensorInfo) -> Stored:

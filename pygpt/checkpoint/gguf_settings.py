@@ -89,8 +89,9 @@ def settings(
     for key, source in own.items():
         offers.names[key] = metadata.name(source)
         value = metadata.peek(source)
-        if value is not None and not (source in NONE_IF_ZERO and value == 0):
-            offers.put(key, value, metadata.name(source))
+        if value is not None:
+            none = source in NONE_IF_ZERO and value == 0  # and no default takes its place
+            offers.put(key, None if none else value, metadata.name(source))
     offers.put("rope_theta", 10000.0)  # where nothing says it, whatever the family's own default
     _put_heads(offers, metadata)
     _put_layer_types(offers, metadata)

@@ -109,12 +109,15 @@ def write(
     tensors: Mapping[str, ArrayLike],
     tokenizer: Tokenizer | None = None,
     extra: Extra | None = None,
+    family: str | None = None,
 ) -> None:
     """Write config.json, model.safetensors in float32, the tokenizer's files and a classifier's.
 
     `tensors` are those of ``config.tensor_shapes()``. `folder` is new or empty, or was written before with the same
     configuration, tokenizer and labels: then its weights are replaced. All this happens in one rename, so whoever is
     killed meanwhile leaves the folder as it was before or as it is after. One process at a time may write a folder.
+
+    family: which one's config.json and names it has where several can say the same (`family_of`); None: a common one.
 
     Raises ConfigError where no family can say what `config` says, ValueError for tensors that do not fit it, and
     CheckpointError where the folder holds something else or cannot be written.
@@ -124,8 +127,9 @@ def write(
     check_type("tensors", tensors, Mapping)
     check_type("tokenizer", tokenizer, Tokenizer, type(None))
     check_type("extra", extra, Extra, type(None))
-    family, values = settings_for(config)
-    arrays = stored(config, tensors, family.sources_of(config), family.prefix)
+    check_type("family", family, str, type(None))
+    chosen, values = settings_for(config, family)
+    arrays = stored(config, tensors, chosen.sources_of(config), chosen.prefix)
     named = {name: ("float32", array) for name, array in arrays.items()}
     folder = folder.absolute()
     replaces = (folder / CONFIG).is_file()

@@ -27,4 +27,5 @@ def merge(
     classifier = merged.classifier
     if classifier is not None and merged.config.n_vocab > base.config.n_vocab:
         tokenizer = tokenizer.with_special(dict(zip(SPECIAL_TOKENS, classifier.ids, strict=True)))
-    checkpoint.write(out, merged.config, merged.tensors, tokenizer, None if classifier is None else classifier.extra())
+    extra = None if classifier is None else classifier.extra()
+    checkpoint.write(out, merged.config, merged.tensors, tokenizer, extra, base.family)

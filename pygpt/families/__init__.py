@@ -86,15 +86,15 @@ def model_config(family: Family, settings: Settings) -> ModelConfig:
         raise ConfigError(f"{settings.file}: {error}") from None
 
 
-def settings_for(config: ModelConfig) -> tuple[Family, dict[str, object]]:
-    """The family whose config.json can say what `config` says, and that config.json: of several, one that pygpt makes
-    new models of, and the first by name.
+def settings_for(config: ModelConfig, name: str | None = None) -> tuple[Family, dict[str, object]]:
+    """The family whose config.json can say what `config` says, and that config.json: of several, the one of that name,
+    else one that pygpt makes new models of, and the first by name.
 
     A context that the rotary frequencies follow is no part of a config.json: whoever loads it chooses. Raises
     ConfigError where there is none, with what the nearest families cannot say.
     """
     reasons: list[tuple[int, str]] = []
-    for family in sorted(families(), key=lambda family: family.new is None):
+    for family in sorted(families(), key=lambda family: (family.name != name, family.new is None)):
         if not (values := family.settings(config)):  # whose models are written as another's
             continue
         settings = Settings(values, "config.json")

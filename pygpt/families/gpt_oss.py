@@ -29,7 +29,7 @@ def config(s: Settings) -> ModelConfig:
     out."""
     n_layer, inner = layer_count(s), s.integer("intermediate_size")
     used = s.integer("num_experts_per_tok", 4)
-    s.fill(attention_bias=True, sliding_window=128)
+    s.fill(attention_bias=True, head_dim=64, sliding_window=128)
     if not s.has("rope_parameters"):
         s.fill(rope_scaling=_YARN)
     rope = rope_of(s, theta=150000.0)

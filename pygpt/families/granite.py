@@ -53,9 +53,9 @@ def settings(c: ModelConfig) -> dict[str, object]:
 
 
 def unsaid(s: Settings, _: Collection[str]) -> dict[str, object]:
-    """Nothing more; but llama.cpp takes the flag for one of whether this architecture has rotary positions at all."""
+    """llama.cpp takes the flag for one of whether this architecture has rotary positions at all."""
     s.require("rope_finetuned", True)
-    return {}
+    return {"attention_multiplier": s.integer("head_dim") ** -0.5}
 
 
 FAMILY = Family(

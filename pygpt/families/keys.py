@@ -109,6 +109,7 @@ CONFIG: dict[str, Known] = {
     **harmless(
         "of training alone",
         "attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop", "hidden_dropout", "classifier_dropout",
+        "attention_probs_dropout_prob", "hidden_dropout_prob",
         "initializer_range", "gradient_checkpointing", "tf_legacy_loss",
     ),
     **harmless(

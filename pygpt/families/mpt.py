@@ -7,6 +7,7 @@ class knows less than the program that trained these models: what only that one 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from pygpt.config import LayerConfig, ModelConfig
 from pygpt.families.base import (
@@ -91,6 +92,12 @@ def settings(c: ModelConfig) -> dict[str, object]:
     }
 
 
+def unsaid(s: Settings, _: Collection[str]) -> dict[str, object]:
+    """Without a greatest bias, or with one of 0, there is no ALiBi."""
+    table = s.table("attn_config")
+    return {"attn_config.alibi": table is not None and table.has("alibi_bias_max")}
+
+
 FAMILY = Family(
     name="mpt",
     model_types=("mpt",),
@@ -133,5 +140,6 @@ FAMILY = Family(
             "blocks.{i}.mlp_norm": Source("blk.{i}.ffn_norm", zero_bias=True),
             "norm": Source("output_norm", zero_bias=True),
         },
+        unsaid=unsaid,
     ),
 )

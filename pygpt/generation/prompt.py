@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.errors import ContextOverflowError
+
+if TYPE_CHECKING:
+    from pygpt.config import ModelConfig
 
 Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer]
 """Text, or a flat sequence of token ids."""
@@ -62,7 +65,13 @@ def read_prompts(prompts: object, encode: Callable[[str], list[int]], n_vocab: i
     return {"the prompt": read_prompt(prompts, encode, n_vocab)}
 
 
-def check_fits(tokens: NDArray[np.int32], n_ctx: int, name: str = "the prompt") -> None:
+def check_fits(tokens: NDArray[np.int32], config: ModelConfig, name: str = "the prompt") -> None:
     """ContextOverflowError unless the context holds these tokens."""
-    if len(tokens) > n_ctx:
-        raise ContextOverflowError(f"{name}'s {len(tokens)} tokens do not fit the context of {n_ctx} tokens")
+    if len(tokens) > config.n_ctx:
+        raise overflow(f"{name}'s {len(tokens)} tokens do not fit the context of {config.n_ctx} tokens", config)
+
+
+def overflow(text: str, config: ModelConfig) -> ContextOverflowError:
+    """The error, with how to load the model for a longer context where it has one."""
+    longer = f" (n_ctx= or --n-ctx gives this model up to {config.max_n_ctx})"
+    return ContextOverflowError(text + (longer if config.max_n_ctx > config.n_ctx else ""))

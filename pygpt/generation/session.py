@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.errors import ContextOverflowError
-from pygpt.generation.prompt import as_ids
+from pygpt.generation.prompt import as_ids, overflow
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
@@ -47,8 +46,9 @@ class Session:
         """
         tokens = as_ids(ids, self._config.n_vocab, "ids")
         if self.length + len(tokens) > self._config.n_ctx:
-            raise ContextOverflowError(
-                f"{len(tokens)} more tokens after {self.length} do not fit the context of {self._config.n_ctx} tokens"
+            raise overflow(
+                f"{len(tokens)} more tokens after {self.length} do not fit the context of {self._config.n_ctx} tokens",
+                self._config,
             )
         return self._engine.forward([(self._core, tokens)])[0]
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.errors import ContextOverflowError
 from pygpt.generation.cancel import CancelToken
 from pygpt.generation.loop import Batch, Request, run
 from pygpt.generation.params import SamplingParams
+from pygpt.generation.prompt import overflow
 from pygpt.generation.results import Completion, Piece, collect
+
+if TYPE_CHECKING:
+    from pygpt.config import ModelConfig
 
 
 class Stream:
@@ -71,7 +74,7 @@ class Stream:
 
 def start(
     batch: Batch,
-    n_ctx: int,
+    config: ModelConfig,
     prompts: Mapping[str, NDArray[np.int32]],
     params: SamplingParams,
     cancel: CancelToken | None,
@@ -90,9 +93,10 @@ def start(
         raise TypeError(f"cancel must be a CancelToken or None, not {type(cancel).__name__}")
     requests: list[Request] = []
     for name, tokens in prompts.items():
-        if len(tokens) >= n_ctx:
-            raise ContextOverflowError(
-                f"{name}'s {len(tokens)} tokens leave no room for a new one in the context of {n_ctx}"
+        if len(tokens) >= config.n_ctx:
+            n_ctx = config.n_ctx
+            raise overflow(
+                f"{name}'s {len(tokens)} tokens leave no room for a new one in the context of {n_ctx}", config
             )
         requests.append(Request(tokens, params, _seed(params), len(requests) * params.n, cancel, session, eos_ids))
     return Stream(run(batch, requests), params, [request.seed for request in requests], cancel)

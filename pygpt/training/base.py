@@ -33,6 +33,7 @@ class Base(NamedTuple):
     config: ModelConfig
     tensors: Mapping[str, Array]  # float32
     tokenizer: Tokenizer
+    family: str | None = None  # as `pygpt.checkpoint.write` takes it
 
 
 def load_base(source: str) -> Base:
@@ -41,12 +42,13 @@ def load_base(source: str) -> Base:
     path = checkpoint.locate(source)
     config, tensors, tokenizer = checkpoint.read(path)
     check_trainable(config)
+    family = checkpoint.family_of(path)
     settings_for(config)
     if tokenizer is None:
         raise TokenizerError(f"{path}: has no tokenizer, which fine-tuning on text needs")
     if tokenizer.n_vocab > config.n_vocab:
         raise TokenizerError(f"{path}: the tokenizer has {tokenizer.n_vocab} tokens, but the model {config.n_vocab}")
-    return Base(config, {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}, tokenizer)
+    return Base(config, {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}, tokenizer, family)
 
 
 def digest(base: Base) -> str:
@@ -58,7 +60,7 @@ def with_special_tokens(base: Base, seed: int) -> tuple[Base, SpecialIds]:
     """The model with the tokens of task forms at the end of its vocabulary: new rows of N(0, 0.02) in the embedding and
     in the head (Radford et al. 2018, section 3.3), whose bias of them is 0. A model that has them already stays as it
     is."""
-    config, tensors, tokenizer = base
+    config, tensors, tokenizer, family = base
     known = tokenizer.special_tokens
     if all(name in known for name in SPECIAL_TOKENS):
         return base, SpecialIds(*(known[name] for name in SPECIAL_TOKENS))
@@ -74,7 +76,7 @@ def with_special_tokens(base: Base, seed: int) -> tuple[Base, SpecialIds]:
                 0.02 * generator.standard_normal(shape, np.float32) if len(shape) == 2 else np.zeros(shape, np.float32)
             )
             grown[name] = np.concatenate((grown[name], rows))
-    return Base(dataclasses.replace(config, n_vocab=config.n_vocab + len(ids)), grown, extended), ids
+    return Base(dataclasses.replace(config, n_vocab=config.n_vocab + len(ids)), grown, extended, family), ids
 
 
 def start(base: Base, extra: Mapping[str, tuple[int, ...]], seed: int) -> Parameters:

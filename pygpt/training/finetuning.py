@@ -159,7 +159,12 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
     recipe = _settle(run, recipe_for(len(dataset.train)), fingerprints)
     params = starting.start(base, {}, recipe.seed)
     inner = LanguageModel(
-        Network(config, stoppable(functions, watcher.stop), recipe.dropout), params, dataset, recipe, session.threads
+        Network(config, stoppable(functions, watcher.stop), recipe.dropout),
+        params,
+        dataset,
+        recipe,
+        session.threads,
+        base.family,
     )
     counts = len(dataset.train), len(dataset.validation)
     if lora is None:
@@ -206,6 +211,7 @@ def _on_examples(run: RunFolder, functions: Primitives, session: runs.Session) -
         labels=examples.labels,
         ids=ids,
         language_weight=settings["language_weight"],
+        family=base.family,
     )
     objective: Supervised | adapters.Adapted = inner
     if lora is not None:

@@ -22,13 +22,20 @@ class LanguageModel:
     section 3.1, equation 1), on random windows of it. See `pygpt.training.loop.Objective`."""
 
     def __init__(
-        self, network: Network, params: Parameters, dataset: Dataset, recipe: Recipe, threads: int | None = None
+        self,
+        network: Network,
+        params: Parameters,
+        dataset: Dataset,
+        recipe: Recipe,
+        threads: int | None = None,
+        family: str | None = None,
     ) -> None:
-        """Trains `params` in place. `threads` are those of samples. TrainingError: a text shorter than the context."""
+        """Trains `params` in place. `threads` are those of samples; `family` is that of the checkpoints, as
+        `pygpt.checkpoint.write` takes it. TrainingError: a text shorter than the context."""
         dataset.check(network.config.n_ctx)
         self._network, self._params, self._dataset, self._recipe = network, params, dataset, recipe
         self._gradients = Parameters(network.config)
-        self._threads = threads
+        self._threads, self._family = threads, family
         self.values, self.grads, self.n_decayed = params.flat, self._gradients.flat, params.n_decayed
         self._windows = windows(dataset.validation, network.config.n_ctx, recipe.eval_windows)
 
@@ -70,4 +77,5 @@ class LanguageModel:
         return tokenizer.decode(prompt) + text if end is None else text
 
     def write(self, folder: Path) -> None:
-        checkpoint.write(folder, self._network.config, self._params.tensors, self._dataset.tokenizer)
+        config, tokenizer = self._network.config, self._dataset.tokenizer
+        checkpoint.write(folder, config, self._params.tensors, tokenizer, family=self._family)

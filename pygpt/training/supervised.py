@@ -36,10 +36,12 @@ class Supervised:
         labels: tuple[str, ...],
         ids: SpecialIds,
         language_weight: float,
+        family: str | None = None,
     ) -> None:
         """Trains `params`, which hold the linear layer as well, in place. The recipe's dropout is also that of the
-        states which this layer reads."""
+        states which this layer reads; `family` is that of the checkpoints, as `pygpt.checkpoint.write` takes it."""
         self._network, self._params, self._recipe, self._tokenizer = network, params, recipe, tokenizer
+        self._family = family
         self._train, self._validation = train, validation
         self._task, self._labels, self._ids, self._language_weight = task, labels, ids, language_weight
         extra = {name: params.tensors[name].shape for name in (WEIGHT, BIAS)}
@@ -94,4 +96,4 @@ class Supervised:
         """A checkpoint with its classifier."""
         config = self._network.config
         tensors = {name: self._params.tensors[name] for name in config.tensor_shapes()}
-        checkpoint.write(folder, config, tensors, self._tokenizer, self.classifier().extra())
+        checkpoint.write(folder, config, tensors, self._tokenizer, self.classifier().extra(), self._family)

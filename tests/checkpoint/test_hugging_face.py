@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -140,13 +141,18 @@ def test_a_configuration_of_no_family_is_refused(
 
 @pytest.mark.parametrize("golden", GOLDENS, ids=lambda path: path.name)
 def test_every_family_is_written_and_read(golden: Path, tmp_path: Path) -> None:
-    """By the family that says its configuration, which need not be its own."""
+    """As its own family, Gemma 3 with images as its text; or as one that says its configuration, which may be
+    another's."""
     config, tensors, _ = checkpoint.read(golden)
-    checkpoint.write(tmp_path / "out", config, tensors)
-    again, same, _ = checkpoint.read(tmp_path / "out")
-    assert again == config
-    for name, tensor in tensors.items():
-        np.testing.assert_array_equal(np.asarray(same[name]), np.asarray(tensor), err_msg=name)
+    for family in (None, checkpoint.family_of(golden)):
+        out = tmp_path / f"{family}"
+        checkpoint.write(out, config, tensors, family=family)
+        again, same, _ = checkpoint.read(out)
+        assert again == config
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(np.asarray(same[name]), np.asarray(tensor), err_msg=name)
+    old, new = (json.loads((f / "config.json").read_text(encoding="utf-8"))["model_type"] for f in (golden, out))
+    assert new == {"gemma3": "gemma3_text"}.get(old, old)
 
 
 def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:

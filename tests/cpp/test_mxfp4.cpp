@@ -4,6 +4,7 @@
 #include "base/mxfp4.h"
 #include "ops/linear.h"
 #include "support.h"
+#include "support_engine.h"
 
 namespace pygpt::test {
 namespace {
@@ -83,6 +84,55 @@ TEST(Mxfp4, PanelsAlternate) {
         plain.read_row(c, row.data());
         four.read_row(c, other.data());
         EXPECT_EQ(row, other) << c;
+    }
+}
+
+// Products of both kinds may meet in one expert, and stand beside a shared expert of the chosen format.
+TEST(Mxfp4, ExpertsInBlocksBesideTheChosenFormat) {
+    ModelConfig config = SmallModel().config;
+    config.n_embd = 160;
+    config.n_head = 16;
+    config.head_dim = 10;
+    LayerConfig layer{.attn_scale = 0.3f};
+    layer.experts = Experts{.n_expert = 4, .n_used = 2, .n_inner = 96, .normalized = true, .shared_inner = 50};
+    config.layers.assign(2, layer);
+    const std::vector<int> tokens = random_tokens(40, config.n_vocab, 4);
+    for (const char* const kept : {".weight", ".down.weight", ".up.weight"}) {
+        for (const bool gated : {true, false}) {
+            config.gated_mlp = gated;
+            const auto is_kept = [&](const TensorSpec& t) {
+                return t.storage == Storage::chosen_or_blocks && t.whole.ends_with(kept);
+            };
+            const auto values = random_tensors(config, 9);
+            for (const DType dtype : {DType::bf16, DType::i8}) {
+                std::vector<float> expected;
+                on_each_isa([&](const Kernels& kernels) {
+                    const auto engine = [&](int threads) {
+                        const Threads loading(threads);
+                        WeightsBuilder builder(config, kernels, kernels.format(dtype));
+                        unsigned i = 0;
+                        for (const TensorSpec& t : list_tensors(config)) {
+                            const FourBits blocks(t.rows, round_up(t.cols, 32), "MXFP4", i);
+                            const Plain floats{values[i++].data(), DType::f32, t.rows, t.cols, t.cols, 1};
+                            loading.run(
+                                [&](Team& team) { builder.add(t.name, is_kept(t) ? blocks.plain : floats, team); });
+                        }
+                        return std::make_shared<Engine>(config, builder.finish(), kernels, threads, DType::f16);
+                    }(3);
+                    std::vector<float> all(tokens.size() * static_cast<std::size_t>(config.n_vocab));
+                    const auto session = engine->session(), one = engine->session();
+                    const SequenceInput input{session.get(), tokens, Output::all, all.data()};
+                    engine->forward({&input, 1}, [] {});
+                    if (expected.empty()) expected = all;
+                    EXPECT_TRUE(same_bits(all, expected)) << kept;
+                    for (std::size_t at = 0; at < tokens.size(); ++at) {
+                        const std::vector<float> logits = append(*engine, *one, {tokens[at]});
+                        const auto* const wanted = all.data() + at * static_cast<std::size_t>(config.n_vocab);
+                        ASSERT_TRUE(same_bits(logits, {wanted, logits.size()})) << kept << " " << at;
+                    }
+                });
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,14 @@ def test_the_context_is_chosen_at_load(tmp_path: Path, scaling: RopeScaling, wei
     assert checkpoint.read(tmp_path / "llama")[0] == config
     pygpt.Model.load(tmp_path / "llama", weights=weights).save(tmp_path / "saved")
     for folder in (tmp_path / "llama", tmp_path / "saved"):
-        with pytest.raises(ContextOverflowError):
-            pygpt.Model.load(folder, weights=weights).logits(IDS[:17])
+        short = pygpt.Model.load(folder, weights=weights)
+        longer = re.escape(f"context of 16 tokens (n_ctx= or --n-ctx gives this model up to {config.max_n_ctx})")
+        with pytest.raises(ContextOverflowError, match=longer):
+            short.logits(IDS[:17])
+        with pytest.raises(ContextOverflowError, match=longer):
+            short.session().append(IDS[:17])
+        with pytest.raises(ContextOverflowError, match=r"in the context of 16 \(n_ctx= or --n-ctx gives"):
+            short.generate(IDS[:16].tolist())
         model = pygpt.Model.load(folder, weights=weights, n_ctx=40)
         assert model.config == config.with_context(40)
         given = pygpt.Model.from_tensors(config.with_context(40), tensors, weights=weights)
@@ -115,7 +122,7 @@ def test_a_shorter_context_keeps_the_first_positions(tmp_path: Path, sinusoidal:
     shorter = pygpt.Model.load(tmp_path / "saved", n_ctx=5)
     np.testing.assert_array_equal(shorter.logits(IDS[:5]), model.logits(IDS[:5]))
     assert shorter.config == replace(config, n_ctx=5)
-    with pytest.raises(ContextOverflowError):
+    with pytest.raises(ContextOverflowError, match=r"the context of 5 tokens$"):
         shorter.logits(IDS[:6])
     with pytest.raises(ValueError, match="n_ctx must be from 1 to 16"):
         pygpt.Model.load(tmp_path / "saved", n_ctx=17)

@@ -7,13 +7,15 @@ pages and steps, in test_contract.py.
 from __future__ import annotations
 
 import functools
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pygpt import _core
+from pygpt import _core, checkpoint
 from pygpt.engine import of_checkpoint
 
 GOLDENS = sorted(path.parent for path in Path(__file__).parents[1].glob("data/parity/*/expected.npz"))
@@ -64,16 +66,32 @@ def test_threads_and_instruction_sets(golden: Path, weights: str) -> None:
         assert np.array_equal(logits(engine(golden, weights, 3, isa), ids), expected), isa
 
 
+def with_all_experts(golden: Path, folder: Path) -> Path:
+    """The checkpoint, or one like it in `folder` in which every token runs every expert."""
+    experts = next((layer.experts for layer in checkpoint.read(golden)[0].layers if layer.experts), None)
+    if experts is None:
+        return golden
+    shutil.copytree(golden, folder, dirs_exist_ok=True)
+    raw = json.loads((golden / "config.json").read_text(encoding="utf-8"))
+    raw["num_experts_per_tok"] = experts.n_expert
+    (folder / "config.json").write_text(json.dumps(raw), encoding="utf-8")
+    assert all(layer.experts.n_used == experts.n_expert for layer in checkpoint.read(folder)[0].layers if layer.experts)
+    return folder
+
+
 @every_golden
-def test_int8(golden: Path) -> None:
+def test_int8(golden: Path, tmp_path: Path) -> None:
     """The error of the logits beside their spread, both as root mean squares.
 
     A factor of a product is off by up to half a step of 1/127 of its group's greatest value, about 2.5 deviations of
     the few dozen in a group: 2.5 / 127 / sqrt(12) = 0.6% of a deviation, and with the other factor 0.8%. A layer has
     four products one after the other and the head is one more: sqrt(4 * 3 + 1) = 3.6 times that, 3%, for three layers.
-    Sharp scores carry an error on enlarged; twice as much is the bound. Measured: 1.2 to 3.6%.
+    Sharp scores carry an error on enlarged; twice as much is the bound. Measured: 1.2 to 4.5%.
+
+    A choice of experts by scores that lie close together is another one for any error in them, and then the logits are
+    not near: so here all experts run. (As many as the checkpoints say: up to 12.7%, with a half of that and more at a
+    few positions.)
     """
-    ids = ids_of(golden)
-    exact, int8 = (logits(engine(golden, weights), ids).astype(np.float64) for weights in ("float32", "int8"))
-    error = np.sqrt(np.square(int8 - exact).mean()) / exact.std()
-    assert 0 < error < 0.06
+    every = with_all_experts(golden, tmp_path)
+    exact, int8 = (logits(engine(every, weights), ids_of(golden)).astype(np.float64) for weights in ("float32", "int8"))
+    assert 0 < np.sqrt(np.square(int8 - exact).mean()) / exact.std() < 0.06

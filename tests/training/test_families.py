@@ -6,15 +6,21 @@ right where they are its differences.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+import pygpt
 from pygpt import checkpoint, reference
 from pygpt.checkpoint.tensor import Tensor
+from pygpt.cli.merge import merge
 from pygpt.errors import ConfigError
 from pygpt.training import functions
+from pygpt.training.architecture import architecture
 from pygpt.training.base import load_base
 from pygpt.training.kernels import Kernels
 from pygpt.training.network import Network
@@ -85,3 +91,24 @@ def test_experts_are_refused_before_weights_are_read(golden: Path, monkeypatch: 
     monkeypatch.setattr(Tensor, "__array__", None)
     with pytest.raises(ConfigError, match=r"layer \d+ has experts .* which can be run but not trained"):
         load_base(str(golden))
+
+
+@pytest.mark.parametrize("task", [None, "classification"])
+def test_a_model_stays_of_its_family(
+    gpt2_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Any
+) -> None:
+    """Where another's config.json could say the same: a Phi-3 without a window is a Llama."""
+    monkeypatch.setattr("pygpt.training.plot.draw", lambda path, metrics: None)  # takes longer than the test
+    _, _, tokenizer = checkpoint.read(gpt2_folder)
+    assert tokenizer is not None
+    config = architecture("llama", n_vocab=tokenizer.n_vocab, n_ctx=16, n_layer=1, n_head=2, n_embd=16)
+    params = Parameters(config)
+    params.initialise(0)
+    base, data, out = tmp_path / "base", tmp_path / "data.csv", tmp_path / "run"
+    checkpoint.write(base, config, params.tensors, tokenizer, family="phi3")
+    data.write_text("text,label\n" + "".join(f"in the {i},up\non an {i},down\n" for i in range(10)), encoding="utf-8")
+    pygpt.finetune(base, data, out, task=task, lora=2, steps=1, batch=2, threads=1)
+    merge(str(base), out / "best-adapters", tmp_path / "merged")
+    for folder in (base, out / "best", tmp_path / "merged"):
+        assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] == "phi3"
+        assert "model.layers.0.self_attn.qkv_proj.weight" in load_file(folder / "model.safetensors")

@@ -55,9 +55,12 @@ inline __attribute__((always_inline)) void mxfp4_tile(const LinearArgs& a, int f
             }
 #pragma GCC unroll 16
             for (int r = 0; r < rows; ++r) {
-                const V even = S::set1(x[r * a.ldx]), odd = S::set1(x[r * a.ldx + 1]);
+                const V even = S::set1(x[r * a.ldx]);
 #pragma GCC unroll 16
-                for (int p = 0; p < panels; ++p) acc[r][p] = S::fma(odd, high[p], S::fma(even, low[p], acc[r][p]));
+                for (int p = 0; p < panels; ++p) acc[r][p] = S::fma(even, low[p], acc[r][p]);
+                const V odd = S::set1(x[r * a.ldx + 1]);
+#pragma GCC unroll 16
+                for (int p = 0; p < panels; ++p) acc[r][p] = S::fma(odd, high[p], acc[r][p]);
             }
         }
     }
