@@ -27,6 +27,7 @@ class OnDisk(NamedTuple):
 def pull(name: str, progress: Progress | None = None) -> Path:
     """Fetch a model by its short name or its name on the Hugging Face hub, or what is newer of it there; its file or
     folder. `progress` is called with (bytes so far, bytes in all). Raises what `pygpt.checkpoint.locate` does."""
+    _check_name(name)
     if name in BUILT_IN or not name or Path(name).exists():
         return locate(name)
     return resolved(name, progress, update=True)
@@ -40,11 +41,14 @@ def on_disk() -> list[OnDisk]:
 def remove(name: str) -> int:
     """Delete a model from the caches; the bytes that became free. A name of a repository stands for all revisions and
     files of it. The hub's cache is shared with other programs. Raises CheckpointError where there is nothing."""
+    _check_name(name)
     if name in BUILT_IN:
         raise CheckpointError(f"{name} is part of pygpt and cannot be removed")
     if Path(name).exists():
         raise CheckpointError(f"{name}: a file or folder, and no name: pygpt removes what it has fetched")
     ref = referred(name)
+    if isinstance(ref, Reference) and ref.revision != hub.MAIN and not (ref.file or ref.quant):
+        raise CheckpointError(f"{name}: to remove all revisions of it, name {ref.repository}")
     try:
         if isinstance(ref, Reference):
             n_bytes = _remove_files(ref) if ref.file or ref.quant else _remove_folder(hub.folder_of(ref.repository))
@@ -56,6 +60,11 @@ def remove(name: str) -> int:
         here = ", ".join(model.name for model in on_disk() if model.name not in BUILT_IN) or "none"
         raise CheckpointError(f"{name}: not on this machine; models that can be removed: {here}")
     return n_bytes
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a text, not {type(name).__name__}")
 
 
 def _built_in() -> Iterator[OnDisk]:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import pygpt
-from pygpt import CancelToken, Model, checkpoint, reference
+from pygpt import CancelToken, Model, checkpoint, reference, registry
 from pygpt.errors import PygptError
 from pygpt.training import Recipe
 
@@ -29,6 +29,9 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
     "checkpoint.write": checkpoint.write,
     "reference.forward": reference.forward,
     "reference.hidden": reference.hidden,
+    "registry.on_disk": registry.on_disk,
+    "registry.pull": registry.pull,
+    "registry.remove": registry.remove,
 }
 WRONG: list[object] = [
     None, object(), b"", b"ab", True, -1, 0, 1, 2**31, 2**200, float("nan"), float("inf"), -1.5, 1j,
@@ -97,6 +100,12 @@ class Good:
 
     def finetune(self) -> dict[str, Any]:
         return {"model": self.folder, **self.training()}
+
+    def fetched(self) -> dict[str, Any]:
+        folder = self.tmp / "hub" / "models--org--name" / "snapshots" / "0"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "a.gguf").write_text("1", encoding="utf-8")
+        return {"name": "org/name"}
 
     def forward(self) -> dict[str, Any]:
         return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
@@ -176,6 +185,9 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "checkpoint.write": lambda g: {"folder": g.tmp / "w", "config": g.model.config, "tensors": g.tensors()},
     "reference.forward": Good.forward,
     "reference.hidden": Good.forward,
+    "registry.on_disk": lambda g: {},
+    "registry.pull": lambda g: {"name": str(g.folder), "progress": lambda done, total: None},
+    "registry.remove": Good.fetched,
 }
 PRIVATE = {"Model", "ReplyStream", "Session", "Stream", "Tokenizer"}  # classes whose constructors say so
 
@@ -218,6 +230,8 @@ def subject(name: str, good: Good) -> Any:
 def good(gpt2_folder: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Good:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("PYGPT_CACHE", str(tmp_path / "cache"))
     return Good(model, gpt2_folder, tmp_path)
 
 

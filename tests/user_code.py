@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pygpt
-from pygpt import CancelToken, Completion, Model, SamplingParams, Session, Stream
+from pygpt import CancelToken, Completion, Model, SamplingParams, Session, Stream, registry
 from pygpt.checkpoint import read
 from pygpt.reference import forward
 
@@ -157,6 +157,19 @@ def copies(model: Model, folder: Path) -> None:
     assert forward(config, arrays, [1, 2]).shape == again.logits([1, 2]).shape
 
 
+def names() -> None:
+    path: Path = registry.pull("tiny", lambda done, total: print(done, total))
+    (tiny,) = (model for model in registry.on_disk() if model.name == "tiny")
+    assert_type(tiny, registry.OnDisk)
+    assert tiny.path == path
+    assert tiny.n_bytes > 0
+    try:
+        freed: int = registry.remove("tiny")
+        print(freed)
+    except pygpt.errors.CheckpointError as error:
+        print(error)
+
+
 def trains(folder: Path) -> None:
     text = folder / "text.txt"
     text.write_text("the cat sat on the mat. " * 40, encoding="utf-8")
@@ -186,4 +199,5 @@ def main(folder: Path) -> None:
     labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])
     assert facts(model)
     copies(model, folder)
+    names()
     trains(folder)

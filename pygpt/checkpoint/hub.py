@@ -24,7 +24,7 @@ from pygpt.tokenizer import EXTRA_FILES, FILES
 Progress: TypeAlias = Callable[[int, int], object]
 """Called with (bytes so far, bytes in all)."""
 
-_MAIN = "main"
+MAIN = "main"
 _REFERENCE = re.compile(
     r"(?P<repository>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)"
     r"(?:/(?P<file>[^:@]+\.gguf)|:(?P<quant>\w[\w.-]*))?(?:@(?P<revision>\w[\w./-]*))?",
@@ -43,7 +43,7 @@ class Reference(NamedTuple):
     repository: str
     file: str | None = None
     quant: str | None = None
-    revision: str = _MAIN
+    revision: str = MAIN
 
 
 def reference(text: str) -> Reference | None:
@@ -53,7 +53,7 @@ def reference(text: str) -> Reference | None:
         return None
     if match["file"] is None and match["repository"].lower().endswith(".gguf"):
         return None  # a file's name
-    return Reference(match["repository"], match["file"], match["quant"], match["revision"] or _MAIN)
+    return Reference(match["repository"], match["file"], match["quant"], match["revision"] or MAIN)
 
 
 def cache_folder() -> Path:
@@ -159,7 +159,7 @@ def snapshot(ref: Reference) -> Path | None:
         elif branch.is_file():
             revisions = [branch.read_text(encoding="utf-8").strip()]
         else:
-            revisions = [p.name for p in snapshots.iterdir()] if ref.revision == _MAIN else []
+            revisions = [p.name for p in snapshots.iterdir()] if ref.revision == MAIN else []
         if len(revisions) != 1 or not re.fullmatch(r"\w+", revisions[0]):
             return None
         found = snapshots / revisions[0]
@@ -234,7 +234,7 @@ def download(ref: Reference, progress: Progress | None = None) -> Path:
     with watched(n_bytes, sum(sizes[name] for name in wanted), progress):
         for name in wanted:  # one by one, in this thread: Ctrl-C would wait for the threads that download a snapshot
             get = functools.partial(huggingface_hub.hf_hub_download, ref.repository, name, revision=ref.revision)
-            if folder.name not in Path(_repeated(get, n_bytes, ref)).parts:
+            if Path(_repeated(get, n_bytes, ref)) != folder / name:
                 raise CheckpointError("the hub's repository has changed during the download: try again")
     return folder / weights[0] if gguf else folder
 

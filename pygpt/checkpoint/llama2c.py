@@ -48,8 +48,10 @@ class _Header:
         if min(sizes) < 1 or sizes[2] > MAX_LAYERS or sizes[0] % sizes[3] or sizes[3] % sizes[4]:
             raise ValueError(f"its sizes are {dict(zip(_FIELDS, sizes, strict=True))}")
         self.sizes = {**dict(zip(_FIELDS, sizes, strict=True)), "shared_classifier": bool(shared)}
-        if self.version not in (0, 1, 2) or (self.version == 2 and not 0 < self.group <= sizes[0]):
-            raise ValueError(f"its version is {self.version}, its group {self.group}; 1, and 2 with a group, are known")
+        if self.version not in (0, 1, 2):
+            raise ValueError(f"its version is {self.version}, but 1 and 2 are known")
+        if self.version == 2 and (self.group < 1 or any(math.prod(shape) % self.group for _, shape in self.matrices())):
+            raise ValueError(f"its groups of {self.group} values do not make up its matrices")
         self.nbytes = self.data + sum(self.nbytes_of(shape) for _, shape in self.tensors())
         if self.nbytes != file_size:
             raise ValueError(f"its sizes are {self.sizes}, which take {self.nbytes} bytes; the file has {file_size}")
@@ -59,6 +61,9 @@ class _Header:
         if self.version == 2 and len(shape) == 2:
             return count + count // self.group * 4
         return count * 4
+
+    def matrices(self) -> _Shapes:
+        return [(name, shape) for name, shape in self.tensors() if len(shape) == 2]
 
     def tensors(self) -> _Shapes:
         """Names and shapes in the order of the file. The tables of rotary angles in old files get names, too."""

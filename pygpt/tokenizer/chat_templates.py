@@ -29,12 +29,12 @@ class ChatTemplates:
     def choose(self, template: str | None, tools: bool) -> tuple[str, str]:
         """What messages call the template, and its source: `template` is a name, or else the source itself. ValueError
         where there is none of that name, TokenizerError where there is none at all."""
-        names = ", ".join(sorted(self.templates)) or "no chat template"
+        names = ", ".join(sorted(self.templates)) or "none"
         if template is not None:
             if template in self.templates:
                 return self._called(template), self.templates[template]
             if "{" not in template:
-                raise ValueError(f"template is {template!r:.80}, but {self.source} has {names}")
+                raise ValueError(f"there is no chat template {template!r:.80}; {self.source} has {names}")
             return "the given chat template", template
         for name in [TOOL_USE, DEFAULT] if tools else [DEFAULT]:
             if name in self.templates:

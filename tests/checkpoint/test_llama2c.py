@@ -209,6 +209,8 @@ def header(*sizes: int, size: int = 2000) -> bytes:
         struct.pack("<4si7iBi", b"24ka", 3, 64, 172, 5, 8, 4, 512, 512, 1, 64).ljust(256, b"\0"),
         struct.pack("<4si7iBi", b"24ka", 2, 64, 172, 5, 8, 4, 512, 512, 1, 0).ljust(256, b"\0"),
         struct.pack("<4si7iBi", b"24ka", 1, 64, 172, 5, 8, 4, 512, 512, 1, 0).ljust(256, b"\0"),
+        # groups that do not make up a matrix, in a file of just the bytes that whole groups would take
+        struct.pack("<4si7iBi", b"24ka", 2, 64, 96, 1, 4, 4, 32, 16, 1, 48).ljust(256 + 4 * 3 * 64 + 39_936, b"\0"),
     ],
 )
 def test_damaged_files(tmp_path: Path, data: bytes) -> None:

@@ -110,6 +110,7 @@ def test_what_lies_outside_of_the_cache_stays(tmp_path: Path, cache: Path, fill:
         ("smollm2", "not on this machine"),
         ("org/here:Q8_0", "not on this machine"),
         ("smolm2", "did you mean 'smollm2'"),
+        ("org/here@v1", "to remove all revisions of it, name org/here"),
     ],
 )
 def test_what_cannot_be_removed(fill: Fill, name: str, said: str) -> None:

@@ -91,6 +91,13 @@ def test_what_is_refused_leaves_nothing(index: Path, changes: dict[str, str], sa
     assert list(model.path.parent.iterdir()) == []
 
 
+def test_nothing_of_the_working_folder_is_run(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip.py").write_text("raise SystemExit('a stranger')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYGPT_CACHE", "cache")
+    assert fetch(packaged(index)).read_bytes() == CONTENT
+
+
 def test_a_wheel_that_is_no_archive(index: Path) -> None:
     path = index / "toy_model-1.0-py3-none-any.whl"
     path.write_bytes(path.read_bytes()[:-200])

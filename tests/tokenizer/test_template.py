@@ -243,7 +243,7 @@ def test_a_template_is_chosen_by_name_or_given() -> None:
     assert [several.render(CHAT, tools=tools) for tools in (None, [], [{"name": "f"}])] == ["d", "d", "t"]
     assert several.render(CHAT, template="rag") == "r"
     assert several.render(CHAT, template="{{ messages[0].content }}!") == "hi!"
-    with pytest.raises(ValueError, match="template is 'none', but m has default, rag, tool_use"):
+    with pytest.raises(ValueError, match="there is no chat template 'none'; m has default, rag, tool_use"):
         several.render(CHAT, template="none")
     with pytest.raises(ValueError, match="template must be given: m has a, b, and no default"):
         tokenizer(a="", b="").render(CHAT)
