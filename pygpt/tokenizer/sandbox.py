@@ -2,36 +2,43 @@
 
 A template is a program by a stranger. Jinja's sandbox keeps it from Python's internals; it does not keep it from loops
 without end, nor from texts that fill the memory. Here each round of a loop, each call and each text that is made costs
-something, and a rendering has so much to spend.
+something, and a rendering has so much to spend (`pygpt.tokenizer.work`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-import re
-import threading
-from collections.abc import Callable, Iterable, Mapping
+import operator
+import string
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from types import BuiltinMethodType
 from typing import Any, NoReturn
 
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.runtime import Context, Macro
+from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-WORK = 200_000
-"""What one rendering may spend: rounds and calls. A long conversation with tools takes some ten thousand."""
-_SHARE = 512  # characters of a new text cost as much as one round
+from pygpt.tokenizer import work
+from pygpt.tokenizer.work import REPEATING, Work, size
+
 _COUNTING = {"batch", "center", "indent", "round", "slice", "tojson", "truncate", "wordwrap"}  # filters with a width
-_WHOLE = {"join", "pprint", "string", "tojson", "urlencode", "xmlattr"}  # filters that make one text of a whole value
-_REPEATING = {"replace", "format", "format_map"}  # what may repeat one text as often as another is long
-_MAX_BITS = 4096  # of an integer
-_WIDE = re.compile(r"%(\(\w*\))?[-+ #0]*(\d*\.)?(\*|\d{6})|\{[^{}]*\d{6}")  # a width in a format string
+_PASSING = {  # filters that neither compare or hash what they are given nor write it as text
+    *("attr", "count", "d", "default", "first", "items", "last", "length", "list", "map", "random", "reject"),
+    *("rejectattr", "reverse", "select", "selectattr", "sum"),
+}
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    **{"eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "lteq": operator.le},
+    **{"gt": operator.gt, "gteq": operator.ge},
+    **{"in": lambda a, b: a in b, "notin": lambda a, b: a not in b},
+}
+_COMPARE, _HASH = " compare", " hash"  # filters of our own, whose names no template can write
+_MAX_TIME_FORMAT = 256  # characters of strftime's
 
 
 class Complaint(Exception):  # noqa: N818 - no fault of the template
@@ -41,22 +48,24 @@ class Complaint(Exception):  # noqa: N818 - no fault of the template
 class Environment(ImmutableSandboxedEnvironment):
     """What transformers' `_compile_jinja_template` sets up (utils/chat_template_utils.py), and the limit."""
 
-    intercepted_binops = frozenset(("+", "*", "**", "%"))
+    intercepted_binops = frozenset(("+", "-", "*", "**", "%"))
 
     def __init__(self) -> None:
         super().__init__(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols], finalize=self._put_out
         )
-        self._budget = _Budget()
+        self._work = Work()
         self.filters["tojson"] = _tojson
         self.filters = {name: self._limited(name, f) for name, f in self.filters.items()}
+        self.filters |= {_COMPARE: self._compare, _HASH: self._hashed}
+        self.tests = {name: self._limited_test(f) for name, f in self.tests.items()}
         self.globals.pop("lipsum")  # makes texts of any length
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
         self.globals |= {"dict": _Dict(), "namespace": _Namespace}
 
     def begin(self) -> None:
         """This thread compiles or renders a template anew."""
-        self._budget.left = WORK
+        self._work.left = work.WORK
 
     def step(self) -> bool:
         """Called in each round of a loop; `call`, which calls it, counts it."""
@@ -69,40 +78,54 @@ class Environment(ImmutableSandboxedEnvironment):
     def concat(self, texts: Iterable[str]) -> str:
         """Joins what a template, a macro or a block puts out."""
         parts = list(texts)
-        self._spend(sum(map(len, parts)) // _SHARE)
+        self._work.memory(sum(map(len, parts)))
         return "".join(parts)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja's
         """Every call in a template."""
-        __self._spend(1)
+        __self._work.spend(1)
         if not isinstance(__obj, (Macro, type)):  # Python's own methods, among them those that fill up to a width
-            __self._check_numbers((*args, *kwargs.values()))
+            __self._work.numbers((*args, *kwargs.values()))
+            for value in (*args, *kwargs.values()):
+                __self._work.weigh(value)
             method = getattr(__obj, "__wrapped__", __obj)  # of what wrap_str_format gave
-            if isinstance(method, BuiltinMethodType) and isinstance(method.__self__, str):
-                if method.__name__ in _REPEATING:
-                    __self._check_product(method.__self__, *args, *kwargs.values())
-                elif method.__name__ == "join":
-                    __self._check_joined(method.__self__, *args)
-        return __self._charged(super().call(__context, __obj, *args, **kwargs))
+            __self._work.method(getattr(method, "__self__", None), getattr(method, "__name__", ""), args, kwargs)
+        return __self._work.charged(super().call(__context, __obj, *args, **kwargs))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """obj[argument], and the same of filters by an attribute."""
+        if isinstance(argument, tuple):
+            self._work.weigh(argument)
+        return super().getitem(obj, argument)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Every +, *, ** and % in a template."""
+        """Every +, -, *, ** and % in a template."""
         if operator == "*" and isinstance(left, int) and not isinstance(right, float):
             left, right = right, left
         if operator == "*" and isinstance(right, int):
-            self._spend(_size(left) * max(right, 1) // _SHARE if not isinstance(left, int) else 0)
+            self._work.memory(size(left) * max(right, 1))
         if operator == "**" and isinstance(left, int) and isinstance(right, int):
-            self._check_bits(left.bit_length() * right)
+            self._work.bits(left.bit_length() * right)
+        if operator == "-":  # also of sets
+            self._work.weigh(left)
+            self._work.weigh(right)
+        if operator == "%" and isinstance(left, bytes):
+            raise SecurityError("it formats bytes")
         if operator == "%" and isinstance(left, str):
-            self._check_format(left)
-            self._check_product(left, right)
-        return self._charged(super().call_binop(context, operator, left, right))
+            self._work.weigh(right)
+            self._work.format(left)
+            self._work.product("format", left, right)
+        return self._work.charged(super().call_binop(context, operator, left, right))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """str.format, where a template takes hold of it."""
         wrapped = super().wrap_str_format(value)
         if wrapped is not None:
-            self._check_format(value.__self__)
+            text = value.__self__
+            self._work.format(text)
+            with contextlib.suppress(ValueError):  # Python raises it again
+                if any("{" in (spec or "") for _, _, spec, _ in string.Formatter().parse(text)):
+                    raise SecurityError("it formats with a computed width, which may be too great")
         return wrapped
 
     def _generate(
@@ -117,86 +140,66 @@ class Environment(ImmutableSandboxedEnvironment):
                 loop.test = nodes.And(step, loop.test, lineno=loop.lineno)
         for node in list(source.find_all(nodes.Concat)):  # a ~ b; a filter's result is charged
             _become(node, nodes.Filter(nodes.List(node.nodes), "join", [], [], None, None, lineno=node.lineno))
+        for compare in list(source.find_all(nodes.Compare)):
+            operands = nodes.List([compare.expr, *(operand.expr for operand in compare.ops)])
+            names = [nodes.Const(operand.op) for operand in compare.ops]
+            _become(compare, nodes.Filter(operands, _COMPARE, names, [], None, None, lineno=compare.lineno))
+        for pair in list(source.find_all(nodes.Pair)):
+            if not isinstance(pair.key, nodes.Const):
+                pair.key = nodes.Filter(pair.key, _HASH, [], [], None, None, lineno=pair.lineno)
         source.set_environment(self)
         return super()._generate(source, name, filename, defer_init)
 
     def _limited(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)  # keeps what tells Jinja to pass its context
         def limited(*args: Any, **kwargs: Any) -> Any:
+            if name not in _PASSING:
+                args = tuple(_listed(value) for value in args)
+                for value in (*args, *kwargs.values()):
+                    self._work.weigh(value)
+            given = (*args, *kwargs.values())
+            if name in ("list", "reverse"):
+                self._work.memory(64 * sum(len(value) for value in given if isinstance(value, (str, bytes))))
+            if name == "sum":
+                args = tuple(_listed(value) for value in args)
+                self._work.sum((*args, *kwargs.values()))
             if name in _COUNTING:
-                self._check_numbers((*args[1:], *kwargs.values()))
-            if name in _WHOLE:
-                for value in args:
-                    self._weigh(value)
-            if name in _REPEATING:
-                self._check_product(*args, *kwargs.values())
+                self._work.numbers((*args[1:], *kwargs.values()))
+            if name in REPEATING:
+                self._work.product(name, *given)
             if name == "format":
-                self._check_format(str(args[0]))
-            return self._charged(function(*args, **kwargs))
+                self._work.format(str(args[0]))
+            return self._work.charged(function(*args, **kwargs))
 
         return limited
 
-    def _charged(self, value: Any) -> Any:
-        if isinstance(value, int):
-            self._check_bits(value.bit_length())
-        self._spend(_size(value) // _SHARE)
+    def _limited_test(self, function: Any) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            if len(args) > 1:
+                self._work.compare(*args[-2:])
+            return function(*args, **kwargs)
+
+        return limited
+
+    def _compare(self, values: list[Any], *operators: str) -> Any:
+        """values[0] OPERATOR values[1] OPERATOR values[2] ..., as Python chains them."""
+        result: Any = True
+        for name, left, right in zip(operators, values, values[1:], strict=False):
+            self._work.compare(left, right)
+            result = _OPERATORS[name](left, right)
+            if not result:
+                break
+        return result
+
+    def _hashed(self, value: Any) -> Any:
+        self._work.weigh(value)
         return value
 
     def _put_out(self, value: Any) -> Any:
         """Everything that stands in {{ }}, before it becomes text."""
-        if isinstance(value, (list, tuple, Mapping)):
-            self._weigh(value)
+        self._work.weigh(value)
         return value
-
-    def _weigh(self, value: object) -> None:
-        """Spend for all that a value holds, as often as it holds it."""
-        waiting, weight = [value], 0
-        while waiting:
-            one = waiting.pop()
-            if isinstance(one, Mapping):
-                waiting += [*one.keys(), *one.values()]
-            elif isinstance(one, (list, tuple)):
-                waiting += one
-            weight += 16 + _size(one)
-            if weight > _SHARE:
-                self._spend(weight // _SHARE)
-                weight %= _SHARE
-
-    def _check_product(self, *values: object) -> None:
-        """Of the two longest texts."""
-        parts: list[object] = []
-        for value in values:
-            parts += value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else [value]
-        *_, short, long = sorted([0, 0, *map(_size, parts)])
-        self._spend(short * long // _SHARE)
-
-    def _check_joined(self, separator: str, values: object = ()) -> None:
-        if isinstance(values, (list, tuple, Mapping)):
-            self._weigh(values)
-            self._spend(len(separator) * len(values) // _SHARE)
-
-    def _check_numbers(self, values: Iterable[object]) -> None:
-        """Of a number that asks for a width or a count; functions of Jinja and Python fill memory by it."""
-        for value in values:
-            if isinstance(value, int):
-                self._spend(abs(value) // _SHARE)
-
-    def _check_bits(self, bits: int) -> None:
-        if bits > _MAX_BITS:
-            raise SecurityError(f"it computes an integer of more than {_MAX_BITS} bits")
-
-    def _check_format(self, text: str) -> None:
-        if _WIDE.search(text):
-            raise SecurityError(f"it formats with a width that is too great: {text!r:.80}")
-
-    def _spend(self, work: int) -> None:
-        self._budget.left -= work
-        if self._budget.left < 0:
-            raise SecurityError(f"it does too much work: more than {WORK:,} rounds of loops and calls, or as much text")
-
-
-class _Budget(threading.local):
-    left = WORK
 
 
 class _Generation(Extension):
@@ -244,6 +247,8 @@ def _raise_exception(message: object = "") -> NoReturn:
 
 
 def _strftime_now(format: str) -> str:
+    if len(format) > _MAX_TIME_FORMAT:
+        raise SecurityError(f"it formats the time with more than {_MAX_TIME_FORMAT} characters")
     return datetime.now().strftime(format)
 
 
@@ -257,11 +262,9 @@ def _tojson(
     return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def _size(value: object) -> int:
-    """How much memory a value takes, roughly and in characters, without what it refers to."""
-    if isinstance(value, (str, bytes)):
-        return len(value)
-    return 8 * len(value) if isinstance(value, (list, tuple, Mapping)) else 0
+def _listed(value: Any) -> Any:
+    """What can be gone through only once, such as what `map` gives, as a list."""
+    return list(value) if isinstance(value, Iterator) and not isinstance(value, LoopContext) else value
 
 
 def _become(node: nodes.Node, other: nodes.Node) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pygpt.errors import TokenizerError
-from pygpt.tokenizer import Tokenizer, sandbox
+from pygpt.tokenizer import Tokenizer, work
 from pygpt.tokenizer.chat_templates import ChatTemplates
 
 CHAT = [{"role": "user", "content": "hi"}]
@@ -49,6 +49,12 @@ def render(template: str, messages: Any = CHAT, **options: Any) -> str:
 )
 def test_what_templates_use(template: str, expected: str) -> None:
     assert render(template) == expected
+
+
+NESTED = (  # two lists that hold one number, as often as a list of 2^99 would
+    "{% set o = namespace(a=0, b=0) %}{% for i in range(99) %}{% set o.a = (o.a, o.a) %}{% set o.b = (o.b, o.b) %}"
+    "{% endfor %}"
+)
 
 
 @pytest.mark.parametrize(
@@ -91,13 +97,63 @@ def test_what_templates_use(template: str, expected: str) -> None:
         "{{ '{:9999999999}'.format(1) }}",
         "{{ '{:{w}}'.format(1, w=10 ** 10) }}",
         "{{ '{a:9999999999}'.format_map({'a': 1}) }}",
+        *(
+            f"{NESTED}{use}"
+            for use in (
+                "{{ o.a == o.b }}",
+                "{{ 1 < 2 == (o.a < o.b) }}",
+                "{{ o.a in [o.b] }}",
+                "{{ [o.a, o.b] | sort }}",
+                "{{ [o.a, o.b] | unique | list }}",
+                "{{ {o.a: 1} }}",
+                "{{ {1: 2}[o.a] }}",
+                "{{ {1: 2}.get(o.a) }}",
+                "{{ o.a is eq(o.b) }}",
+                "{{ [{'x': o.a}] | selectattr('x', 'eq', o.b) | list }}",
+                "{{ [o.a].index(o.b) }}",
+                "{% for x in [o.a, o.b] %}{{ loop.changed(x) }}{% endfor %}",
+                "{{ {1: o.a}.items() - [] }}",
+                "{{ '%s' % [o.a] }}",
+                "{{ '%s' | format(o.a) }}",
+                "{{ '{}'.format(o.a) }}",
+                "{{ o.a | upper }}",
+                "{{ o.a | replace('a', 'b') }}",
+                "{{ raise_exception(o.a) }}",
+                "{{ [o.a] | map('default') | join }}",
+                "{{ [o.a] | reverse | join }}",
+                "{{ {1: o.a}.items() }}",
+                "{{ namespace(x=o.a) }}",
+                "{{ o }}",
+                "{% set o.a = o %}{{ o ~ '' }}",
+                "{% set o.a = [o, o] %}{{ '%s' % o }}",
+            )
+        ),
+        "{{ ('{0:99999}' * 9999).format(1) }}",
+        "{{ ('%(a)99999d' * 9999) % {'a': 1} }}",
+        "{{ ('{0:{1}}' * 9999).format(1, 99999) }}",
+        "{{ ('%(a)99999d' * 9999).encode() % {'a': 1} }}",
+        "{{ ('a' * 10 ** 6).translate({97: 'b' * 10 ** 5}) }}",
+        "{{ ('\\t' * 10 ** 6).expandtabs(10 ** 4) }}",
+        "{{ (('\\t' * 10 ** 6) | e).expandtabs(10 ** 4) }}",
+        "{{ ('\\n' * 10 ** 6) | indent(10 ** 4, blank=true) }}",
+        "{{ ('\\n' * 10 ** 6) | indent('a' * 10 ** 5, blank=true) }}",
+        "{{ ('a ' * 10 ** 6) | wordwrap(2, wrapstring='a' * 10 ** 5) }}",
+        "{{ ('http://a.b ' * 10 ** 5) | urlize(target='a' * 10 ** 5) }}",
+        "{{ ([1] * 10 ** 6) | join('a' * 10 ** 5) }}",
+        "{{ ([[1] * 9999] * 9999) | sum(start=[]) }}",
+        "{{ ('a' * 9 * 10 ** 6) | list }}",
+        "{{ ('a,' * 4 * 10 ** 6).split(',') }}",
+        "{% set b = 'a' * 9 * 10 ** 6 %}{% for i in range(9999) %}{{ 'b' in b }}{% endfor %}",
+        "{% set b = 'a' * 9 * 10 ** 6 %}{% for i in range(9999) %}{{ b.count('b') }}{% endfor %}",
     ],
 )
 def test_a_template_without_an_end_is_stopped_at_its_line(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "WORK", 20_000)
+    monkeypatch.setattr(work, "WORK", 20_000)
     with pytest.raises(TokenizerError, match=r"^m: the chat template, line 3: ") as caught:
         render(f"a\nb\n{template}")
-    assert "too much" in str(caught.value) or re.search(r"more than|too great|too often", str(caught.value))
+    assert "too much" in str(caught.value) or re.search(
+        r"more than|too great|too often|formats bytes", str(caught.value)
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,7 +198,7 @@ def test_a_long_line_is_cut() -> None:
 
 
 def test_a_limit_is_for_one_rendering_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "WORK", 10_000)
+    monkeypatch.setattr(work, "WORK", 10_000)
     t = tokenizer(default="{% for i in range(9000) %}{% endfor %}{{ messages[0].content }}")
     results: list[str] = []
     threads = [threading.Thread(target=lambda: results.append(t.render(CHAT))) for _ in range(3)]
