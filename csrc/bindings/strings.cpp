@@ -13,6 +13,7 @@ void bind_strings(py::module_& m) {
         "split_strings",
         [](const py::buffer& data, std::size_t begin, std::size_t count) {
             const py::buffer_info info = data.request();
+            if (info.ndim != 1 || info.strides[0] != info.itemsize) throw InvalidArgument("data must be contiguous");
             const auto* const bytes = static_cast<const char*>(info.ptr);
             const auto size = static_cast<std::size_t>(info.size * info.itemsize);
             if (begin > size || count > (size - begin) / sizeof(std::uint64_t)) {

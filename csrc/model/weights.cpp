@@ -119,6 +119,7 @@ void WeightsBuilder::keep_blocks(const std::unordered_set<std::string>& wholes) 
     visit_wholes(config_, weights_, [&](const TensorSpec& t, auto& part) {
         if constexpr (std::is_same_v<std::decay_t<decltype(part)>, PackedMatrix>) {
             if (t.storage != Storage::chosen_or_blocks || !wholes.contains(t.whole)) return;
+            if (part.data() != nullptr) throw InvalidArgument("tensor '" + t.name + "' was added before");
             if (part.k() % kernels_.mxfp4.step != 0) {
                 throw InvalidArgument("tensor '" + t.whole + "' cannot be in MXFP4: its rows of " +
                                       std::to_string(part.k()) + " values are not whole blocks of 32");

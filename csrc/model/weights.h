@@ -87,7 +87,7 @@ public:
     void adopt(const std::unordered_map<std::string, const void*>& data, const std::shared_ptr<const void>& owner);
 
     // The matrices of these names are in MXFP4: before packed() and adopt(). Names that cannot be are passed over.
-    // InvalidArgument: rows that are not whole blocks.
+    // InvalidArgument: rows that are not whole blocks, or a tensor was added before.
     void keep_blocks(const std::unordered_set<std::string>& wholes);
 
     // What adopt() wants.

@@ -21,7 +21,7 @@ KNOWN: dict[str, Known] = {
         "general.description", "general.author", "general.organization", "general.quantized_by", "general.url",
         "general.doi", "general.uuid", "general.repo_url", "general.license", "general.license.*", "general.tags",
         "general.languages", "general.datasets", "general.base_model.*", "general.dataset.*", "general.source.*",
-        "general.source_url", "general.source_hf_repo", "general.base_models",
+        "general.source_url", "general.source_hf_repo", "general.base_models", "general.parameter_count",
     ),
     **harmless("most tensors' type; each tensor has its own", "general.file_type"),
     **harmless("how to choose among the next tokens: the caller of `generate` says it", "general.sampling.*"),

@@ -35,3 +35,8 @@ def test_they_come_apart(strings: list[bytes], before: bytes, after: bytes) -> N
 def test_they_end_inside(data: bytes, begin: int, count: int) -> None:
     with pytest.raises(ValueError, match=r"cut short|fewer bytes"):
         _core.split_strings(data, begin, count)
+
+
+def test_bytes_that_do_not_lie_side_by_side_are_refused() -> None:
+    with pytest.raises(ValueError, match="data must be contiguous"):
+        _core.split_strings(memoryview(bytes(64))[::-1], 0, 1)  # type: ignore[arg-type]

@@ -112,6 +112,15 @@ def test_values_of_two_kinds_in_one_matrix_are_refused() -> None:
             builder.add(second, *given[second])  # type: ignore[arg-type]
 
 
+def test_a_matrix_that_was_added_stays() -> None:
+    config, tensors, _ = checkpoint.read(FOLDER)
+    name = "blocks.0.mlp.experts.0.down.weight"
+    builder = _core.EngineBuilder(config, weights="int8", kv="float16", threads=1, isa=None)
+    builder.add(name, tensors[name].raw(), tensors[name].dtype)
+    with pytest.raises(ValueError, match=f"'{name}' was added before"):
+        builder.packed({name})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
