@@ -234,7 +234,7 @@ def download(ref: Reference, progress: Progress | None = None) -> Path:
     with watched(n_bytes, sum(sizes[name] for name in wanted), progress):
         for name in wanted:  # one by one, in this thread: Ctrl-C would wait for the threads that download a snapshot
             get = functools.partial(huggingface_hub.hf_hub_download, ref.repository, name, revision=ref.revision)
-            if Path(_repeated(get, n_bytes, ref)) != folder / name:
+            if Path(_repeated(get, n_bytes, ref)).parent.resolve() != (folder / name).parent.resolve():
                 raise CheckpointError("the hub's repository has changed during the download: try again")
     return folder / weights[0] if gguf else folder
 
