@@ -82,13 +82,21 @@ def inspect(path: Path) -> Inspection:
             config, tensors, tokenizer = checkpoint.read(path)
         places = config.tensor_places()
         blocks = frozenset(places[name][1] for name, tensor in tensors.items() if tensor.dtype.startswith("MXFP4"))
-        found = found._replace(config=config, family=found.family or settings_for(config)[0].name, blocks=blocks)
+        found = found._replace(config=config, family=found.family or _family_of(config), blocks=blocks)
         if tokenizer is not None:
             templates = tuple(tokenizer.chat_templates)
             found = found._replace(tokenizer=found.tokenizer or _SENTENCE_PIECE, chat_templates=templates)
     except PygptError as error:
         return found._replace(problem=str(error))
     return found
+
+
+def _family_of(config: ModelConfig) -> str | None:
+    """The family that would export it; None: a model of its own, which only pygpt runs."""
+    try:
+        return settings_for(config)[0].name
+    except ConfigError:
+        return None
 
 
 def _is_gguf(file: Path) -> bool:

@@ -127,3 +127,18 @@ def test_no_weight_is_read(tmp_path: Path) -> None:
     assert rows(tmp_path)["runs"] == ["yes"]
     with pytest.raises(CheckpointError, match=r"'lm_head\.weight' differs"):
         Model.load(tmp_path)
+
+
+def test_a_model_of_no_family(model: Model, tmp_path: Path) -> None:
+    """One that was put together by hand: pygpt runs what it saved, whatever other programs could read."""
+    config = dataclasses.replace(model.config, qk_norm="whole", head_bias=True)
+    shapes = config.tensor_shapes().items()
+    own = Model.from_tensors(config, {name: np.ones(shape, np.float32) for name, shape in shapes})
+    own.save(tmp_path / "own")
+    found = rows(tmp_path / "own")
+    assert (found["family"], found["runs"]) == (["unknown"], ["yes"])
+    assert (
+        inspect(tmp_path / "own").weight_bytes()["int8"]
+        == own.weight_bytes
+        == Model.load(tmp_path / "own").weight_bytes
+    )
