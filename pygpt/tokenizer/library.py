@@ -16,6 +16,7 @@ from pygpt.tokenizer.document import FLAGS
 from pygpt.tokenizer.vocabulary import Vocabulary
 
 _T = TypeVar("_T")
+_MAX_PIECE = 4096  # characters; the library frees its tree of pieces by recursion, one call a byte
 _CONTEXT = 8  # ids before a text, at most, that say how it goes on
 
 
@@ -36,6 +37,8 @@ def _masked(v: Library) -> Mapping[str, Any]:
     model: Mapping[str, Any] = v.steps["model"]
     if model.get("type") != "Unigram":
         return model
+    if any(len(token) > _MAX_PIECE for token, _ in model["vocab"]):
+        raise TokenizerError(f"{v.source}: a piece of Unigram has more than {_MAX_PIECE} characters")
     special = {*v.special}
     vocab = [(masked(i) if token in special else token, score) for i, (token, score) in enumerate(model["vocab"])]
     return {**model, "vocab": vocab}

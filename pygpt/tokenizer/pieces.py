@@ -22,6 +22,7 @@ from pygpt.tokenizer.vocabulary import AddedToken, Vocabulary
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Types of pieces."""
 _BYTE_TOKENS = frozenset(BYTE_TOKENS)
+_MAX_PIECE = 4096  # characters; sentencepiece's trainer makes pieces of 16 unless it is told otherwise
 
 
 def of_model(model: ModelFile, common: Mapping[str, Any]) -> Vocabulary:
@@ -31,6 +32,10 @@ def of_model(model: ModelFile, common: Mapping[str, Any]) -> Vocabulary:
         raise TokenizerError(f"{source}: the kind of SentencePiece model {model.model_type} is neither BPE nor Unigram")
     if model.whitespace_as_suffix or not model.escape_whitespaces:
         raise TokenizerError(f"{source}: its spaces are not spelled before words, which pygpt does not compute")
+    if not 0 <= model.unk_id < len(model.pieces):
+        raise TokenizerError(f"{source}: the unknown token is {model.unk_id}, of {len(model.pieces)} pieces")
+    if max(map(len, model.pieces), default=0) > _MAX_PIECE:
+        raise TokenizerError(f"{source}: a piece has more than {_MAX_PIECE} characters")
     if model.model_type == UNIGRAM:
         return _unigram(model, common)
     types = np.asarray(model.types, np.int64)

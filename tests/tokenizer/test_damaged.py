@@ -6,6 +6,7 @@ import copy
 import json
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pygpt.errors import TokenizerError
-from pygpt.tokenizer import Tokenizer
+from pygpt.tokenizer import Tokenizer, model_file
 from pygpt.tokenizer.document import BYTES, FROM_SPACE, PREPEND, STRIP, TO_SPACE
+from pygpt.tokenizer.pieces import of_model
 
 JUNK: tuple[Any, ...] = (None, True, -1, 1.5, 2**70, "", "x", "\ud800", [], [[]], [None], {}, {"x": 1}, {"type": []})
 FLAGS = dict.fromkeys(("special", "normalized", "single_word", "lstrip", "rstrip"), False)
@@ -136,3 +138,26 @@ def test_anything_anywhere(tmp_path_factory: pytest.TempPathFactory, seed: int, 
     for name, values in whole.items():
         (folder / name).write_text(json.dumps(damaged(values, r) if name == target else values))
     use(lambda: Tokenizer.from_folder(folder))
+
+
+@pytest.mark.parametrize("kind", [model_file.BPE, model_file.UNIGRAM])
+def test_pieces_that_no_model_has(kind: int) -> None:
+    def read(unk_id: int, piece: str) -> None:
+        pieces = ["<unk>", piece]
+        of_model(
+            model_file.ModelFile(pieces, [0.0, -1.0], [2, 1], kind, unk_id=unk_id), {"source": "m", "bos_id": None}
+        )
+
+    for unk_id in (-5, 2, 10**9):
+        with pytest.raises(TokenizerError, match="m: the unknown token is"):
+            read(unk_id, "a")
+    with pytest.raises(TokenizerError, match="m: a piece has more than 4096 characters"):
+        read(0, "a" * 10**6)
+
+
+def test_a_piece_that_would_end_the_process(tmp_path: Path) -> None:
+    vocab = [["<unk>", 0.0], ["a" * 10**6, -1.0]]
+    table = {"version": "1.0", "added_tokens": [], "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="a piece of Unigram has more than 4096 characters"):
+        Tokenizer.from_folder(tmp_path).encode("a")  # type: ignore[union-attr]
