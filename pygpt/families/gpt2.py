@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from pygpt.config import LayerConfig, ModelConfig
 from pygpt.families.base import (
-    ACTIVATION_NAMES,
     Family,
     Gguf,
     Settings,
@@ -18,65 +17,36 @@ from pygpt.families.base import (
     divided_width,
     fused_qkv,
     gpt_settings,
-    special_tokens,
-    token_settings,
 )
 from pygpt.families.decoder import GGUF_FUSED
+from pygpt.families.gpt import gpt, gpt_keys
 from pygpt.families.keys import harmless
 
 
 def config(s: Settings) -> ModelConfig:
     """config.json of GPT2LMHeadModel. transformers v5 no longer writes n_ctx, which was always n_positions."""
-    n_embd, n_head, n_vocab = s.integer("n_embd"), s.integer("n_head"), s.integer("vocab_size")
-    head_dim = divided_width(s, "n_embd", "n_head")
-    scale = head_dim**-0.5 if s.flag("scale_attn_weights", True) else 1.0
+    scale = divided_width(s, "n_embd", "n_head") ** -0.5 if s.flag("scale_attn_weights", True) else 1.0
     by_inverse_layer = s.flag("scale_attn_by_inverse_layer_idx", False)
     layers = LayerConfig(attn_scale=scale).repeated(s.integer("n_layer"))
     n_ctx = s.integer("n_positions" if s.has("n_positions") or not s.has("n_ctx") else "n_ctx")
     s.require("n_ctx", n_ctx, f"n_positions ({n_ctx})")
-    return ModelConfig(
-        n_vocab=n_vocab,
+    return gpt(
+        s,
+        (replace(layer, attn_scale=scale / (i + 1) if by_inverse_layer else scale) for i, layer in enumerate(layers)),
         n_ctx=n_ctx,
-        n_embd=n_embd,
-        n_head=n_head,
-        n_kv_head=n_head,
-        head_dim=head_dim,
-        n_inner=s.integer("n_inner", 4 * n_embd),
-        norm="layer_norm",
-        norm_eps=s.number("layer_norm_epsilon", 1e-5),
-        activation=s.activation("activation_function", "gelu_new"),
-        gated_mlp=False,
-        qkv_bias=True,
-        attn_out_bias=True,
-        mlp_bias=True,
-        learned_positions=True,
-        layers=tuple(
-            replace(layer, attn_scale=scale / (i + 1) if by_inverse_layer else scale) for i, layer in enumerate(layers)
-        ),
-        tied_head=s.flag("tie_word_embeddings", True),
-        **special_tokens(s, n_vocab),
     )
 
 
 def settings(c: ModelConfig) -> dict[str, object]:
     """The inverse of `config`."""
     first, last = c.layers[0].attn_scale, c.layers[-1].attn_scale
-    return {
-        "model_type": "gpt2",
-        "architectures": ["GPT2LMHeadModel"],
-        "vocab_size": c.n_vocab,
-        "n_positions": c.n_ctx,
-        "n_embd": c.n_embd,
-        "n_layer": c.n_layer,
-        "n_head": c.n_head,
-        "n_inner": c.n_inner,
-        "activation_function": ACTIVATION_NAMES[c.activation],
-        "layer_norm_epsilon": c.norm_eps,
-        "scale_attn_weights": first == c.head_dim**-0.5,
-        "scale_attn_by_inverse_layer_idx": first != last,
-        "tie_word_embeddings": c.tied_head,
-        **token_settings(c),
-    }
+    return gpt_keys(
+        c,
+        "gpt2",
+        "GPT2LMHeadModel",
+        scale_attn_weights=first == c.head_dim**-0.5,
+        scale_attn_by_inverse_layer_idx=first != last,
+    )
 
 
 def new(sizes: Sizes) -> dict[str, object]:

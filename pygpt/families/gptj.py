@@ -9,65 +9,36 @@ from __future__ import annotations
 
 from pygpt.config import LayerConfig, ModelConfig, Rope
 from pygpt.families.base import (
-    ACTIVATION_NAMES,
     Family,
     Settings,
     Source,
     divided_width,
-    special_tokens,
-    token_settings,
 )
+from pygpt.families.gpt import gpt, gpt_keys
 from pygpt.families.keys import fixed
 
 
 def config(s: Settings) -> ModelConfig:
     """config.json of GPTJForCausalLM."""
-    n_embd, n_head, n_vocab = s.integer("n_embd"), s.integer("n_head"), s.integer("vocab_size")
     head_dim = divided_width(s, "n_embd", "n_head")
     if "rotary_dim" in s.values and s.get("rotary_dim") is None:  # the class takes n_embd for it, and then fails
         raise s.error("rotary_dim", "a positive integer")
     rope = Rope(theta=10000.0, dim=s.integer("rotary_dim", 64), interleaved=True)
-    return ModelConfig(
-        n_vocab=n_vocab,
-        n_ctx=s.integer("n_positions"),
-        n_embd=n_embd,
-        n_head=n_head,
-        n_kv_head=n_head,
-        head_dim=head_dim,
-        n_inner=s.integer("n_inner", 4 * n_embd),
-        norm="layer_norm",
-        norm_eps=s.number("layer_norm_epsilon", 1e-5),
-        activation=s.activation("activation_function", "gelu_new"),
-        gated_mlp=False,
+    return gpt(
+        s,
+        LayerConfig(attn_scale=head_dim**-0.5, rope=rope).repeated(s.integer("n_layer")),
         qkv_bias=False,
         attn_out_bias=False,
-        mlp_bias=True,
         learned_positions=False,
-        layers=LayerConfig(attn_scale=head_dim**-0.5, rope=rope).repeated(s.integer("n_layer")),
         tied_head=s.flag("tie_word_embeddings", False),
         branches="parallel_one_norm",
         head_bias=True,
-        **special_tokens(s, n_vocab),
     )
 
 
 def settings(c: ModelConfig) -> dict[str, object]:
     """The inverse of `config`."""
-    return {
-        "model_type": "gptj",
-        "architectures": ["GPTJForCausalLM"],
-        "vocab_size": c.n_vocab,
-        "n_positions": c.n_ctx,
-        "n_embd": c.n_embd,
-        "n_layer": c.n_layer,
-        "n_head": c.n_head,
-        "n_inner": c.n_inner,
-        "rotary_dim": c.layers[0].rope.dim if c.layers[0].rope else 64,
-        "activation_function": ACTIVATION_NAMES.get(c.activation),
-        "layer_norm_epsilon": c.norm_eps,
-        "tie_word_embeddings": c.tied_head,
-        **token_settings(c),
-    }
+    return gpt_keys(c, "gptj", "GPTJForCausalLM", rotary_dim=c.layers[0].rope.dim if c.layers[0].rope else 64)
 
 
 FAMILY = Family(
