@@ -149,6 +149,47 @@ struct Avx2 {
     static I32 dot(I32 sum, Weights w, Inputs x) { return {dot(sum.lo, w.lo, x.v), dot(sum.hi, w.hi, x.v)}; }
     static F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
+    // vpmaddwd leaves a column's sums in two neighbours until the end.
+    struct Int16Products {
+        static constexpr int kRowBytes = 128;
+        static constexpr int kVectors = 4;
+        static constexpr int kSums = 12;
+        struct Sums {
+            __m256i v[4];
+        };
+        struct Block {
+            const std::int8_t* at;
+        };
+
+        static void put(std::byte* row, int place, F32 x) {
+            const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + 2 * place), _mm256_permute4x64_epi64(words, 0xd8));
+        }
+        static Sums start(std::int32_t) {
+            const __m256i zero = _mm256_setzero_si256();
+            return {{zero, zero, zero, zero}};
+        }
+        static Block load(const std::int8_t* p) { return {p}; }
+        static void add(Sums& sums, Block w, const std::byte* row, int place) {
+            long long four;
+            __builtin_memcpy(&four, row + 2 * place, 8);
+            const __m256i x = _mm256_set1_epi64x(four);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; ++i) {
+                const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w.at + 16 * i));
+                sums.v[i] = _mm256_add_epi32(sums.v[i], _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), x));
+            }
+        }
+        static F32 total(const Sums& sums) {
+            const auto whole = [](__m256i a, __m256i b) {
+                return _mm256_cvtepi32_ps(_mm256_permute4x64_epi64(_mm256_hadd_epi32(a, b), 0xd8));
+            };
+            return {whole(sums.v[0], sums.v[1]), whole(sums.v[2], sums.v[3])};
+        }
+    };
+    using KeyProducts = Int16Products;
+    using ValueProducts = Int16Products;
+
 private:
     // 8 rows of 4 values: each half of a register takes 4 rows and is turned by itself.
     static void transpose_8x4(const float* from, std::ptrdiff_t ld, float* to) {

@@ -136,6 +136,45 @@ struct Avx512 {
     static I32 dot(I32 sum, Weights w, Inputs x) { return Avx2::dot(sum, w, x); }
     static F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(_mm512_inserti64x4(_mm512_castsi256_si512(a.lo), a.hi, 1))}; }
 
+    struct Int16Products {
+        static constexpr int kRowBytes = 128;
+        static constexpr int kVectors = 2;
+        static constexpr int kSums = 24;
+        struct Sums {
+            __m512i v[2];
+        };
+        struct Block {
+            __m512i v[2];
+        };
+
+        static void put(std::byte* row, int place, F32 x) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + 2 * place),
+                                _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x.v)));
+        }
+        static Sums start(std::int32_t) { return {{_mm512_setzero_si512(), _mm512_setzero_si512()}}; }
+        static Block load(const std::int8_t* p) { return {{widen(p), widen(p + 32)}}; }
+        static void add(Sums& sums, const Block& w, const std::byte* row, int place) {
+            long long four;
+            __builtin_memcpy(&four, row + 2 * place, 8);
+            const __m512i x = _mm512_set1_epi64(four);
+            sums.v[0] = _mm512_add_epi32(sums.v[0], _mm512_madd_epi16(w.v[0], x));
+            sums.v[1] = _mm512_add_epi32(sums.v[1], _mm512_madd_epi16(w.v[1], x));
+        }
+        static F32 total(const Sums& sums) {
+            const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            return {_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_permutex2var_epi32(sums.v[0], even, sums.v[1]),
+                                                        _mm512_permutex2var_epi32(sums.v[0], odd, sums.v[1])))};
+        }
+
+    private:
+        static __m512i widen(const std::int8_t* p) {
+            return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+        }
+    };
+    using KeyProducts = Int16Products;
+    using ValueProducts = Int16Products;
+
 private:
     // 16 rows of 4 values: each quarter of a register takes 4 rows, by a masked load that needs no shuffle, and is
     // turned by itself.
