@@ -246,16 +246,15 @@ void head(const Model& m, int rows, const Workspace& ws, float* logits) {
         project(m, m.weights.head_proj, rows, ws.normed, ws.input, x);
         prepare_rows(m, x, c.embed_width(), rows, ws.input);
     }
-    std::function<void(const LinearPart&)> scale;
-    if (c.logit_scale != 1.0f || c.logit_cap) {
-        scale = [&](const LinearPart& part) {
-            const int n = std::min(part.panel_end * 16, c.n_vocab) - part.panel_begin * 16;
-            for (int row = part.row_begin; row < part.row_end; ++row) {
-                m.kernels.scale_and_cap(part.y + (row - part.row_begin) * part.ldy, c.logit_scale,
-                                        c.logit_cap.value_or(0.0f), n);
-            }
-        };
-    }
+    const bool scales = c.logit_scale != 1.0f || c.logit_cap;
+    const auto scale = [&](const LinearPart& part) {
+        if (!scales) return;
+        const int n = std::min(part.panel_end * 16, c.n_vocab) - part.panel_begin * 16;
+        for (int row = part.row_begin; row < part.row_end; ++row) {
+            m.kernels.scale_and_cap(part.y + (row - part.row_begin) * part.ldy, c.logit_scale,
+                                    c.logit_cap.value_or(0.0f), n);
+        }
+    };
     const float* const bias = data_or_null(m.weights.head.bias);
     linear(m.team, {m.weights.head_matrix(), bias, x.data, x.stride, ws.input, rows, logits, c.n_vocab}, scale);
 }

@@ -21,8 +21,15 @@
 namespace pygpt::test {
 namespace {
 
+// Waits, for 20 seconds at most, until the other threads have made it true.
+template <class There>
+void wait_until(There there) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!there() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
+
 TEST(Threads, RunEveryTaskOnce) {
-    for (const int count : {1, 2, 3, 8}) {
+    for (const int count : {1, 2, 3, 8, 32}) {
         with_team(count, [&](Team& team) {
             EXPECT_GE(team.size(), 1);
             EXPECT_LE(team.size(), count);
@@ -84,12 +91,55 @@ TEST(Threads, RunAtTheSameTime) {
     with_team(2, [&](Team& team) {
         team.parallel_for(2, [&](int, int) {
             ++here;
-            const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-            while (here < 2 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+            wait_until([&] { return here == 2; });
             if (here == 2) ++met;
         });
     });
     EXPECT_EQ(met, 2);
+}
+
+// What a thread read in one round it reads in the next.
+TEST(Threads, EachBeginsWithItsOwnShare) {
+    constexpr int kCount = 4;
+    with_team(kCount, [&](Team& team) {
+        ASSERT_EQ(team.size(), kCount);
+        for (int round = 0; round < 20; ++round) {
+            std::array<std::atomic<int>, 3 * kCount> by{};
+            std::atomic<int> here{0};
+            team.parallel_for(3 * kCount, [&](int task, int thread) {
+                by[static_cast<std::size_t>(task)] = thread;
+                ++here;
+                if (task % 3 == 0) wait_until([&] { return here >= kCount; });  // all have begun
+            });
+            for (int i = 0; i < kCount; ++i) ASSERT_EQ(by[static_cast<std::size_t>(3 * i)], i);
+        }
+    });
+}
+
+TEST(Threads, WhatABusyThreadLeavesIsTakenByOthers) {
+    with_team(3, [&](Team& team) {
+        for (int round = 0; round < 20; ++round) {
+            std::atomic<int> ran{0}, seen{0};
+            team.parallel_for(30, [&](int task, int) {
+                if (task == 0) {  // whoever runs it has nine more to do
+                    wait_until([&] { return ran == 29; });
+                    seen = ran.load();
+                } else {
+                    ++ran;
+                }
+            });
+            ASSERT_EQ(seen, 29);
+        }
+    });
+}
+
+TEST(Threads, RunMoreTasksThanARoundHas) {
+    constexpr int kTasks = (1 << 20) + 12345;
+    std::vector<std::atomic<std::uint8_t>> runs(kTasks);
+    with_team(3, [&](Team& team) {
+        team.parallel_for(kTasks, [&](int task, int) { ++runs[static_cast<std::size_t>(task)]; });
+    });
+    EXPECT_TRUE(std::all_of(runs.begin(), runs.end(), [](const auto& n) { return n == 1; }));
 }
 
 TEST(Threads, WhatTheLeaderThrowsArrives) {
@@ -269,8 +319,7 @@ TEST(Threads, WorkersTakeNoSignals) {
                 pthread_sigmask(SIG_SETMASK, nullptr, &inside);
                 met = true;
             }
-            const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-            while (!met && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+            wait_until([&] { return met.load(); });
         });
     });
     pthread_sigmask(SIG_SETMASK, nullptr, &after);
