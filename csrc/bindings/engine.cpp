@@ -67,13 +67,14 @@ struct BatchInput {
     std::vector<SequenceInput> inputs;  // without room for the outputs
 
     BatchInput(const py::sequence& batch, const PerSequence<std::string>& output,
-               const PerSequence<std::shared_ptr<CancelFlag>>& cancel) {
+               const PerSequence<std::shared_ptr<CancelFlag>>& cancel, const PerSequence<std::size_t>& tentative) {
         for (const py::handle item : batch) add(item);
         const std::vector<std::string> outputs = for_each_sequence(output, ids.size(), "output");
         flags = for_each_sequence(cancel, ids.size(), "cancel");
+        const std::vector<std::size_t> n_tentative = for_each_sequence(tentative, ids.size(), "tentative");
         for (std::size_t i = 0; i < ids.size(); ++i) {
             inputs.push_back({sessions[i].get(), ids[i], output_named(outputs[i]), nullptr,
-                              flags[i] == nullptr ? nullptr : &flags[i]->flag()});
+                              flags[i] == nullptr ? nullptr : &flags[i]->flag(), n_tentative[i]});
         }
     }
 
@@ -117,13 +118,11 @@ private:
 };
 
 // The kind of output whose rows are as wide.
-Output holder(Output output) {
-    return output == Output::hidden || output == Output::score ? output : Output::all;
-}
+Output holder(Output output) { return output == Output::hidden || output == Output::score ? output : Output::all; }
 
 py::list forward(const Engine& engine, const py::sequence& batch, const PerSequence<std::string>& output,
-                 const PerSequence<std::shared_ptr<CancelFlag>>& cancel) {
-    BatchInput in(batch, output, cancel);
+                 const PerSequence<std::shared_ptr<CancelFlag>>& cancel, const PerSequence<std::size_t>& tentative) {
+    BatchInput in(batch, output, cancel, tentative);
     engine.check(in.inputs);  // before memory is allocated by their size
     const auto rows_of_kind = [&](Output kind) {
         std::size_t n = 0;
@@ -196,7 +195,7 @@ void bind_engine(py::module_& m) {
         .def("tensors", &tensors)
         .def("session", &Engine::session)
         .def("forward", &forward, py::arg("batch"), py::kw_only(), py::arg("output") = "last",
-             py::arg("cancel") = std::shared_ptr<CancelFlag>())
+             py::arg("cancel") = std::shared_ptr<CancelFlag>(), py::arg("tentative") = std::size_t{0})
         .def("log_softmax", &log_softmax, py::arg("logits"));
 }
 

@@ -51,6 +51,18 @@ void Session::truncate(int length) {
     }
     cache_.truncate(length);
     length_ = length;
+    tentative_ = 0;
+}
+
+void Session::keep(int n) {
+    const SessionLock lock(*this);
+    if (n < 0 || n > tentative_) {
+        throw InvalidArgument("the session has " + std::to_string(tentative_) + " tentative tokens, not " +
+                              std::to_string(n));
+    }
+    cache_.commit(cache_.length() + n);
+    length_ = cache_.length();
+    tentative_ -= n;
 }
 
 namespace {
@@ -79,6 +91,10 @@ void Engine::check(std::span<const SequenceInput> batch) const {
     for (const SequenceInput& s : batch) {
         if (s.session->engine_.get() != this) throw InvalidArgument("a session belongs to another model");
         if (s.tokens.empty()) throw InvalidArgument("a sequence has no tokens");
+        if (s.tentative > s.tokens.size()) {
+            throw InvalidArgument(std::to_string(s.tentative) + " of " + std::to_string(s.tokens.size()) +
+                                  " tokens cannot be tentative");
+        }
         for (const int token : s.tokens) {
             if (token < 0 || token >= config_.n_vocab) {
                 throw InvalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " +
@@ -269,6 +285,7 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
     std::size_t total = 0;
     for (const SequenceInput& s : batch) {
         caches.push_back(&s.session->cache_);
+        s.session->tentative_ = 0;  // what lies behind the length is written over
         total += s.tokens.size();
     }
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
@@ -281,8 +298,9 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
     // Nothing fails from here on.
     for (std::size_t i = 0; i < batch.size(); ++i) {
         if (cancelled[i]) continue;
-        caches[i]->commit(caches[i]->length() + static_cast<int>(batch[i].tokens.size()));
+        caches[i]->commit(caches[i]->length() + static_cast<int>(batch[i].tokens.size() - batch[i].tentative));
         batch[i].session->length_ = caches[i]->length();
+        batch[i].session->tentative_ = static_cast<int>(batch[i].tentative);
     }
     return cancelled;
 }

@@ -172,9 +172,9 @@ void keep_read(const Model& m, const Step& step, Workspace& ws) {
 void attend(const Model& m, std::span<const AttentionSequence> sequences, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
     paged_attention(m.kernels, m.team,
-                    {sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(),
-                     m.layout.keys(layer, 0), m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(m, layer),
-                     ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
+                    {sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(), m.layout.keys(layer, 0),
+                     m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(m, layer), ws.qkv.data, ws.qkv.stride,
+                     ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 // The MLP that every token runs, `inner` wide, from normed to normed.

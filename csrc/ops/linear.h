@@ -32,9 +32,9 @@ struct LinearCall {
     std::ptrdiff_t ldy;
 };
 
-// Panels that the parts of a product without a y are a multiple of, where the weights' format prepares its input or rows
-// are few: so many channels of a gated product, half of them gates, that what remains are whole groups of any format's
-// inputs. In any case such parts are whole blocks of a softmax.
+// Panels that the parts of a product without a y are a multiple of, where the weights' format prepares its input or
+// rows are few: so many channels of a gated product, half of them gates, that what remains are whole groups of any
+// format's inputs. In any case such parts are whole blocks of a softmax.
 constexpr int kPartPanels = 2 * kMostGroup / 16;
 static_assert(kPartPanels * 16 % kSoftmaxBlock == 0);
 

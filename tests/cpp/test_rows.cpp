@@ -1,4 +1,4 @@
-// The kernels on rows: norms, add, gated activations, rotary embedding, log-softmax, conversion to float16.
+// The kernels on rows: norms, add, gated activations, rotary embedding, conversion to float16.
 #include <array>
 #include <functional>
 #include <limits>
