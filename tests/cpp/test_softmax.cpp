@@ -9,7 +9,6 @@ namespace pygpt::test {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr double kEps = 0x1p-24;
 constexpr std::array kLengths = {1, 2, 7, 15, 16, 17, 31, 32, 33, 63, 100, 128, 129, 257};
 
 // A block's sum is off by (8 + 5) eps, by 2 eps from exp, relative, and by x e^x <= 0.37 eps from the rounding of its
