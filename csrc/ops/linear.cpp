@@ -24,7 +24,14 @@ constexpr int kScratch = 128 * kPartPanels * 16;
 // Of about `wanted` parts, or as many as keep the threads busy where that is more.
 LinearCut cut(const LinearCall& call, int wanted, int threads) {
     const int panels = call.weight.panels();
-    if (call.rows > kFewRows) return call.weight.format().cut(call.rows, panels, wanted);
+    if (call.rows > kFewRows) {
+        LinearCut many = call.weight.format().cut(call.rows, panels, wanted);
+        if (call.y != nullptr) return many;
+        const int width = ceil_div(ceil_div(panels, many.panel_step), many.panel_parts) * many.panel_step;
+        const int fits = kScratch / (16 * width * many.row_step);
+        many.row_parts = std::max(many.row_parts, ceil_div(ceil_div(call.rows, many.row_step), fits));
+        return many;
+    }
     // A matrix of few panels, such as a router's, has narrower parts rather than idle threads.
     const int narrow = panels / threads / 2 * 2;
     const int step = call.y == nullptr ? kPartPanels : std::clamp(narrow, 2, kStreamPanels);
