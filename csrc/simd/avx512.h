@@ -16,6 +16,7 @@ struct Avx512 {
     static constexpr const char* kName = "avx512";
     static constexpr int kRegisters = 32;
     static constexpr int kInt8Registers = 8;
+    static constexpr int kInt8Rows = 4;
 
     struct F32 {
         __m512 v;
@@ -136,41 +137,49 @@ struct Avx512 {
     static I32 dot(I32 sum, Weights w, Inputs x) { return Avx2::dot(sum, w, x); }
     static F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(_mm512_inserti64x4(_mm512_castsi256_si512(a.lo), a.hi, 1))}; }
 
-    struct Int16Products {
+    static constexpr int kPairRows = 9, kPairPanels = 3, kPairLeast = 9;
+    struct PairSum {
+        __m512i v;
+    };
+    static PairSum pair_zero() { return {_mm512_setzero_si512()}; }
+    static PairSum load_pairs(const std::int16_t* p) { return {_mm512_load_si512(p)}; }
+    static PairSum broadcast_pair(const std::int16_t* p) {
+        std::int32_t two;
+        __builtin_memcpy(&two, p, 4);
+        return {_mm512_set1_epi32(two)};
+    }
+    static PairSum add_pairs(PairSum sum, PairSum w, PairSum x) {  // as in simd/avx2.h
+        __m512i products;
+        __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum.v), "=&v"(products) : "v"(w.v), "v"(x.v));
+        return sum;
+    }
+    static F32 to_f32(PairSum a) { return {_mm512_cvtepi32_ps(a.v)}; }
+    static void widen(const std::int8_t* p, std::int16_t* even, std::int16_t* odd) { Avx2::widen(p, even, odd); }
+
+    struct Int16Products {  // as in simd/avx2.h
         static constexpr int kRowBytes = 128;
-        static constexpr int kVectors = 2;
+        static constexpr int kVectors = 1;
         static constexpr int kSums = 24;
-        struct Sums {
-            __m512i v[2];
-        };
+        using Sums = PairSum;
         struct Block {
-            __m512i v[2];
+            __m512i even, odd;
         };
 
         static void put(std::byte* row, int place, F32 x) {
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + 2 * place),
-                                _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x.v)));
+            Avx2::Int16Products::put(row, place, {_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1)});
         }
-        static Sums start(std::int32_t) { return {{_mm512_setzero_si512(), _mm512_setzero_si512()}}; }
-        static Block load(const std::int8_t* p) { return {{widen(p), widen(p + 32)}}; }
-        static void add(Sums& sums, const Block& w, const std::byte* row, int place) {
-            long long four;
-            __builtin_memcpy(&four, row + 2 * place, 8);
-            const __m512i x = _mm512_set1_epi64(four);
-            sums.v[0] = _mm512_add_epi32(sums.v[0], _mm512_madd_epi16(w.v[0], x));
-            sums.v[1] = _mm512_add_epi32(sums.v[1], _mm512_madd_epi16(w.v[1], x));
+        static Sums start(std::int32_t) { return pair_zero(); }
+        static Block load(const std::int8_t* p) {
+            const __m512i v = _mm512_loadu_si512(p);
+            return {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8), _mm512_srai_epi16(v, 8)};
         }
-        static F32 total(const Sums& sums) {
-            const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-            const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-            return {_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_permutex2var_epi32(sums.v[0], even, sums.v[1]),
-                                                        _mm512_permutex2var_epi32(sums.v[0], odd, sums.v[1])))};
+        static void add(Sums& sums, Block w, const std::byte* row, int place) {
+            const std::int16_t* const at = reinterpret_cast<const std::int16_t*>(row) + place;
+            const PairSum x = broadcast_pair(at), y = broadcast_pair(at + 2);
+            sums.v = _mm512_add_epi32(sums.v,
+                                      _mm512_add_epi32(_mm512_madd_epi16(w.even, x.v), _mm512_madd_epi16(w.odd, y.v)));
         }
-
-    private:
-        static __m512i widen(const std::int8_t* p) {
-            return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-        }
+        static F32 total(const Sums& sums) { return to_f32(sums); }
     };
     using KeyProducts = Int16Products;
     using ValueProducts = Int16Products;
