@@ -24,6 +24,12 @@ constexpr int tile_rows() {
     return S::kRegisters >= 32 ? 9 : 6;
 }
 
+// What the cache should fetch while a product reads b: at every input `step` bytes further, a stream for each panel.
+struct Ahead {
+    const char* at;
+    std::ptrdiff_t step, panel_stride;  // in bytes
+};
+
 // The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride
 // elements. Interleaved rows are a panel too: up to 16 of them as [k][16], with lda 1; they and b lie in caches that
 // need no help.
@@ -34,12 +40,20 @@ struct Product {
     int k;
     const T* b;
     std::ptrdiff_t panel_stride;
-    std::ptrdiff_t prefetch;  // bytes from what is read of b to what the cache should fetch meanwhile
+    Ahead ahead;
 
-    static constexpr bool kPrefetches = !interleaved;
+    static constexpr bool kPrefetches = !interleaved, kWidens = false;
     std::ptrdiff_t a_row() const { return interleaved ? 1 : lda; }
     std::ptrdiff_t a_step() const { return interleaved ? 16 : 1; }
     std::ptrdiff_t b_step() const { return 16; }
+};
+
+// A product that leaves what it read of b at `wide`, panels [k][16] of floats one after the other.
+template <class T>
+struct WideningProduct : Product<T> {
+    float* wide;
+
+    static constexpr bool kWidens = true;
 };
 
 // end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for
@@ -57,14 +71,28 @@ inline __attribute__((always_inline)) void tile(const P& m, int first, Begin beg
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) acc[r][p] = begin(r, first + p);
     }
+    const char* ahead = nullptr;
+    std::ptrdiff_t ahead_step = 0, ahead_stride = 0, wide_stride = 0;
+    float* wide = nullptr;
+    if constexpr (P::kPrefetches) {
+        ahead_step = m.ahead.step;
+        ahead_stride = m.ahead.panel_stride;
+        ahead = m.ahead.at + first * ahead_stride;
+    }
+    if constexpr (P::kWidens) {
+        wide_stride = static_cast<std::ptrdiff_t>(m.k) * 16;
+        wide = m.wide + first * wide_stride;
+    }
     for (int i = 0; i < m.k; ++i, a += a_step, b += b_step) {
         V w[panels];
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) {
-            const auto* at = b + p * panel_stride;
-            if constexpr (P::kPrefetches) __builtin_prefetch(reinterpret_cast<const char*>(at) + m.prefetch);
-            w[p] = S::load(at);
+            if constexpr (P::kPrefetches) __builtin_prefetch(ahead + p * ahead_stride);
+            w[p] = S::load(b + p * panel_stride);
+            if constexpr (P::kWidens) S::store(wide + p * wide_stride, w[p]);
         }
+        if constexpr (P::kPrefetches) ahead += ahead_step;
+        if constexpr (P::kWidens) wide += 16;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
             const V x = S::set1(a[r * a_row]);
@@ -98,7 +126,8 @@ inline void tile_row_of(int n_rows, const P& m, int n_panels, Begin begin, End e
     }
 }
 
-// The whole product: any number of rows, cut into tiles of nearly equal height. begin and end as in tile().
+// The whole product: any number of rows, cut into tiles of nearly equal height, each of which goes on fetching ahead
+// where the one before it ended. begin and end as in tile().
 template <class S, class P, class Begin, class End>
 inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End end) {
     constexpr int most = tile_rows<S>();
@@ -108,7 +137,8 @@ inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End
         const int to = part_begin(i + 1, blocks, n_rows);
         // Not a changed copy of m: to copy what was just stored, the compiler takes loads wider than those stores,
         // which wait until every store before them has left for the cache.
-        const P part{m.a + from * m.a_row(), m.lda, m.k, m.b, m.panel_stride, m.prefetch};
+        const Ahead ahead{m.ahead.at + i * m.k * m.ahead.step, m.ahead.step, m.ahead.panel_stride};
+        const P part{m.a + from * m.a_row(), m.lda, m.k, m.b, m.panel_stride, ahead};
         tile_row_of<S, most>(
             to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
             [&](int r, int p, typename S::F32 sum) { end(from + r, p, sum); });
