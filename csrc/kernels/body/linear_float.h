@@ -12,17 +12,14 @@ namespace {
 // Inputs of one pass over more rows than a tile has.
 constexpr int kInputBlock = 768;
 
-// How far ahead of its loads each panel's stream of weights is fetched into the cache, in bytes, where a single tile
-// reads them.
-constexpr int kPrefetchBytes = 2048;
-
-// What one pass computes: for all rows of the call, `panels` panels from `panel` on (counted from the call's first), and
-// of each output's chain the inputs [from, to).
+// What one pass computes: for all rows of the call, `panels` panels from `panel` on (counted from the call's first),
+// and of each output's chain the inputs [from, to).
 struct FloatPart {
     int panel, panels, from, to;
 };
 
-// Where the chains of a part begin and end. Between passes an unfinished chain lies in y: a float32 loses nothing there.
+// Where the chains of a part begin and end. Between passes an unfinished chain lies in y: a float32 loses nothing
+// there.
 template <class S>
 struct FloatEnds {
     const LinearArgs& a;
@@ -62,10 +59,9 @@ struct PlainWeights {
     // from the first one on are done on the way: those of a tile, which is to read every weight anyway.
     static int widen(const LinearArgs& a, const FloatPart& part, const void* b, const Ahead& ahead, float* wide) {
         const int rows = part_begin(1, ceil_div(a.rows, tile_rows<S>()), a.rows);
-        const WideningProduct<T> m{{a.x + part.from, a.ldx, part.to - part.from, static_cast<const T*>(b),
-                                    a.k * std::ptrdiff_t{16}, ahead},
-                                   wide};
-        float_rows<S>(a, part, m, 0, rows);
+        const Product<T> plain{a.x + part.from, a.ldx, part.to - part.from, static_cast<const T*>(b),
+                               a.k * std::ptrdiff_t{16}};
+        float_rows<S>(a, part, WideningProduct<T>{{plain, ahead}, wide}, 0, rows);
         return rows;
     }
 };
@@ -84,7 +80,8 @@ void linear_many_rows(const LinearArgs& a) {
     const auto part_of = [&](int i) {
         const int pass = i / groups, panel = i % groups * kPanels;
         return FloatPart{panel, panels - panel < kPanels ? panels - panel : kPanels,
-                         part_begin(pass, passes, a.k, Weights::kStep), part_begin(pass + 1, passes, a.k, Weights::kStep)};
+                         part_begin(pass, passes, a.k, Weights::kStep),
+                         part_begin(pass + 1, passes, a.k, Weights::kStep)};
     };
     const auto weights_of = [&](const FloatPart& part) {
         return static_cast<const char*>(a.panels) + (a.panel_begin + part.panel) * stride +
@@ -93,16 +90,17 @@ void linear_many_rows(const LinearArgs& a) {
     for (int i = 0; i < passes * groups; ++i) {
         const FloatPart part = part_of(i);
         const char* const b = weights_of(part);
+        const float* const x = a.x + part.from;
         const int k = part.to - part.from;
         const Ahead ahead{weights_of(part_of(i + 1)), Weights::kBytes / Weights::kStep / tiles, stride};
         if constexpr (kFloats) {
-            const Product<float> m{a.x + part.from, a.ldx, k, reinterpret_cast<const float*>(b), a.k * std::ptrdiff_t{16}, ahead};
-            float_rows<S>(a, part, m, 0, a.rows);
+            const Product<float> plain{x, a.ldx, k, reinterpret_cast<const float*>(b), a.k * std::ptrdiff_t{16}};
+            float_rows<S>(a, part, PacedProduct<float>{plain, ahead}, 0, a.rows);
         } else {
             const int done = Weights::widen(a, part, b, ahead, wide);
             const Ahead rest{ahead.at + (done == 0 ? 0 : k * ahead.step), ahead.step, stride};
-            const Product<float> m{a.x + done * a.ldx + part.from, a.ldx, k, wide, k * std::ptrdiff_t{16}, rest};
-            float_rows<S>(a, part, m, done, a.rows - done);
+            const Product<float> widened{x + done * a.ldx, a.ldx, k, wide, k * std::ptrdiff_t{16}};
+            float_rows<S>(a, part, PacedProduct<float>{widened, rest}, done, a.rows - done);
         }
     }
 }
@@ -110,11 +108,10 @@ void linear_many_rows(const LinearArgs& a) {
 template <class S, class T>
 void linear_float(const LinearArgs& a) {
     if (a.rows > tile_rows<S>()) return linear_many_rows<S, PlainWeights<S, T>>(a);
-    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.k) * 16, bytes = sizeof(T);
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.k) * 16;
     const T* const b = static_cast<const T*>(a.panels) + a.panel_begin * stride;
-    const Ahead ahead{reinterpret_cast<const char*>(b) + kPrefetchBytes, 16 * bytes, stride * bytes};
     const FloatPart all{0, a.panel_end - a.panel_begin, 0, a.k};
-    float_rows<S>(a, all, Product<T>{a.x, a.ldx, a.k, b, stride, ahead}, 0, a.rows);
+    float_rows<S>(a, all, Product<T>{a.x, a.ldx, a.k, b, stride}, 0, a.rows);
 }
 
 inline void to_weight(float x, float& to) { to = x; }

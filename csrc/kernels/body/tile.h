@@ -24,11 +24,8 @@ constexpr int tile_rows() {
     return S::kRegisters >= 32 ? 9 : 6;
 }
 
-// What the cache should fetch while a product reads b: at every input `step` bytes further, a stream for each panel.
-struct Ahead {
-    const char* at;
-    std::ptrdiff_t step, panel_stride;  // in bytes
-};
+// How far ahead of its loads each panel of a product is fetched into the cache, in bytes.
+constexpr int kPrefetchBytes = 2048;
 
 // The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride
 // elements. Interleaved rows are a panel too: up to 16 of them as [k][16], with lda 1; they and b lie in caches that
@@ -40,17 +37,36 @@ struct Product {
     int k;
     const T* b;
     std::ptrdiff_t panel_stride;
-    Ahead ahead;
 
-    static constexpr bool kPrefetches = !interleaved, kWidens = false;
+    static constexpr bool kPrefetches = !interleaved, kFetchesNext = false, kWidens = false;
     std::ptrdiff_t a_row() const { return interleaved ? 1 : lda; }
     std::ptrdiff_t a_step() const { return interleaved ? 16 : 1; }
     std::ptrdiff_t b_step() const { return 16; }
+    // What the tile of this number has of it, whose first row is `row`.
+    Product of_tile(int, int row) const { return {a + row * a_row(), lda, k, b, panel_stride}; }
 };
 
-// A product that leaves what it read of b at `wide`, panels [k][16] of floats one after the other.
+// What the cache should fetch while a product reads b: at every input `step` bytes further, a stream for each panel.
+struct Ahead {
+    const char* at;
+    std::ptrdiff_t step, panel_stride;  // in bytes
+};
+
+// A product that has something else fetched than its own b; each tile goes on where the one before it ended.
 template <class T>
-struct WideningProduct : Product<T> {
+struct PacedProduct : Product<T> {
+    Ahead ahead;
+
+    static constexpr bool kFetchesNext = true;
+    PacedProduct of_tile(int tile, int row) const {
+        return {{this->a + row * this->lda, this->lda, this->k, this->b, this->panel_stride},
+                {ahead.at + tile * this->k * ahead.step, ahead.step, ahead.panel_stride}};
+    }
+};
+
+// And that leaves what it read of b at `wide`: panels [k][16] of floats, one after the other. For a single tile.
+template <class T>
+struct WideningProduct : PacedProduct<T> {
     float* wide;
 
     static constexpr bool kWidens = true;
@@ -74,7 +90,7 @@ inline __attribute__((always_inline)) void tile(const P& m, int first, Begin beg
     const char* ahead = nullptr;
     std::ptrdiff_t ahead_step = 0, ahead_stride = 0, wide_stride = 0;
     float* wide = nullptr;
-    if constexpr (P::kPrefetches) {
+    if constexpr (P::kFetchesNext) {
         ahead_step = m.ahead.step;
         ahead_stride = m.ahead.panel_stride;
         ahead = m.ahead.at + first * ahead_stride;
@@ -87,11 +103,16 @@ inline __attribute__((always_inline)) void tile(const P& m, int first, Begin beg
         V w[panels];
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) {
-            if constexpr (P::kPrefetches) __builtin_prefetch(ahead + p * ahead_stride);
-            w[p] = S::load(b + p * panel_stride);
+            const auto* at = b + p * panel_stride;
+            if constexpr (P::kFetchesNext) {
+                __builtin_prefetch(ahead + p * ahead_stride);
+            } else if constexpr (P::kPrefetches) {
+                __builtin_prefetch(reinterpret_cast<const char*>(at) + kPrefetchBytes);
+            }
+            w[p] = S::load(at);
             if constexpr (P::kWidens) S::store(wide + p * wide_stride, w[p]);
         }
-        if constexpr (P::kPrefetches) ahead += ahead_step;
+        if constexpr (P::kFetchesNext) ahead += ahead_step;
         if constexpr (P::kWidens) wide += 16;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
@@ -126,8 +147,7 @@ inline void tile_row_of(int n_rows, const P& m, int n_panels, Begin begin, End e
     }
 }
 
-// The whole product: any number of rows, cut into tiles of nearly equal height, each of which goes on fetching ahead
-// where the one before it ended. begin and end as in tile().
+// The whole product: any number of rows, cut into tiles of nearly equal height. begin and end as in tile().
 template <class S, class P, class Begin, class End>
 inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End end) {
     constexpr int most = tile_rows<S>();
@@ -137,8 +157,7 @@ inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End
         const int to = part_begin(i + 1, blocks, n_rows);
         // Not a changed copy of m: to copy what was just stored, the compiler takes loads wider than those stores,
         // which wait until every store before them has left for the cache.
-        const Ahead ahead{m.ahead.at + i * m.k * m.ahead.step, m.ahead.step, m.ahead.panel_stride};
-        const P part{m.a + from * m.a_row(), m.lda, m.k, m.b, m.panel_stride, ahead};
+        const P part = m.of_tile(i, from);
         tile_row_of<S, most>(
             to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
             [&](int r, int p, typename S::F32 sum) { end(from + r, p, sum); });
