@@ -5,6 +5,7 @@
 
 #include "kernels/body/tile.h"
 #include "kernels/linear_format.h"
+#include "kernels/softmax.h"
 
 namespace pygpt {
 namespace {
@@ -132,6 +133,7 @@ void read_float_row(const void* panel, const BFloat16*, int k, int lane, float* 
 
 // Panels of a task, a multiple of every tile's width; and rows that it has at least when rows are split as well.
 constexpr int kFloatPanels = 24, kFloatRows = 48;
+static_assert(kFloatPanels * 16 % kSoftmaxBlock == 0);
 
 inline LinearCut float_cut(int rows, int panels, int tasks) {
     const int panel_parts = ceil_div(panels, kFloatPanels), most = rows < kFloatRows ? 1 : rows / kFloatRows;
