@@ -3,8 +3,8 @@
     python bench/passkey.py Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf TEXTS/moby_dick.txt
 
 Sentences of the form "The pass key of Oslo is 73519." are put into a text at even distances; then the model is asked
-for each of them. One reading of the text serves all questions of a format. A key counts as found if greedy decoding gives
-its digits and then something else. After the idea of arXiv:2305.16300, with many keys so that one text is hard enough.
+for each of them. One reading of the text serves all questions of a format. A key counts as found if greedy decoding
+gives its digits and then something else. After the idea of arXiv:2305.16300, with many keys in one text.
 """
 
 from __future__ import annotations
