@@ -1,6 +1,6 @@
 """The C++ core as Python sees it. Private: use `pygpt.Model`."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from mmap import mmap
 from typing import ClassVar, Literal, TypeAlias, overload
 
@@ -47,12 +47,14 @@ class EngineBuilder:
         name: str,
         array: NDArray[np.generic],
         dtype: str,
-        consumed: Callable[[], object] | None = None,
+        *,
+        file: tuple[int, int] | None = None,
     ) -> None:
         """Pack one canonical tensor. `array` may have any strides (a transposed view is fine) and holds float32,
         float16, or bfloat16 as uint16; or `dtype` is one of `block_formats`, and it holds a matrix's rows of blocks,
-        (n, bytes of a row) uint8. `consumed` is called whenever what was read so far is not needed again. ValueError:
-        unknown name, wrong shape or dtype, or a tensor given twice."""
+        (n, bytes of a row) uint8. `file`: an open file's descriptor and the offset of the array's first value, if the array
+        is a view of one; a matrix is then read from there, and not from the array. ValueError: unknown name, wrong
+        shape or dtype, a tensor given twice, or a file that cannot be read."""
 
     def packed(self, blocks: Set[str] = ...) -> dict[str, tuple[str, tuple[int, ...]]]:
         """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16, int8 or uint8 (MXFP4).

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/body/tile.h"
+#include "kernels/body/turn.h"
 #include "kernels/linear_format.h"
 
 namespace pygpt {
@@ -71,6 +72,7 @@ constexpr LinearFormat float_format(const char* name, DType dtype) {
     f.dtype = dtype;
     f.piece = f.step = 1;
     f.group = kMostGroup;
+    f.turn = turn<S>;
     f.pack = pack_float<T>;
     f.read_row = read_float_row<T>;
     f.multiply = linear_float<S, T>;
