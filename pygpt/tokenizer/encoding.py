@@ -15,7 +15,7 @@ from pygpt.tokenizer.byte_level import ByteLevel
 from pygpt.tokenizer.byte_words import ByteTexts, ByteWords, byte_pairs
 from pygpt.tokenizer.character_level import BYTE_TOKENS, SPACE, CharacterLevel
 from pygpt.tokenizer.decoding import ByteDecoder, StreamDecoder, Texts
-from pygpt.tokenizer.vocabulary import END_OF_TEXT, AddedToken, Vocabulary
+from pygpt.tokenizer.vocabulary import END_OF_TEXT, AddedToken, Rules, Vocabulary
 
 if TYPE_CHECKING:
     from pygpt.tokenizer.library import LibraryEncoding
@@ -102,7 +102,7 @@ def _of_bytes(v: ByteLevel) -> Encoding:
     return of_pairs(v, byte_pairs(v), v.splits, v.normal_forms)
 
 
-def of_pairs(v: Vocabulary, pairs: _core.BytePairs, splits: tuple[str, ...], forms: tuple[str, ...]) -> Encoding:
+def of_pairs(v: Rules, pairs: _core.BytePairs, splits: tuple[str, ...], forms: tuple[str, ...]) -> Encoding:
     """The encoding of a byte-level vocabulary, whose tokens and merges `pairs` holds."""
     texts = ByteTexts(pairs, {t.id: t.text.encode("utf-8", "replace") for t in v.added})
     words = ByteWords(v.source, pairs, splits)
@@ -122,7 +122,7 @@ def _of_characters(v: CharacterLevel) -> Encoding:
 
 
 def _encoding(
-    v: Vocabulary,
+    v: Rules,
     texts: Texts,
     n_vocab: int,
     normalize: Callable[[str], str],
