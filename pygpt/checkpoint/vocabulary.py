@@ -14,7 +14,7 @@ from pathlib import Path
 from pygpt._json import parse_table
 from pygpt.checkpoint.safetensors import PACKED, PYGPT, open_file, write_file
 from pygpt.errors import CheckpointError, TokenizerError
-from pygpt.tokenizer import Tokenizer, saved_files
+from pygpt.tokenizer import Tokenizer, saved_files, with_ready
 from pygpt.tokenizer.encoding import Encoding
 from pygpt.tokenizer.prepared import ARRAYS, restored
 
@@ -40,7 +40,7 @@ def of_folder(folder: Path, bos_id: int | None, eos_id: int | None) -> Tokenizer
     tokenizer = Tokenizer.from_folder(folder, bos_id=bos_id, eos_id=eos_id)
     if tokenizer is None or not (folder / FILE).is_file():
         return tokenizer
-    return tokenizer.with_ready(functools.partial(_read, folder, bos_id, eos_id))
+    return with_ready(tokenizer, functools.partial(_read, folder, bos_id, eos_id))
 
 
 def _read(folder: Path, bos_id: int | None, eos_id: int | None) -> Encoding | None:

@@ -106,10 +106,6 @@ class Tokenizer:
 
         return None if isinstance(self._load, str) else prepared(self._load())
 
-    def with_ready(self, load_ready: Callable[[], Encoding | None]) -> Tokenizer:
-        """The same, which asks this function for the vocabulary made ready before it makes it itself."""
-        return Tokenizer(self._load, self._folder, self._load_templates, load_ready)
-
     def with_special(self, tokens: Mapping[str, int]) -> Tokenizer:
         """The same with more special tokens: ids by their text. TokenizerError, at the first use, where a text or an id
         is another token's already."""
@@ -282,6 +278,11 @@ class Tokenizer:
         text = json.dumps(to_document(self._load()), ensure_ascii=False)
         (target / FILES[0]).write_bytes(text.encode("utf-8", "replace"))
         self._templates.save(target)
+
+
+def with_ready(tokenizer: Tokenizer, load_ready: Callable[[], Encoding | None]) -> Tokenizer:
+    """The same, which asks this function for the vocabulary made ready before it makes it itself."""
+    return Tokenizer(tokenizer._load, tokenizer._folder, tokenizer._load_templates, load_ready)
 
 
 def _without_surrogates(text: str) -> str:

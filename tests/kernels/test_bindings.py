@@ -204,8 +204,7 @@ def test_a_builder_in_use_does_not_hang_a_forked_child() -> None:
         with pytest.raises(ValueError, match="contiguous array"):
             builder.adopt(arrays)
 
-    arrays = Waiting(dict.fromkeys(builder.packed(), None))
-    thread = threading.Thread(target=adopt)
+    arrays, thread = Waiting(dict.fromkeys(builder.packed(), None)), threading.Thread(target=adopt)
     thread.start()
     assert busy.wait(10)
     pid = os.fork()
