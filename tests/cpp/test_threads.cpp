@@ -160,7 +160,7 @@ TEST(Threads, ManyCallersShareThem) {
         const Threads threads(3, regions);
         std::array<std::atomic<int>, 9> sums{};  // more than the teams that are kept
         std::vector<std::thread> callers;
-        for (std::atomic<int>& sum : sums) {
+        for (auto& sum : sums) {
             callers.emplace_back([&] {
                 for (int call = 0; call < 30; ++call) {
                     threads.run([&](Team& team) {
@@ -191,7 +191,7 @@ TEST(Threads, SeveralCallersDoNotMix) {
         });
     }
     for (std::thread& t : callers) t.join();
-    for (const std::atomic<int>& sum : sums) EXPECT_EQ(sum, backends().size() * 50 * (49 * 50 / 2));
+    for (const auto& sum : sums) EXPECT_EQ(sum, backends().size() * 50 * (49 * 50 / 2));
 }
 
 }  // namespace
