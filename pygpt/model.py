@@ -202,7 +202,7 @@ class Model(Writer):
 
     def score(self, prompt: Prompt) -> NDArray[np.float32]:
         """(T,) tokens -> (T - 1,): the natural log-probability of each token after the first, given those before."""
-        return score(self._engine, self._config, self._fitting_ids(prompt))
+        return score(self._engine, self._fitting_ids(prompt))
 
     def perplexity(self, prompt: Prompt, *, stride: int | None = None) -> float:
         """exp of minus the mean log-probability of the T - 1 tokens after the first; T >= 2. Infinity where that is

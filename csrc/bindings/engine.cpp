@@ -40,7 +40,7 @@ private:
 };
 
 Output output_named(const std::string& name) {
-    return static_cast<Output>(choose("output", name, std::array{"none", "last", "all", "hidden"}));
+    return static_cast<Output>(choose("output", name, std::array{"none", "last", "all", "hidden", "score"}));
 }
 
 // One value for the whole batch, or one a sequence.
@@ -117,16 +117,26 @@ private:
     Floats values_;
 };
 
+// The kind of output whose rows are as wide.
+Output holder(Output output) { return output == Output::hidden || output == Output::score ? output : Output::all; }
+
 py::list forward(const Engine& engine, const py::sequence& batch, const PerSequence<std::string>& output,
                  const PerSequence<std::shared_ptr<CancelFlag>>& cancel, const PerSequence<std::size_t>& tentative) {
     BatchInput in(batch, output, cancel, tentative);
     engine.check(in.inputs);  // before memory is allocated by their size
-    std::size_t n_logits = 0, n_hidden = 0;
-    for (const SequenceInput& s : in.inputs)
-        (s.output == Output::hidden ? n_hidden : n_logits) += output_rows(s.output, s.tokens.size());
-    OutputRows logits(static_cast<py::ssize_t>(n_logits), engine.output_width(Output::all));
-    OutputRows hidden(static_cast<py::ssize_t>(n_hidden), engine.output_width(Output::hidden));
-    const auto rows_of = [&](Output kind) -> OutputRows& { return kind == Output::hidden ? hidden : logits; };
+    const auto rows_of_kind = [&](Output kind) {
+        std::size_t n = 0;
+        for (const SequenceInput& s : in.inputs) {
+            if (holder(s.output) == kind) n += output_rows(s.output, s.tokens.size());
+        }
+        return OutputRows(static_cast<py::ssize_t>(n), engine.output_width(kind));
+    };
+    OutputRows logits = rows_of_kind(Output::all), hidden = rows_of_kind(Output::hidden),
+               scores = rows_of_kind(Output::score);
+    const auto rows_of = [&](Output output) -> OutputRows& {
+        const Output kind = holder(output);
+        return kind == Output::all ? logits : kind == Output::hidden ? hidden : scores;
+    };
     for (SequenceInput& s : in.inputs) s.out = rows_of(s.output).take(output_rows(s.output, s.tokens.size()));
     std::vector<bool> cancelled;
     {
@@ -141,7 +151,9 @@ py::list forward(const Engine& engine, const py::sequence& batch, const PerSeque
         if (cancelled[i]) {
             out.append(py::none());
         } else {
-            out.append(s.output == Output::last ? py::object(rows[py::int_(0)]) : rows);
+            out.append(s.output == Output::last    ? py::object(rows[py::int_(0)])
+                       : s.output == Output::score ? py::object(rows.attr("reshape")(-1))
+                                                   : rows);
         }
     }
     return out;

@@ -14,6 +14,9 @@ extern const Kernels kAvx512Kernels;
 void linear_int8_avxvnni(const LinearArgs& args);
 void linear_int8_avx512vnni(const LinearArgs& args);
 void linear_int8_amx(const LinearArgs& args);
+#elif defined(PYGPT_ARM64)
+extern const Kernels kNeonKernels;
+void linear_int8_dotprod(const LinearArgs& args);
 #endif
 
 namespace {
@@ -24,7 +27,7 @@ struct Candidate {
     std::string (*request)() = nullptr;  // asks the system for what it needs; empty: granted
 };
 
-#if defined(PYGPT_X86)
+#if defined(PYGPT_X86) || defined(PYGPT_ARM64)
 Kernels with_int8_product(const char* name, const Kernels& base, void (*product)(const LinearArgs&)) {
     Kernels k = base;
     k.name = name;
@@ -50,6 +53,11 @@ std::vector<Candidate> candidates() {
     all.push_back({&kAvx512Kernels, avx512});
     all.push_back({&avxvnni, avx2 && cpu.avx_vnni});
     all.push_back({&kAvx2Kernels, avx2});
+#elif defined(PYGPT_ARM64)
+    static const Kernels dotprod = with_int8_product("dotprod", kNeonKernels, linear_int8_dotprod);
+    const CpuFeatures cpu = detect_cpu();
+    all.push_back({&dotprod, cpu.dotprod});
+    all.push_back({&kNeonKernels, true});
 #endif
     all.push_back({&kScalarKernels, true});
     return all;

@@ -12,6 +12,7 @@
 #include "kernels/attention.h"
 #include "kernels/block_format.h"
 #include "kernels/linear_format.h"
+#include "kernels/softmax.h"
 
 namespace pygpt {
 
@@ -81,7 +82,11 @@ struct Kernels {
 
     void (*rope)(const RopeArgs&);
 
-    // y = x - log(sum(exp(x))), n >= 1 values; y may be x.
+    // The maximum and the sum of each block of n >= 1 values, see kSoftmaxBlock; and what count_softmax_blocks(n) of
+    // them are together.
+    void (*softmax_blocks)(const float* x, float* maxima, float* sums, std::ptrdiff_t n);
+    SoftmaxSum (*softmax_sum)(const float* maxima, const float* sums, std::ptrdiff_t blocks);
+    // y = x - log(sum(exp(x))) = x - maximum - log_sum, n >= 1 values; y may be x.
     void (*log_softmax)(const float* x, float* y, std::ptrdiff_t n);
     // y = exp(x); x below -86.5 gives 0, where exp(x) is 2^-124.8.
     void (*exp)(const float* x, float* y, std::ptrdiff_t n);

@@ -52,10 +52,13 @@ enum class Output : std::uint8_t {
     last,    // logits of the last new token
     all,     // logits of every new token
     hidden,  // states after the final norm of every new token
+    score,   // the log-probability of every new token after the first, given those before it
 };
 
 inline std::size_t output_rows(Output output, std::size_t tokens) {
-    return output == Output::none ? 0 : output == Output::last ? 1 : tokens;
+    if (output == Output::none) return 0;
+    if (output == Output::last) return 1;
+    return output == Output::score ? tokens - 1 : tokens;
 }
 
 struct SequenceInput {
@@ -86,12 +89,14 @@ public:
     void check(std::span<const SequenceInput> batch) const;
 
     // Floats in a row of a sequence's output.
-    int output_width(Output output) const { return output == Output::hidden ? config_.n_embd : config_.n_vocab; }
+    int output_width(Output output) const {
+        return output == Output::score ? 1 : output == Output::hidden ? config_.n_embd : config_.n_vocab;
+    }
 
-    // Appends each sequence's tokens to its session and writes its output. Logits that are to lie one after another in
-    // memory cost one product. Returns which sequences were cancelled before the call ended: their sessions are as they
-    // were, their outputs arbitrary, and the others' as if they had been alone. `stop` is called before each layer and
-    // may throw; all sessions are then as they were. Cancelled: within a layer, once all sequences are.
+    // Appends each sequence's tokens to its session and writes its output. Logits, or scores, that are to lie one after
+    // another in memory cost one product. Returns which sequences were cancelled before the call ended: their sessions
+    // are as they were, their outputs arbitrary, and the others' as if they had been alone. `stop` is called before
+    // each layer and may throw; all sessions are then as they were. Cancelled: within a layer, once all sequences are.
     // InvalidArgument: no sequence or no tokens, a token outside the vocabulary, a session twice, of another engine or
     // in use, more tentative tokens than there are. ContextOverflow.
     std::vector<bool> forward(std::span<const SequenceInput> batch, const std::function<void()>& stop) const;

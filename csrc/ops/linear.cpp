@@ -24,7 +24,14 @@ constexpr int kScratch = 128 * kPartPanels * 16;
 // Of about `wanted` parts, or as many as keep the threads busy where that is more.
 LinearCut cut(const LinearCall& call, int wanted, int threads) {
     const int panels = call.weight.panels();
-    if (call.rows > kFewRows) return call.weight.format().cut(call.rows, panels, wanted);
+    if (call.rows > kFewRows) {
+        LinearCut many = call.weight.format().cut(call.rows, panels, wanted);
+        if (call.y != nullptr) return many;
+        const int width = ceil_div(ceil_div(panels, many.panel_step), many.panel_parts) * many.panel_step;
+        const int fits = kScratch / (16 * width * many.row_step);
+        many.row_parts = std::max(many.row_parts, ceil_div(ceil_div(call.rows, many.row_step), fits));
+        return many;
+    }
     // A matrix of few panels, such as a router's, has narrower parts rather than idle threads.
     const int narrow = panels / threads / 2 * 2;
     const int step = call.y == nullptr ? kPartPanels : std::clamp(narrow, 2, kStreamPanels);
@@ -105,7 +112,7 @@ LinearPart part_of(const LinearCall& call, const LinearCut& c, int task, float* 
 }  // namespace
 
 void linears(Team& team, std::span<const LinearCall> calls, float* scratch,
-             const std::function<void(int, const LinearPart&)>& after) {
+             FunctionRef<void(int, const LinearPart&)> after) {
     int tasks = 0;
     const std::vector<Share> parts = shares(calls, team.size(), tasks);
     team.parallel_for(tasks, [&](int task, int thread) {
@@ -120,9 +127,10 @@ void linears(Team& team, std::span<const LinearCall> calls, float* scratch,
     });
 }
 
-void linear(Team& team, const LinearCall& call, const std::function<void(const LinearPart&)>& after) {
-    std::function<void(int, const LinearPart&)> told;
-    if (after) told = [&](int, const LinearPart& part) { after(part); };
+void linear(Team& team, const LinearCall& call, FunctionRef<void(const LinearPart&)> after) {
+    const auto told = [&](int, const LinearPart& part) {
+        if (after) after(part);
+    };
     linears(team, {&call, 1}, nullptr, told);
 }
 

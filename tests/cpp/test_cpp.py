@@ -98,12 +98,15 @@ def symbols(*command: str | Path) -> list[str]:
 # differs from another's table.
 OFFERED = {
     "kernels/isa/scalar": "pygpt::kScalarKernels",
+    "kernels/isa/neon": "pygpt::kNeonKernels",
+    "kernels/isa/dotprod": "pygpt::linear_int8_dotprod(pygpt::LinearArgs const&)",
     "kernels/isa/avx2": "pygpt::kAvx2Kernels",
     "kernels/isa/avxvnni": "pygpt::linear_int8_avxvnni(pygpt::LinearArgs const&)",
     "kernels/isa/avx512": "pygpt::kAvx512Kernels",
     "kernels/isa/avx512vnni": "pygpt::linear_int8_avx512vnni(pygpt::LinearArgs const&)",
     "kernels/isa/amx": "pygpt::linear_int8_amx(pygpt::LinearArgs const&)",
     "kernels/training/isa/scalar": "pygpt::kScalarTraining",
+    "kernels/training/isa/neon": "pygpt::kNeonTraining",
     "kernels/training/isa/avx2": "pygpt::kAvx2Training",
     "kernels/training/isa/avx512": "pygpt::kAvx512Training",
     "kernels/training/isa/amx_bf16": "pygpt::kAmxBf16Matmul",

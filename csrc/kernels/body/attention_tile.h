@@ -88,7 +88,8 @@ inline __attribute__((always_inline)) void attention_tile(const AttentionProduct
                 V w[blocks];
 #pragma GCC unroll 16
                 for (int j = 0; j < blocks; ++j) {
-                    if (fetch && j * 16 * sizeof(T) % 64 == 0) __builtin_prefetch(ahead[p] + at + j * 16);
+                    if (fetch && j * 16 * static_cast<int>(sizeof(T)) % 64 == 0)
+                        __builtin_prefetch(ahead[p] + at + j * 16);
                     w[j] = S::load(b[p] + at + j * 16);
                 }
 #pragma GCC unroll 16

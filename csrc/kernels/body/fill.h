@@ -7,6 +7,7 @@
 #include "kernels/body/linear_float.h"
 #include "kernels/body/mxfp4_format.h"
 #include "kernels/body/rows.h"
+#include "kernels/body/softmax.h"
 
 namespace pygpt {
 namespace {
@@ -29,6 +30,8 @@ constexpr Kernels fill_table() {
     k.activate = activate<S>;
     k.activate_gated = activate_gated<S>;
     k.rope = rope<S>;
+    k.softmax_blocks = softmax_blocks<S>;
+    k.softmax_sum = softmax_sum<S>;
     k.log_softmax = log_softmax<S>;
     k.exp = exp_row<S>;
     k.erf = erf_row<S>;
