@@ -112,7 +112,7 @@ LinearPart part_of(const LinearCall& call, const LinearCut& c, int task, float* 
 }  // namespace
 
 void linears(Team& team, std::span<const LinearCall> calls, float* scratch,
-             const std::function<void(int, const LinearPart&)>& after) {
+             FunctionRef<void(int, const LinearPart&)> after) {
     int tasks = 0;
     const std::vector<Share> parts = shares(calls, team.size(), tasks);
     team.parallel_for(tasks, [&](int task, int thread) {
@@ -127,9 +127,10 @@ void linears(Team& team, std::span<const LinearCall> calls, float* scratch,
     });
 }
 
-void linear(Team& team, const LinearCall& call, const std::function<void(const LinearPart&)>& after) {
-    std::function<void(int, const LinearPart&)> told;
-    if (after) told = [&](int, const LinearPart& part) { after(part); };
+void linear(Team& team, const LinearCall& call, FunctionRef<void(const LinearPart&)> after) {
+    const auto told = [&](int, const LinearPart& part) {
+        if (after) after(part);
+    };
     linears(team, {&call, 1}, nullptr, told);
 }
 

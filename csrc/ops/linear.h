@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <span>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "kernels/linear_format.h"
 #include "kernels/softmax.h"
 #include "packing/matrix.h"
@@ -48,12 +48,12 @@ struct LinearPart {
 };
 
 // `after`, if given, is called on the thread that computed a part while it still lies in the cache.
-void linear(Team& team, const LinearCall& call, const std::function<void(const LinearPart&)>& after = nullptr);
+void linear(Team& team, const LinearCall& call, FunctionRef<void(const LinearPart&)> after = nullptr);
 
 // Several products at once: no thread waits for another before all are done. `after` is told the call's number. Where
 // calls have no y, `scratch` has linear_scratch() floats for each thread, which it reuses for one part after the other.
 void linears(Team& team, std::span<const LinearCall> calls, float* scratch,
-             const std::function<void(int call, const LinearPart&)>& after);
+             FunctionRef<void(int call, const LinearPart&)> after);
 
 std::size_t linear_scratch();
 

@@ -15,6 +15,7 @@ struct Avx2 {
     static constexpr const char* kName = "avx2";
     static constexpr int kRegisters = 8;
     static constexpr int kInt8Registers = 8;
+    static constexpr int kInt8Rows = 4;  // beside the sums: weights, their magnitudes, ones, two intermediate results
 
     struct F32 {
         __m256 lo, hi;
@@ -149,6 +150,25 @@ struct Avx2 {
     static I32 dot(I32 sum, Weights w, Inputs x) { return {dot(sum.lo, w.lo, x.v), dot(sum.hi, w.hi, x.v)}; }
     static F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
+    static constexpr int kPairRows = 6, kPairPanels = 1, kPairLeast = 12;
+    using PairSum = I32;
+    static PairSum pair_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+    static PairSum load_pairs(const std::int16_t* p) {
+        return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)),
+                _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 16))};
+    }
+    static Inputs broadcast_pair(const std::int16_t* p) {
+        return broadcast_i8x4(reinterpret_cast<const std::int8_t*>(p));
+    }
+    static PairSum add_pairs(PairSum sum, PairSum w, Inputs x) {
+        return {add_pairs(sum.lo, w.lo, x.v), add_pairs(sum.hi, w.hi, x.v)};
+    }
+    static void widen(const std::int8_t* p, std::int16_t* even, std::int16_t* odd) {
+        const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(even), _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(odd), _mm256_srai_epi16(v, 8));
+    }
+
 private:
     // 8 rows of 4 values: each half of a register takes 4 rows and is turned by itself.
     static void transpose_8x4(const float* from, std::ptrdiff_t ld, float* to) {
@@ -192,6 +212,12 @@ private:
     static __m256i dot(__m256i sum, __m256i w, __m256i x) {
         const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    // As instructions, since around intrinsics GCC 12 multiplies for many sums at once, and spills what it has.
+    static __m256i add_pairs(__m256i sum, __m256i w, __m256i x) {
+        __m256i products;
+        __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(x));
+        return sum;
     }
     static __m256i widen(const std::uint8_t* p) {
         return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));

@@ -16,6 +16,7 @@ struct Avx512 {
     static constexpr const char* kName = "avx512";
     static constexpr int kRegisters = 32;
     static constexpr int kInt8Registers = 8;
+    static constexpr int kInt8Rows = 4;
 
     struct F32 {
         __m512 v;
@@ -135,6 +136,25 @@ struct Avx512 {
     static Inputs broadcast_i8x4(const std::int8_t* p) { return Avx2::broadcast_i8x4(p); }
     static I32 dot(I32 sum, Weights w, Inputs x) { return Avx2::dot(sum, w, x); }
     static F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(_mm512_inserti64x4(_mm512_castsi256_si512(a.lo), a.hi, 1))}; }
+
+    static constexpr int kPairRows = 9, kPairPanels = 3, kPairLeast = 9;
+    struct PairSum {
+        __m512i v;
+    };
+    static PairSum pair_zero() { return {_mm512_setzero_si512()}; }
+    static PairSum load_pairs(const std::int16_t* p) { return {_mm512_load_si512(p)}; }
+    static PairSum broadcast_pair(const std::int16_t* p) {
+        std::int32_t two;
+        __builtin_memcpy(&two, p, 4);
+        return {_mm512_set1_epi32(two)};
+    }
+    static PairSum add_pairs(PairSum sum, PairSum w, PairSum x) {  // as in simd/avx2.h
+        __m512i products;
+        __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum.v), "=&v"(products) : "v"(w.v), "v"(x.v));
+        return sum;
+    }
+    static F32 to_f32(PairSum a) { return {_mm512_cvtepi32_ps(a.v)}; }
+    static void widen(const std::int8_t* p, std::int16_t* even, std::int16_t* odd) { Avx2::widen(p, even, odd); }
 
 private:
     // 16 rows of 4 values: each quarter of a register takes 4 rows, by a masked load that needs no shuffle, and is

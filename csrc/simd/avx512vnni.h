@@ -9,6 +9,8 @@ namespace {
 struct Avx512Vnni : Avx512 {
     static constexpr const char* kName = "avx512vnni";
     static constexpr int kInt8Registers = 32;
+    static constexpr int kPairRows = 0;
+    static constexpr int kInt8Rows = 9;
 
     struct I32 {
         __m512i v;
@@ -16,7 +18,9 @@ struct Avx512Vnni : Avx512 {
     using Weights = I32;
     using Inputs = I32;
     // vpdpbusd wants its first factor unsigned: w + 128. The start takes 128 * sum(x) off again.
-    static I32 dot_start(std::int32_t sum) { return {_mm512_set1_epi32(-128 * sum)}; }
+    static I32 dot_start(const std::int32_t& sum) {
+        return {_mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(_mm512_set1_epi32(sum), 7))};
+    }
     static Weights load_weights(const std::int8_t* p) {
         return {_mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(static_cast<char>(0x80)))};
     }

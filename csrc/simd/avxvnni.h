@@ -8,10 +8,12 @@ namespace {
 
 struct AvxVnni : Avx2 {
     static constexpr const char* kName = "avxvnni";
+    static constexpr int kPairRows = 0;
+    static constexpr int kInt8Rows = 6;
 
     // vpdpbusd wants its first factor unsigned: w + 128. The start takes 128 * sum(x) off again.
     static I32 dot_start(std::int32_t sum) {
-        const __m256i v = _mm256_set1_epi32(-128 * sum);
+        const __m256i v = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(_mm256_set1_epi32(sum), 7));
         return {v, v};
     }
     static Weights load_weights(const std::int8_t* p) {

@@ -17,6 +17,8 @@ struct Scalar {
     static constexpr const char* kName = "scalar";
     static constexpr int kRegisters = 1;      // how many 16-lane vectors it pays to keep live
     static constexpr int kInt8Registers = 1;  // how many sums of int8 products
+    static constexpr int kInt8Rows = 4;       // of a tile of them
+    static constexpr int kPairRows = 0;       // of a tile of products in pairs, of many rows; 0: no such products
 
     struct F32 {
         float v[16];
@@ -221,6 +223,12 @@ struct Scalar {
         for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(a.v[i]);
         return r;
     }
+
+    // An instruction set with kPairRows > 0 also has, for products in 16 bits: kPairPanels, of such
+    // a tile; kPairLeast, rows from which on they win; PairSum, 16
+    // sums in int32, or 16 channels' pairs of weights; pair_zero(); load_pairs(p) of 32 values, [16][2], aligned;
+    // broadcast_pair(p) of 2; add_pairs(sum, w, x), the sums plus both products of each channel; to_f32(sums); and
+    // widen(p, even, odd): of 32 bytes the 16 even ones and the 16 odd ones, to aligned places.
 };
 
 }  // namespace

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <random>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "base/dtype.h"
@@ -104,6 +106,13 @@ void on_each_isa(F f) {
 template <class F>
 void with_team(int count, F f) {
     Threads(count).run([&](Team& team) { f(team); });
+}
+
+// Waits, for 20 seconds at most, until the other threads have made it true.
+template <class There>
+void wait_until(There there) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!there() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
 }
 
 // |found - exact| in units of the last place that a float32 has at `exact`.
