@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from pygpt.chat import Chat
     from pygpt.classification import Classification
     from pygpt.config import ModelConfig
-    from pygpt.generation import CancelToken, Completion, Piece, SamplingParams, Section, Session, Stream, TokenLogprob
+    from pygpt.generation import (
+        CancelToken,
+        Completion,
+        Piece,
+        SamplingParams,
+        Section,
+        Session,
+        Speculation,
+        Stream,
+        TokenLogprob,
+    )
     from pygpt.model import Model
     from pygpt.reply import Reply, ReplyStream
     from pygpt.tokenizer import Tokenizer
@@ -31,7 +41,8 @@ _HOMES = {  # of the names, which are imported when they are first used
     "classification": ("Classification",),
     "config": ("ModelConfig",),
     "generation": (
-        *("CancelToken", "Completion", "Piece", "SamplingParams", "Section", "Session", "Stream", "TokenLogprob"),
+        *("CancelToken", "Completion", "Piece", "SamplingParams", "Section", "Session", "Speculation", "Stream"),
+        "TokenLogprob",
     ),
     "model": ("Model",),
     "reply": ("Reply", "ReplyStream"),
@@ -52,6 +63,7 @@ __all__ = [
     "SamplingParams",
     "Section",
     "Session",
+    "Speculation",
     "Stream",
     "TokenLogprob",
     "Tokenizer",
