@@ -8,6 +8,7 @@ namespace {
 
 struct DotProd : Neon {
     static constexpr const char* kName = "dotprod";
+    static constexpr int kInt8Rows = 6;
 
     struct Inputs {
         int8x8_t v;
