@@ -15,6 +15,8 @@ struct Neon {
     static constexpr const char* kName = "neon";
     static constexpr int kRegisters = 8;
     static constexpr int kInt8Registers = 8;
+    static constexpr int kInt8Rows = 4;
+    static constexpr int kPairRows = 0;
 
     using Q = float32x4_t;
     struct F32 {
