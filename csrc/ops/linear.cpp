@@ -16,7 +16,7 @@ namespace {
 constexpr int kTasksPerThread = 8;
 // Up to this many rows are one tile, or nearly: the weights are read once, and a task is a stretch of them, at least as
 // wide as the widest tile.
-constexpr int kFewRows = 9;
+constexpr int kFewRows = 32;
 constexpr int kStreamPanels = 8;
 // What scratch holds of y for each thread: as many results as a part of many rows has at most.
 constexpr int kScratch = 128 * kPartPanels * 16;
