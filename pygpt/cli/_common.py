@@ -26,7 +26,7 @@ Weights = Annotated[
     typer.Option(help="The format of the weights in memory.", show_default="int8, or as the model was saved"),
 ]
 Kv = Annotated[
-    Literal["float32", "float16"] | None,
+    Literal["float32", "float16", "int8"] | None,
     typer.Option(help="The format of cached keys and values.", show_default="as float32 weights, else float16"),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.", show_default="physical cores")]
