@@ -39,8 +39,9 @@ class EngineBuilder:
         kv: Literal["float32", "float16", "int8"],
         threads: int,
         isa: str | None,
+        threads_backend: str | None = None,
     ) -> None:
-        """Raises ValueError for an ISA that is unknown or that this machine cannot run."""
+        """Raises ValueError for an ISA or a backend that is unknown or that this machine cannot run."""
 
     def add(
         self,
@@ -78,6 +79,8 @@ class Engine:
     def isa(self) -> str: ...
     @property
     def threads(self) -> int: ...
+    @property
+    def threads_backend(self) -> str: ...
     @property
     def weight_bytes(self) -> int: ...
     @property
@@ -239,6 +242,13 @@ def isa_names() -> list[str]:
 
 def select_isa(name: str | None) -> str:
     """The table that `name`, else PYGPT_ISA, else the machine chooses. ValueError: unknown, or cannot run here."""
+
+def threads_backends() -> list[str]:
+    """The backends of threads that can be used here, "own" or "openmp", the default first."""
+
+def select_threads_backend(name: str | None) -> str:
+    """The backend that `name`, else PYGPT_THREADS_BACKEND names, else the default. ValueError: unknown, or it cannot be
+    used here."""
 
 def block_formats() -> dict[str, tuple[int, int]]:
     """The types of quantised tensors in GGUF files, by ggml's names: how many values a block has, in how many bytes."""
