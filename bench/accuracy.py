@@ -164,9 +164,9 @@ class Simulated:
     def __call__(self, ids: Ids) -> Floats:
         attention = reference.causal_attention
 
-        def with_float16_cache(q: Any, k: Any, v: Any, scale: float) -> Any:
+        def with_float16_cache(q: Any, k: Any, v: Any, *rest: Any) -> Any:
             k, v = (x.astype(np.float16).astype(np.float32) for x in (k, v))
-            return attention(q, k, v, scale)
+            return attention(q, k, v, *rest)
 
         with (
             mock.patch.object(reference, "linear", self._linear),
