@@ -105,7 +105,7 @@ bool PackedMatrix::write_part(const Plain& src, Channels to, Team& team) {
                 }
             }
             for (int i = first; i < last; ++i) {
-                if (!pack_group(plain + (i - first) * tile, k0, cut.at(i))) held = false;
+                if (!pack_group(plain + (i - first) * tile, src.factors, k0, cut.at(i))) held = false;
             }
         }
     });
@@ -133,7 +133,7 @@ bool PackedMatrix::write_blocks(const Plain& src, Channels to, Team& team) {
             }
             for (int at = 0; at < n; at += group) {
                 write_lanes(rows + at, span, 1, panel.count, std::min(group, n - at), plain, panel.lane);
-                if (!pack_group(plain, k0 + at, panel)) held = false;
+                if (!pack_group(plain, src.factors, k0 + at, panel)) held = false;
             }
         }
     });
@@ -160,9 +160,14 @@ void PackedMatrix::keep_blocks(const Plain& src, Channels to, Team& team) {
 }
 
 // The group of inputs from k0 on of one panel's own channels.
-bool PackedMatrix::pack_group(const float* plain, int k0, const PanelRows& rows) {
+bool PackedMatrix::pack_group(const float* plain, const float* factors, int k0, const PanelRows& rows) {
     const LinearFormat& f = *format_;
     const int k = std::min(f.group, k_ - k0);
+    alignas(64) float multiplied[kMostGroup * 16];
+    if (factors != nullptr) {
+        for (int i = 0; i < k * 16; ++i) multiplied[i] = plain[i] * factors[k0 + i / 16];
+        plain = multiplied;
+    }
     const auto panel = static_cast<std::size_t>(rows.panel), from = static_cast<std::size_t>(k0);
     std::byte* const data = own_data_.data() + panel * f.panel_bytes(k_) + from * 16 * size_of(f.dtype);
     BFloat16* const scales =
@@ -216,6 +221,20 @@ bool PackedMatrix::write(const Plain& src, Channels to, Team& team, const std::f
         if (consumed != nullptr) consumed();
     }
     return held;
+}
+
+float PackedMatrix::squared_scales(int channel) const {
+    const int groups = format_->groups(k_);
+    const BFloat16* const at = scales_ + channel / 16 * groups * std::ptrdiff_t{16} + channel % 16;
+    float sum = 0.0f;
+    for (int g = 0; g < groups; ++g) sum += to_float(at[g * 16]) * to_float(at[g * 16]);
+    return sum;
+}
+
+void PackedMatrix::multiply_channel(int channel, float factor) {
+    const int groups = format_->groups(k_);
+    BFloat16* const at = own_scales_.as<BFloat16>() + channel / 16 * groups * std::ptrdiff_t{16} + channel % 16;
+    for (int g = 0; g < groups; ++g) at[g * 16] = to_bfloat16(to_float(at[g * 16]) * factor);
 }
 
 void PackedMatrix::read_row(int row, float* out) const {

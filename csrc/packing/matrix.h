@@ -27,6 +27,7 @@ struct Plain {
     // Or rows of these blocks: then row_stride is in bytes, cols a multiple of the values of a block, and dtype and
     // col_stride say nothing.
     const BlockFormat* blocks = nullptr;
+    const float* factors = nullptr;  // (cols,): what PackedMatrix::write multiplies the columns by; null: 1
 
     std::ptrdiff_t row_bytes() const {
         return blocks != nullptr ? row_stride : row_stride * static_cast<std::ptrdiff_t>(size_of(dtype));
@@ -39,6 +40,8 @@ struct Plain {
 struct Channels {
     int first = 0;
     int step = 16;
+
+    int channel(int row) const { return first + row / 16 * step + row % 16; }
 };
 
 // An (n, k) matrix as ceil(n / 16) panels of a format, and where the format has them their scales,
@@ -56,6 +59,11 @@ public:
     // the format cannot hold them. `consumed`, if there is one, is called now and then, when what was read so far is
     // not needed again.
     [[nodiscard]] bool write(const Plain& src, Channels to, Team& team, const std::function<void()>& consumed = {});
+
+    // Of a written matrix that has scales: the sum of the squares of a channel's; and the same channel times `factor`,
+    // its scales rounded to bfloat16.
+    float squared_scales(int channel) const;
+    void multiply_channel(int channel, float factor);
 
     // Channel `row` as k floats: how an embedding is looked up.
     void read_row(int row, float* out) const;
@@ -76,7 +84,7 @@ private:
     bool write_blocks(const Plain& src, Channels to, Team& team);
     void keep_blocks(const Plain& src, Channels to, Team& team);
     bool write_part(const Plain& src, Channels to, Team& team);
-    bool pack_group(const float* plain, int k0, const PanelRows& rows);
+    bool pack_group(const float* plain, const float* factors, int k0, const PanelRows& rows);
 
     int n_ = 0;
     int k_ = 0;
