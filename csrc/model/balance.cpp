@@ -8,8 +8,8 @@ namespace pygpt {
 namespace {
 
 constexpr float kMostFactor = 64.0f;
-// Rows by which the size of a column is estimated: within some percent, of which the factor has half.
-constexpr int kSampledRows = 128;
+// Rows by which the size of a column is estimated: to about a tenth, of which the factor has half.
+constexpr int kSampledRows = 64;
 
 // For each row of the source the sum of squares of the columns that it feeds, over some rows of `to`.
 std::vector<float> column_squares(const Source& source, const Plain& to) {

@@ -165,7 +165,9 @@ bool PackedMatrix::pack_group(const float* plain, const float* factors, int k0, 
     const int k = std::min(f.group, k_ - k0);
     alignas(64) float multiplied[kMostGroup * 16];
     if (factors != nullptr) {
-        for (int i = 0; i < k * 16; ++i) multiplied[i] = plain[i] * factors[k0 + i / 16];
+        for (int i = 0; i < k; ++i) {
+            for (int c = 0; c < 16; ++c) multiplied[i * 16 + c] = plain[i * 16 + c] * factors[k0 + i];
+        }
         plain = multiplied;
     }
     const auto panel = static_cast<std::size_t>(rows.panel), from = static_cast<std::size_t>(k0);
