@@ -36,7 +36,7 @@ class EngineBuilder:
         config: ModelConfig,
         *,
         weights: Literal["float32", "bfloat16", "int8"],
-        kv: Literal["float32", "float16"],
+        kv: Literal["float32", "float16", "int8"],
         threads: int,
         isa: str | None,
     ) -> None:

@@ -17,7 +17,7 @@ from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
 from pygpt.tokenizer import Tokenizer
 
-KvFormat = Literal["float32", "float16"]
+KvFormat = Literal["float32", "float16", "int8"]
 
 _MAX_THREADS = 1024  # as csrc/threads/parallel.h
 

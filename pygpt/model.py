@@ -60,7 +60,8 @@ class Model(Writer):
         source: a folder or file that `checkpoint.read` takes, a short name such as "tiny", or of the Hugging Face hub
             ORG/NAME, ORG/NAME:Q4_K_M or ORG/NAME/FILE.gguf, @REVISION or not (docs/models.md says what is downloaded).
         weights: the format they are kept and multiplied in, "int8", "bfloat16" or "float32". None: int8, or as saved.
-        kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
+        kv: the format of cached keys and values, "float32", "float16" or "int8"; None: as float32 weights, else
+            float16.
         threads: None: the usable physical cores, which affinity and cgroup quota may limit.
         isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
         n_ctx: the longest sequence in tokens, at most ``config.max_n_ctx``. None: the checkpoint's own.

@@ -11,6 +11,7 @@
 #include "kernels/activation.h"
 #include "kernels/attention.h"
 #include "kernels/block_format.h"
+#include "kernels/cache_format.h"
 #include "kernels/linear_format.h"
 #include "kernels/softmax.h"
 
@@ -59,8 +60,14 @@ struct Kernels {
     // Every type of quantised tensors that files hold.
     std::array<BlockFormat, kBlockFormats> blocks;
 
-    void (*attention_f32)(const AttentionArgs&);
-    void (*attention_f16)(const AttentionArgs&);
+    // Every format of cached keys and values.
+    std::array<CacheFormat, 3> caches;
+    // The one whose numbers are of this type.
+    const CacheFormat& cache(DType type) const {
+        std::size_t i = 0;
+        while (caches.at(i).dtype != type) ++i;
+        return caches[i];
+    }
     void (*attention_merge)(const AttentionMergeArgs&);
 
     // (x - mean) / sqrt(variance + eps) * weight + bias (Ba et al. 2016, arXiv:1607.06450).

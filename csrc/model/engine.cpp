@@ -83,7 +83,7 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, int 
       kernels_(kernels),
       threads_(threads),
       ropes_(config_),
-      layout_(config_, kv),
+      layout_(config_, kernels_.cache(kv)),
       page_classes_(page_classes(layout_, config_.n_ctx)) {}
 
 void Engine::check(std::span<const SequenceInput> batch) const {

@@ -156,6 +156,34 @@ struct Avx512 {
     static F32 to_f32(PairSum a) { return {_mm512_cvtepi32_ps(a.v)}; }
     static void widen(const std::int8_t* p, std::int16_t* even, std::int16_t* odd) { Avx2::widen(p, even, odd); }
 
+    struct Int16Products {  // as in simd/avx2.h
+        static constexpr int kRowBytes = 128;
+        static constexpr int kVectors = 1;
+        static constexpr int kSums = 24;
+        using Sums = PairSum;
+        struct Block {
+            __m512i even, odd;
+        };
+
+        static void put(std::byte* row, int place, F32 x) {
+            Avx2::Int16Products::put(row, place, {_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1)});
+        }
+        static Sums start(std::int32_t) { return pair_zero(); }
+        static Block load(const std::int8_t* p) {
+            const __m512i v = _mm512_loadu_si512(p);
+            return {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8), _mm512_srai_epi16(v, 8)};
+        }
+        static void add(Sums& sums, Block w, const std::byte* row, int place) {
+            const std::int16_t* const at = reinterpret_cast<const std::int16_t*>(row) + place;
+            const PairSum x = broadcast_pair(at), y = broadcast_pair(at + 2);
+            sums.v = _mm512_add_epi32(sums.v,
+                                      _mm512_add_epi32(_mm512_madd_epi16(w.even, x.v), _mm512_madd_epi16(w.odd, y.v)));
+        }
+        static F32 total(const Sums& sums) { return to_f32(sums); }
+    };
+    using KeyProducts = Int16Products;
+    using ValueProducts = Int16Products;
+
 private:
     // 16 rows of 4 values: each quarter of a register takes 4 rows, by a masked load that needs no shuffle, and is
     // turned by itself.

@@ -15,6 +15,8 @@ struct Neon {
     static constexpr const char* kName = "neon";
     static constexpr int kRegisters = 8;
     static constexpr int kInt8Registers = 8;
+    static constexpr int kInt8Rows = 4;
+    static constexpr int kPairRows = 0;
 
     using Q = float32x4_t;
     struct F32 {
@@ -182,6 +184,55 @@ struct Neon {
     static F32 to_f32(I32 a) {
         return {vcvtq_f32_s32(a.q0), vcvtq_f32_s32(a.q1), vcvtq_f32_s32(a.q2), vcvtq_f32_s32(a.q3)};
     }
+
+    // A column's sums lie in four lanes until the end.
+    struct Int16Products {
+        static constexpr int kRowBytes = 128;
+        static constexpr int kVectors = 16;
+        static constexpr int kSums = 16;
+        struct Sums {
+            int32x4_t v[16];
+        };
+        struct Block {
+            const std::int8_t* at;
+        };
+
+        static void put(std::byte* row, int place, F32 x) {
+            std::int16_t* const to = reinterpret_cast<std::int16_t*>(row) + place;
+            vst1q_s16(to, words(x.q0, x.q1));
+            vst1q_s16(to + 8, words(x.q2, x.q3));
+        }
+        static Sums start(std::int32_t) {
+            Sums sums;
+            for (int32x4_t& v : sums.v) v = vdupq_n_s32(0);
+            return sums;
+        }
+        static Block load(const std::int8_t* p) { return {p}; }
+        static void add(Sums& sums, Block w, const std::byte* row, int place) {
+            const int16x4_t x = vld1_s16(reinterpret_cast<const std::int16_t*>(row) + place);
+            const int16x8_t twice = vcombine_s16(x, x);
+#pragma GCC unroll 8
+            for (int i = 0; i < 16; i += 2) {
+                const int16x8_t columns = vmovl_s8(vld1_s8(w.at + 4 * i));
+                sums.v[i] = vmlal_s16(sums.v[i], vget_low_s16(columns), x);
+                sums.v[i + 1] = vmlal_high_s16(sums.v[i + 1], columns, twice);
+            }
+        }
+        static F32 total(const Sums& sums) {
+            const auto four = [&](int i) {
+                return vcvtq_f32_s32(
+                    vpaddq_s32(vpaddq_s32(sums.v[i], sums.v[i + 1]), vpaddq_s32(sums.v[i + 2], sums.v[i + 3])));
+            };
+            return {four(0), four(4), four(8), four(12)};
+        }
+
+    private:
+        static int16x8_t words(Q a, Q b) {
+            return vcombine_s16(vmovn_s32(vcvtq_s32_f32(a)), vmovn_s32(vcvtq_s32_f32(b)));
+        }
+    };
+    using KeyProducts = Int16Products;
+    using ValueProducts = Int16Products;
 
 private:
     // f register by register.

@@ -115,6 +115,8 @@ def cores() -> type[Cores]:
         ("bfloat16", "float16"),
         ("int8", "float16"),
         ("int8", "float32"),
+        ("int8", "int8"),
+        ("float32", "int8"),
     ],
     ids="-".join,
 )

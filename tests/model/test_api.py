@@ -55,7 +55,7 @@ def test_smaller_weights_answer_alike(gpt2_folder: Path, model: Model) -> None:
     ("argument", "value", "error", "allowed"),
     [
         ("weights", "int9", ValueError, "int8, bfloat16, float32, not 'int9'"),
-        ("kv", "int8", ValueError, "float32, float16"),
+        ("kv", "int7", ValueError, "float32, float16, int8"),
         ("threads", 0, ValueError, ">= 1"),
         ("threads", 1025, ValueError, "<= 1024"),
         ("threads", 1.5, TypeError, ">= 1"),

@@ -71,7 +71,7 @@ def test_long_prompts_are_cut_into_steps(cores, name: str) -> None:
 
 @every_config
 def test_the_cache_and_recomputing(cores, name: str) -> None:
-    model, tokens = cores.engine(name, kv="float16"), cores.ids(name, 140)
+    model, tokens = cores.engine(name, kv="int8" if name in ("llama", "alibi") else "float16"), cores.ids(name, 140)
     session = model.session()
     for n, token in enumerate(tokens, start=1):
         cached = model.forward([(session, np.array([token], np.int32))])[0]

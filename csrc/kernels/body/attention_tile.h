@@ -3,11 +3,10 @@
 
 #include <cstddef>
 
+#include "kernels/body/attention.h"
+
 namespace pygpt {
 namespace {
-
-// Rows that a tile takes at most.
-constexpr int kAttentionRows = 6;
 
 // Pages that a tile of `rows` rows reads side by side (as many streams hide the latency of the memory), and blocks of
 // 16 columns that it takes at once: as many sums as registers allow.

@@ -1,8 +1,9 @@
 // One instruction set's table, from the bodies. Included by kernels/isa/ only.
 #pragma once
 
-#include "kernels/body/attention.h"
 #include "kernels/body/block_formats.h"
+#include "kernels/body/cache_float.h"
+#include "kernels/body/cache_int8.h"
 #include "kernels/body/int8_format.h"
 #include "kernels/body/linear_float.h"
 #include "kernels/body/mxfp4_format.h"
@@ -20,8 +21,8 @@ constexpr Kernels fill_table() {
                  int8_format<S>()};
     k.mxfp4 = mxfp4_format<S>();
     k.blocks = block_formats();
-    k.attention_f32 = attention<S, float>;
-    k.attention_f16 = attention<S, Half>;
+    k.caches = {float_cache<S, float>("float32", DType::f32), float_cache<S, Half>("float16", DType::f16),
+                int8_cache<S>()};
     k.attention_merge = attention_merge<S>;
     k.layer_norm = layer_norm<S>;
     k.rms_norm = rms_norm<S>;
