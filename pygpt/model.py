@@ -15,7 +15,7 @@ from pygpt.checkpoint import Weights
 from pygpt.classification import Classification, Classifier, Input, classify, read_classifier
 from pygpt.config import ModelConfig
 from pygpt.embedding import hidden_states, pooled
-from pygpt.engine import KvFormat, check_options
+from pygpt.engine import KvFormat, ThreadsBackend, check_options
 from pygpt.errors import check_type
 from pygpt.evaluation import mean_score, perplexity, score
 from pygpt.generation import Prompt, Session
@@ -54,6 +54,7 @@ class Model(Writer):
         isa: str | None = None,
         n_ctx: int | None = None,
         progress: Callable[[int, int], object] | None = None,
+        threads_backend: ThreadsBackend | None = None,
     ) -> Model:
         """Load a checkpoint and pack its weights for this machine.
 
@@ -66,12 +67,14 @@ class Model(Writer):
         isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
         n_ctx: the longest sequence in tokens, at most ``config.max_n_ctx``. None: the checkpoint's own.
         progress: called with (parameters packed so far, parameters in all) after each tensor.
+        threads_backend: "own" threads, or "openmp" where this build has it; the results are the same bits. None:
+            PYGPT_THREADS_BACKEND if it is set, else "own".
 
         Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.
         """
-        threads, isa = check_options(weights, kv, threads, isa)
+        threads, isa, backend = check_options(weights, kv, threads, isa, threads_backend)
         path = checkpoint.locate(source)
-        made = engine.of_checkpoint(path, weights, kv, threads, isa, n_ctx, progress)
+        made = engine.of_checkpoint(path, weights, kv, threads, isa, n_ctx, progress, backend)
         return cls(made, os.fspath(source), made.tokenizer, read_classifier(path, made.config))
 
     @classmethod
@@ -85,6 +88,7 @@ class Model(Writer):
         kv: KvFormat | None = None,
         threads: int | None = None,
         isa: str | None = None,
+        threads_backend: ThreadsBackend | None = None,
     ) -> Model:
         """A model of arrays in memory, which it packs as `load` does and keeps no reference to.
 
@@ -96,8 +100,8 @@ class Model(Writer):
         check_type("config", config, ModelConfig)
         check_type("tensors", tensors, Mapping)
         check_type("tokenizer", tokenizer, Tokenizer, type(None))
-        threads, isa = check_options(weights, kv, threads, isa)
-        return cls(engine.of_arrays(config, tensors, weights, kv, threads, isa), None, tokenizer)
+        threads, isa, backend = check_options(weights, kv, threads, isa, threads_backend)
+        return cls(engine.of_arrays(config, tensors, weights, kv, threads, isa, backend), None, tokenizer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the packed weights, the configuration, the tokenizer and the classifier to a new or empty folder, which
@@ -138,6 +142,11 @@ class Model(Writer):
     def threads(self) -> int:
         """How many threads one computation uses."""
         return self._engine.threads
+
+    @property
+    def threads_backend(self) -> str:
+        """Whose threads they are: pygpt's "own", or those of "openmp"."""
+        return self._engine.threads_backend
 
     @property
     def weight_bytes(self) -> int:

@@ -5,11 +5,14 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "bindings/backend.h"
 #include "bindings/choice.h"
 #include "bindings/read_config.h"
 #include "kernels/select.h"
@@ -90,10 +93,10 @@ const CacheFormat& choose_cache(const std::string& name, const Kernels& kernels,
 class EngineBuilder {
 public:
     EngineBuilder(const py::object& config, const std::string& weights, const std::string& kv, int threads,
-                  const std::optional<std::string>& isa)
+                  const std::optional<std::string>& isa, const std::optional<std::string>& threads_backend)
         : config_(read_config(config)),
           kernels_(select_kernels(isa.value_or(""))),
-          threads_(threads),
+          threads_(std::make_shared<const Threads>(threads, choose_backend(threads_backend))),
           cache_(choose_cache(kv, kernels_, config_.head_dim)),
           weights_(std::make_unique<WeightsBuilder>(config_, kernels_, choose_format(weights, kernels_))) {
         if (threads < 1 || threads > Threads::kMost) {
@@ -103,18 +106,12 @@ public:
     }
 
     void add(const std::string& name, const py::array& array, const std::string& dtype,
-             const std::optional<py::function>& consumed) {
-        const Plain plain = as_plain(name, array, dtype, kernels_);
-        std::function<void()> tell;
-        if (consumed) {
-            tell = [&] {
-                const py::gil_scoped_acquire gil;
-                (*consumed)();
-            };
-        }
+             const std::optional<std::pair<int, std::int64_t>>& file) {
+        Plain plain = as_plain(name, array, dtype, kernels_);
+        if (file) std::tie(plain.fd, plain.offset) = *file;
         const auto lock = locked();
         const GilReleased released;
-        threads_.run([&](Team& team) { builder().add(name, plain, team, tell); });
+        threads_->run([&](Team& team) { builder().add(name, plain, team); });
     }
 
     std::size_t cache_bytes(int length) const { return PageLayout(config_, cache_).bytes_at(length); }
@@ -155,7 +152,7 @@ public:
         const GilReleased released;
         auto weights = builder().finish();
         weights_.reset();
-        return std::make_shared<Engine>(config_, std::move(weights), kernels_, threads_.count(), cache_.dtype);
+        return std::make_shared<Engine>(config_, std::move(weights), kernels_, threads_, cache_.dtype);
     }
 
 private:
@@ -175,7 +172,7 @@ private:
 
     ModelConfig config_;
     const Kernels& kernels_;
-    Threads threads_;
+    std::shared_ptr<const Threads> threads_;
     const CacheFormat& cache_;
     const pid_t process_ = getpid();
     std::mutex mutex_;  // of weights_: Python's threads may call at once
@@ -186,11 +183,12 @@ private:
 
 void bind_builder(py::module_& m) {
     py::class_<EngineBuilder>(m, "EngineBuilder")
-        .def(py::init<const py::object&, const std::string&, const std::string&, int,
+        .def(py::init<const py::object&, const std::string&, const std::string&, int, const std::optional<std::string>&,
                       const std::optional<std::string>&>(),
-             py::arg("config"), py::kw_only(), py::arg("weights"), py::arg("kv"), py::arg("threads"), py::arg("isa"))
-        .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"),
-             py::arg("consumed") = std::nullopt)
+             py::arg("config"), py::kw_only(), py::arg("weights"), py::arg("kv"), py::arg("threads"), py::arg("isa"),
+             py::arg("threads_backend") = std::nullopt)
+        .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"), py::kw_only(),
+             py::arg("file") = std::nullopt)
         .def("packed", &EngineBuilder::packed, py::arg("blocks") = std::unordered_set<std::string>())
         .def("cache_bytes", &EngineBuilder::cache_bytes, py::arg("length"))
         .def("adopt", &EngineBuilder::adopt, py::arg("arrays"))

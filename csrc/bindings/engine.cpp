@@ -10,6 +10,7 @@
 #include <pybind11/stl.h>
 #include "base/error.h"
 
+#include "bindings/backend.h"
 #include "bindings/choice.h"
 #include "bindings/module.h"
 #include "model/engine.h"
@@ -189,7 +190,8 @@ Floats log_softmax(const Engine& engine, const Floats& logits) {
 void bind_engine(py::module_& m) {
     py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine")
         .def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
-        .def_property_readonly("threads", &Engine::threads)
+        .def_property_readonly("threads", [](const Engine& e) { return e.threads().count(); })
+        .def_property_readonly("threads_backend", [](const Engine& e) { return backend_name(e.threads().regions()); })
         .def_property_readonly("weight_bytes", &Engine::weight_bytes)
         .def_property_readonly("kv_bytes_per_token", &Engine::kv_bytes_per_token)
         .def("tensors", &tensors)

@@ -77,11 +77,12 @@ std::vector<PageClass> page_classes(const PageLayout& layout, int n_ctx) {
 
 }  // namespace
 
-Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, int threads, DType kv)
+Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, std::shared_ptr<const Threads> threads,
+               DType kv)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       kernels_(kernels),
-      threads_(threads),
+      threads_(std::move(threads)),
       ropes_(config_),
       layout_(config_, kernels_.cache(kv)),
       page_classes_(page_classes(layout_, config_.n_ctx)) {}
@@ -120,7 +121,7 @@ std::unique_ptr<Workspace> Engine::take_workspace(int rows) const {
         }
         idle_.clear();  // all too small
     }
-    return std::make_unique<Workspace>(config_, ropes_, weights_, rows, threads_.count());
+    return std::make_unique<Workspace>(config_, ropes_, weights_, rows, threads_->count());
 }
 
 namespace {
@@ -290,7 +291,7 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
     }
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
     Steps steps(*this, layout_, batch, caches);
-    threads_.run([&](Team& team) {
+    threads_->run([&](Team& team) {
         run_steps(*this, {config_, weights_, kernels_, layout_, ropes_, team}, steps, cancellation, stop, *ws);
     });
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));

@@ -72,11 +72,13 @@ struct SequenceInput {
 
 class Engine : public std::enable_shared_from_this<Engine> {
 public:
-    Engine(ModelConfig config, Weights weights, const Kernels& kernels, int threads, DType kv);
+    // `threads`: those that packed the weights best read them, too.
+    Engine(ModelConfig config, Weights weights, const Kernels& kernels, std::shared_ptr<const Threads> threads,
+           DType kv);
 
     const ModelConfig& config() const { return config_; }
     const Kernels& kernels() const { return kernels_; }
-    int threads() const { return threads_.count(); }
+    const Threads& threads() const { return *threads_; }
     std::size_t weight_bytes() const { return weights_.bytes(config_); }
     // They last as long as the engine.
     std::vector<PackedTensor> tensors() const { return packed_tensors(config_, weights_); }
@@ -107,7 +109,7 @@ private:
     const ModelConfig config_;
     const Weights weights_;
     const Kernels& kernels_;
-    const Threads threads_;
+    const std::shared_ptr<const Threads> threads_;
     const DistinctRopes ropes_;
     const PageLayout layout_;
     const std::vector<PageClass> page_classes_;

@@ -38,6 +38,9 @@ void list(std::vector<PackedTensor>& out, const std::string& name, const PackedM
     out.push_back({name + ".scales", DType::bf16, {panels, static_cast<std::size_t>(f.groups(m.k())), 16}, m.scales()});
 }
 
+// Of the memory that matrices share: a piece may end with as much unused as its next matrix would have taken.
+constexpr std::size_t kPieceBytes = std::size_t{32} << 20;
+
 // No bit of the sign, and below infinity.
 bool usable(const BFloat16* scales, std::size_t n) {
     bool ok = true;
@@ -102,6 +105,7 @@ WeightsBuilder::WeightsBuilder(const ModelConfig& config, const Kernels& kernels
             slot.vector = &where;
         }
     });
+    memory_ = MatrixMemory(std::min(kPieceBytes, weights_.bytes(config_)));
 }
 
 // Blocks that may stay as they are decide it, if they come first. The other tensors of the whole have to agree.
@@ -132,7 +136,7 @@ void WeightsBuilder::keep_blocks(const std::unordered_set<std::string>& wholes) 
     });
 }
 
-bool WeightsBuilder::write_balanced(const Slot& slot, Plain tensor, Team& team, const std::function<void()>& consumed) {
+bool WeightsBuilder::write_balanced(const Slot& slot, Plain tensor, Team& team) {
     const TensorSpec& spec = slot.spec;
     Whole* const from = spec.source ? &wholes_.at(spec.source->whole) : nullptr;
     std::vector<float> factors, inverse;
@@ -143,7 +147,7 @@ bool WeightsBuilder::write_balanced(const Slot& slot, Plain tensor, Team& team, 
         }
         tensor.factors = inverse.data();
     }
-    if (!slot.matrix->write(tensor, spec.to, team, consumed)) return false;
+    if (!slot.matrix->write(tensor, spec.to, team, &memory_)) return false;
     for (std::size_t i = 0; i < factors.size(); ++i) {
         from->matrix->multiply_channel(spec.source->channels.channel(static_cast<int>(i)), factors[i]);
     }
@@ -152,8 +156,7 @@ bool WeightsBuilder::write_balanced(const Slot& slot, Plain tensor, Team& team, 
     return true;
 }
 
-void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& team,
-                         const std::function<void()>& consumed) {
+void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& team) {
     const auto found = slots_.find(name);
     if (found == slots_.end()) throw InvalidArgument("this configuration has no tensor '" + name + "'");
     Slot& slot = found->second;
@@ -166,7 +169,7 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
     }
     if (slot.matrix != nullptr) {
         choose_format(slot, tensor);
-        if (!write_balanced(slot, tensor, team, consumed)) {
+        if (!write_balanced(slot, tensor, team)) {
             throw InvalidArgument("tensor '" + name + "' cannot be stored as " + slot.matrix->format().name +
                                   ": it holds infinities, NaNs or values near the largest float");
         }

@@ -1,7 +1,6 @@
 // A model's packed weights, filled tensor by tensor or adopted as they are.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -79,9 +78,9 @@ public:
     WeightsBuilder& operator=(const WeightsBuilder&) = delete;
 
     // Packs one tensor; vectors are rows x 1. InvalidArgument: unknown name, wrong shape, given before, or values that
-    // the format cannot hold. `consumed` as in PackedMatrix::write. A matrix of a format with scales is balanced with
-    // its source (model/balance.h) if that is complete by then: so add what feeds others before them.
-    void add(const std::string& name, const Plain& tensor, Team& team, const std::function<void()>& consumed = {});
+    // the format cannot hold. A matrix of a format with scales is balanced with its source (model/balance.h) if that is
+    // complete by then: so add what feeds others before them.
+    void add(const std::string& name, const Plain& tensor, Team& team);
 
     // Takes all packed_tensors() as they are: matrices in place, kept alive by `owner`, floats as a copy. `data` gives
     // each one's values by name. InvalidArgument: a scale that is negative or not finite, or a tensor was added before.
@@ -117,12 +116,12 @@ private:
     };
 
     void choose_format(Slot& slot, const Plain& tensor) const;
-    [[nodiscard]] bool write_balanced(const Slot& slot, Plain tensor, Team& team,
-                                      const std::function<void()>& consumed);
+    [[nodiscard]] bool write_balanced(const Slot& slot, Plain tensor, Team& team);
 
     ModelConfig config_;
     const Kernels& kernels_;
     Weights weights_;
+    MatrixMemory memory_;
     std::unordered_map<std::string, Slot> slots_;
     std::unordered_map<std::string, Whole> wholes_;
     std::vector<Balanced> balanced_;

@@ -57,4 +57,14 @@ void linears(Team& team, std::span<const LinearCall> calls, float* scratch,
 
 std::size_t linear_scratch();
 
+// How a product is dealt out to a team: the cut's parts are tasks, row parts of the same panels one after another; or
+// where there is no y and parts of whole groups are too few for so many threads, so many pieces of each are.
+struct LinearPlan {
+    LinearCut cut{};
+    int pieces = 1;
+};
+
+// `paired`: parts begin at even panels.
+LinearPlan plan_linear(const LinearCall& call, int threads, bool paired);
+
 }  // namespace pygpt

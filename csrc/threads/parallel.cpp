@@ -95,7 +95,7 @@ bool Bell::wait(There there) {
     return true;
 }
 
-Team::Team(int threads) : seats_(static_cast<std::size_t>(threads)) {}
+Team::Team(int threads, const Regions* regions) : regions_(regions), seats_(static_cast<std::size_t>(threads)) {}
 
 Team::~Team() {
     parting_.store(true, std::memory_order_relaxed);
@@ -103,12 +103,24 @@ Team::~Team() {
     for (std::thread& worker : workers_) worker.join();
 }
 
-void Team::hire(int workers) {
-    if (static_cast<int>(workers_.size()) >= workers) return;
+void Team::prepare() {
+    if (regions_ != nullptr) {
+        const SignalsBlocked blocked;
+        regions_->run(static_cast<int>(seats_.size()), [](void*, int) {}, nullptr);
+        return;
+    }
+    leader_cpu_.store(current_cpu(), std::memory_order_relaxed);
+    hire();
+    rouse();
+}
+
+void Team::hire() {
+    const std::size_t workers = seats_.size() - 1;
+    if (workers_.size() >= workers) return;
     const SignalsBlocked blocked;
     try {
-        workers_.reserve(static_cast<std::size_t>(workers));
-        while (static_cast<int>(workers_.size()) < workers) {
+        workers_.reserve(workers);
+        while (workers_.size() < workers) {
             workers_.emplace_back([this, thread = size()] { serve(thread); });
         }
     } catch (const std::system_error&) {  // no more threads for this process
@@ -170,7 +182,15 @@ void Team::run_round(int first, int tasks, Body body) {
     body_ = body;
     first_ = first;
     begin(tasks);
-    work(0, round_.load(std::memory_order_relaxed));
+    if (regions_ != nullptr && regions_->process == this_process()) {
+        const auto enter = [](void* team, int thread) {
+            Team& t = *static_cast<Team*>(team);
+            t.work(thread, t.round_.load(std::memory_order_acquire));
+        };
+        regions_->run(static_cast<int>(seats_.size()), enter, this);
+    } else {
+        work(0, round_.load(std::memory_order_relaxed));
+    }
     if (!finished()) ended_.wait([this] { return finished(); });
     if (failed_.load(std::memory_order_relaxed)) {
         failed_.store(false, std::memory_order_relaxed);
@@ -179,7 +199,7 @@ void Team::run_round(int first, int tasks, Body body) {
 }
 
 void Team::parallel_for(int tasks, Body body) {
-    if (workers_.empty() || tasks <= 1) {
+    if (size() == 1 || tasks <= 1) {
         for (int task = 0; task < tasks; ++task) body(task, 0);
         return;
     }
@@ -208,7 +228,7 @@ struct Threads::Pool {
 // A team taken from the pool for one call.
 class Threads::Lease {
 public:
-    Lease(Pool& pool, int count) : pool_(pool) {
+    Lease(Pool& pool, int count, const Regions* regions) : pool_(pool) {
         {
             const std::lock_guard lock(pool_.mutex);
             pool_.idle.reserve(kSpareTeams);  // so that giving back needs no memory
@@ -217,10 +237,11 @@ public:
                 pool_.idle.pop_back();
             }
         }
-        if (team_ == nullptr) team_ = std::make_unique<Team>(count);
-        team_->leader_cpu_.store(current_cpu(), std::memory_order_relaxed);
-        team_->hire(count - 1);
-        team_->rouse();
+        if (team_ == nullptr) {
+            team_ = std::make_unique<Team>(
+                count, regions != nullptr && regions->process == this_process() ? regions : nullptr);
+        }
+        team_->prepare();
     }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
@@ -241,17 +262,18 @@ private:
     std::unique_ptr<Team> team_;
 };
 
-Threads::Threads(int count) : count_(std::clamp(count, 1, kMost)), pool_(std::make_unique<Pool>()) {}
+Threads::Threads(int count, const Regions* regions)
+    : count_(std::clamp(count, 1, kMost)), regions_(regions), pool_(std::make_unique<Pool>()) {}
 
 Threads::~Threads() = default;
 
 void Threads::run(FunctionRef<void(Team&)> lead) const {
     if (count_ == 1) {
-        Team alone(1);
+        Team alone(1, nullptr);
         lead(alone);
         return;
     }
-    Lease lease(pool_.get([] { return std::make_unique<Pool>(); }), count_);
+    Lease lease(pool_.get([] { return std::make_unique<Pool>(); }), count_, regions_);
     lead(lease.team());
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/function_ref.h"
 #include "threads/per_process.h"
+#include "threads/regions.h"
 
 namespace pygpt {
 
@@ -34,7 +35,8 @@ class Team {
 public:
     using Body = FunctionRef<void(int task, int thread)>;
 
-    explicit Team(int threads);  // as many as there are to be; none is started yet
+    // As many threads as there are to be, of which none is started yet: of its own, or those of `regions`.
+    Team(int threads, const Regions* regions);
     Team(const Team&) = delete;
     Team& operator=(const Team&) = delete;
     ~Team();  // ends the workers
@@ -46,7 +48,7 @@ public:
     // the thread that leads the team may call this.
     void parallel_for(int tasks, Body body);
 
-    int size() const { return static_cast<int>(workers_.size()) + 1; }
+    int size() const { return static_cast<int>(regions_ != nullptr ? seats_.size() : workers_.size() + 1); }
 
 private:
     friend class Threads;
@@ -57,7 +59,8 @@ private:
         alignas(64) std::atomic<unsigned> done{0};  // tasks that the thread has finished, of all rounds
     };
 
-    void hire(int workers);  // starts those that are missing; fewer where the system refuses
+    void prepare();  // a call begins: threads that are missing are started, and all are woken
+    void hire();  // starts those that are missing; fewer where the system refuses
     void rouse() { begin(0); }  // wakes the workers: there will be work soon
     void begin(int tasks);
     void serve(int thread);  // a worker's life
@@ -66,6 +69,7 @@ private:
     bool finished() const;
     void run_round(int first, int tasks, Body body);
 
+    const Regions* const regions_;
     std::vector<Seat> seats_;
     std::vector<std::thread> workers_;  // of the seats from the second on; the first is the leader's
 
@@ -89,12 +93,14 @@ class Threads {
 public:
     static constexpr int kMost = 1024;
 
-    explicit Threads(int count);  // at least 1 and at most kMost
+    // At least 1 and at most kMost, of their own or, in the process that loaded them, those of `regions`.
+    explicit Threads(int count, const Regions* regions = nullptr);
     Threads(const Threads&) = delete;
     Threads& operator=(const Threads&) = delete;
     ~Threads();
 
     int count() const { return count_; }
+    const Regions* regions() const { return regions_; }
 
     // Runs lead(team) on the calling thread, with a team of count() threads, or fewer where the system refuses to start
     // them. Passes on what `lead` throws. Several threads may call this at once: each leads a team of its own. Works in
@@ -106,6 +112,7 @@ private:
     class Lease;
 
     int count_;
+    const Regions* regions_;
     PerProcess<Pool> pool_;
 };
 

@@ -189,12 +189,18 @@ TEST(LinearInt8, ConsumedPartsAreTheWholeProduct) {
         consumed.y = nullptr;
         none.rows = 0;
         const std::array calls{none, consumed, call, none};
-        for (const int count : {1, 3}) {
+        // Alone it is also computed in pieces, where there are many threads.
+        for (const auto& [several, count] :
+             {std::pair{true, 1}, {true, 3}, {false, 1}, {false, 3}, {false, 16}, {false, 32}}) {
+            std::fill_n(found.row(0), n, 0.0f);
             std::vector<float> scratch(linear_scratch() * static_cast<std::size_t>(count));
+            const std::span<const LinearCall> some =
+                several ? std::span<const LinearCall>(calls) : std::span(&consumed, 1);
+            const int which = several ? 1 : 0;
             with_team(count, [&](Team& team) {
-                linears(team, calls, scratch.data(), [&](int i, const LinearPart& part) {
-                    EXPECT_TRUE(i == 1 || i == 2);
-                    if (i == 2) return;
+                linears(team, some, scratch.data(), [&](int i, const LinearPart& part) {
+                    EXPECT_TRUE(i == which || i == 2);
+                    if (i != which) return;
                     EXPECT_EQ(part.panel_begin % kPartPanels, 0);
                     const int from = part.panel_begin * 16, to = std::min(n, part.panel_end * 16);
                     for (int r = part.row_begin; r < part.row_end; ++r) {

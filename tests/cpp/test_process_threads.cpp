@@ -51,47 +51,59 @@ int in_a_child(F body) {
 #define PYGPT_SKIP_FORK() static_cast<void>(0)
 #endif
 
+// f(threads), three of each backend.
+template <class F>
+void on_threads_of_each_backend(F f) {
+    for (const Regions* regions : backends()) {
+        const testing::ScopedTrace trace(__FILE__, __LINE__, regions == nullptr ? "own" : "OpenMP");
+        f(std::make_unique<Threads>(3, regions));
+    }
+}
+
+// OpenMP's threads are gone in a child, which has own ones instead.
 TEST(ThreadsOfAProcess, AChildProcessFinishes) {
     PYGPT_SKIP_FORK();
-    auto threads = std::make_unique<Threads>(3);
-    ASSERT_TRUE(adds_up(*threads));
-    const auto body = [&] {
-        bool right = adds_up(*threads) && adds_up(*threads) && adds_up(Threads(2));
-        right = right && in_a_child([&] { return adds_up(*threads) ? 0 : 1; }) == 0;  // a grandchild
-        threads.reset();  // must not wait for the parent's threads either
-        return right ? 0 : 1;
-    };
-    EXPECT_EQ(in_a_child(body), 0);
-    EXPECT_EQ(in_a_child([&] { return threads.reset(), 0; }), 0);
-    EXPECT_TRUE(adds_up(*threads));  // and the parent still works
+    on_threads_of_each_backend([](std::unique_ptr<Threads> threads) {
+        ASSERT_TRUE(adds_up(*threads));
+        const auto body = [&] {
+            bool right = adds_up(*threads) && adds_up(*threads) && adds_up(Threads(2, threads->regions()));
+            right = right && in_a_child([&] { return adds_up(*threads) ? 0 : 1; }) == 0;  // a grandchild
+            threads.reset();  // must not wait for the parent's threads either
+            return right ? 0 : 1;
+        };
+        EXPECT_EQ(in_a_child(body), 0);
+        EXPECT_EQ(in_a_child([&] { return threads.reset(), 0; }), 0);
+        EXPECT_TRUE(adds_up(*threads));  // and the parent still works
+    });
 }
 
 // The workers are gone in the middle of a call: nobody waits for a worker that was given nothing.
 TEST(ThreadsOfAProcess, AChildForkedInsideACallFinishes) {
     PYGPT_SKIP_FORK();
-    const Threads threads(3);
-    threads.run([&](Team& team) {
-        ASSERT_TRUE(adds_up(team));
-        EXPECT_EQ(in_a_child([&] { return adds_up(team) && adds_up(threads) ? 0 : 1; }), 0);
-        EXPECT_TRUE(adds_up(team));
+    on_threads_of_each_backend([](std::unique_ptr<const Threads> threads) {
+        threads->run([&](Team& team) {
+            ASSERT_TRUE(adds_up(team));
+            EXPECT_EQ(in_a_child([&] { return adds_up(team) && adds_up(*threads) ? 0 : 1; }), 0);
+            EXPECT_TRUE(adds_up(team));
+        });
+        const auto body = [&] {
+            bool right = false, left = false;
+            threads->run([&](Team&) { left = in_a_child([&] { return 0; }) == 0; });
+            threads->run([&](Team& team) { right = adds_up(team); });
+            return left && right ? 0 : 1;
+        };
+        EXPECT_EQ(in_a_child(body), 0);
+        pid_t child = -1;
+        threads->run([&](Team&) { child = fork(); });  // the child leaves the call, too
+        if (child == 0) {
+            alarm(20);
+            _exit(adds_up(*threads) ? 0 : 1);
+        }
+        int status = -1;
+        ASSERT_EQ(waitpid(child, &status, 0), child);
+        EXPECT_EQ(status, 0);
+        EXPECT_TRUE(adds_up(*threads));
     });
-    const auto body = [&] {
-        bool right = false, left = false;
-        threads.run([&](Team&) { left = in_a_child([&] { return 0; }) == 0; });
-        threads.run([&](Team& team) { right = adds_up(team); });
-        return left && right ? 0 : 1;
-    };
-    EXPECT_EQ(in_a_child(body), 0);
-    pid_t child = -1;
-    threads.run([&](Team&) { child = fork(); });  // the child leaves the call, too
-    if (child == 0) {
-        alarm(20);
-        _exit(adds_up(threads) ? 0 : 1);
-    }
-    int status = -1;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    EXPECT_EQ(status, 0);
-    EXPECT_TRUE(adds_up(threads));
 }
 
 TEST(ThreadsOfAProcess, WorkOnWhereNoThreadCanBeStarted) {
@@ -120,7 +132,7 @@ TEST(ThreadsOfAProcess, WorkersTakeNoSignals) {
     pthread_sigmask(SIG_SETMASK, nullptr, &before);
     std::atomic<bool> met{false};
     sigemptyset(&inside);
-    with_team(2, [&](Team& team) {
+    with_team(2, [&](Team& team) {  // OpenMP keeps threads that others have started, so only own ones are certain
         team.parallel_for(2, [&](int, int thread) {
             if (thread == 1) {
                 pthread_sigmask(SIG_SETMASK, nullptr, &inside);

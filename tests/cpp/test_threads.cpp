@@ -12,7 +12,7 @@ namespace {
 
 TEST(Threads, RunEveryTaskOnce) {
     for (const int count : {1, 2, 3, 8, 32}) {
-        with_team(count, [&](Team& team) {
+        on_each_backend(count, [&](Team& team) {
             EXPECT_GE(team.size(), 1);
             EXPECT_LE(team.size(), count);
             for (const int tasks : {0, 1, 2, 7, 1000, 3, 1000}) {  // one team, many rounds
@@ -41,7 +41,7 @@ TEST(Threads, AreAtLeastOne) {
 
 // A round begins when the one before it is done, also after a pause that sends the workers to sleep.
 TEST(Threads, RoundsSeeWhatTheOnesBeforeWrote) {
-    with_team(3, [](Team& team) {
+    on_each_backend(3, [](Team& team) {
         std::array<int, 64> values{};  // plain integers: the hand-over itself must order them
         int wrong = 0;
         for (int round = 0; round < 500; ++round) {
@@ -55,35 +55,35 @@ TEST(Threads, RoundsSeeWhatTheOnesBeforeWrote) {
 
 // A thread's index is its own while the region runs: that is what per-thread scratch memory relies on.
 TEST(Threads, NoTwoTasksShareAnIndexAtOnce) {
-    std::array<std::atomic<int>, 3> busy{};
-    std::atomic<int> clashes{0};
-    with_team(3, [&](Team& team) {
+    on_each_backend(3, [](Team& team) {
+        std::array<std::atomic<int>, 3> busy{};
+        std::atomic<int> clashes{0};
         team.parallel_for(200, [&](int, int thread) {
             std::atomic<int>& mine = busy[static_cast<std::size_t>(thread)];
             if (mine.fetch_add(1) != 0) ++clashes;
             std::this_thread::sleep_for(std::chrono::microseconds(20));
             mine.fetch_sub(1);
         });
+        EXPECT_EQ(clashes, 0);
     });
-    EXPECT_EQ(clashes, 0);
 }
 
 TEST(Threads, RunAtTheSameTime) {
-    std::atomic<int> here{0}, met{0};
-    with_team(2, [&](Team& team) {
+    on_each_backend(2, [](Team& team) {
+        std::atomic<int> here{0}, met{0};
         team.parallel_for(2, [&](int, int) {
             ++here;
             wait_until([&] { return here == 2; });
             if (here == 2) ++met;
         });
+        EXPECT_EQ(met, 2);
     });
-    EXPECT_EQ(met, 2);
 }
 
 // What a thread read in one round it reads in the next.
 TEST(Threads, EachBeginsWithItsOwnShare) {
     constexpr int kCount = 4;
-    with_team(kCount, [&](Team& team) {
+    on_each_backend(kCount, [&](Team& team) {
         ASSERT_EQ(team.size(), kCount);
         for (int round = 0; round < 20; ++round) {
             std::array<std::atomic<int>, 3 * kCount> by{};
@@ -99,7 +99,7 @@ TEST(Threads, EachBeginsWithItsOwnShare) {
 }
 
 TEST(Threads, WhatABusyThreadLeavesIsTakenByOthers) {
-    with_team(3, [&](Team& team) {
+    on_each_backend(3, [&](Team& team) {
         for (int round = 0; round < 20; ++round) {
             std::atomic<int> ran{0}, seen{0};
             team.parallel_for(30, [&](int task, int) {
@@ -117,11 +117,11 @@ TEST(Threads, WhatABusyThreadLeavesIsTakenByOthers) {
 
 TEST(Threads, RunMoreTasksThanARoundHas) {
     constexpr int kTasks = (1 << 20) + 12345;
-    std::vector<std::atomic<std::uint8_t>> runs(kTasks);
-    with_team(3, [&](Team& team) {
+    on_each_backend(3, [&](Team& team) {
+        std::vector<std::atomic<std::uint8_t>> runs(kTasks);
         team.parallel_for(kTasks, [&](int task, int) { ++runs[static_cast<std::size_t>(task)]; });
+        EXPECT_TRUE(std::all_of(runs.begin(), runs.end(), [](const auto& n) { return n == 1; }));
     });
-    EXPECT_TRUE(std::all_of(runs.begin(), runs.end(), [](const auto& n) { return n == 1; }));
 }
 
 TEST(Threads, WhatTheLeaderThrowsArrives) {
@@ -134,14 +134,14 @@ TEST(Threads, WhatTheLeaderThrowsArrives) {
         };
         EXPECT_THROW(Threads(count).run(lead), std::runtime_error);
         EXPECT_EQ(rounds, 1);
-        with_team(count, [&](Team& team) { team.parallel_for(10, [](int, int) {}); });
+        on_each_backend(count, [&](Team& team) { team.parallel_for(10, [](int, int) {}); });
     }
 }
 
 // Whichever thread runs it, a body that fails ends in the caller, and the team goes on.
 TEST(Threads, WhatABodyThrowsArrives) {
     for (const int count : {1, 3}) {
-        with_team(count, [&](Team& team) {
+        on_each_backend(count, [&](Team& team) {
             for (int round = 0; round < 50; ++round) {
                 const auto fail = [&](int task, int) {
                     if (task % 7 == round % 7) throw std::runtime_error("failed");
@@ -156,40 +156,42 @@ TEST(Threads, WhatABodyThrowsArrives) {
 }
 
 TEST(Threads, ManyCallersShareThem) {
-    const Threads threads(3);
-    std::array<std::atomic<int>, 9> sums{};  // more than the teams that are kept
-    std::vector<std::thread> callers;
-    for (std::atomic<int>& sum : sums) {
-        callers.emplace_back([&] {
-            for (int call = 0; call < 30; ++call) {
-                threads.run([&](Team& team) {
-                    for (int round = 0; round < 4; ++round) {
-                        team.parallel_for(20, [&](int task, int) { sum += task; });
-                    }
-                });
-            }
-        });
+    for (const Regions* regions : backends()) {
+        const Threads threads(3, regions);
+        std::array<std::atomic<int>, 9> sums{};  // more than the teams that are kept
+        std::vector<std::thread> callers;
+        for (auto& sum : sums) {
+            callers.emplace_back([&] {
+                for (int call = 0; call < 30; ++call) {
+                    threads.run([&](Team& team) {
+                        for (int round = 0; round < 4; ++round) {
+                            team.parallel_for(20, [&](int task, int) { sum += task; });
+                        }
+                    });
+                }
+            });
+        }
+        for (std::thread& t : callers) t.join();
+        for (const std::atomic<int>& sum : sums) EXPECT_EQ(sum, 30 * 4 * 190);
     }
-    for (std::thread& t : callers) t.join();
-    for (const std::atomic<int>& sum : sums) EXPECT_EQ(sum, 30 * 4 * 190);
 }
 
 TEST(Threads, SeveralCallersDoNotMix) {
-    std::array<std::atomic<int>, 4> sums{};
+    std::array<std::atomic<std::size_t>, 4> sums{};
     std::vector<std::thread> callers;
     for (std::size_t caller = 0; caller < sums.size(); ++caller) {
         callers.emplace_back([&, caller] {
             for (int i = 0; i < 10; ++i) {
-                with_team(2, [&](Team& team) {
+                on_each_backend(2, [&](Team& team) {
                     for (int round = 0; round < 5; ++round) {
-                        team.parallel_for(50, [&](int task, int) { sums[caller] += task; });
+                        team.parallel_for(50, [&](int task, int) { sums[caller] += static_cast<std::size_t>(task); });
                     }
                 });
             }
         });
     }
     for (std::thread& t : callers) t.join();
-    for (const std::atomic<int>& sum : sums) EXPECT_EQ(sum, 50 * (49 * 50 / 2));
+    for (const auto& sum : sums) EXPECT_EQ(sum, backends().size() * 50 * (49 * 50 / 2));
 }
 
 }  // namespace
