@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 import pygpt
 from pygpt import _core, checkpoint, reference
-from pygpt.engine import of_arrays
+from pygpt.engine import check_options, of_arrays
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -230,7 +230,8 @@ def off_grid(w: Floats) -> Floats:
 
 def core_logits(config: pygpt.ModelConfig, tensors: Mapping[str, Floats], weights: Any, kv: Any) -> Logits:
     """pygpt's own, with weights and a cache of these formats."""
-    engine = of_arrays(config, tensors, weights, kv, _core.usable_cores()[0], _core.select_isa(None)).engine
+    made = of_arrays(config, tensors, weights, kv, *check_options(None, None, None, None, None))
+    engine = made.engine
     return lambda ids: engine.forward([(engine.session(), ids.astype(np.int32))], output="all")[0]
 
 

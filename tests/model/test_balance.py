@@ -50,7 +50,8 @@ def _spread(config: ModelConfig, tensors: Mapping[str, Floats]) -> dict[str, Flo
 
 
 def _logits(config: ModelConfig, tensors: Mapping[str, Floats], weights: Any, isa: str = "") -> Floats:
-    engine = of_arrays(config, tensors, weights, "float32", 2, isa or _core.select_isa(None)).engine
+    isa, threads_backend = isa or _core.select_isa(None), _core.select_threads_backend(None)
+    engine = of_arrays(config, tensors, weights, "float32", 2, isa, threads_backend).engine
     ids = np.random.default_rng(6).integers(0, config.n_vocab, 50, dtype=np.int32)
     return engine.forward([(engine.session(), ids)], output="all")[0]
 
