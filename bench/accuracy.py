@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pygpt
-from pygpt import _core, checkpoint, reference
+from pygpt import checkpoint, reference
 from pygpt.engine import check_options, of_arrays
 
 Floats = NDArray[np.float32]
