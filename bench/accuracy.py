@@ -164,9 +164,9 @@ class Simulated:
     def __call__(self, ids: Ids) -> Floats:
         attention = reference.causal_attention
 
-        def with_float16_cache(q: Any, k: Any, v: Any, scale: float) -> Any:
+        def with_float16_cache(q: Any, k: Any, v: Any, layer: Any, sinks: Any = None) -> Any:
             k, v = (x.astype(np.float16).astype(np.float32) for x in (k, v))
-            return attention(q, k, v, scale)
+            return attention(q, k, v, layer, sinks)
 
         with (
             mock.patch.object(reference, "linear", self._linear),
@@ -227,10 +227,9 @@ def off_grid(w: Floats) -> Floats:
     return moved
 
 
-def core_logits(config: pygpt.ModelConfig, tensors: Mapping[str, Floats], weights: Any) -> Logits:
-    """pygpt's own, as `Model.load` makes it: keys and values in float16, but for float32 weights."""
-    kv: Any = "float32" if weights == "float32" else "float16"
-    builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=_core.usable_cores()[0], isa=None)
+def core_logits(config: pygpt.ModelConfig, tensors: Mapping[str, Floats], weights: Any, kv: Any) -> Logits:
+    """pygpt's own, with weights and a cache of these formats."""
+    builder = _core.EngineBuilder(config.for_core(), weights=weights, kv=kv, threads=_core.usable_cores()[0], isa=None)
     for name, tensor in tensors.items():
         builder.add(name, tensor, "float32")
     engine = builder.build()
@@ -269,8 +268,9 @@ def main() -> None:
     parser.add_argument("model", help="a checkpoint, or tiny")
     parser.add_argument("texts", type=Path, help="the folder of the texts")
     parser.add_argument("--tokens", type=int, default=7 * 1024, help="at least so many")
-    parser.add_argument("--format", action="append", choices=list(FORMATS), help="simulate only these")
+    parser.add_argument("--format", action="append", choices=[*FORMATS, "none"], help="simulate only these")
     parser.add_argument("--core", action="append", default=[], help="measure pygpt with these weights as well")
+    parser.add_argument("--kv", action="append", help="and with caches of these formats; default: float16")
     parser.add_argument("--off-grid", action="store_true", help="first move the weights off the grid of the file")
     args = parser.parse_args()
     config, lazy, tokenizer = checkpoint.read(checkpoint.locate(args.model))
@@ -279,8 +279,12 @@ def main() -> None:
     cut = list(windows(tokenizer, args.texts, min(1024, config.n_ctx), args.tokens))
     if args.off_grid:
         tensors = {name: off_grid(w) if is_matrix(name, w) else w for name, w in tensors.items()}
-    exact = core_logits(config, tensors, "float32")
-    core = {f"pygpt {weights}": core_logits(config, tensors, weights) for weights in args.core}
+    exact = core_logits(config, tensors, "float32", "float32")
+    core = {
+        f"pygpt {weights}, {kv} cache": core_logits(config, tensors, weights, kv)
+        for weights in args.core
+        for kv in args.kv or ["float16"]
+    }
     results: dict[str, list[tuple[float, float, float]]] = {}
     size: dict[str, float] = {}
     loss = []
@@ -288,7 +292,7 @@ def main() -> None:
         chunk = cut[at : at + CHUNK]
         expected = [log_softmax(exact(ids)) for ids in chunk]
         loss += [-e[np.arange(len(ids) - 1), ids[1:]].mean() for e, ids in zip(expected, chunk, strict=True)]
-        for name in [*core, *(args.format or FORMATS)]:
+        for name in [*core, *(name for name in args.format or FORMATS if name != "none")]:
             model: Logits
             if name in core:
                 model = core[name]

@@ -177,7 +177,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="pygpt's speed, load time and memory.")
     parser.add_argument("checkpoint", help="a folder or file that pygpt loads, as bench/make_random.py writes it")
     parser.add_argument("--weights", choices=["int8", "float32", "bfloat16"], default="int8")
-    parser.add_argument("--kv", choices=["float32", "float16"], help="default: as pygpt chooses for the weights")
+    parser.add_argument(
+        "--kv", choices=["float32", "float16", "int8"], help="default: as pygpt chooses for the weights"
+    )
     parser.add_argument("--threads", type=int, help="default: as pygpt chooses")
     parser.add_argument("--isa", help="default: the machine's best")
     parser.add_argument("--runs", type=int, default=5)

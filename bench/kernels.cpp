@@ -213,7 +213,7 @@ void bench_all(Meter& meter) {
     for (const DType dtype : {DType::i8, DType::f32, DType::bf16}) {
         for (const Shape& shape : shapes) bench_linear(meter, shape, dtype);
     }
-    for (const DType dtype : {DType::f32, DType::f16}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::i8}) {
         bench_attention(meter, dtype, "decode at 900", 1, 900);
         bench_attention(meter, dtype, "prefill 512", 512, 512);
     }

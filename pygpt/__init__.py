@@ -16,7 +16,17 @@ from pygpt import errors
 from pygpt.chat import Chat
 from pygpt.classification import Classification
 from pygpt.config import ModelConfig
-from pygpt.generation import CancelToken, Completion, Piece, SamplingParams, Section, Session, Stream, TokenLogprob
+from pygpt.generation import (
+    CancelToken,
+    Completion,
+    Piece,
+    SamplingParams,
+    Section,
+    Session,
+    Speculation,
+    Stream,
+    TokenLogprob,
+)
 from pygpt.model import Model
 from pygpt.reply import Reply, ReplyStream
 from pygpt.tokenizer import Tokenizer
@@ -39,6 +49,7 @@ __all__ = [
     "SamplingParams",
     "Section",
     "Session",
+    "Speculation",
     "Stream",
     "TokenLogprob",
     "Tokenizer",

@@ -12,7 +12,7 @@ from pygpt.training.primitives import Heads
 
 _Floats: TypeAlias = NDArray[np.float32]
 _Batch: TypeAlias = Sequence[tuple[Session, NDArray[np.int32]]]
-_Output: TypeAlias = Literal["none", "last", "all", "hidden"]
+_Output: TypeAlias = Literal["none", "last", "all", "hidden", "score"]
 
 def config_fields() -> dict[str, list[str]]:
     """The fields of each class of `pygpt.config` that the core reads."""
@@ -36,11 +36,12 @@ class EngineBuilder:
         config: ModelConfig,
         *,
         weights: Literal["float32", "bfloat16", "int8"],
-        kv: Literal["float32", "float16"],
+        kv: Literal["float32", "float16", "int8"],
         threads: int,
         isa: str | None,
+        threads_backend: str | None = None,
     ) -> None:
-        """Raises ValueError for an ISA that is unknown or that this machine cannot run."""
+        """Raises ValueError for an ISA or a backend that is unknown or that this machine cannot run."""
 
     def add(
         self,
@@ -79,6 +80,8 @@ class Engine:
     @property
     def threads(self) -> int: ...
     @property
+    def threads_backend(self) -> str: ...
+    @property
     def weight_bytes(self) -> int: ...
     @property
     def kv_bytes_per_token(self) -> int:
@@ -91,7 +94,12 @@ class Engine:
     def session(self) -> Session: ...
     @overload
     def forward(
-        self, batch: _Batch, *, output: _Output | Sequence[_Output] = "last", cancel: None = None
+        self,
+        batch: _Batch,
+        *,
+        output: _Output | Sequence[_Output] = "last",
+        cancel: None = None,
+        tentative: int | Sequence[int] = 0,
     ) -> list[_Floats]: ...
     @overload
     def forward(
@@ -100,14 +108,19 @@ class Engine:
         *,
         output: _Output | Sequence[_Output] = "last",
         cancel: CancelFlag | Sequence[CancelFlag | None],
+        tentative: int | Sequence[int] = 0,
     ) -> list[_Floats | None]:
         """Append each sequence's tokens to its session and compute, for each: "last": logits of its last token
         (n_vocab,); "all": logits of all its new tokens (T, n_vocab); "hidden": states after the final norm (T, n_embd);
-        "none": nothing, (0, n_vocab). `output` and `cancel` are one for all sequences, or a list of one for each.
+        "score": log-probabilities of its new tokens after the first, those of log_softmax of the logits before them,
+        which are never whole in memory (T - 1,); "none": nothing, (0, n_vocab). The last `tentative` of the tokens join
+        the session by `Session.keep` only. `output`, `cancel` and `tentative` are one for all sequences, or a list of
+        one for each.
         A sequence whose flag is set meanwhile gives None and its session stays as it was; the others are as if they had
         been alone. The GIL is released; Ctrl-C, and flags once those of all sequences are set, stop the computation
         within one layer and leave every session as it was.
-        ValueError: no tokens, a token outside the vocabulary, a session twice or of another engine.
+        ValueError: no tokens, fewer than are tentative, one outside the vocabulary, a session twice or of another
+        engine.
         ContextOverflowError: more tokens than n_ctx. Cancelled: all sequences. KeyboardInterrupt."""
 
     def log_softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,6 +138,10 @@ class Session:
         """Forget all tokens from position `length` on. ValueError unless 0 <= length <= self.length. Layers with a
         window give back what no later token sees: then ValueError too for a length that is more than 256 below the
         greatest, unless it is 0 or what its next token sees is still there."""
+
+    def keep(self, n: int) -> None:
+        """Take in the next n of the tokens that the last `Engine.forward` with this session computed as tentative ones.
+        ValueError: there are not so many, also after `truncate`."""
 
 class Sampler:
     """Draws the next token of a sequence from its logits. Immutable. `draw` takes (seed, sequence, position) as the
@@ -225,6 +242,13 @@ def isa_names() -> list[str]:
 
 def select_isa(name: str | None) -> str:
     """The table that `name`, else PYGPT_ISA, else the machine chooses. ValueError: unknown, or cannot run here."""
+
+def threads_backends() -> list[str]:
+    """The backends of threads that can be used here, "own" or "openmp", the default first."""
+
+def select_threads_backend(name: str | None) -> str:
+    """The backend that `name`, else PYGPT_THREADS_BACKEND names, else the default. ValueError: unknown, or it cannot be
+    used here."""
 
 def block_formats() -> dict[str, tuple[int, int]]:
     """The types of quantised tensors in GGUF files, by ggml's names: how many values a block has, in how many bytes."""

@@ -13,7 +13,16 @@ from pygpt import generation
 from pygpt._json import parse_table
 from pygpt.checkpoint.folder import sync
 from pygpt.errors import PygptError, check_type
-from pygpt.generation import CancelToken, Layout, Message, PrefixCache, SamplingOptions, SamplingParams, Turn
+from pygpt.generation import (
+    CancelToken,
+    Layout,
+    Message,
+    PrefixCache,
+    SamplingOptions,
+    SamplingParams,
+    Speculate,
+    Turn,
+)
 from pygpt.generation.prompt import overflow
 from pygpt.model import Model
 from pygpt.reply import Reply, ReplyStream
@@ -48,6 +57,8 @@ class Chat:
         variables: Mapping[str, Any] | None = None,
         overflow: Overflow = "error",
         params: SamplingParams | None = None,
+        speculate: Speculate | None = None,
+        draft: Model | None = None,
         **options: Unpack[SamplingOptions],
     ) -> None:
         """A new conversation.
@@ -58,6 +69,7 @@ class Chat:
             longer sees the oldest turns: as many as it takes to have half of the context free again. `messages` keeps
             them.
         params and options: the defaults of each turn, as of `Model.chat`; n must be 1.
+        speculate, draft: as of `Model.generate`, for all turns.
 
         TokenizerError: the model has no chat template.
         """
@@ -70,6 +82,7 @@ class Chat:
         model.tokenizer.chat_template(template, tools=bool(tools))
         self._params = _single(generation.resolve(params, dict(options), generation.CHAT))
         self._overflow: Overflow = overflow
+        self._speculator = model._speculator(speculate, draft, keeps=True)
         self._cache = PrefixCache(model._engine.session)
         self._messages: list[dict[str, Any]] = []
         self._n_forgotten = 0  # of the messages after the system message
@@ -136,7 +149,12 @@ class Chat:
         session = self._cache.take(turn.tokens)
         n_read = len(turn.tokens) - session.length
         stream = self._model._start(
-            {"the conversation": turn.tokens}, resolved, cancel, session=session, eos_ids=turn.eos_ids
+            {"the conversation": turn.tokens},
+            resolved,
+            cancel,
+            self._speculator,
+            session=session,
+            eos_ids=turn.eos_ids,
         )
 
         def end(reply: Reply) -> None:

@@ -17,7 +17,8 @@ from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError
 from pygpt.tokenizer import Tokenizer
 
-KvFormat = Literal["float32", "float16"]
+KvFormat = Literal["float32", "float16", "int8"]
+ThreadsBackend = Literal["own", "openmp"]
 
 _MAX_THREADS = 1024  # as csrc/threads/parallel.h
 
@@ -40,13 +41,14 @@ def of_checkpoint(
     isa: str,
     n_ctx: int | None,
     progress: Callable[[int, int], object] | None,
+    threads_backend: str | None = None,
 ) -> Made:
     """The engine of a checkpoint's weights: mapped, if they were saved in the format that is asked for, else packed.
     Raises what `Model.load` does."""
     saved = checkpoint.open_saved(path)
     if saved is not None and weights in (None, saved.weights):
         saved, weights, kv = saved.with_context(n_ctx), saved.weights, kv or _default_kv(saved.weights)
-        builder = _new_builder(saved.config, weights, kv, threads, isa, adopts=True)
+        builder = _new_builder(saved.config, weights, kv, threads, isa, threads_backend, adopts=True)
         try:
             builder.adopt(saved.arrays(builder.packed(saved.blocks())))
         except ValueError as error:
@@ -57,7 +59,7 @@ def of_checkpoint(
     config, tensors, tokenizer = checkpoint.read(path, n_ctx)
     weights = weights or "int8"
     kv = kv or _default_kv(weights)
-    builder = _new_builder(config, weights, kv, threads, isa)
+    builder = _new_builder(config, weights, kv, threads, isa, threads_backend)
     _pack(builder, tensors, config.n_params(), progress)
     return Made(config, tokenizer, builder.build(), weights, kv)
 
@@ -69,21 +71,31 @@ def of_arrays(
     kv: KvFormat | None,
     threads: int,
     isa: str,
+    threads_backend: str,
 ) -> Made:
     """The engine of arrays by the names of ``config.tensor_shapes()``. Raises what `Model.from_tensors` does."""
     weights = weights or "int8"
     kv = kv or _default_kv(weights)
-    builder = _new_builder(config, weights, kv, threads, isa)
+    builder = _new_builder(config, weights, kv, threads, isa, threads_backend)
     for name, values in arrays.items():
         builder.add(name, np.asarray(values, np.float32), "float32")
     return Made(config, None, builder.build(), weights, kv)
 
 
 def _new_builder(
-    config: ModelConfig, weights: Weights, kv: KvFormat, threads: int, isa: str, *, adopts: bool = False
+    config: ModelConfig,
+    weights: Weights,
+    kv: KvFormat,
+    threads: int,
+    isa: str,
+    threads_backend: str | None,
+    *,
+    adopts: bool = False,
 ) -> _core.EngineBuilder:
     """An engine that waits for the tensors of ``config.tensor_shapes()``; or, if it `adopts`, for packed ones."""
-    builder = _core.EngineBuilder(config.for_core(), weights=weights, kv=kv, threads=threads, isa=isa)
+    builder = _core.EngineBuilder(
+        config.for_core(), weights=weights, kv=kv, threads=threads, isa=isa, threads_backend=threads_backend
+    )
     if config.sinusoidal_positions and not adopts:  # packed ones hold the table
         builder.add("pos.weight", config.sinusoids().astype(np.float32), "float32")
     return builder
@@ -108,8 +120,11 @@ def _pack(
             progress(done, total)
 
 
-def check_options(weights: str | None, kv: str | None, threads: int | None, isa: str | None) -> tuple[int, str]:
-    """The number of threads and the instruction set to use, once all options are what `Model.load` says."""
+def check_options(
+    weights: str | None, kv: str | None, threads: int | None, isa: str | None, threads_backend: str | None
+) -> tuple[int, str, str]:
+    """The number of threads, the instruction set and the threads' backend to use, once all options are what
+    `Model.load` says."""
     if weights is not None:
         _check_choice("weights", weights, get_args(Weights))
     if kv is not None:
@@ -120,7 +135,9 @@ def check_options(weights: str | None, kv: str | None, threads: int | None, isa:
         raise TypeError(f"threads must be an integer >= 1, or None, not {threads!r}")
     elif not 1 <= threads <= _MAX_THREADS:
         raise ValueError(f"threads must be an integer >= 1 and <= {_MAX_THREADS}, or None, not {threads}")
-    return threads, _core.select_isa(isa)
+    if threads_backend is not None:
+        _check_choice("threads_backend", threads_backend, get_args(ThreadsBackend))
+    return threads, _core.select_isa(isa), _core.select_threads_backend(threads_backend)
 
 
 def _default_kv(weights: Weights) -> KvFormat:

@@ -12,21 +12,15 @@ from pygpt import _core
 from pygpt.config import ModelConfig
 
 
-def score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int32], first: int = 1) -> NDArray[np.float32]:
+def score(engine: _core.Engine, tokens: NDArray[np.int32], first: int = 1) -> NDArray[np.float32]:
     """The natural log-probability of each of tokens[first:], given all before it; 1 <= first, at most n_ctx tokens.
 
-    (T,) -> (T - first,). Memory is bounded: the logits are computed some rows at a time.
+    (T,) -> (T - first,). The logits are never whole in memory.
     """
-    chunk = max(16, min(512, 2**23 // config.n_vocab))  # rows of logits at a time: 32 MiB of them, or 16
     session = engine.session()
     if first > 1:
         engine.forward([(session, tokens[: first - 1])], output="none")
-    parts = [np.empty(0, np.float32)]
-    for at in range(first - 1, len(tokens) - 1, chunk):
-        targets = tokens[at + 1 : at + 1 + chunk]
-        logits = engine.forward([(session, tokens[at : at + len(targets)])], output="all")[0]
-        parts.append(engine.log_softmax(logits)[np.arange(len(targets)), targets])
-    return np.concatenate(parts)
+    return engine.forward([(session, tokens[first - 1 :])], output="score")[0]
 
 
 def mean_score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int32], stride: int | None) -> float:
@@ -46,7 +40,7 @@ def mean_score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int
     total, start, scored = 0.0, 0, 1
     while scored < len(tokens):
         window = tokens[start : start + n_ctx]
-        total += math.fsum(score(engine, config, window, scored - start).tolist())
+        total += math.fsum(score(engine, window, scored - start).tolist())
         scored = start + len(window)
         start += stride
     return total / (len(tokens) - 1)

@@ -15,7 +15,7 @@ from pygpt.checkpoint import Weights
 from pygpt.classification import Classification, Classifier, Input, classify, read_classifier
 from pygpt.config import ModelConfig
 from pygpt.embedding import hidden_states, pooled
-from pygpt.engine import KvFormat, check_options
+from pygpt.engine import KvFormat, ThreadsBackend, check_options
 from pygpt.errors import check_type
 from pygpt.evaluation import mean_score, perplexity, score
 from pygpt.generation import Prompt, Session
@@ -54,23 +54,27 @@ class Model(Writer):
         isa: str | None = None,
         n_ctx: int | None = None,
         progress: Callable[[int, int], object] | None = None,
+        threads_backend: ThreadsBackend | None = None,
     ) -> Model:
         """Load a checkpoint and pack its weights for this machine.
 
         source: a folder or file that `checkpoint.read` takes, a short name such as "tiny", or of the Hugging Face hub
             ORG/NAME, ORG/NAME:Q4_K_M or ORG/NAME/FILE.gguf, @REVISION or not (docs/models.md says what is downloaded).
         weights: the format they are kept and multiplied in, "int8", "bfloat16" or "float32". None: int8, or as saved.
-        kv: the format of cached keys and values, "float32" or "float16"; None: as float32 weights, else float16.
+        kv: the format of cached keys and values, "float32", "float16" or "int8"; None: as float32 weights, else
+            float16.
         threads: None: the usable physical cores, which affinity and cgroup quota may limit.
         isa: an instruction set by name; None: PYGPT_ISA if it is set, else the best this machine runs.
         n_ctx: the longest sequence in tokens, at most ``config.max_n_ctx``. None: the checkpoint's own.
         progress: called with (parameters packed so far, parameters in all) after each tensor.
+        threads_backend: "own" threads, or "openmp" where this build has it; the results are the same bits. None:
+            PYGPT_THREADS_BACKEND if it is set, else "own".
 
         Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.
         """
-        threads, isa = check_options(weights, kv, threads, isa)
+        threads, isa, backend = check_options(weights, kv, threads, isa, threads_backend)
         path = checkpoint.locate(source)
-        made = engine.of_checkpoint(path, weights, kv, threads, isa, n_ctx, progress)
+        made = engine.of_checkpoint(path, weights, kv, threads, isa, n_ctx, progress, backend)
         return cls(made, os.fspath(source), made.tokenizer, read_classifier(path, made.config))
 
     @classmethod
@@ -84,6 +88,7 @@ class Model(Writer):
         kv: KvFormat | None = None,
         threads: int | None = None,
         isa: str | None = None,
+        threads_backend: ThreadsBackend | None = None,
     ) -> Model:
         """A model of arrays in memory, which it packs as `load` does and keeps no reference to.
 
@@ -95,8 +100,8 @@ class Model(Writer):
         check_type("config", config, ModelConfig)
         check_type("tensors", tensors, Mapping)
         check_type("tokenizer", tokenizer, Tokenizer, type(None))
-        threads, isa = check_options(weights, kv, threads, isa)
-        return cls(engine.of_arrays(config, tensors, weights, kv, threads, isa), None, tokenizer)
+        threads, isa, backend = check_options(weights, kv, threads, isa, threads_backend)
+        return cls(engine.of_arrays(config, tensors, weights, kv, threads, isa, backend), None, tokenizer)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the packed weights, the configuration, the tokenizer and the classifier to a new or empty folder, which
@@ -137,6 +142,11 @@ class Model(Writer):
     def threads(self) -> int:
         """How many threads one computation uses."""
         return self._engine.threads
+
+    @property
+    def threads_backend(self) -> str:
+        """Whose threads they are: pygpt's "own", or those of "openmp"."""
+        return self._engine.threads_backend
 
     @property
     def weight_bytes(self) -> int:
@@ -202,7 +212,7 @@ class Model(Writer):
 
     def score(self, prompt: Prompt) -> NDArray[np.float32]:
         """(T,) tokens -> (T - 1,): the natural log-probability of each token after the first, given those before."""
-        return score(self._engine, self._config, self._fitting_ids(prompt))
+        return score(self._engine, self._fitting_ids(prompt))
 
     def perplexity(self, prompt: Prompt, *, stride: int | None = None) -> float:
         """exp of minus the mean log-probability of the T - 1 tokens after the first; T >= 2. Infinity where that is

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from pygpt.fields import doc, documented
-from pygpt.generation import FinishReason, Piece, Section, Splitter, Stream, TokenLogprob, Turn
+from pygpt.generation import FinishReason, Piece, Section, Speculation, Splitter, Stream, TokenLogprob, Turn
 
 
 @documented
@@ -61,6 +61,11 @@ class ReplyStream:
     def n_read(self) -> int:
         """How many tokens of the conversation are read for this turn."""
         return self._n_read
+
+    @property
+    def speculation(self) -> Speculation:
+        """How many tokens were proposed and accepted so far."""
+        return self._stream.speculation
 
     def __iter__(self) -> ReplyStream:
         return self

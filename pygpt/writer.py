@@ -16,11 +16,13 @@ from pygpt.generation import (
     CancelToken,
     ChatOptions,
     Completion,
+    GenerateOptions,
     Layout,
     Message,
     Prompt,
-    SamplingOptions,
     SamplingParams,
+    Speculate,
+    Speculator,
     Stream,
 )
 from pygpt.tokenizer import FILES, Tokenizer
@@ -72,7 +74,7 @@ class Writer:
         n: Literal[1] = 1,
         params: None = None,
         cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[GenerateOptions],
     ) -> Completion: ...
 
     @overload
@@ -83,7 +85,7 @@ class Writer:
         n: Literal[1],
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[GenerateOptions],
     ) -> Completion: ...
 
     @overload
@@ -94,7 +96,7 @@ class Writer:
         n: _Several,
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[GenerateOptions],
     ) -> list[Completion]: ...
 
     @overload
@@ -105,7 +107,7 @@ class Writer:
         n: int = 1,
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[GenerateOptions],
     ) -> list[Completion]: ...
 
     @overload
@@ -116,7 +118,7 @@ class Writer:
         n: int = 1,  # of `params`, where it is not given here
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[GenerateOptions],
     ) -> Completion | list[Completion]: ...
 
     @generation.takes_options
@@ -126,6 +128,8 @@ class Writer:
         *,
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
+        speculate: Speculate | None = None,
+        draft: Writer | None = None,
         **options: Any,
     ) -> Completion | list[Completion]:
         """Continue a prompt, or each of a list of prompts.
@@ -137,9 +141,11 @@ class Writer:
             not see its n: write n=1 as well, and they know that there is one `Completion`.
         cancel: where its `cancel()` is called from another thread, the result is what there was by then, with
             finish_reason "cancelled".
+        speculate, draft: two ways to compute several tokens in a step, which give the same ones, only sooner. They are
+            proposed by "prompt", as what followed the last ones where they stood before: good where a text repeats its
+            prompt or itself; or by a smaller model, which must have the same vocabulary. `Stream.speculation` counts.
         """
-        stream = self._stream(prompt, generation.resolve(params, options), cancel)
-        done = stream.collect()
+        done = self.stream(prompt, params=params, cancel=cancel, speculate=speculate, draft=draft, **options).collect()
         return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
 
     @generation.takes_options
@@ -149,11 +155,14 @@ class Writer:
         *,
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
+        speculate: Speculate | None = None,
+        draft: Writer | None = None,
         **options: Any,
     ) -> Stream:
         """As `generate`, but each piece as soon as there is one; where there are several sequences, `piece.index` says
         whose it is."""
-        return self._stream(prompt, generation.resolve(params, options), cancel)
+        speculator = self._speculator(speculate, draft)
+        return self._start(self._read(prompt), generation.resolve(params, options), cancel, speculator)
 
     def render(
         self,
@@ -249,6 +258,8 @@ class Writer:
         continue_final_message: bool = False,
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
+        speculate: Speculate | None = None,
+        draft: Writer | None = None,
         **options: Any,
     ) -> Completion | list[Completion]:
         """Answer a conversation: generate after what `render` makes of the messages, up to the end of the turn.
@@ -268,6 +279,8 @@ class Writer:
             continue_final_message=continue_final_message,
             params=params,
             cancel=cancel,
+            speculate=speculate,
+            draft=draft,
             **options,
         ).collect()
         return done[0] if len(done) == 1 else done
@@ -284,6 +297,8 @@ class Writer:
         continue_final_message: bool = False,
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
+        speculate: Speculate | None = None,
+        draft: Writer | None = None,
         **options: Any,
     ) -> Stream:
         """As `chat`, but each piece as soon as there is one; where n > 1, `piece.index` says which answer's it is."""
@@ -296,16 +311,18 @@ class Writer:
         )
         turn = generation.read_turn(self.tokenizer, self._config, messages, layout)
         resolved = generation.resolve(params, options, generation.CHAT)
-        return self._start({"the conversation": turn.tokens}, resolved, cancel, eos_ids=turn.eos_ids)
+        speculator = self._speculator(speculate, draft)
+        return self._start({"the conversation": turn.tokens}, resolved, cancel, speculator, eos_ids=turn.eos_ids)
 
-    def _stream(self, prompts: object, params: SamplingParams, cancel: CancelToken | None) -> Stream:
-        return self._start(generation.read_prompts(prompts, self._encode, self._config.n_vocab), params, cancel)
+    def _read(self, prompts: object) -> dict[str, NDArray[np.int32]]:
+        return generation.read_prompts(prompts, self._encode, self._config.n_vocab)
 
     def _start(
         self,
         prompts: Mapping[str, NDArray[np.int32]],
         params: SamplingParams,
         cancel: CancelToken | None,
+        speculator: Speculator | None,
         *,
         session: _core.Session | None = None,
         eos_ids: frozenset[int] = frozenset(),
@@ -313,8 +330,19 @@ class Writer:
         """The stream of prompts' tokens, by the names that errors give them."""
         if params.stop and self._tokenizer is None:
             raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
-        batch = Batch(self._engine, self._config, self._tokenizer)
+        batch = Batch(*self._parts, speculator)
         return generation.start(batch, self._config, prompts, params, cancel, session=session, eos_ids=eos_ids)
+
+    def _speculator(
+        self, speculate: Speculate | None, draft: Writer | None, *, keeps: bool = False
+    ) -> Speculator | None:
+        if draft is not None and not isinstance(draft, Writer):
+            raise TypeError(f"draft must be a Model or None, not {type(draft).__name__}")
+        return generation.speculator(self._parts, speculate, None if draft is None else draft._parts, keeps=keeps)
+
+    @property
+    def _parts(self) -> generation.Parts:
+        return generation.Parts(self._engine, self._config, self._tokenizer)
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text)

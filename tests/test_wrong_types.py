@@ -69,7 +69,8 @@ class Good:
         return {"prompt": "in the"}
 
     def generate(self) -> dict[str, Any]:
-        return {"prompt": "in the", "params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
+        options = {"params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
+        return {"prompt": "in the", **options, "speculate": None, "draft": self.model}
 
     def layout(self) -> dict[str, Any]:
         return {"template": "{{ messages[0].content }}"}
@@ -88,7 +89,8 @@ class Good:
         return self.tmp / "saved.json"
 
     def chat(self) -> dict[str, Any]:
-        return {**self.render(), "params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
+        options = {"params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
+        return {**self.render(), **options, "speculate": "prompt", "draft": None}
 
     def training(self) -> dict[str, Any]:
         (self.tmp / "text.txt").write_text("the cat sat on the mat. " * 40, encoding="utf-8")
@@ -111,7 +113,7 @@ class Good:
         return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
 
 
-REPLY_STREAM = ("cancel", "close", "finish", "n_read", "reply")
+REPLY_STREAM = ("cancel", "close", "finish", "n_read", "reply", "speculation")
 # The arguments of each public call; of a method also the object, unless it is the model, and of a property nothing.
 CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Model.load": lambda g: {"source": g.folder, "threads": 1, "progress": lambda done, total: None},
@@ -148,6 +150,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Stream.cancel": lambda g: {"self": g.model.stream("a")},
     "Stream.collect": lambda g: {"self": g.model.stream("a")},
     "Stream.seed": lambda g: {"self": g.model.stream("a")},
+    "Stream.speculation": lambda g: {"self": g.model.stream("a")},
     "Stream.seeds": lambda g: {"self": g.model.stream("a")},
     "CancelToken": lambda g: {},
     "CancelToken.cancel": lambda g: {"self": CancelToken()},
@@ -157,6 +160,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "SamplingParams": lambda g: {},
     "Completion": lambda g: {"text": "", "tokens": (), "finish_reason": "stop", "logprobs": None, "seed": 0},
     "Piece": lambda g: {"text": "", "token": 0, "index": 0, "finish_reason": None, "logprob": None},
+    "Speculation": lambda g: {},
     "TokenLogprob": lambda g: {"token": 0, "logprob": 0.0, "top": ()},
     "Classification": lambda g: {"label": "a", "probabilities": {"a": 1.0}},
     "ModelConfig": Good.config,

@@ -77,6 +77,11 @@ def streams(model: Model) -> None:
     cancel.cancel()
     assert cancel.cancelled
     assert stream.seed == stream.seeds[0]
+    assert_type(model.generate("Once", max_tokens=4, speculate="prompt"), Completion)
+    drafted = assert_type(model.stream("Once", max_tokens=4, draft=model), Stream)
+    drafted.collect()
+    counts: pygpt.Speculation = drafted.speculation
+    assert counts.n_accepted <= counts.n_proposed
 
 
 def answers(model: Model, n: int) -> None:

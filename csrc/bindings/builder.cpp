@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "bindings/backend.h"
 #include "bindings/choice.h"
 #include "bindings/read_config.h"
 #include "kernels/select.h"
@@ -76,14 +77,25 @@ const LinearFormat& choose_format(const std::string& name, const Kernels& kernel
     return kernels.formats[choose("weights", name, names)];
 }
 
+const CacheFormat& choose_cache(const std::string& name, const Kernels& kernels, int head_dim) {
+    std::vector<const char*> names;
+    for (const CacheFormat& format : kernels.caches) names.push_back(format.name);
+    const CacheFormat& format = kernels.caches[choose("kv", name, names)];
+    if (format.most_head > 0 && head_dim > format.most_head) {
+        throw InvalidArgument("kv='" + name + "' takes heads of up to " + std::to_string(format.most_head) +
+                              " values, not " + std::to_string(head_dim));
+    }
+    return format;
+}
+
 class EngineBuilder {
 public:
     EngineBuilder(const py::object& config, const std::string& weights, const std::string& kv, int threads,
-                  const std::optional<std::string>& isa)
+                  const std::optional<std::string>& isa, const std::optional<std::string>& threads_backend)
         : config_(read_config(config)),
           kernels_(select_kernels(isa.value_or(""))),
-          threads_(threads),
-          kv_(choose("kv", kv, {DType::f32, DType::f16})),
+          threads_(std::make_shared<const Threads>(threads, choose_backend(threads_backend))),
+          cache_(choose_cache(kv, kernels_, config_.head_dim)),
           weights_(std::make_unique<WeightsBuilder>(config_, kernels_, choose_format(weights, kernels_))) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
@@ -103,10 +115,10 @@ public:
         }
         const auto lock = locked();
         const GilReleased released;
-        threads_.run([&](Team& team) { builder().add(name, plain, team, tell); });
+        threads_->run([&](Team& team) { builder().add(name, plain, team, tell); });
     }
 
-    std::size_t cache_bytes(int length) const { return PageLayout(config_, kv_).bytes_at(length); }
+    std::size_t cache_bytes(int length) const { return PageLayout(config_, cache_).bytes_at(length); }
 
     // What adopt() wants: {name: (dtype, shape)}, where `blocks` are the names of matrices in MXFP4.
     py::dict packed(const std::unordered_set<std::string>& blocks) {
@@ -144,7 +156,7 @@ public:
         const GilReleased released;
         auto weights = builder().finish();
         weights_.reset();
-        return std::make_shared<Engine>(config_, std::move(weights), kernels_, threads_.count(), kv_);
+        return std::make_shared<Engine>(config_, std::move(weights), kernels_, threads_, cache_.dtype);
     }
 
 private:
@@ -164,8 +176,8 @@ private:
 
     ModelConfig config_;
     const Kernels& kernels_;
-    Threads threads_;
-    DType kv_;
+    std::shared_ptr<const Threads> threads_;
+    const CacheFormat& cache_;
     const pid_t process_ = getpid();
     std::mutex mutex_;  // of weights_: Python's threads may call at once
     std::unique_ptr<WeightsBuilder> weights_;
@@ -175,9 +187,10 @@ private:
 
 void bind_builder(py::module_& m) {
     py::class_<EngineBuilder>(m, "EngineBuilder")
-        .def(py::init<const py::object&, const std::string&, const std::string&, int,
+        .def(py::init<const py::object&, const std::string&, const std::string&, int, const std::optional<std::string>&,
                       const std::optional<std::string>&>(),
-             py::arg("config"), py::kw_only(), py::arg("weights"), py::arg("kv"), py::arg("threads"), py::arg("isa"))
+             py::arg("config"), py::kw_only(), py::arg("weights"), py::arg("kv"), py::arg("threads"), py::arg("isa"),
+             py::arg("threads_backend") = std::nullopt)
         .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"),
              py::arg("consumed") = std::nullopt)
         .def("packed", &EngineBuilder::packed, py::arg("blocks") = std::unordered_set<std::string>())

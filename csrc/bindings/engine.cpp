@@ -10,6 +10,7 @@
 #include <pybind11/stl.h>
 #include "base/error.h"
 
+#include "bindings/backend.h"
 #include "bindings/choice.h"
 #include "bindings/module.h"
 #include "model/engine.h"
@@ -40,7 +41,7 @@ private:
 };
 
 Output output_named(const std::string& name) {
-    return static_cast<Output>(choose("output", name, std::array{"none", "last", "all", "hidden"}));
+    return static_cast<Output>(choose("output", name, std::array{"none", "last", "all", "hidden", "score"}));
 }
 
 // One value for the whole batch, or one a sequence.
@@ -67,13 +68,14 @@ struct BatchInput {
     std::vector<SequenceInput> inputs;  // without room for the outputs
 
     BatchInput(const py::sequence& batch, const PerSequence<std::string>& output,
-               const PerSequence<std::shared_ptr<CancelFlag>>& cancel) {
+               const PerSequence<std::shared_ptr<CancelFlag>>& cancel, const PerSequence<std::size_t>& tentative) {
         for (const py::handle item : batch) add(item);
         const std::vector<std::string> outputs = for_each_sequence(output, ids.size(), "output");
         flags = for_each_sequence(cancel, ids.size(), "cancel");
+        const std::vector<std::size_t> n_tentative = for_each_sequence(tentative, ids.size(), "tentative");
         for (std::size_t i = 0; i < ids.size(); ++i) {
             inputs.push_back({sessions[i].get(), ids[i], output_named(outputs[i]), nullptr,
-                              flags[i] == nullptr ? nullptr : &flags[i]->flag()});
+                              flags[i] == nullptr ? nullptr : &flags[i]->flag(), n_tentative[i]});
         }
     }
 
@@ -116,16 +118,26 @@ private:
     Floats values_;
 };
 
+// The kind of output whose rows are as wide.
+Output holder(Output output) { return output == Output::hidden || output == Output::score ? output : Output::all; }
+
 py::list forward(const Engine& engine, const py::sequence& batch, const PerSequence<std::string>& output,
-                 const PerSequence<std::shared_ptr<CancelFlag>>& cancel) {
-    BatchInput in(batch, output, cancel);
+                 const PerSequence<std::shared_ptr<CancelFlag>>& cancel, const PerSequence<std::size_t>& tentative) {
+    BatchInput in(batch, output, cancel, tentative);
     engine.check(in.inputs);  // before memory is allocated by their size
-    std::size_t n_logits = 0, n_hidden = 0;
-    for (const SequenceInput& s : in.inputs)
-        (s.output == Output::hidden ? n_hidden : n_logits) += output_rows(s.output, s.tokens.size());
-    OutputRows logits(static_cast<py::ssize_t>(n_logits), engine.output_width(Output::all));
-    OutputRows hidden(static_cast<py::ssize_t>(n_hidden), engine.output_width(Output::hidden));
-    const auto rows_of = [&](Output kind) -> OutputRows& { return kind == Output::hidden ? hidden : logits; };
+    const auto rows_of_kind = [&](Output kind) {
+        std::size_t n = 0;
+        for (const SequenceInput& s : in.inputs) {
+            if (holder(s.output) == kind) n += output_rows(s.output, s.tokens.size());
+        }
+        return OutputRows(static_cast<py::ssize_t>(n), engine.output_width(kind));
+    };
+    OutputRows logits = rows_of_kind(Output::all), hidden = rows_of_kind(Output::hidden),
+               scores = rows_of_kind(Output::score);
+    const auto rows_of = [&](Output output) -> OutputRows& {
+        const Output kind = holder(output);
+        return kind == Output::all ? logits : kind == Output::hidden ? hidden : scores;
+    };
     for (SequenceInput& s : in.inputs) s.out = rows_of(s.output).take(output_rows(s.output, s.tokens.size()));
     std::vector<bool> cancelled;
     {
@@ -140,7 +152,9 @@ py::list forward(const Engine& engine, const py::sequence& batch, const PerSeque
         if (cancelled[i]) {
             out.append(py::none());
         } else {
-            out.append(s.output == Output::last ? py::object(rows[py::int_(0)]) : rows);
+            out.append(s.output == Output::last    ? py::object(rows[py::int_(0)])
+                       : s.output == Output::score ? py::object(rows.attr("reshape")(-1))
+                                                   : rows);
         }
     }
     return out;
@@ -176,13 +190,14 @@ Floats log_softmax(const Engine& engine, const Floats& logits) {
 void bind_engine(py::module_& m) {
     py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine")
         .def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
-        .def_property_readonly("threads", &Engine::threads)
+        .def_property_readonly("threads", [](const Engine& e) { return e.threads().count(); })
+        .def_property_readonly("threads_backend", [](const Engine& e) { return backend_name(e.threads().regions()); })
         .def_property_readonly("weight_bytes", &Engine::weight_bytes)
         .def_property_readonly("kv_bytes_per_token", &Engine::kv_bytes_per_token)
         .def("tensors", &tensors)
         .def("session", &Engine::session)
         .def("forward", &forward, py::arg("batch"), py::kw_only(), py::arg("output") = "last",
-             py::arg("cancel") = std::shared_ptr<CancelFlag>())
+             py::arg("cancel") = std::shared_ptr<CancelFlag>(), py::arg("tentative") = std::size_t{0})
         .def("log_softmax", &log_softmax, py::arg("logits"));
 }
 

@@ -1,6 +1,7 @@
 // What `pygpt info` says of the machine and the build.
 #include <pybind11/stl.h>
 
+#include "bindings/backend.h"
 #include "bindings/module.h"
 #include "cpu/cores.h"
 #include "cpu/features.h"
@@ -22,6 +23,10 @@ void bind_machine(py::module_& m) {
     m.def(
         "select_isa", [](const std::optional<std::string>& name) { return select_kernels(name.value_or("")).name; },
         py::arg("name"));
+    m.def("threads_backends", usable_backends);
+    m.def(
+        "select_threads_backend",
+        [](const std::optional<std::string>& name) { return backend_name(choose_backend(name)); }, py::arg("name"));
     m.def("usable_cores", [] {
         const UsableCores cores = usable_cores();
         return std::pair(cores.count, cores.reason);

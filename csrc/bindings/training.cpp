@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/arrays.h"
+#include "bindings/backend.h"
 #include "bindings/choice.h"
 #include "bindings/module.h"
 #include "kernels/select.h"
@@ -56,7 +57,7 @@ public:
     TrainingPrimitives(int threads, const std::optional<std::string>& isa, const std::string& precision)
         : inference_(select_kernels(isa.value_or(""))),
           kernels_(training_kernels(inference_)),
-          threads_(threads),
+          threads_(threads, choose_backend(std::nullopt)),
           format_(matmul_format(inference_, kernels_, precision)),
           memory_(std::make_unique<Memory>(format_, threads_.count())) {
         if (threads < 1 || threads > Threads::kMost) {

@@ -12,10 +12,18 @@
 #include <cerrno>
 #include <cstring>
 #endif
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 namespace pygpt {
 
 std::vector<std::pair<std::string, bool>> CpuFeatures::list() const {
+#if defined(__aarch64__)
+    return {{"neon", neon}, {"dotprod", dotprod}, {"i8mm", i8mm}};
+#else
     return {{"avx2", avx2},
             {"fma", fma},
             {"f16c", f16c},
@@ -28,6 +36,7 @@ std::vector<std::pair<std::string, bool>> CpuFeatures::list() const {
             {"avx512_bf16", avx512_bf16},
             {"amx_bf16", amx_bf16},
             {"amx_int8", amx_int8}};
+#endif
 }
 
 #if defined(__x86_64__)
@@ -90,7 +99,34 @@ std::string request_amx() {
 
 #else
 
-CpuFeatures detect_cpu() { return {}; }
+#if defined(__aarch64__) && defined(__APPLE__)
+
+namespace {
+
+bool has(const char* name) {
+    int value = 0;
+    std::size_t size = sizeof(value);
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+
+}  // namespace
+
+#endif
+
+CpuFeatures detect_cpu() {
+    CpuFeatures f;
+#if defined(__aarch64__)
+    f.neon = true;  // part of the architecture
+#if defined(__linux__)
+    f.dotprod = (getauxval(AT_HWCAP) >> 20 & 1) != 0;  // HWCAP_ASIMDDP
+    f.i8mm = (getauxval(AT_HWCAP2) >> 13 & 1) != 0;    // HWCAP2_I8MM
+#elif defined(__APPLE__)
+    f.dotprod = has("hw.optional.arm.FEAT_DotProd");
+    f.i8mm = has("hw.optional.arm.FEAT_I8MM");
+#endif
+#endif
+    return f;
+}
 
 std::string request_amx() { return "this is not an x86-64 machine"; }
 

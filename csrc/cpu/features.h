@@ -21,11 +21,16 @@ struct CpuFeatures {
     bool amx_bf16 = false;
     bool amx_int8 = false;  // the CPU's and the system's; whether this process may use it: request_amx()
 
-    // (name, present) in the order above, for `pygpt info`.
+    bool neon = false;
+    bool dotprod = false;
+    bool i8mm = false;
+
+    // (name, present) in the order above, those of this processor's kind, for `pygpt info`.
     std::vector<std::pair<std::string, bool>> list() const;
 };
 
-// Read anew from cpuid and xgetbv at each call; all false off x86-64.
+// Read anew at each call: on x86-64 from cpuid and xgetbv, on 64-bit Arm from what the system says; elsewhere all
+// false.
 CpuFeatures detect_cpu();
 
 // Asks the kernel to let this process use AMX's tiles, which it must know before the first of their instructions, as a

@@ -14,6 +14,12 @@ extern const Kernels kAvx512Kernels;
 void linear_int8_avxvnni(const LinearArgs& args);
 void linear_int8_avx512vnni(const LinearArgs& args);
 void linear_int8_amx(const LinearArgs& args);
+void attention_int8_avxvnni(const AttentionArgs& args);
+void attention_int8_avx512vnni(const AttentionArgs& args);
+#elif defined(PYGPT_ARM64)
+extern const Kernels kNeonKernels;
+void linear_int8_dotprod(const LinearArgs& args);
+void attention_int8_dotprod(const AttentionArgs& args);
 #endif
 
 namespace {
@@ -24,12 +30,16 @@ struct Candidate {
     std::string (*request)() = nullptr;  // asks the system for what it needs; empty: granted
 };
 
-#if defined(PYGPT_X86)
-Kernels with_int8_product(const char* name, const Kernels& base, void (*product)(const LinearArgs&)) {
+#if defined(PYGPT_X86) || defined(PYGPT_ARM64)
+Kernels with_int8_products(const char* name, const Kernels& base, void (*linear)(const LinearArgs&),
+                           void (*attention)(const AttentionArgs&)) {
     Kernels k = base;
     k.name = name;
     for (LinearFormat& f : k.formats) {
-        if (f.dtype == DType::i8) f.multiply = product;
+        if (f.dtype == DType::i8) f.multiply = linear;
+    }
+    for (CacheFormat& f : k.caches) {
+        if (f.dtype == DType::i8) f.attention = attention;
     }
     return k;
 }
@@ -39,9 +49,11 @@ Kernels with_int8_product(const char* name, const Kernels& base, void (*product)
 std::vector<Candidate> candidates() {
     std::vector<Candidate> all;
 #if defined(PYGPT_X86)
-    static const Kernels avxvnni = with_int8_product("avxvnni", kAvx2Kernels, linear_int8_avxvnni);
-    static const Kernels avx512vnni = with_int8_product("avx512vnni", kAvx512Kernels, linear_int8_avx512vnni);
-    static const Kernels amx = with_int8_product("amx", kAvx512Kernels, linear_int8_amx);
+    static const Kernels avxvnni =
+        with_int8_products("avxvnni", kAvx2Kernels, linear_int8_avxvnni, attention_int8_avxvnni);
+    static const Kernels avx512vnni =
+        with_int8_products("avx512vnni", kAvx512Kernels, linear_int8_avx512vnni, attention_int8_avx512vnni);
+    static const Kernels amx = with_int8_products("amx", kAvx512Kernels, linear_int8_amx, attention_int8_avx512vnni);
     const CpuFeatures cpu = detect_cpu();
     const bool avx2 = cpu.avx2 && cpu.fma && cpu.f16c;
     const bool avx512 = avx2 && cpu.avx512f && cpu.avx512bw && cpu.avx512vl && cpu.avx512dq;
@@ -50,6 +62,12 @@ std::vector<Candidate> candidates() {
     all.push_back({&kAvx512Kernels, avx512});
     all.push_back({&avxvnni, avx2 && cpu.avx_vnni});
     all.push_back({&kAvx2Kernels, avx2});
+#elif defined(PYGPT_ARM64)
+    static const Kernels dotprod =
+        with_int8_products("dotprod", kNeonKernels, linear_int8_dotprod, attention_int8_dotprod);
+    const CpuFeatures cpu = detect_cpu();
+    all.push_back({&dotprod, cpu.dotprod});
+    all.push_back({&kNeonKernels, true});
 #endif
     all.push_back({&kScalarKernels, true});
     return all;

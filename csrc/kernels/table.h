@@ -11,7 +11,9 @@
 #include "kernels/activation.h"
 #include "kernels/attention.h"
 #include "kernels/block_format.h"
+#include "kernels/cache_format.h"
 #include "kernels/linear_format.h"
+#include "kernels/softmax.h"
 
 namespace pygpt {
 
@@ -58,8 +60,14 @@ struct Kernels {
     // Every type of quantised tensors that files hold.
     std::array<BlockFormat, kBlockFormats> blocks;
 
-    void (*attention_f32)(const AttentionArgs&);
-    void (*attention_f16)(const AttentionArgs&);
+    // Every format of cached keys and values.
+    std::array<CacheFormat, 3> caches;
+    // The one whose numbers are of this type.
+    const CacheFormat& cache(DType type) const {
+        std::size_t i = 0;
+        while (caches.at(i).dtype != type) ++i;
+        return caches[i];
+    }
     void (*attention_merge)(const AttentionMergeArgs&);
 
     // (x - mean) / sqrt(variance + eps) * weight + bias (Ba et al. 2016, arXiv:1607.06450).
@@ -81,7 +89,11 @@ struct Kernels {
 
     void (*rope)(const RopeArgs&);
 
-    // y = x - log(sum(exp(x))), n >= 1 values; y may be x.
+    // The maximum and the sum of each block of n >= 1 values, see kSoftmaxBlock; and what count_softmax_blocks(n) of
+    // them are together.
+    void (*softmax_blocks)(const float* x, float* maxima, float* sums, std::ptrdiff_t n);
+    SoftmaxSum (*softmax_sum)(const float* maxima, const float* sums, std::ptrdiff_t blocks);
+    // y = x - log(sum(exp(x))) = x - maximum - log_sum, n >= 1 values; y may be x.
     void (*log_softmax)(const float* x, float* y, std::ptrdiff_t n);
     // y = exp(x); x below -86.5 gives 0, where exp(x) is 2^-124.8.
     void (*exp)(const float* x, float* y, std::ptrdiff_t n);

@@ -51,6 +51,18 @@ void Session::truncate(int length) {
     }
     cache_.truncate(length);
     length_ = length;
+    tentative_ = 0;
+}
+
+void Session::keep(int n) {
+    const SessionLock lock(*this);
+    if (n < 0 || n > tentative_) {
+        throw InvalidArgument("the session has " + std::to_string(tentative_) + " tentative tokens, not " +
+                              std::to_string(n));
+    }
+    cache_.commit(cache_.length() + n);
+    length_ = cache_.length();
+    tentative_ -= n;
 }
 
 namespace {
@@ -65,13 +77,14 @@ std::vector<PageClass> page_classes(const PageLayout& layout, int n_ctx) {
 
 }  // namespace
 
-Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, int threads, DType kv)
+Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, std::shared_ptr<const Threads> threads,
+               DType kv)
     : config_(std::move(config)),
       weights_(std::move(weights)),
       kernels_(kernels),
-      threads_(threads),
+      threads_(std::move(threads)),
       ropes_(config_),
-      layout_(config_, kv),
+      layout_(config_, kernels_.cache(kv)),
       page_classes_(page_classes(layout_, config_.n_ctx)) {}
 
 void Engine::check(std::span<const SequenceInput> batch) const {
@@ -79,6 +92,10 @@ void Engine::check(std::span<const SequenceInput> batch) const {
     for (const SequenceInput& s : batch) {
         if (s.session->engine_.get() != this) throw InvalidArgument("a session belongs to another model");
         if (s.tokens.empty()) throw InvalidArgument("a sequence has no tokens");
+        if (s.tentative > s.tokens.size()) {
+            throw InvalidArgument(std::to_string(s.tentative) + " of " + std::to_string(s.tokens.size()) +
+                                  " tokens cannot be tentative");
+        }
         for (const int token : s.tokens) {
             if (token < 0 || token >= config_.n_vocab) {
                 throw InvalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " +
@@ -104,7 +121,7 @@ std::unique_ptr<Workspace> Engine::take_workspace(int rows) const {
         }
         idle_.clear();  // all too small
     }
-    return std::make_unique<Workspace>(config_, ropes_, weights_, rows, threads_.count());
+    return std::make_unique<Workspace>(config_, ropes_, weights_, rows, threads_->count());
 }
 
 namespace {
@@ -133,9 +150,9 @@ private:
 
 // A row of a step that is part of an output.
 struct WantedRow {
-    int row;
     Output output;
     float* to;
+    int target;  // of a score
 };
 
 // Cuts a batch, whose pages are reserved, into steps of at most kMaxRows rows, without those that are cancelled by
@@ -171,21 +188,39 @@ private:
     void add(Step& step, std::vector<WantedRow>& wanted, int n) {
         const SequenceInput& s = batch_[sequence_];
         KvCache& cache = *caches_[sequence_];
-        const int position = cache.length() + done_, end = static_cast<int>(s.tokens.size());
+        const int position = cache.length() + done_, size = static_cast<int>(s.tokens.size());
         cache.reserve(position, position + n);
+        const int first = step.rows();
         for (std::size_t c = 0; c < layout_.n_classes(); ++c) {
             pages_.push_back(cache.pages(c));
-            step.sequences[c].push_back({step.rows(), n, position, pages_.back()});
+            step.sequences[c].push_back({first, n, position, pages_.back()});
         }
-        for (int i = 0; i < n; ++i) {
-            const int at = done_ + i;
-            if (s.output == Output::last ? at + 1 == end : s.output != Output::none) {
-                const std::ptrdiff_t to = s.output == Output::last ? 0 : at;
-                wanted.push_back({step.rows(), s.output, s.out + to * engine_.output_width(s.output)});
-            }
-            step.tokens.push_back(s.tokens[static_cast<std::size_t>(at)]);
-            step.positions.push_back(position + i);
+        for (int i = done_; i < done_ + n; ++i) {
+            step.tokens.push_back(s.tokens[static_cast<std::size_t>(i)]);
+            step.positions.push_back(cache.length() + i);
         }
+        const Range rows = wanted_rows(s.output, size);
+        const int begin = std::max(rows.begin, done_), end = std::min(rows.end, done_ + n);
+        if (begin >= end) return;
+        AttentionSequence read = step.sequences[layout_.class_of(engine_.config().n_layer() - 1)].back();
+        read.first_row = static_cast<int>(step.read.size());
+        read.n_rows = end - begin;
+        read.first_position += begin - done_;
+        step.read_sequences.push_back(read);
+        for (int i = begin; i < end; ++i) {
+            step.read.push_back(first + i - done_);
+            float* const to = s.out + std::ptrdiff_t{i - rows.begin} * engine_.output_width(s.output);
+            wanted.push_back({s.output, to, s.output == Output::score ? s.tokens[static_cast<std::size_t>(i) + 1] : 0});
+        }
+    }
+
+    struct Range {
+        int begin, end;
+    };
+    // The tokens of a sequence, of `size` new ones, whose rows its output is made of.
+    static Range wanted_rows(Output output, int size) {
+        const int n = static_cast<int>(output_rows(output, static_cast<std::size_t>(size)));
+        return output == Output::last ? Range{size - 1, size} : Range{0, n};
     }
 
     const Engine& engine_;
@@ -197,43 +232,45 @@ private:
     int done_ = 0;
 };
 
-// Writes what is wanted of the rows of ws.normed, which are used up: logits that lie one after another by one product.
-void write_outputs(const Model& model, std::span<const WantedRow> wanted, Workspace& ws) {
-    int n = 0;  // logits to be computed, of the first n rows of ws.normed
-    float* to = nullptr;
-    for (std::size_t i = 0; i < wanted.size(); ++i) {
-        const float* const from = ws.normed.row(static_cast<std::ptrdiff_t>(i));
-        if (wanted[i].output == Output::hidden) {
-            std::copy_n(from, model.config.n_embd, wanted[i].to);
-            continue;
+// Writes the outputs that rows of ws.normed belong to: of one kind and one after another in memory, by one product.
+void write_outputs(const Engine& engine, const Model& model, std::span<const WantedRow> wanted, Workspace& ws) {
+    std::vector<int> targets;
+    for (std::size_t i = 0; i < wanted.size();) {
+        const Output output = wanted[i].output;
+        float* const to = wanted[i].to;
+        const int first = static_cast<int>(i), width = engine.output_width(output);
+        targets.clear();
+        for (std::ptrdiff_t n = 0; i < wanted.size(); ++i, ++n) {
+            if (wanted[i].output != output || wanted[i].to != to + n * width) break;
+            targets.push_back(wanted[i].target);
         }
-        if (n > 0 && wanted[i].to != to + static_cast<std::ptrdiff_t>(n) * model.config.n_vocab) {
-            head(model, n, ws, to);
-            n = 0;
+        const int rows = static_cast<int>(targets.size());
+        if (output == Output::score) {
+            score(model, first, targets, ws, to);
+        } else if (output == Output::hidden) {
+            for (int row = 0; row < rows; ++row) {
+                std::copy_n(ws.normed.row(first + row), width, to + static_cast<std::ptrdiff_t>(row) * width);
+            }
+        } else {
+            head(model, first, rows, ws, to);
         }
-        if (n == 0) to = wanted[i].to;
-        if (float* const row = ws.normed.row(n++); row != from) std::copy_n(from, model.config.n_embd, row);
     }
-    if (n > 0) head(model, n, ws, to);
 }
 
-void run_steps(const Model& model, Steps& steps, Cancellation& cancellation, const std::function<void()>& stop,
-               Workspace& ws) {
+void run_steps(const Engine& engine, const Model& model, Steps& steps, Cancellation& cancellation,
+               const std::function<void()>& stop, Workspace& ws) {
     const std::function<void()> look = [&] {
         stop();
         cancellation.look();
     };
     Step step;
     std::vector<WantedRow> wanted;
-    std::vector<int> rows;
     while (steps.next(step, wanted, cancellation.cancelled())) {
         const Residual residual = run_blocks(model, step, ws, look);
         if (wanted.empty()) continue;
         look();
-        rows.clear();
-        for (const WantedRow& w : wanted) rows.push_back(w.row);
-        final_norm(model, residual, rows, ws);
-        write_outputs(model, wanted, ws);
+        final_norm(model, residual, static_cast<int>(wanted.size()), ws);
+        write_outputs(engine, model, wanted, ws);
     }
 }
 
@@ -249,20 +286,22 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
     std::size_t total = 0;
     for (const SequenceInput& s : batch) {
         caches.push_back(&s.session->cache_);
+        s.session->tentative_ = 0;  // what lies behind the length is written over
         total += s.tokens.size();
     }
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
     Steps steps(*this, layout_, batch, caches);
-    threads_.run([&](Team& team) {
-        run_steps({config_, weights_, kernels_, layout_, ropes_, team}, steps, cancellation, stop, *ws);
+    threads_->run([&](Team& team) {
+        run_steps(*this, {config_, weights_, kernels_, layout_, ropes_, team}, steps, cancellation, stop, *ws);
     });
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
     std::vector<bool> cancelled = cancellation.cancelled();
     // Nothing fails from here on.
     for (std::size_t i = 0; i < batch.size(); ++i) {
         if (cancelled[i]) continue;
-        caches[i]->commit(caches[i]->length() + static_cast<int>(batch[i].tokens.size()));
+        caches[i]->commit(caches[i]->length() + static_cast<int>(batch[i].tokens.size() - batch[i].tentative));
         batch[i].session->length_ = caches[i]->length();
+        batch[i].session->tentative_ = static_cast<int>(batch[i].tentative);
     }
     return cancelled;
 }

@@ -31,6 +31,9 @@ public:
     // Forgets the positions from `length` on. InvalidArgument unless 0 <= length <= length(), and where a token after
     // them would see what the cache does not hold any more: see KvCache.
     void truncate(int length);
+    // Takes in the next n of the tokens that the last step computed as tentative ones. InvalidArgument: there are
+    // fewer, because there was no such step, or the session was truncated or part of another step since.
+    void keep(int n);
 
 private:
     friend class Engine;
@@ -40,6 +43,7 @@ private:
     std::shared_ptr<const Engine> engine_;
     KvCache cache_;  // of whoever holds the SessionLock
     std::atomic<int> length_{0};
+    int tentative_ = 0;  // tokens behind the length whose keys and values are there
     mutable std::atomic<bool> busy_{false};
 };
 
@@ -48,10 +52,13 @@ enum class Output : std::uint8_t {
     last,    // logits of the last new token
     all,     // logits of every new token
     hidden,  // states after the final norm of every new token
+    score,   // the log-probability of every new token after the first, given those before it
 };
 
 inline std::size_t output_rows(Output output, std::size_t tokens) {
-    return output == Output::none ? 0 : output == Output::last ? 1 : tokens;
+    if (output == Output::none) return 0;
+    if (output == Output::last) return 1;
+    return output == Output::score ? tokens - 1 : tokens;
 }
 
 struct SequenceInput {
@@ -60,15 +67,18 @@ struct SequenceInput {
     Output output;
     float* out;                                 // output_rows() x output_width() floats
     const std::atomic<bool>* cancel = nullptr;  // once it is set, nobody wants this sequence's results
+    std::size_t tentative = 0;  // so many of the last tokens join the session by Session::keep() only
 };
 
 class Engine : public std::enable_shared_from_this<Engine> {
 public:
-    Engine(ModelConfig config, Weights weights, const Kernels& kernels, int threads, DType kv);
+    // `threads`: those that packed the weights best read them, too.
+    Engine(ModelConfig config, Weights weights, const Kernels& kernels, std::shared_ptr<const Threads> threads,
+           DType kv);
 
     const ModelConfig& config() const { return config_; }
     const Kernels& kernels() const { return kernels_; }
-    int threads() const { return threads_.count(); }
+    const Threads& threads() const { return *threads_; }
     std::size_t weight_bytes() const { return weights_.bytes(config_); }
     // They last as long as the engine.
     std::vector<PackedTensor> tensors() const { return packed_tensors(config_, weights_); }
@@ -81,14 +91,16 @@ public:
     void check(std::span<const SequenceInput> batch) const;
 
     // Floats in a row of a sequence's output.
-    int output_width(Output output) const { return output == Output::hidden ? config_.n_embd : config_.n_vocab; }
+    int output_width(Output output) const {
+        return output == Output::score ? 1 : output == Output::hidden ? config_.n_embd : config_.n_vocab;
+    }
 
-    // Appends each sequence's tokens to its session and writes its output. Logits that are to lie one after another in
-    // memory cost one product. Returns which sequences were cancelled before the call ended: their sessions are as they
-    // were, their outputs arbitrary, and the others' as if they had been alone. `stop` is called before each layer and
-    // may throw; all sessions are then as they were. Cancelled: within a layer, once all sequences are.
+    // Appends each sequence's tokens to its session and writes its output. Logits, or scores, that are to lie one after
+    // another in memory cost one product. Returns which sequences were cancelled before the call ended: their sessions
+    // are as they were, their outputs arbitrary, and the others' as if they had been alone. `stop` is called before
+    // each layer and may throw; all sessions are then as they were. Cancelled: within a layer, once all sequences are.
     // InvalidArgument: no sequence or no tokens, a token outside the vocabulary, a session twice, of another engine or
-    // in use. ContextOverflow.
+    // in use, more tentative tokens than there are. ContextOverflow.
     std::vector<bool> forward(std::span<const SequenceInput> batch, const std::function<void()>& stop) const;
 
 private:
@@ -97,7 +109,7 @@ private:
     const ModelConfig config_;
     const Weights weights_;
     const Kernels& kernels_;
-    const Threads threads_;
+    const std::shared_ptr<const Threads> threads_;
     const DistinctRopes ropes_;
     const PageLayout layout_;
     const std::vector<PageClass> page_classes_;

@@ -5,6 +5,7 @@
 #include "model/kv_store.h"
 #include "ops/activations.h"
 #include "ops/experts.h"
+#include "ops/head.h"
 #include "ops/linear.h"
 #include "ops/mlp.h"
 #include "ops/rotary.h"
@@ -129,7 +130,7 @@ void place(const Model& m, int row, int layer, Workspace& ws) {
 }
 
 // Places the rows first ... end - 1 and stores their keys and values, those of one page together.
-void place_and_store(const Model& m, const Step& step, int first, int end, int layer, Workspace& ws) {
+void place_and_store_rows(const Model& m, const Step& step, int first, int end, int layer, Workspace& ws) {
     for (int row = first; row < end; ++row) place(m, row, layer, ws);
     for (const AttentionSequence& s : step.sequences[m.layout.class_of(layer)]) {
         const int stop = std::min(end, s.first_row + s.n_rows);
@@ -137,7 +138,7 @@ void place_and_store(const Model& m, const Step& step, int first, int end, int l
             const int position = s.first_position + row - s.first_row, slot = position % kPagePositions;
             const int rows = std::min(stop - row, kPagePositions - slot);
             const float* k = ws.qkv.row(row) + m.config.q_width();
-            store_rows(m.kernels, m.layout, layer, s.pages[static_cast<std::size_t>(position / kPagePositions)], slot,
+            store_rows(m.layout, layer, s.pages[static_cast<std::size_t>(position / kPagePositions)], slot,
                        {k, k + m.config.kv_width(), ws.qkv.stride, rows});
             row += rows;
         }
@@ -150,17 +151,30 @@ ScoreRule score_rule(const Model& m, int layer) {
     return {c.attn_scale, c.window.value_or(0), c.score_cap.value_or(0.0f), c.alibi_slopes, m.weights.blocks[at].sinks};
 }
 
-void attend(const Model& m, const Step& step, int layer, Workspace& ws) {
-    const ModelConfig& c = m.config;
+void place_and_store(const Model& m, const Step& step, int layer, Workspace& ws) {
     const int rows = step.rows();
     const int some = rows_per_task(m.team, rows);
     m.team.parallel_for(ceil_div(rows, some), [&](int task, int) {
-        place_and_store(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
+        place_and_store_rows(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
     });
+}
+
+// Of the stream and of the queries, the rows that are read become the first ones.
+void keep_read(const Model& m, const Step& step, Workspace& ws) {
+    for (std::size_t i = 0; i < step.read.size(); ++i) {  // rows rise, so a row is read before it is overwritten
+        const auto to = static_cast<std::ptrdiff_t>(i);
+        if (step.read[i] == to) continue;
+        std::copy_n(ws.x.row(step.read[i]), m.config.n_embd, ws.x.row(to));
+        std::copy_n(ws.qkv.row(step.read[i]), m.config.q_width(), ws.qkv.row(to));
+    }
+}
+
+void attend(const Model& m, std::span<const AttentionSequence> sequences, int layer, Workspace& ws) {
+    const ModelConfig& c = m.config;
     paged_attention(m.kernels, m.team,
-                    {step.sequences[m.layout.class_of(layer)], c.n_head, c.n_kv_head, c.head_dim, m.layout.dtype(),
-                     m.layout.keys(layer, 0), m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(m, layer),
-                     ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
+                    {sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.format(), m.layout.keys(layer, 0),
+                     m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(m, layer), ws.qkv.data, ws.qkv.stride,
+                     ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 // The MLP that every token runs, `inner` wide, from normed to normed.
@@ -201,7 +215,7 @@ void mlp(const Model& m, int layer, int rows, Workspace& ws) {
 }  // namespace
 
 Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::function<void()>& stop) {
-    const int rows = step.rows();
+    int rows = step.rows();
     const ModelConfig& c = m.config;
     const bool parallel = c.branches != Branches::sequential;
     Residual residual{ws.x};
@@ -214,7 +228,14 @@ Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::
                                  b.mlp_post_norm);
         read(m, residual, of_attn.before, false, rows, ws);
         project(m, b.qkv, rows, ws.normed, ws.input, ws.qkv);
-        attend(m, step, layer, ws);
+        place_and_store(m, step, layer, ws);
+        const bool last = layer + 1 == c.n_layer();
+        if (last) {
+            keep_read(m, step, ws);
+            rows = static_cast<int>(step.read.size());
+            if (rows == 0) break;
+        }
+        attend(m, last ? step.read_sequences : step.sequences[m.layout.class_of(layer)], layer, ws);
         prepare_rows(m, ws.attended, c.q_width(), rows, ws.input);
         project(m, b.attn_out, rows, ws.attended, ws.input, ws.mixed);
         residual.add(ws.mixed, of_attn);
@@ -225,39 +246,41 @@ Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::
     return residual;
 }
 
-void final_norm(const Model& m, const Residual& residual, std::span<const int> rows, Workspace& ws) {
+void final_norm(const Model& m, const Residual& residual, int rows, Workspace& ws) {
     const NormWeights* const norm = m.config.final_norm() ? &m.weights.norm : nullptr;
-    for_rows(m.team, static_cast<int>(rows.size()), [&](int i) {
-        const int row = rows[static_cast<std::size_t>(i)];
+    for_rows(m.team, rows, [&](int row) {
         settle(m, residual, row);
         norm_row(m, norm, residual.x.row(row), ws.normed.row(row));
     });
-    for (std::size_t i = 0; i < rows.size(); ++i) {  // rows rise, so a row is read before it is overwritten
-        const auto to = static_cast<std::ptrdiff_t>(i);
-        if (rows[i] != to) std::copy_n(ws.normed.row(rows[i]), m.config.n_embd, ws.normed.row(to));
-    }
 }
 
-void head(const Model& m, int rows, const Workspace& ws, float* logits) {
+namespace {
+
+// The head's product of the rows of ws.normed from `first` on, with its input prepared.
+HeadCall head_call(const Model& m, int first, int rows, const Workspace& ws, float* y) {
     const ModelConfig& c = m.config;
-    const Activations& x = c.embed_dim ? ws.x : ws.normed;  // nobody reads the stream any more
-    prepare_rows(m, ws.normed, c.n_embd, rows, ws.input);
+    Activations x = ws.normed.from(first);
+    prepare_rows(m, x, c.n_embd, rows, ws.input);
     if (c.embed_dim) {
-        project(m, m.weights.head_proj, rows, ws.normed, ws.input, x);
+        project(m, m.weights.head_proj, rows, x, ws.input, ws.x);  // nobody reads the stream any more
+        x = ws.x;
         prepare_rows(m, x, c.embed_width(), rows, ws.input);
     }
-    std::function<void(const LinearPart&)> scale;
-    if (c.logit_scale != 1.0f || c.logit_cap) {
-        scale = [&](const LinearPart& part) {
-            const int n = std::min(part.panel_end * 16, c.n_vocab) - part.panel_begin * 16;
-            for (int row = part.row_begin; row < part.row_end; ++row) {
-                m.kernels.scale_and_cap(part.y + (row - part.row_begin) * part.ldy, c.logit_scale,
-                                        c.logit_cap.value_or(0.0f), n);
-            }
-        };
-    }
     const float* const bias = data_or_null(m.weights.head.bias);
-    linear(m.team, {m.weights.head_matrix(), bias, x.data, x.stride, ws.input, rows, logits, c.n_vocab}, scale);
+    return {{m.weights.head_matrix(), bias, x.data, x.stride, ws.input, rows, y, c.n_vocab},
+            c.logit_scale,
+            c.logit_cap.value_or(0.0f)};
+}
+
+}  // namespace
+
+void head(const Model& m, int first, int rows, const Workspace& ws, float* to) {
+    logits(m.kernels, m.team, head_call(m, first, rows, ws, to));
+}
+
+void score(const Model& m, int first, std::span<const int> targets, const Workspace& ws, float* scores) {
+    const HeadCall call = head_call(m, first, static_cast<int>(targets.size()), ws, nullptr);
+    log_probs(m.kernels, m.team, call, targets, ws.scores, ws.part, scores);
 }
 
 }  // namespace pygpt

@@ -31,18 +31,24 @@ struct Step {
     std::vector<int> tokens;
     std::vector<int> positions;
     std::vector<std::vector<AttentionSequence>> sequences;  // with the pages of each class of layers, see PageLayout
+    std::vector<int> read;  // the rows whose results somebody reads; they rise
+    std::vector<AttentionSequence> read_sequences;  // of these, numbered as in `read`, with the last layer's pages
 
     int rows() const { return static_cast<int>(tokens.size()); }
 };
 
 // Runs all blocks and writes the tokens' keys and values into their pages. `stop` is called before each layer and may
-// throw. The residual stream's rows lie in ws.
+// throw. The first rows of the residual stream in ws are then those of step.read, one after another: of the others the
+// last layer computes keys and values only.
 Residual run_blocks(const Model& model, const Step& step, Workspace& ws, const std::function<void()>& stop);
 
-// ws.normed[i] = what the head reads of row rows[i]; rows rise. Uses up those rows of the stream.
-void final_norm(const Model& model, const Residual& residual, std::span<const int> rows, Workspace& ws);
+// ws.normed = what the head reads of the stream's first rows, which are used up.
+void final_norm(const Model& model, const Residual& residual, int rows, Workspace& ws);
 
-// logits (rows, n_vocab) of the first `rows` rows of ws.normed.
-void head(const Model& model, int rows, const Workspace& ws, float* logits);
+// logits (rows, n_vocab) of the rows of ws.normed from `first` on.
+void head(const Model& model, int first, int rows, const Workspace& ws, float* logits);
+
+// scores (targets.size(),): of each of these rows the log-probability of its target.
+void score(const Model& model, int first, std::span<const int> targets, const Workspace& ws, float* scores);
 
 }  // namespace pygpt

@@ -8,11 +8,11 @@
 
 namespace pygpt {
 
-PageLayout::PageLayout(const ModelConfig& config, DType dtype)
-    : dtype_(dtype), heads_(config.n_kv_head), head_dim_(config.head_dim) {
-    const std::size_t row = kPagePositions * size_of(dtype);
-    keys_bytes_ = row * static_cast<std::size_t>(head_dim_);
-    both_ = keys_bytes_ + row * static_cast<std::size_t>(padded_head(head_dim_));
+PageLayout::PageLayout(const ModelConfig& config, const CacheFormat& format)
+    : format_(format),
+      heads_(config.n_kv_head),
+      head_dim_(config.head_dim),
+      head_bytes_(format.head_bytes(config.head_dim)) {
     for (const LayerConfig& layer : config.layers) {
         const int wanted = layer.window.value_or(0), window = wanted < config.n_ctx ? wanted : 0;
         const auto found = std::find(windows_.begin(), windows_.end(), window);

@@ -10,8 +10,7 @@
 #include <vector>
 
 #include "base/buffer.h"
-#include "base/dtype.h"
-#include "kernels/attention.h"
+#include "kernels/cache_format.h"
 #include "model/config.h"
 
 namespace pygpt {
@@ -26,10 +25,10 @@ constexpr int first_held(int length, int window) {
 }
 
 // Where a page keeps what. Layers whose tokens see equally far make up a class, with pages of its own: [layer of the
-// class][kv_head] of keys [head_dim][64], then values [64][padded_head(head_dim)].
+// class][kv_head] of keys, then values, as the format has them.
 class PageLayout {
 public:
-    PageLayout(const ModelConfig& config, DType dtype);
+    PageLayout(const ModelConfig& config, const CacheFormat& format);
 
     std::size_t n_classes() const { return windows_.size(); }
     std::size_t class_of(int layer) const { return places_[static_cast<std::size_t>(layer)].page_class; }
@@ -39,33 +38,28 @@ public:
 
     std::size_t keys(int layer, int head) const {
         const std::size_t at = places_[static_cast<std::size_t>(layer)].index * static_cast<std::size_t>(heads_);
-        return (at + static_cast<std::size_t>(head)) * both_;
+        return (at + static_cast<std::size_t>(head)) * 2 * head_bytes_;
     }
-    std::size_t values(int layer, int head) const { return keys(layer, head) + keys_bytes_; }
+    std::size_t values(int layer, int head) const { return keys(layer, head) + head_bytes_; }
     // What a page of each class takes.
     std::size_t bytes() const { return places_.size() * layer_bytes(); }
     // What a sequence of this length holds once all its windows are behind it.
     std::size_t bytes_at(int length) const;
-    DType dtype() const { return dtype_; }
+    const CacheFormat& format() const { return format_; }
     int heads() const { return heads_; }  // of keys and values
     int head_dim() const { return head_dim_; }
-
-    // Element offsets of position `slot` of a page, dimension d.
-    static int key_at(int slot, int d) { return d * kPagePositions + slot; }
-    int value_at(int slot, int d) const { return slot * padded_head(head_dim_) + d; }
 
 private:
     struct Place {
         std::size_t page_class, index;  // of a layer
     };
 
-    std::size_t layer_bytes() const { return both_ * static_cast<std::size_t>(heads_); }
+    std::size_t layer_bytes() const { return 2 * head_bytes_ * static_cast<std::size_t>(heads_); }
 
-    DType dtype_;
+    const CacheFormat& format_;
     int heads_;
     int head_dim_;
-    std::size_t keys_bytes_;
-    std::size_t both_;
+    std::size_t head_bytes_;  // of a head's keys of a page, and of its values
     std::vector<Place> places_;         // of each layer
     std::vector<int> windows_;          // of each class
     std::vector<std::size_t> layers_;   // of each class

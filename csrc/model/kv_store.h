@@ -3,7 +3,6 @@
 
 #include <cstddef>
 
-#include "kernels/table.h"
 #include "model/kv_cache.h"
 
 namespace pygpt {
@@ -17,7 +16,6 @@ struct NewKeysValues {
 };
 
 // Stores them as the slots slot ... slot + rows - 1 of a layer of a page.
-void store_rows(const Kernels& kernels, const PageLayout& layout, int layer, std::byte* page, int slot,
-                const NewKeysValues& from);
+void store_rows(const PageLayout& layout, int layer, std::byte* page, int slot, const NewKeysValues& from);
 
 }  // namespace pygpt

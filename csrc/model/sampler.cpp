@@ -1,8 +1,10 @@
 #include "model/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <numeric>
+#include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -26,35 +28,74 @@ void penalise(std::vector<float>& logits, std::span<const std::int32_t> history,
     }
 }
 
-// Candidates in falling order of weight (rising id where equal), sorted only as far as they are asked for.
+// The greatest of the logits. InvalidArgument: one is NaN.
+float greatest(std::span<const float> logits) {
+    constexpr std::size_t kLanes = 16;  // maxima that do not wait for each other
+    std::array<float, kLanes> best;
+    std::array<std::uint32_t, kLanes> nan{};
+    best.fill(-std::numeric_limits<float>::infinity());
+    const auto take = [&](std::size_t lane, float l) {
+        best[lane] = l > best[lane] ? l : best[lane];
+        nan[lane] |= static_cast<std::uint32_t>(l != l);
+    };
+    std::size_t i = 0;
+    for (; i + kLanes <= logits.size(); i += kLanes) {
+        for (std::size_t lane = 0; lane < kLanes; ++lane) take(lane, logits[i + lane]);
+    }
+    for (; i < logits.size(); ++i) take(0, logits[i]);
+    if (std::any_of(nan.begin(), nan.end(), std::identity())) {
+        const auto at = std::find_if(logits.begin(), logits.end(), [](float l) { return std::isnan(l); });
+        throw InvalidArgument("logits[" + std::to_string(at - logits.begin()) + "] is not a number");
+    }
+    return *std::max_element(best.begin(), best.end());
+}
+
+// Candidates in falling order of weight (rising id where equal), found and sorted only as far as they are asked for.
+// Weights are from 0 to 1.
 class Ranking {
 public:
-    explicit Ranking(const std::vector<float>& weights) : weights_(weights), ids_(weights.size()) {
-        std::iota(ids_.begin(), ids_.end(), 0);
-    }
+    explicit Ranking(const std::vector<float>& weights) : weights_(weights) {}
 
     // The n-th best, n < size().
     std::int32_t operator[](std::size_t n) {
-        while (n >= sorted_) {
-            const std::size_t more = std::min(ids_.size(), std::max<std::size_t>(64, sorted_ * 4));
-            const auto before = [&](std::int32_t a, std::int32_t b) {
-                const float x = weights_[index(a)], y = weights_[index(b)];
-                return x > y || (x == y && a < b);
-            };
-            const auto from = ids_.begin() + static_cast<std::ptrdiff_t>(sorted_);
-            const auto to = ids_.begin() + static_cast<std::ptrdiff_t>(more);
-            if (to != ids_.end()) std::nth_element(from, to - 1, ids_.end(), before);
-            std::sort(from, to, before);
-            sorted_ = more;
-        }
-        return ids_[n];
+        while (n >= sorted_) sort_more();
+        return found_[n].id;
     }
-    std::size_t size() const { return ids_.size(); }
+    std::size_t size() const { return weights_.size(); }
 
 private:
+    struct Candidate {
+        float weight;
+        std::int32_t id;
+        bool operator<(const Candidate& other) const {
+            return weight > other.weight || (weight == other.weight && id < other.id);
+        }
+    };
+
+    void sort_more() {
+        if (sorted_ == found_.size()) find_more();
+        const std::size_t more = std::min(found_.size(), std::max<std::size_t>(64, sorted_ * 4));
+        const auto from = found_.begin() + static_cast<std::ptrdiff_t>(sorted_);
+        const auto to = found_.begin() + static_cast<std::ptrdiff_t>(more);
+        if (to != found_.end()) std::nth_element(from, to - 1, found_.end());
+        std::sort(from, to);
+        sorted_ = more;
+    }
+
+    // Those of the next lower weights: of a large vocabulary few are likely enough to be asked for.
+    void find_more() {
+        const float end = begin_;
+        begin_ = begin_ > 0x1p-28f ? begin_ * 0x1p-4f : 0.0f;
+        for (std::size_t i = 0; i < weights_.size(); ++i) {
+            if (const float w = weights_[i]; w >= begin_ && w < end)
+                found_.push_back({w, static_cast<std::int32_t>(i)});
+        }
+    }
+
     const std::vector<float>& weights_;
-    std::vector<std::int32_t> ids_;
-    std::size_t sorted_ = 0;
+    std::vector<Candidate> found_;  // all whose weights are at least begin_
+    std::size_t sorted_ = 0;        // so many of them
+    float begin_ = 2.0f;
 };
 
 }  // namespace
@@ -76,20 +117,24 @@ std::uint64_t philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t
 
 int Sampler::draw(const Kernels& kernels, std::span<const float> logits, std::span<const std::int32_t> history,
                   std::uint64_t sequence, std::uint64_t position) const {
-    std::vector<float> weights(logits.begin(), logits.end());
-    if (options_.repetition_penalty != 1.0) penalise(weights, history, static_cast<float>(options_.repetition_penalty));
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-        if (std::isnan(weights[i])) throw InvalidArgument("logits[" + std::to_string(i) + "] is not a number");
+    std::vector<float> weights;
+    if (options_.repetition_penalty != 1.0) {
+        weights.assign(logits.begin(), logits.end());
+        penalise(weights, history, static_cast<float>(options_.repetition_penalty));
+        logits = weights;
     }
-    const auto best = std::max_element(weights.begin(), weights.end());
-    if (options_.temperature == 0.0 || options_.top_k == 1) return static_cast<int>(best - weights.begin());
+    const float top = greatest(logits);
+    if (options_.temperature == 0.0 || options_.top_k == 1) {
+        return static_cast<int>(std::find(logits.begin(), logits.end(), top) - logits.begin());
+    }
 
     // The best get weight 1, infinite ones too, beside which finite ones have none.
-    const float top = *best;
     const auto scaled = [&](float l) {
         return (static_cast<double>(l) - static_cast<double>(top)) / options_.temperature;
     };
-    for (float& w : weights) w = w == top ? 0.0f : static_cast<float>(scaled(w));
+    weights.resize(logits.size());
+    std::transform(logits.begin(), logits.end(), weights.begin(),
+                   [&](float l) { return l == top ? 0.0f : static_cast<float>(scaled(l)); });
     kernels.exp(weights.data(), weights.data(), static_cast<std::ptrdiff_t>(weights.size()));
 
     Ranking ranking(weights);

@@ -12,6 +12,7 @@
 #include "model/ropes.h"
 #include "model/weights.h"
 #include "ops/experts.h"
+#include "ops/head.h"
 #include "ops/paged_attention.h"
 
 namespace pygpt {
@@ -47,10 +48,12 @@ public:
     Activations up;
     Activations gated;
 
+    float* part;  // linear_scratch floats for each thread: results of which nobody needs all
+    BlockSums scores;  // of the head's logits
+
     // Where it prepares its input
     QuantizedRows input;  // of the product at hand: from normed, then from attended
     QuantizedRows inner;  // that MLP's values after the activation
-    float* part;  // linear_scratch floats for each thread
 
     ExpertRows experts;  // for the widest layer
 
@@ -80,7 +83,8 @@ private:
         gated = floats(c.gated_mlp && !prepared ? width : 0);
         input = quantized(prepared ? std::max(stream, c.q_width()) : 0, rows_);
         inner = quantized(prepared ? width : 0, rows_);
-        part = values<float>(prepared ? linear_scratch() * static_cast<std::size_t>(threads) : 0).data();
+        part = values<float>(linear_scratch() * static_cast<std::size_t>(threads)).data();
+        scores = {floats(count_softmax_blocks(c.n_vocab)), floats(count_softmax_blocks(c.n_vocab))};
         lay_out_experts(c, w);
     }
 

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <span>
 #include <vector>
 
+#include "base/function_ref.h"
 #include "kernels/linear_format.h"
+#include "kernels/softmax.h"
 #include "packing/matrix.h"
 
 namespace pygpt {
@@ -31,9 +32,11 @@ struct LinearCall {
     std::ptrdiff_t ldy;
 };
 
-// Panels that the parts of a product without a y are a multiple of: so many channels of a gated product, half of them
-// gates, that what remains are whole groups of any format's inputs.
+// Panels that the parts of a product without a y are a multiple of, where the weights' format prepares its input or
+// rows are few: so many channels of a gated product, half of them gates, that what remains are whole groups of any
+// format's inputs. In any case such parts are whole blocks of a softmax.
 constexpr int kPartPanels = 2 * kMostGroup / 16;
+static_assert(kPartPanels * 16 % kSoftmaxBlock == 0);
 
 // A part of y that one thread has just finished: rows [row_begin, row_end) of the panels [panel_begin, panel_end),
 // where panel_begin is even.
@@ -45,14 +48,23 @@ struct LinearPart {
 };
 
 // `after`, if given, is called on the thread that computed a part while it still lies in the cache.
-void linear(Team& team, const LinearCall& call, const std::function<void(const LinearPart&)>& after = nullptr);
+void linear(Team& team, const LinearCall& call, FunctionRef<void(const LinearPart&)> after = nullptr);
 
 // Several products at once: no thread waits for another before all are done. `after` is told the call's number. Where
-// calls have no y, `scratch` has linear_scratch() floats for each thread, which it reuses for one part after the other;
-// their weights' format has to prepare its input, or their rows be few.
+// calls have no y, `scratch` has linear_scratch() floats for each thread, which it reuses for one part after the other.
 void linears(Team& team, std::span<const LinearCall> calls, float* scratch,
-             const std::function<void(int call, const LinearPart&)>& after);
+             FunctionRef<void(int call, const LinearPart&)> after);
 
 std::size_t linear_scratch();
+
+// How a product is dealt out to a team: the cut's parts are tasks, row parts of the same panels one after another; or
+// where there is no y and parts of whole groups are too few for so many threads, so many pieces of each are.
+struct LinearPlan {
+    LinearCut cut{};
+    int pieces = 1;
+};
+
+// `paired`: parts begin at even panels.
+LinearPlan plan_linear(const LinearCall& call, int threads, bool paired);
 
 }  // namespace pygpt

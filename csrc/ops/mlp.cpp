@@ -52,27 +52,37 @@ void prepare_rest(Team& team, std::span<const MlpCall> calls) {
     }
 }
 
+// The products that product(call) gives, at once.
+template <class F>
+void run_products(Team& team, std::span<const MlpCall> calls, F product, float* scratch,
+                  FunctionRef<void(int, const LinearPart&)> after) {
+    if (calls.size() == 1) {  // nothing from the heap
+        const LinearCall only = product(calls.front());
+        return linears(team, {&only, 1}, scratch, after);
+    }
+    std::vector<LinearCall> products;
+    products.reserve(calls.size());
+    for (const MlpCall& c : calls) products.push_back(product(c));
+    linears(team, products, scratch, after);
+}
+
 }  // namespace
 
 void run_mlps(const Kernels& kernels, Team& team, MlpKind kind, std::span<const MlpCall> calls, float* scratch) {
-    std::vector<LinearCall> products;
-    products.reserve(calls.size());
-    for (const MlpCall& c : calls) {
-        const Linear& up = c.weights.up;
-        float* const y = up.weight.format().prepare != nullptr ? nullptr : c.up.data;
-        products.push_back({up.weight, up.bias_or_null(), c.x.data, c.x.stride, c.quantized, c.rows, y, c.up.stride});
-    }
-    linears(team, products, scratch, [&](int i, const LinearPart& part) {
+    const auto up = [](const MlpCall& c) -> LinearCall {
+        const Linear& w = c.weights.up;
+        float* const y = w.weight.format().prepare != nullptr ? nullptr : c.up.data;
+        return {w.weight, w.bias_or_null(), c.x.data, c.x.stride, c.quantized, c.rows, y, c.up.stride};
+    };
+    const auto down = [](const MlpCall& c) -> LinearCall {
+        const Linear& w = c.weights.down;
+        return {w.weight, w.bias_or_null(), c.inner.data, c.inner.stride, c.prepared, c.rows, c.y.data, c.y.stride};
+    };
+    run_products(team, calls, up, scratch, [&](int i, const LinearPart& part) {
         Activate(kernels, kind, calls[static_cast<std::size_t>(i)], part).run();
     });
     prepare_rest(team, calls);
-    products.clear();
-    for (const MlpCall& c : calls) {
-        const Linear& down = c.weights.down;
-        products.push_back(
-            {down.weight, down.bias_or_null(), c.inner.data, c.inner.stride, c.prepared, c.rows, c.y.data, c.y.stride});
-    }
-    linears(team, products, nullptr, nullptr);
+    run_products(team, calls, down, nullptr, nullptr);
 }
 
 }  // namespace pygpt

@@ -58,7 +58,7 @@ public:
         }
     }
 
-    void run(const Kernels& kernels, const Task& task, int thread) const {
+    void run(const Task& task, int thread) const {
         const AttentionSequence& s = *task.sequence;
         const float* queries[kMaxAttentionQueries];
         float* outputs[kMaxAttentionQueries];
@@ -92,7 +92,7 @@ public:
                                  call_.values + head,
                                  task.segment,
                                  call_.scratch.data() + static_cast<std::size_t>(thread) * per_thread_};
-        (call_.kv == DType::f32 ? kernels.attention_f32 : kernels.attention_f16)(args);
+        call_.cache.attention(args);
     }
 
     std::vector<Task> tasks;
@@ -155,7 +155,7 @@ std::size_t split_floats(int rows, int n_head, int head_dim, int n_ctx, int thre
 void paged_attention(const Kernels& kernels, Team& team, const AttentionCall& call) {
     const Plan plan(call, team.size());
     team.parallel_for(static_cast<int>(plan.tasks.size()),
-                      [&](int i, int thread) { plan.run(kernels, plan.tasks[static_cast<std::size_t>(i)], thread); });
+                      [&](int i, int thread) { plan.run(plan.tasks[static_cast<std::size_t>(i)], thread); });
     plan.merge(kernels);
 }
 

@@ -32,7 +32,7 @@ struct AttentionCall {
     int n_head;
     int n_kv_head;
     int head_dim;
-    DType kv;                // the cache's element type
+    const CacheFormat& cache;
     std::size_t keys;        // bytes from the start of a page to this layer's first head (see PageLayout)
     std::size_t values;
     std::size_t head_bytes;  // from one head to the next

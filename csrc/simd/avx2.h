@@ -15,6 +15,7 @@ struct Avx2 {
     static constexpr const char* kName = "avx2";
     static constexpr int kRegisters = 8;
     static constexpr int kInt8Registers = 8;
+    static constexpr int kInt8Rows = 4;  // beside the sums: weights, their magnitudes, ones, two intermediate results
 
     struct F32 {
         __m256 lo, hi;
@@ -149,6 +150,65 @@ struct Avx2 {
     static I32 dot(I32 sum, Weights w, Inputs x) { return {dot(sum.lo, w.lo, x.v), dot(sum.hi, w.hi, x.v)}; }
     static F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
+    static constexpr int kPairRows = 6, kPairPanels = 1, kPairLeast = 12;
+    using PairSum = I32;
+    static PairSum pair_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+    static PairSum load_pairs(const std::int16_t* p) {
+        return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)),
+                _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 16))};
+    }
+    static Inputs broadcast_pair(const std::int16_t* p) {
+        return broadcast_i8x4(reinterpret_cast<const std::int8_t*>(p));
+    }
+    static PairSum add_pairs(PairSum sum, PairSum w, Inputs x) {
+        return {add_pairs(sum.lo, w.lo, x.v), add_pairs(sum.hi, w.hi, x.v)};
+    }
+    static void widen(const std::int8_t* p, std::int16_t* even, std::int16_t* odd) {
+        const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(even), _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8));
+        _mm256_store_si256(reinterpret_cast<__m256i*>(odd), _mm256_srai_epi16(v, 8));
+    }
+
+    // Bytes become words without a shuffle, the even ones of a column's four and the odd ones; so the row's numbers
+    // stand in the order 0, 2, 1, 3.
+    struct Int16Products {
+        static constexpr int kRowBytes = 128;
+        static constexpr int kVectors = 2;
+        static constexpr int kSums = 12;
+        using Sums = I32;
+        struct Block {
+            __m256i even_lo, odd_lo, even_hi, odd_hi;
+        };
+
+        static void put(std::byte* row, int place, F32 x) {
+            const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));
+            const __m256i order =
+                _mm256_set_epi64x(0x0f0e0b0a0d0c0908, 0x0706030205040100, 0x0f0e0b0a0d0c0908, 0x0706030205040100);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + 2 * place),
+                                _mm256_shuffle_epi8(_mm256_permute4x64_epi64(words, 0xd8), order));
+        }
+        static Sums start(std::int32_t) { return dot_start(0); }
+        static Block load(const std::int8_t* p) {
+            const Weights w = load_weights(p);
+            return {even(w.lo), _mm256_srai_epi16(w.lo, 8), even(w.hi), _mm256_srai_epi16(w.hi, 8)};
+        }
+        static void add(Sums& sums, const Block& w, const std::byte* row, int place) {
+            const std::int8_t* const at = reinterpret_cast<const std::int8_t*>(row) + 2 * place;
+            const __m256i x = broadcast_i8x4(at).v, y = broadcast_i8x4(at + 4).v;
+            sums.lo = _mm256_add_epi32(sums.lo, products(w.even_lo, x, w.odd_lo, y));
+            sums.hi = _mm256_add_epi32(sums.hi, products(w.even_hi, x, w.odd_hi, y));
+        }
+        static F32 total(const Sums& sums) { return to_f32(sums); }
+
+    private:
+        static __m256i even(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+        static __m256i products(__m256i a, __m256i x, __m256i b, __m256i y) {
+            return _mm256_add_epi32(_mm256_madd_epi16(a, x), _mm256_madd_epi16(b, y));
+        }
+    };
+    using KeyProducts = Int16Products;
+    using ValueProducts = Int16Products;
+
 private:
     // 8 rows of 4 values: each half of a register takes 4 rows and is turned by itself.
     static void transpose_8x4(const float* from, std::ptrdiff_t ld, float* to) {
@@ -192,6 +252,12 @@ private:
     static __m256i dot(__m256i sum, __m256i w, __m256i x) {
         const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    // As instructions, since around intrinsics GCC 12 multiplies for many sums at once, and spills what it has.
+    static __m256i add_pairs(__m256i sum, __m256i w, __m256i x) {
+        __m256i products;
+        __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(x));
+        return sum;
     }
     static __m256i widen(const std::uint8_t* p) {
         return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));

@@ -16,6 +16,7 @@ struct Avx512 {
     static constexpr const char* kName = "avx512";
     static constexpr int kRegisters = 32;
     static constexpr int kInt8Registers = 8;
+    static constexpr int kInt8Rows = 4;
 
     struct F32 {
         __m512 v;
@@ -135,6 +136,53 @@ struct Avx512 {
     static Inputs broadcast_i8x4(const std::int8_t* p) { return Avx2::broadcast_i8x4(p); }
     static I32 dot(I32 sum, Weights w, Inputs x) { return Avx2::dot(sum, w, x); }
     static F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(_mm512_inserti64x4(_mm512_castsi256_si512(a.lo), a.hi, 1))}; }
+
+    static constexpr int kPairRows = 9, kPairPanels = 3, kPairLeast = 9;
+    struct PairSum {
+        __m512i v;
+    };
+    static PairSum pair_zero() { return {_mm512_setzero_si512()}; }
+    static PairSum load_pairs(const std::int16_t* p) { return {_mm512_load_si512(p)}; }
+    static PairSum broadcast_pair(const std::int16_t* p) {
+        std::int32_t two;
+        __builtin_memcpy(&two, p, 4);
+        return {_mm512_set1_epi32(two)};
+    }
+    static PairSum add_pairs(PairSum sum, PairSum w, PairSum x) {  // as in simd/avx2.h
+        __m512i products;
+        __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum.v), "=&v"(products) : "v"(w.v), "v"(x.v));
+        return sum;
+    }
+    static F32 to_f32(PairSum a) { return {_mm512_cvtepi32_ps(a.v)}; }
+    static void widen(const std::int8_t* p, std::int16_t* even, std::int16_t* odd) { Avx2::widen(p, even, odd); }
+
+    struct Int16Products {  // as in simd/avx2.h
+        static constexpr int kRowBytes = 128;
+        static constexpr int kVectors = 1;
+        static constexpr int kSums = 24;
+        using Sums = PairSum;
+        struct Block {
+            __m512i even, odd;
+        };
+
+        static void put(std::byte* row, int place, F32 x) {
+            Avx2::Int16Products::put(row, place, {_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1)});
+        }
+        static Sums start(std::int32_t) { return pair_zero(); }
+        static Block load(const std::int8_t* p) {
+            const __m512i v = _mm512_loadu_si512(p);
+            return {_mm512_srai_epi16(_mm512_slli_epi16(v, 8), 8), _mm512_srai_epi16(v, 8)};
+        }
+        static void add(Sums& sums, Block w, const std::byte* row, int place) {
+            const std::int16_t* const at = reinterpret_cast<const std::int16_t*>(row) + place;
+            const PairSum x = broadcast_pair(at), y = broadcast_pair(at + 2);
+            sums.v = _mm512_add_epi32(sums.v,
+                                      _mm512_add_epi32(_mm512_madd_epi16(w.even, x.v), _mm512_madd_epi16(w.odd, y.v)));
+        }
+        static F32 total(const Sums& sums) { return to_f32(sums); }
+    };
+    using KeyProducts = Int16Products;
+    using ValueProducts = Int16Products;
 
 private:
     // 16 rows of 4 values: each quarter of a register takes 4 rows, by a masked load that needs no shuffle, and is

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "base/dtype.h"
 #include "base/mxfp4.h"
@@ -17,6 +18,8 @@ struct Scalar {
     static constexpr const char* kName = "scalar";
     static constexpr int kRegisters = 1;      // how many 16-lane vectors it pays to keep live
     static constexpr int kInt8Registers = 1;  // how many sums of int8 products
+    static constexpr int kInt8Rows = 4;       // of a tile of them
+    static constexpr int kPairRows = 0;       // of a tile of products in pairs, of many rows; 0: no such products
 
     struct F32 {
         float v[16];
@@ -221,6 +224,51 @@ struct Scalar {
         for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(a.v[i]);
         return r;
     }
+
+    // An instruction set with kPairRows > 0 also has, for products in 16 bits: kPairPanels, of such
+    // a tile; kPairLeast, rows from which on they win; PairSum, 16
+    // sums in int32, or 16 channels' pairs of weights; pair_zero(); load_pairs(p) of 32 values, [16][2], aligned;
+    // broadcast_pair(p) of 2; add_pairs(sum, w, x), the sums plus both products of each channel; to_f32(sums); and
+    // widen(p, even, odd): of 32 bytes the 16 even ones and the 16 odd ones, to aligned places.
+
+    // Attention's products: 16 columns' 4 int8 each, 64 bytes at p, times the same 4 numbers of a row. A row holds 64
+    // integers in a form of its own; put() writes 16 of them, the place-th on. kVectors: registers of a Sums; kSums:
+    // registers that it pays to fill with them.
+    struct Int16Products {
+        static constexpr int kRowBytes = 128;
+        static constexpr int kVectors = 1;
+        static constexpr int kSums = 1;
+        struct Sums {
+            std::int32_t v[16];
+        };
+        struct Block {
+            const std::int8_t* at;
+        };
+
+        static void put(std::byte* row, int place, F32 x) {
+            for (int i = 0; i < 16; ++i) {
+                const auto number = static_cast<std::int16_t>(x.v[i]);
+                std::memcpy(row + 2 * (place + i), &number, 2);
+            }
+        }
+        // What sums start from; `total` is that of all the row's numbers that they will be given.
+        static Sums start(std::int32_t) { return {}; }
+        static Block load(const std::int8_t* p) { return {p}; }
+        static void add(Sums& sums, Block w, const std::byte* row, int place) {
+            std::int16_t x[4];
+            std::memcpy(x, row + 2 * place, 8);
+            for (int i = 0; i < 16; ++i) {
+                for (int j = 0; j < 4; ++j) sums.v[i] += w.at[4 * i + j] * x[j];
+            }
+        }
+        static F32 total(const Sums& sums) {
+            F32 r;
+            for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(sums.v[i]);
+            return r;
+        }
+    };
+    using KeyProducts = Int16Products;    // of integers in [-127 * 128, 127 * 128]
+    using ValueProducts = Int16Products;  // of integers in [0, 255]
 };
 
 }  // namespace

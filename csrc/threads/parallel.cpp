@@ -73,24 +73,29 @@ void leave_cpu(int) {}
 
 }  // namespace
 
-void Signal::wake() {
-    if (sleepers_.load(std::memory_order_seq_cst) > 0) value_.notify_all();
+void Bell::ring() {
+    if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+    rung_.fetch_add(1, std::memory_order_seq_cst);
+    rung_.notify_all();
 }
 
-bool Signal::wait_while(unsigned old) {
+template <class There>
+bool Bell::wait(There there) {
     const auto end = std::chrono::steady_clock::now() + kLook;
     do {
         for (int i = 0; i < 32; ++i) {
-            if (value() != old) return false;
+            if (there()) return false;
             pause();
         }
     } while (std::chrono::steady_clock::now() < end);
-    // Either wake() sees that somebody sleeps, or the sleeper sees the new value: both write before they read.
+    // Either ring() sees that somebody sleeps, or the sleeper sees what is there: both write before they read.
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    value_.wait(old, std::memory_order_seq_cst);
+    for (unsigned rung = rung_.load(); !there(); rung = rung_.load()) rung_.wait(rung, std::memory_order_seq_cst);
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
     return true;
 }
+
+Team::Team(int threads, const Regions* regions) : regions_(regions), seats_(static_cast<std::size_t>(threads)) {}
 
 Team::~Team() {
     parting_.store(true, std::memory_order_relaxed);
@@ -98,12 +103,24 @@ Team::~Team() {
     for (std::thread& worker : workers_) worker.join();
 }
 
-void Team::hire(int workers) {
-    if (static_cast<int>(workers_.size()) >= workers) return;
+void Team::prepare() {
+    if (regions_ != nullptr) {
+        const SignalsBlocked blocked;
+        regions_->run(static_cast<int>(seats_.size()), [](void*, int) {}, nullptr);
+        return;
+    }
+    leader_cpu_.store(current_cpu(), std::memory_order_relaxed);
+    hire();
+    rouse();
+}
+
+void Team::hire() {
+    const std::size_t workers = seats_.size() - 1;
+    if (workers_.size() >= workers) return;
     const SignalsBlocked blocked;
     try {
-        workers_.reserve(static_cast<std::size_t>(workers));
-        while (static_cast<int>(workers_.size()) < workers) {
+        workers_.reserve(workers);
+        while (workers_.size() < workers) {
             workers_.emplace_back([this, thread = size()] { serve(thread); });
         }
     } catch (const std::system_error&) {  // no more threads for this process
@@ -111,53 +128,94 @@ void Team::hire(int workers) {
     }
 }
 
-void Team::rouse() {
-    rounds_.add(1);
-    rounds_.wake();
+void Team::begin(int tasks) {
+    expected_ += static_cast<unsigned>(tasks);
+    const std::uint64_t number = (round_.load(std::memory_order_relaxed) >> kTaskBits) + 1;
+    round_.store(number << kTaskBits | static_cast<unsigned>(tasks), std::memory_order_seq_cst);
+    begun_.ring();
 }
 
-// A round lasts until all its tasks are done, so whoever was given one may read body_ and tasks_; whoever comes late
-// gets none, or one of a later round, and never sees the two change. Nobody is counted in or out.
-void Team::work(int thread) {
-    unsigned ran = 0;
-    while (left_.load(std::memory_order_relaxed) > 0) {
-        const int left = left_.fetch_sub(1, std::memory_order_acquire);
-        if (left <= 0) break;
+// Runs what is left of a thread's share, as another thread if need be. A seat that nobody has come to in this round
+// still shows an earlier one, which is a smaller number. A round lasts until all its tasks are done, so whoever took
+// one may read body_ and first_; whoever comes late finds the shares at their ends, or at a later round, and takes
+// none. Nobody is counted in or out.
+int Team::run_share(int of, int thread, std::uint64_t round) {
+    const std::uint64_t tasks = round & kMostTasks, number = round - tasks, n = seats_.size();
+    const auto place = static_cast<std::uint64_t>(of);
+    const std::uint64_t begin = number + place * tasks / n, end = number + (place + 1) * tasks / n;
+    std::atomic<std::uint64_t>& next = seats_[static_cast<std::size_t>(of)].next;
+    int ran = 0;
+    for (std::uint64_t seen = next.load(std::memory_order_relaxed);;) {
+        const std::uint64_t task = std::max(seen, begin);
+        if (task >= end) return ran;
+        if (!next.compare_exchange_weak(seen, task + 1, std::memory_order_relaxed)) continue;
         try {
-            (*body_)(tasks_ - left, thread);
+            body_(first_ + static_cast<int>(task - number), thread);
         } catch (...) {
             if (!failed_.exchange(true, std::memory_order_relaxed)) thrown_ = std::current_exception();
         }
         ++ran;
+        seen = task + 1;
     }
-    if (ran == 0) return;
-    done_.add(ran);
-    done_.wake();
 }
 
-void Team::parallel_for(int tasks, const Body& body) {
-    if (workers_.empty() || tasks <= 1) {
-        for (int task = 0; task < tasks; ++task) body(task, 0);
-        return;
+// The thread's own share first, then what its neighbours have left. Each is reported at once: the leader is not to wait
+// for the search that follows.
+void Team::work(int thread, std::uint64_t round) {
+    std::atomic<unsigned>& done = seats_[static_cast<std::size_t>(thread)].done;
+    const int n = static_cast<int>(seats_.size());
+    for (int i = 0; i < n && round_.load(std::memory_order_relaxed) == round; ++i) {
+        const int ran = run_share((thread + i) % n, thread, round);
+        if (ran == 0) continue;
+        done.store(done.load(std::memory_order_relaxed) + static_cast<unsigned>(ran), std::memory_order_seq_cst);
+        if (thread != 0) ended_.ring();
     }
-    body_ = &body;
-    tasks_ = tasks;
-    expected_ += static_cast<unsigned>(tasks);
-    left_.store(tasks, std::memory_order_release);
-    rouse();
-    work(0);
-    for (unsigned done = done_.value(); done != expected_; done = done_.value()) done_.wait_while(done);
+}
+
+bool Team::finished() const {
+    unsigned done = 0;
+    for (const Seat& seat : seats_) done += seat.done.load(std::memory_order_seq_cst);
+    return done == expected_;
+}
+
+void Team::run_round(int first, int tasks, Body body) {
+    body_ = body;
+    first_ = first;
+    begin(tasks);
+    if (regions_ != nullptr && regions_->process == this_process()) {
+        const auto enter = [](void* team, int thread) {
+            Team& t = *static_cast<Team*>(team);
+            t.work(thread, t.round_.load(std::memory_order_acquire));
+        };
+        regions_->run(static_cast<int>(seats_.size()), enter, this);
+    } else {
+        work(0, round_.load(std::memory_order_relaxed));
+    }
+    if (!finished()) ended_.wait([this] { return finished(); });
     if (failed_.load(std::memory_order_relaxed)) {
         failed_.store(false, std::memory_order_relaxed);
         std::rethrow_exception(std::exchange(thrown_, nullptr));
     }
 }
 
+void Team::parallel_for(int tasks, Body body) {
+    if (size() == 1 || tasks <= 1) {
+        for (int task = 0; task < tasks; ++task) body(task, 0);
+        return;
+    }
+    for (int first = 0, some = 0; first < tasks; first += some) {
+        some = std::min(tasks - first, kMostTasks);
+        run_round(first, some, body);
+    }
+}
+
 void Team::serve(int thread) {
     leave_cpu(leader_cpu_.load(std::memory_order_relaxed));
-    for (unsigned seen = rounds_.value(); !parting_.load(std::memory_order_relaxed); seen = rounds_.value()) {
-        work(thread);
-        if (rounds_.wait_while(seen)) leave_cpu(leader_cpu_.load(std::memory_order_relaxed));
+    for (std::uint64_t seen = 0; !parting_.load(std::memory_order_relaxed);) {
+        const auto begun = [&] { return round_.load(std::memory_order_seq_cst) != seen; };
+        if (begun_.wait(begun)) leave_cpu(leader_cpu_.load(std::memory_order_relaxed));
+        seen = round_.load(std::memory_order_acquire);
+        work(thread, seen);
     }
 }
 
@@ -170,7 +228,7 @@ struct Threads::Pool {
 // A team taken from the pool for one call.
 class Threads::Lease {
 public:
-    Lease(Pool& pool, int count) : pool_(pool) {
+    Lease(Pool& pool, int count, const Regions* regions) : pool_(pool) {
         {
             const std::lock_guard lock(pool_.mutex);
             pool_.idle.reserve(kSpareTeams);  // so that giving back needs no memory
@@ -179,10 +237,11 @@ public:
                 pool_.idle.pop_back();
             }
         }
-        if (team_ == nullptr) team_ = std::make_unique<Team>();
-        team_->leader_cpu_.store(current_cpu(), std::memory_order_relaxed);
-        team_->hire(count - 1);
-        team_->rouse();
+        if (team_ == nullptr) {
+            team_ = std::make_unique<Team>(
+                count, regions != nullptr && regions->process == this_process() ? regions : nullptr);
+        }
+        team_->prepare();
     }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
@@ -203,17 +262,18 @@ private:
     std::unique_ptr<Team> team_;
 };
 
-Threads::Threads(int count) : count_(std::clamp(count, 1, kMost)), pool_(std::make_unique<Pool>()) {}
+Threads::Threads(int count, const Regions* regions)
+    : count_(std::clamp(count, 1, kMost)), regions_(regions), pool_(std::make_unique<Pool>()) {}
 
 Threads::~Threads() = default;
 
-void Threads::run(const std::function<void(Team&)>& lead) const {
+void Threads::run(FunctionRef<void(Team&)> lead) const {
     if (count_ == 1) {
-        Team alone;
+        Team alone(1, nullptr);
         lead(alone);
         return;
     }
-    Lease lease(pool_.get([] { return std::make_unique<Pool>(); }), count_);
+    Lease lease(pool_.get([] { return std::make_unique<Pool>(); }), count_, regions_);
     lead(lease.team());
 }
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pygpt import Model, checkpoint
+from pygpt import Model, Speculation, checkpoint
 from pygpt.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Weights = Annotated[
     typer.Option(help="The format of the weights in memory.", show_default="int8, or as the model was saved"),
 ]
 Kv = Annotated[
-    Literal["float32", "float16"] | None,
+    Literal["float32", "float16", "int8"] | None,
     typer.Option(help="The format of cached keys and values.", show_default="as float32 weights, else float16"),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with.", show_default="physical cores")]
@@ -36,6 +36,20 @@ Isa = Annotated[
 
 NCtx = Annotated[
     int | None, typer.Option(min=1, help="The context in tokens.", show_default="as the checkpoint has it")
+]
+Speculate = Annotated[
+    Literal["prompt"] | None,
+    typer.Option(
+        help="Propose tokens, several for a step: the same text, sooner where it repeats itself or the prompt.",
+        show_default="one at a time",
+    ),
+]
+Draft = Annotated[
+    str | None,
+    typer.Option(
+        help="A smaller model of the same vocabulary, which proposes tokens: the same text, sooner.",
+        show_default="none",
+    ),
 ]
 
 
@@ -142,3 +156,18 @@ def read_text(argument: str | None, what: str = "TEXT") -> str:
         raise ValueError(
             f"standard input is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
         ) from None
+
+
+def load_draft(source: str | None, weights: Weights, kv: Kv, threads: Threads, isa: Isa) -> Model | None:
+    """The model that --draft names."""
+    return None if source is None else load_model(source, weights, kv, threads, isa)
+
+
+def describe_speculation(speculation: Speculation) -> str:
+    """For --stats: how often what was proposed came; nothing where nothing was."""
+    s = speculation
+    if not s.n_proposed:
+        return ""
+    share = s.n_accepted / s.n_proposed
+    rate = s.n_tokens / s.n_steps
+    return f"; {s.n_accepted} of {s.n_proposed} proposed tokens accepted ({share:.0%}), {rate:.2f} tokens a step"

@@ -13,7 +13,20 @@ from typing import Annotated, Any
 import typer
 
 from pygpt import Chat, SamplingParams
-from pygpt.cli._common import MODEL, Isa, Kv, NCtx, Threads, Weights, load_model, read_text
+from pygpt.cli._common import (
+    MODEL,
+    Draft,
+    Isa,
+    Kv,
+    NCtx,
+    Speculate,
+    Threads,
+    Weights,
+    describe_speculation,
+    load_draft,
+    load_model,
+    read_text,
+)
 from pygpt.cli._input import QUOTES, Messages, history
 from pygpt.cli._options import with_fields
 from pygpt.cli._screen import Screen, open_screen
@@ -48,6 +61,8 @@ def chat(
     threads: Threads = None,
     isa: Isa = None,
     n_ctx: NCtx = None,
+    speculate: Speculate = None,
+    draft: Draft = None,
     *,
     given: dict[str, Any],
 ) -> None:
@@ -70,7 +85,16 @@ def chat(
             f"{model} was not trained to answer: it has no chat template. `pygpt generate -m {model}` continues a text "
             f"with it; `pygpt chat {_DEFAULT}` is a conversation with a model that was"
         )
-    conversation = Chat(loaded, system=system, template=template, variables=variables, overflow="forget", params=params)
+    conversation = Chat(
+        loaded,
+        system=system,
+        template=template,
+        variables=variables,
+        overflow="forget",
+        params=params,
+        speculate=speculate,
+        draft=load_draft(draft, weights, kv, threads, isa),
+    )
     if load is not None:
         conversation.load(load)
     talk = _Talk(conversation, open_screen(markdown), stats)
@@ -166,7 +190,8 @@ class _Talk:
             speed = f"{n_after / seconds:.1f} tokens/s" if n_after > 0 and seconds > 0 else "no more"
             typer.echo(
                 f"{reply.n_read} of {reply.n_prompt} tokens read, first text {(first or started) - started:.3f} s, "
-                f"{len(reply.tokens)} tokens, then {speed}; seed {reply.seed}",
+                f"{len(reply.tokens)} tokens, then {speed}; seed {reply.seed}"
+                + describe_speculation(stream.speculation),
                 err=True,
             )
 

@@ -13,7 +13,20 @@ from typing import Annotated, Any
 import typer
 
 from pygpt import Completion, Model, Piece, SamplingParams
-from pygpt.cli._common import Isa, Kv, NCtx, Source, Threads, Weights, load_model, read_text
+from pygpt.cli._common import (
+    Draft,
+    Isa,
+    Kv,
+    NCtx,
+    Source,
+    Speculate,
+    Threads,
+    Weights,
+    describe_speculation,
+    load_draft,
+    load_model,
+    read_text,
+)
 from pygpt.cli._options import with_fields
 from pygpt.errors import TokenizerError
 from pygpt.generation import collect
@@ -41,6 +54,8 @@ def generate(
     threads: Threads = None,
     isa: Isa = None,
     n_ctx: NCtx = None,
+    speculate: Speculate = None,
+    draft: Draft = None,
     *,
     given: dict[str, Any],
 ) -> None:
@@ -56,10 +71,12 @@ def generate(
         text = text.removesuffix("\n")
     started = time.perf_counter()
     loaded = load_model(model, weights, kv, threads, isa, n_ctx)
+    draft_model = load_draft(draft, weights, kv, threads, isa)
     if not special:
         _advise(loaded, model)
     timer = _Timer(time.perf_counter() - started)
-    stream = loaded.stream(_tokens(loaded, text, special), params=params)
+    tokens = _tokens(loaded, text, special)
+    stream = loaded.stream(tokens, params=params, speculate=speculate, draft=draft_model)
     terminal = sys.stdout is not None and sys.stdout.isatty()
     prefix = text if (terminal if echo is None else echo) else ""
     if as_json:
@@ -75,7 +92,7 @@ def generate(
         typer.echo()
     if stats:
         how = f"seed {stream.seeds[0]}; {loaded.weights}, {loaded.isa}, {loaded.threads} threads"
-        typer.echo(f"{timer.summary()}; {how}", err=True)
+        typer.echo(f"{timer.summary()}; {how}{describe_speculation(stream.speculation)}", err=True)
 
 
 def _advise(loaded: Model, name: str) -> None:

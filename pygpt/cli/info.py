@@ -31,6 +31,8 @@ def info(
     _row("compiler", build["compiler"])
     _row("CPU features", " ".join(name for name, usable in _core.cpu_features().items() if usable) or "none asked for")
     _row("kernels", f"{_core.select_isa(isa)} (this machine runs {', '.join(_core.isa_names())})")
+    backends = _core.threads_backends()
+    _row("backend", f"{_core.select_threads_backend(None)} (of threads; this machine runs {', '.join(backends)})")
     _row("threads", f"{cores} ({why})" if threads is None else f"{threads} (as asked; usable: {cores}, {why})")
 
 

@@ -1,6 +1,7 @@
 """Text from a model: the options, the loop over a batch of sequences, streams and sessions. `pygpt.Model` drives it."""
 
 from pygpt.generation.cancel import CancelToken
+from pygpt.generation.draft import Parts, speculator
 from pygpt.generation.loop import Batch, Request
 from pygpt.generation.params import CHAT, SamplingOptions, SamplingParams, resolve, takes_chat_options, takes_options
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
@@ -8,8 +9,9 @@ from pygpt.generation.reasoning import Section, Splitter
 from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogprob, collect
 from pygpt.generation.reuse import PrefixCache
 from pygpt.generation.session import Session
+from pygpt.generation.speculate import Speculate, Speculation, Speculator
 from pygpt.generation.stream import Stream, start
-from pygpt.generation.turn import ChatOptions, Layout, Message, Turn, read_turn
+from pygpt.generation.turn import ChatOptions, GenerateOptions, Layout, Message, Turn, read_turn
 
 __all__ = [
     "CHAT",
@@ -18,8 +20,10 @@ __all__ = [
     "ChatOptions",
     "Completion",
     "FinishReason",
+    "GenerateOptions",
     "Layout",
     "Message",
+    "Parts",
     "Piece",
     "PrefixCache",
     "Prompt",
@@ -28,6 +32,9 @@ __all__ = [
     "SamplingParams",
     "Section",
     "Session",
+    "Speculate",
+    "Speculation",
+    "Speculator",
     "Splitter",
     "Stream",
     "TokenLogprob",
@@ -39,6 +46,7 @@ __all__ = [
     "read_prompts",
     "read_turn",
     "resolve",
+    "speculator",
     "start",
     "takes_chat_options",
     "takes_options",

@@ -30,6 +30,11 @@ class PrefixCache:
         self._tokens, self._n_prompt = prompt.tolist(), len(prompt)
         return session
 
+    @property
+    def n_tokens(self) -> int:
+        """Of the last prompt, and those that were generated after it."""
+        return len(self._tokens)
+
     def extend(self, token: int) -> None:
         """The next token that was generated. The session need not have read it yet."""
         if len(self._tokens) == self._n_prompt:

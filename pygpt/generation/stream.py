@@ -15,6 +15,7 @@ from pygpt.generation.loop import Batch, Request, run
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.prompt import overflow
 from pygpt.generation.results import Completion, Piece, collect
+from pygpt.generation.speculate import Speculation
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
@@ -27,13 +28,19 @@ class Stream:
     """
 
     def __init__(
-        self, pieces: Iterator[Piece], params: SamplingParams, seeds: Sequence[int], cancel: CancelToken
+        self,
+        pieces: Iterator[Piece],
+        params: SamplingParams,
+        seeds: Sequence[int],
+        cancel: CancelToken,
+        speculation: Speculation,
     ) -> None:
         """Private: use `Model.stream`."""
         self._pieces = pieces
         self._params = params
         self._seeds = tuple(seeds)
         self._cancel = cancel
+        self._speculation = speculation
         self._n_unfinished = params.n * len(self._seeds)
 
     @property
@@ -45,6 +52,11 @@ class Stream:
     def seeds(self) -> tuple[int, ...]:
         """The seed of each prompt: the one that was given, or fresh ones."""
         return self._seeds
+
+    @property
+    def speculation(self) -> Speculation:
+        """How many tokens were proposed and accepted so far."""
+        return self._speculation
 
     def __iter__(self) -> Stream:
         return self
@@ -98,8 +110,9 @@ def start(
             raise overflow(
                 f"{name}'s {len(tokens)} tokens leave no room for a new one in the context of {n_ctx}", config
             )
-        requests.append(Request(tokens, params, _seed(params), len(requests) * params.n, cancel, session, eos_ids))
-    return Stream(run(batch, requests), params, [request.seed for request in requests], cancel)
+        index = len(requests) * params.n
+        requests.append(Request(tokens, params, _seed(params), index, cancel, session, eos_ids))
+    return Stream(run(batch, requests), params, [request.seed for request in requests], cancel, batch.speculation)
 
 
 def _seed(params: SamplingParams) -> int:

@@ -13,6 +13,7 @@ from pygpt.errors import TokenizerError
 from pygpt.generation.params import SamplingOptions
 from pygpt.generation.prompt import as_ids
 from pygpt.generation.reasoning import Marks, find_marks
+from pygpt.generation.speculate import SpeculateOptions
 from pygpt.tokenizer import Tokenizer
 
 Message: TypeAlias = Mapping[str, Any]
@@ -29,7 +30,11 @@ class Layout(TypedDict, total=False):
     continue_final_message: bool
 
 
-class ChatOptions(Layout, SamplingOptions):
+class GenerateOptions(SamplingOptions, SpeculateOptions):
+    """The keyword arguments of `Model.generate`, for type checkers."""
+
+
+class ChatOptions(Layout, GenerateOptions):
     """The keyword arguments of `Model.chat`, for type checkers."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import threading
@@ -53,6 +54,7 @@ class Tokenizer:
         self._read_templates: ChatTemplates | None = None
         self._lock = threading.Lock()
         self._ready: Encoding | LibraryEncoding | None = None
+        self._fingerprint: bytes | None = None
 
     @classmethod
     def from_folder(
@@ -164,6 +166,14 @@ class Tokenizer:
     def eos_id(self) -> int | None:
         """The token that ends a text, if the checkpoint names one."""
         return self._state.eos_id
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A hash (BLAKE2b) of the texts of all ids: equal where ids mean the same in two tokenizers."""
+        if self._fingerprint is None:
+            texts = "\0".join([self.decode([i]) for i in range(self.n_vocab)])
+            self._fingerprint = hashlib.blake2b(texts.encode(), digest_size=16).digest()
+        return self._fingerprint
 
     @property
     def special_tokens(self) -> dict[str, int]:

@@ -17,7 +17,8 @@ from pygpt.training.primitives import PLAIN, Array, Heads, Ids, Logits, Update
 Floats = NDArray[np.float32]
 Precision = Literal["float32", "bfloat16"]
 
-_LOGITS = 1 << 20  # that exist at once
+_LOGITS = 1 << 20  # that exist at once, or so many rows of them: in fewer rows, packing the head takes over
+_LOGIT_ROWS = 128
 
 
 class Kernels:
@@ -119,7 +120,7 @@ class Kernels:
     def cross_entropy(
         self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None, logits: Logits = PLAIN
     ) -> tuple[float, Array | None]:
-        n_rows = min(max(1, _LOGITS // len(weight)), len(hidden))
+        n_rows = min(max(_LOGIT_ROWS, _LOGITS // len(weight)), len(hidden))
         nats, dhidden = 0.0, None if dweight is None else _like(hidden)
         memory = np.empty((n_rows, len(weight)), np.float32)
         for at in range(0, len(hidden), max(n_rows, 1)):

@@ -5,14 +5,19 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <random>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "base/dtype.h"
 #include "kernels/select.h"
+#if defined(PYGPT_OPENMP)
+#include "threads/openmp.h"
+#endif
 #include "threads/parallel.h"
 
 namespace pygpt::test {
@@ -100,10 +105,36 @@ void on_each_isa(F f) {
     }
 }
 
+// The backends of threads of this build, null being own ones; the thread sanitizer does not see that OpenMP's begin and
+// end together.
+inline std::vector<const Regions*> backends() {
+#if defined(PYGPT_OPENMP)
+    return {nullptr, &kOpenMpRegions};
+#else
+    return {nullptr};
+#endif
+}
+
 // f(team) with that many threads.
 template <class F>
 void with_team(int count, F f) {
     Threads(count).run([&](Team& team) { f(team); });
+}
+
+// Waits, for 20 seconds at most, until the other threads have made it true.
+template <class There>
+void wait_until(There there) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!there() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
+
+// f(team) with that many threads of each backend.
+template <class F>
+void on_each_backend(int count, F f) {
+    for (const Regions* regions : backends()) {
+        const testing::ScopedTrace trace(__FILE__, __LINE__, regions == nullptr ? "own" : "OpenMP");
+        Threads(count, regions).run([&](Team& team) { f(team); });
+    }
 }
 
 // |found - exact| in units of the last place that a float32 has at `exact`.

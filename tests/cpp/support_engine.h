@@ -27,14 +27,14 @@ inline std::vector<std::vector<float>> random_tensors(const ModelConfig& config,
 
 inline std::shared_ptr<Engine> build_engine(const ModelConfig& config, const std::vector<std::vector<float>>& values,
                                             DType dtype, DType kv, const Kernels& kernels, int threads) {
-    const Threads loading(threads);
+    const auto shared = std::make_shared<const Threads>(threads);
     WeightsBuilder builder(config, kernels, kernels.format(dtype));
     std::size_t i = 0;
     for (const TensorSpec& t : list_tensors(config)) {
         const Plain plain{values[i++].data(), DType::f32, t.rows, t.cols, t.cols, 1};
-        loading.run([&](Team& team) { builder.add(t.name, plain, team); });
+        shared->run([&](Team& team) { builder.add(t.name, plain, team); });
     }
-    return std::make_shared<Engine>(config, builder.finish(), kernels, threads, kv);
+    return std::make_shared<Engine>(config, builder.finish(), kernels, shared, kv);
 }
 
 // A configuration and all its tensors, so that an engine can be made again and again.

@@ -58,9 +58,12 @@ TEST(Batches, EachSequenceHasItsOwnOutput) {
                       {40, Output::none},
                       {1, Output::hidden},
                       {280, Output::last},
-                      {9, Output::all}});
-    EXPECT_EQ(engine->forward(batch.inputs, [] {}), std::vector<bool>(8, false));
-    for (std::size_t i = 0; i < 8; ++i) batch.expect(i, false);
+                      {9, Output::all},
+                      {250, Output::score},
+                      {1, Output::score},
+                      {17, Output::score}});
+    EXPECT_EQ(engine->forward(batch.inputs, [] {}), std::vector<bool>(11, false));
+    for (std::size_t i = 0; i < 11; ++i) batch.expect(i, false);
 }
 
 // One of three is cancelled before the call, and before each of the layers and outputs of all its steps.
@@ -70,7 +73,7 @@ TEST(Batches, ACancelledSequenceLeavesTheOthers) {
     for (std::size_t which = 0; which < 3; ++which) {
         int calls = 0;
         for (int when = -1; when < calls; ++when) {
-            MixedBatch batch(model, *engine, {{200, Output::all}, {2, Output::last}, {290, Output::hidden}});
+            MixedBatch batch(model, *engine, {{200, Output::all}, {2, Output::last}, {290, Output::score}});
             batch.flags[which] = when < 0;
             calls = 0;
             const auto cancel = [&] {

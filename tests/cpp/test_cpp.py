@@ -1,7 +1,10 @@
 """Builds the C++ unit tests with CMake and runs them, one test here for each suite there.
 
 `PYGPT_SANITIZE=address,undefined pytest tests/cpp` builds them with these sanitizers, and with warnings as errors.
-The build folder stays in build/, so that a second run compiles only what changed.
+`PYGPT_CROSS=aarch64-linux-gnu pytest tests/cpp` builds them with the cross compiler of that name, with warnings as
+errors too, and runs them in QEMU's user mode, as a processor that has everything and as older ones. CXX=clang++ takes
+another compiler, again with warnings as errors. The build folder stays in build/, so that a second run compiles only
+what changed.
 """
 
 from __future__ import annotations
@@ -18,6 +21,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SANITIZE = os.environ.get("PYGPT_SANITIZE", "")
+CROSS = os.environ.get("PYGPT_CROSS", "")
+COMPILER = os.environ.get("CXX", "")
+MACHINE = CROSS.split("-")[0]
+# QEMU's user mode cannot start a thread in the child of a process with threads.
+NOT_EMULATED = ["*.AChildProcessFinishes", "*.AChildForkedInsideACallFinishes"]
 SUITES = sorted(
     {m for f in Path(__file__).parent.glob("*.cpp") for m in re.findall(r"^TEST\((\w+),", f.read_text(), re.M)}
 )
@@ -41,6 +49,13 @@ def gtest_source() -> Path | None:
     return sources[0].parents[1] if sources else None
 
 
+def run(build: Path, *arguments: str, cpu: str = "max") -> str:
+    """What the tests print; of another kind of processor in the emulator."""
+    program = build / "tests" / "cpp" / "pygpt_tests"
+    emulator = [f"qemu-{MACHINE}", "-cpu", cpu, "-L", f"/usr/{CROSS}"] if CROSS else []
+    return quiet(*emulator, program, *arguments)
+
+
 def quiet(*command: str | Path) -> str:
     """What a command prints; if it fails, so does the test, and shows it."""
     # The thread sanitizer ends a child that starts threads after fork() unless told otherwise: pygpt's may.
@@ -56,12 +71,15 @@ def quiet(*command: str | Path) -> str:
 @pytest.fixture(scope="module")
 def build() -> Path:
     """The folder of the finished build."""
-    folder = ROOT / "build" / ("cpp-" + SANITIZE.replace(",", "-") if SANITIZE else "cpp")
+    folder = ROOT / "build" / "-".join(["cpp", *filter(None, [Path(COMPILER).name, CROSS, *SANITIZE.split(",")])])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "CMakeCache.txt").unlink(missing_ok=True)  # it may name tools and paths of another day
     options = ["-DPYGPT_TESTS=ON", "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_MAKE_PROGRAM={program('ninja')}"]
-    if SANITIZE:
+    if SANITIZE or CROSS or COMPILER:
         options += [f"-DPYGPT_SANITIZE={SANITIZE}", "-DPYGPT_WERROR=ON"]
+    if CROSS:
+        options += ["-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={MACHINE}"]
+        options += [f"-DCMAKE_CXX_COMPILER={CROSS}-g++"]
     if source := gtest_source():
         options.append(f"-DPYGPT_GTEST_SOURCE={source}")
     cmake = program("cmake")
@@ -72,13 +90,22 @@ def build() -> Path:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_suite(build: Path, suite: str) -> None:
-    printed = quiet(build / "tests" / "cpp" / "pygpt_tests", f"--gtest_filter={suite}.*", "--gtest_brief=1")
+    left_out = "-" + ":".join(NOT_EMULATED) if CROSS else ""
+    printed = run(build, f"--gtest_filter={suite}.*{left_out}", "--gtest_brief=1")
     assert re.search(r"\[  PASSED  \] [1-9]", printed), printed
 
 
 def test_no_suite_is_left_out(build: Path) -> None:
-    listed = quiet(build / "tests" / "cpp" / "pygpt_tests", "--gtest_list_tests")
+    listed = run(build, "--gtest_list_tests")
     assert sorted(re.findall(r"^(\w+)\.$", listed, re.M)) == SUITES
+
+
+@pytest.mark.skipif(MACHINE != "aarch64", reason="only the emulator has other processors: PYGPT_CROSS")
+@pytest.mark.parametrize("cpu", ["cortex-a72", "cortex-a76"])  # without and with the dot product
+def test_older_processors(build: Path, cpu: str) -> None:
+    """They have no instruction that a table which they may run does not need: the emulator would end the program."""
+    printed = run(build, "--gtest_filter=Features.*:Select.*:KnownAnswers.*", "--gtest_brief=1", cpu=cpu)
+    assert re.search(r"\[  PASSED  \] 1\d", printed), printed
 
 
 def objects(build: Path, source: Path) -> list[Path]:
@@ -88,7 +115,7 @@ def objects(build: Path, source: Path) -> list[Path]:
 
 
 def symbols(*command: str | Path) -> list[str]:
-    nm = shutil.which("nm")
+    nm = shutil.which(f"{CROSS}-nm" if CROSS else "nm")
     if nm is None:
         pytest.skip("nm (binutils) is not installed")
     return quiet(nm, *command).splitlines()
@@ -98,12 +125,15 @@ def symbols(*command: str | Path) -> list[str]:
 # differs from another's table.
 OFFERED = {
     "kernels/isa/scalar": "pygpt::kScalarKernels",
+    "kernels/isa/neon": "pygpt::kNeonKernels",
+    "kernels/isa/dotprod": "pygpt::linear_int8_dotprod(pygpt::LinearArgs const&)",
     "kernels/isa/avx2": "pygpt::kAvx2Kernels",
     "kernels/isa/avxvnni": "pygpt::linear_int8_avxvnni(pygpt::LinearArgs const&)",
     "kernels/isa/avx512": "pygpt::kAvx512Kernels",
     "kernels/isa/avx512vnni": "pygpt::linear_int8_avx512vnni(pygpt::LinearArgs const&)",
     "kernels/isa/amx": "pygpt::linear_int8_amx(pygpt::LinearArgs const&)",
     "kernels/training/isa/scalar": "pygpt::kScalarTraining",
+    "kernels/training/isa/neon": "pygpt::kNeonTraining",
     "kernels/training/isa/avx2": "pygpt::kAvx2Training",
     "kernels/training/isa/avx512": "pygpt::kAvx512Training",
     "kernels/training/isa/amx_bf16": "pygpt::kAmxBf16Matmul",

@@ -57,6 +57,16 @@ TEST(Features, AgreeWithTheCompilersOwnDetection) {
     EXPECT_EQ(f.avx512vl, __builtin_cpu_supports("avx512vl") != 0);
     EXPECT_EQ(f.avx512dq, __builtin_cpu_supports("avx512dq") != 0);
 }
+#elif defined(__aarch64__) && defined(__linux__)
+TEST(Features, AgreeWithTheProcessorsOwnRegisters) {
+    std::uint64_t isar0, isar1;  // which Linux lets a program read
+    __asm__("mrs %0, ID_AA64ISAR0_EL1" : "=r"(isar0));
+    __asm__("mrs %0, ID_AA64ISAR1_EL1" : "=r"(isar1));
+    const CpuFeatures f = detect_cpu();
+    EXPECT_TRUE(f.neon);
+    EXPECT_EQ(f.dotprod, (isar0 >> 44 & 15) != 0);
+    EXPECT_EQ(f.i8mm, (isar1 >> 52 & 15) != 0);
+}
 #endif
 
 TEST(Select, TheBestComesFirstAndScalarLast) {
@@ -74,6 +84,8 @@ TEST(Select, TheBestComesFirstAndScalarLast) {
     if (avx512) expected += "avx512 ";
     if (avx2 && f.avx_vnni) expected += "avxvnni ";
     if (avx2) expected += "avx2 ";
+    if (f.dotprod) expected += "dotprod ";
+    if (f.neon) expected += "neon ";
     EXPECT_EQ(names, expected + "scalar ");
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -212,6 +213,25 @@ TEST(Engine, ForksAndTruncatedSessionsGoTheirOwnWay) {
     joined.insert(joined.end(), other.begin(), other.end());
     joined.push_back(7);
     EXPECT_EQ(run(*engine, {{fork.get(), {7}}}, Output::last), recomputed(*engine, joined, Output::last));
+}
+
+// Those of a guess that are kept join the session, the others leave no trace; tests/model/test_sessions.py has the
+// rest.
+TEST(Engine, TentativeTokensJoinWhenTheyAreKept) {
+    const auto engine = make_engine(llama_like());
+    const std::vector<int> tokens = some_tokens(300, 6);
+    const auto session = engine->session();
+    std::vector<float> out(100 * 101);
+    const std::span<const int> guess(tokens.data(), 100);
+    const SequenceInput input{session.get(), guess, Output::all, out.data(), nullptr, 70};
+    engine->forward({&input, 1}, [] {});
+    EXPECT_EQ(session->length(), 30);
+    session->keep(20);
+    EXPECT_THROW(session->keep(51), InvalidArgument);
+    EXPECT_THROW(session->fork()->keep(1), InvalidArgument);
+    const std::vector<int> rest(tokens.begin() + 50, tokens.end());
+    EXPECT_EQ(run(*engine, {{session.get(), rest}}, Output::last), recomputed(*engine, tokens, Output::last));
+    EXPECT_THROW(session->keep(1), InvalidArgument);
 }
 
 // Layers that see everything, a part of a page and several segments; what a window has passed is given back meanwhile.

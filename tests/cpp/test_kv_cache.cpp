@@ -39,41 +39,39 @@ bool holds(const KvCache& cache, int page, int value) {
     return std::all_of(p, p + kPageBytes, [&](std::byte b) { return b == static_cast<std::byte>(value); });
 }
 
-TEST(PageLayout, EveryElementHasItsOwnPlace) {
-    for (const DType dtype : {DType::f32, DType::f16}) {
+TEST(PageLayout, EveryHeadHasItsOwnPlace) {
+    for (const CacheFormat& format : best_kernels().caches) {
         for (const int width : {1, 10, 16, 33}) {
             ModelConfig config;
             config.layers.resize(2);
             config.n_kv_head = 3;
             config.head_dim = width;
-            const PageLayout layout(config, dtype);
+            const PageLayout layout(config, format);
             std::set<std::size_t> places;
             for (int layer = 0; layer < 2; ++layer) {
-                for (int head = 0; head < 3; ++head) {
-                    for (int slot = 0; slot < kPagePositions; ++slot) {
-                        for (int d = 0; d < width; ++d) {
-                            places.insert(layout.keys(layer, head) +
-                                          static_cast<std::size_t>(PageLayout::key_at(slot, d)) * size_of(dtype));
-                            places.insert(layout.values(layer, head) +
-                                          static_cast<std::size_t>(layout.value_at(slot, d)) * size_of(dtype));
-                        }
-                    }
-                }
+                for (int head = 0; head < 3; ++head)
+                    places.insert({layout.keys(layer, head), layout.values(layer, head)});
             }
-            EXPECT_EQ(places.size(), 2u * 3 * 64 * 2 * static_cast<std::size_t>(width));
-            EXPECT_LE(*places.rbegin() + size_of(dtype), layout.page_bytes(0));
+            EXPECT_EQ(places.size(), 12u);
+            std::size_t expected = 0;
+            for (const std::size_t place : places) {
+                EXPECT_EQ(place, expected);
+                EXPECT_EQ(place % 64, 0u);
+                expected += format.head_bytes(width);
+            }
+            EXPECT_EQ(layout.page_bytes(0), expected);
         }
     }
 }
 
 // The rows' keys and values stand in their slots of their layer, converted, and nothing else changed.
 template <class T>
-void expect_stored(const Kernels& kernels, DType dtype, int heads, int head_dim, int slot, int rows) {
+void expect_stored(const CacheFormat& format, int heads, int head_dim, int slot, int rows) {
     ModelConfig config;
     config.layers.resize(2);
     config.n_kv_head = heads;
     config.head_dim = head_dim;
-    const PageLayout layout(config, dtype);
+    const PageLayout layout(config, format);
     std::vector<std::byte> page(layout.page_bytes(0), std::byte{0x11}), expected = page;
     const int width = heads * head_dim, ld = width + 5;
     const std::vector<float> k = Random(1).floats(rows * ld), v = Random(2).floats(rows * ld);
@@ -83,8 +81,8 @@ void expect_stored(const Kernels& kernels, DType dtype, int heads, int head_dim,
         for (int row = 0; row < rows; ++row) {
             for (int d = 0; d < head_dim; ++d) {
                 const std::ptrdiff_t at = row * ld + head * head_dim + d;
-                T& key = keys[PageLayout::key_at(slot + row, d)];
-                T& value = values[layout.value_at(slot + row, d)];
+                T& key = keys[d * kPagePositions + slot + row];
+                T& value = values[(slot + row) * padded_head(head_dim) + d];
                 if constexpr (std::is_same_v<T, float>) {
                     key = k.data()[at];
                     value = v.data()[at];
@@ -95,7 +93,7 @@ void expect_stored(const Kernels& kernels, DType dtype, int heads, int head_dim,
             }
         }
     }
-    store_rows(kernels, layout, 1, page.data(), slot, {k.data(), v.data(), ld, rows});
+    store_rows(layout, 1, page.data(), slot, {k.data(), v.data(), ld, rows});
     EXPECT_EQ(page, expected) << heads << " x " << head_dim << ", rows " << slot << " + " << rows;
 }
 
@@ -103,8 +101,8 @@ TEST(StoreRows, WritesItsOwnSlotsOnly) {
     on_each_isa([&](const Kernels& kernels) {
         for (const auto& [slot, rows] : {std::pair{0, 1}, {63, 1}, {5, 17}, {0, 64}, {30, 33}}) {
             for (const int head_dim : {1, 10, 16, 64, 130}) {
-                expect_stored<float>(kernels, DType::f32, 3, head_dim, slot, rows);
-                expect_stored<Half>(kernels, DType::f16, 2, head_dim, slot, rows);
+                expect_stored<float>(kernels.cache(DType::f32), 3, head_dim, slot, rows);
+                expect_stored<Half>(kernels.cache(DType::f16), 2, head_dim, slot, rows);
             }
         }
     });
@@ -229,7 +227,7 @@ TEST(PageLayout, LayersThatSeeEquallyFarShareAPage) {
         config.layers.emplace_back();
         if (window > 0) config.layers.back().window = window;
     }
-    const PageLayout layout(config, DType::f16);
+    const PageLayout layout(config, best_kernels().cache(DType::f16));
     ASSERT_EQ(layout.n_classes(), 3u);
     const std::size_t one = layout.page_bytes(2), expected[] = {0, 1, 0, 1, 2}, places[] = {0, 0, one, one, 0};
     for (int layer = 0; layer < 5; ++layer) {
@@ -304,7 +302,7 @@ TEST(PageLayout, SaysWhatASequenceHolds) {
     config.head_dim = 8;
     config.layers.resize(3);
     config.layers[1].window = 100;
-    const PageLayout layout(config, DType::f16);
+    const PageLayout layout(config, best_kernels().cache(DType::f16));
     for (const int length : {0, 1, 64, 100, 355, 356, 419, 420, 1000, 5000}) {
         std::size_t expected = 0;
         for (std::size_t c = 0; c < layout.n_classes(); ++c) {

@@ -93,14 +93,25 @@ TEST(LinearInt8, ProductsAreExactInEachGroup) {
     }
 }
 
+// Every height of a tile with every width, alone and beside another height; and more rows than a block takes.
+TEST(LinearInt8, TilesOfEveryShape) {
+    for (int rows = 1; rows <= 27; ++rows) {
+        for (const int n : {16, 40, 64, 130}) Problem(rows, n, 192, 18).check();
+    }
+    for (const int rows : {127, 128, 129, 143, 257}) {
+        for (const int n : {32, 57}) Problem(rows, n, 320, 19).check();
+    }
+}
+
 TEST(LinearInt8, ProductsAtTheEdgesDoNotSaturate) {
-    for (const int rows : {1, 3, 8, 40}) Problem(rows, 40, 256, 12, true).check();
+    for (const int rows : {1, 3, 8, 40, 130}) Problem(rows, 40, 256, 12, true).check();
 }
 
 TEST(LinearInt8, PanelRangesWriteTheirChannelsOnly) {
     for (const int rows : {1, 8, 33}) {
         Problem p(rows, 150, 130, 13);
-        for (const auto& [begin, end] : {std::pair{0, 1}, {1, 4}, {2, 10}, {9, 10}, {3, 3}}) p.check(begin, end);
+        for (const auto& [begin, end] : {std::pair{0, 1}, {1, 4}, {2, 10}, {9, 10}, {3, 3}, {10, 10}})
+            p.check(begin, end);
     }
     for (const int panels : {1, 2, 3, 4, 5, 7, 8, 9, 15, 17}) {
         for (const int rows : {1, 2, 6, 12}) Problem(rows, panels * 16, 64, 14).check();
@@ -178,12 +189,18 @@ TEST(LinearInt8, ConsumedPartsAreTheWholeProduct) {
         consumed.y = nullptr;
         none.rows = 0;
         const std::array calls{none, consumed, call, none};
-        for (const int count : {1, 3}) {
+        // Alone it is also computed in pieces, where there are many threads.
+        for (const auto& [several, count] :
+             {std::pair{true, 1}, {true, 3}, {false, 1}, {false, 3}, {false, 16}, {false, 32}}) {
+            std::fill_n(found.row(0), n, 0.0f);
             std::vector<float> scratch(linear_scratch() * static_cast<std::size_t>(count));
+            const std::span<const LinearCall> some =
+                several ? std::span<const LinearCall>(calls) : std::span(&consumed, 1);
+            const int which = several ? 1 : 0;
             with_team(count, [&](Team& team) {
-                linears(team, calls, scratch.data(), [&](int i, const LinearPart& part) {
-                    EXPECT_TRUE(i == 1 || i == 2);
-                    if (i == 2) return;
+                linears(team, some, scratch.data(), [&](int i, const LinearPart& part) {
+                    EXPECT_TRUE(i == which || i == 2);
+                    if (i != which) return;
                     EXPECT_EQ(part.panel_begin % kPartPanels, 0);
                     const int from = part.panel_begin * 16, to = std::min(n, part.panel_end * 16);
                     for (int r = part.row_begin; r < part.row_end; ++r) {

@@ -235,6 +235,47 @@ TEST(Matmul, InBfloat16IsTheProductOfRoundedFactors) {
     }
 }
 
+// One TDPBF16PS as Intel's manual describes it: the even and the odd ones of 32 inputs are two chains of fused
+// multiply-adds from zero, which are added to each other and then to c. Subnormal numbers are zeros wherever they go in
+// or come out.
+float tile_product(const Problem& p, int row, int column, int from, float c) {
+    const auto flushed = [](float x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x; };
+    float chains[2] = {0.0f, 0.0f};
+    for (int i = from; i < from + kBf16Step; ++i) {
+        const float a = i < p.k ? flushed(rounded(p.a.at(row, i))) : 0.0f;
+        const float b = i < p.k ? flushed(rounded(p.b.at(i, column))) : 0.0f;
+        chains[i % 2] = flushed(std::fma(a, b, chains[i % 2]));
+    }
+    return flushed(flushed(c) + flushed(chains[0] + chains[1]));
+}
+
+// What docs/numeric-contract.md leaves open: whether the instruction does what its manual says, to the bit.
+TEST(Matmul, Bfloat16TilesAddEvenAndOddInputsApart) {
+    const TrainingKernels& kernels = best_training();
+    if (kernels.matmul_bf16.multiply == nullptr) GTEST_SKIP() << "no AMX with bfloat16 here";
+    for (const Shape s : {Shape{16, 16, 32}, Shape{5, 40, 100}, Shape{33, 17, 700}}) {
+        // 2^-63: products around 2^-126, the smallest normal number; 2^-125: inputs around it.
+        for (const float scale : {1.0f, 0x1p+30f, 0x1p-63f, 0x1p-125f}) {
+            for (const int options : {0, 4}) {
+                Problem p(s.m, s.n, s.k, options, 9);
+                for (std::vector<float>* values : {&p.a.data, &p.b.data}) {
+                    for (float& x : *values) x *= scale;
+                }
+                Matmul matmul(kernels.matmul_bf16, 1);
+                Guarded found(0, 0, 1);
+                with_team(1, [&](Team& team) { found = p.run(matmul, team); });
+                for (int row = 0; row < p.m; ++row) {
+                    for (int column = 0; column < p.n; ++column) {
+                        float c = p.add ? p.start_at(row, column) : 0.0f;
+                        for (int from = 0; from < p.k; from += kBf16Step) c = tile_product(p, row, column, from, c);
+                        ASSERT_TRUE(same(found.row(row)[column], c)) << p.text() << ", scale " << scale;
+                    }
+                }
+            }
+        }
+    }
+}
+
 TEST(Matmul, RowsAreAddedInOrder) {
     for (const int rows : {0, 1, 2, 50}) {
         for (const int n : {1, 15, 16, 64, 65, 200}) {

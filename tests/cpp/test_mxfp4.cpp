@@ -108,16 +108,16 @@ TEST(Mxfp4, ExpertsInBlocksBesideTheChosenFormat) {
                 std::vector<float> expected;
                 on_each_isa([&](const Kernels& kernels) {
                     const auto engine = [&](int threads) {
-                        const Threads loading(threads);
+                        const auto shared = std::make_shared<const Threads>(threads);
                         WeightsBuilder builder(config, kernels, kernels.format(dtype));
                         unsigned i = 0;
                         for (const TensorSpec& t : list_tensors(config)) {
                             const FourBits blocks(t.rows, round_up(t.cols, 32), "MXFP4", i);
                             const Plain floats{values[i++].data(), DType::f32, t.rows, t.cols, t.cols, 1};
-                            loading.run(
+                            shared->run(
                                 [&](Team& team) { builder.add(t.name, is_kept(t) ? blocks.plain : floats, team); });
                         }
-                        return std::make_shared<Engine>(config, builder.finish(), kernels, threads, DType::f16);
+                        return std::make_shared<Engine>(config, builder.finish(), kernels, shared, DType::f16);
                     }(3);
                     std::vector<float> all(tokens.size() * static_cast<std::size_t>(config.n_vocab));
                     const auto session = engine->session(), one = engine->session();

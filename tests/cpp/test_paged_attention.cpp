@@ -1,5 +1,6 @@
 // Attention split over heads and threads.
 #include "model/kv_cache.h"
+#include "model/kv_store.h"
 #include "ops/paged_attention.h"
 #include "support.h"
 
@@ -13,18 +14,17 @@ public:
     static constexpr int kHeads = 6, kKvHeads = 3, kWidth = 12, kLayer = 1, kContext = 600;
 
     Sequences(DType dtype, const std::vector<std::pair<int, int>>& past_and_rows)
-        : dtype_(dtype), layout_(config(), dtype) {
+        : format_(best_kernels().cache(dtype)), layout_(config(), format_) {
         for (const auto& [past, rows] : past_and_rows) {
             std::vector<std::byte*>& pages = pages_.emplace_back();
             for (int p = 0; p * kPagePositions < past + rows; ++p) {
                 Buffer& page = memory_.emplace_back(layout_.page_bytes(0));
                 pages.push_back(page.data());
                 Random random(static_cast<unsigned>(40 + p + past));
-                const auto n = static_cast<std::ptrdiff_t>(layout_.page_bytes(0) / size_of(dtype));
-                for (std::ptrdiff_t i = 0; i < n; ++i) {
-                    const float x = random.uniform(-1.0f, 1.0f);
-                    if (dtype == DType::f32) page.as<float>()[i] = x;
-                    if (dtype == DType::f16) page.as<Half>()[i] = to_half(x);
+                const std::vector<float> x = random.floats(2 * kPagePositions * kKvHeads * kWidth);
+                for (int layer = 0; layer < 2; ++layer) {
+                    store_rows(layout_, layer, page.data(), 0,
+                               {x.data(), x.data() + kKvHeads * kWidth, 2 * kKvHeads * kWidth, kPagePositions});
                 }
             }
         }
@@ -44,7 +44,7 @@ public:
                                  kHeads,
                                  kKvHeads,
                                  kWidth,
-                                 dtype_,
+                                 format_,
                                  layout_.keys(kLayer, 0),
                                  layout_.values(kLayer, 0),
                                  layout_.keys(0, 1),
@@ -84,14 +84,14 @@ private:
         const float* query = q_.data() + row * kLdq + head * kWidth;
         std::vector<float> expected(kWidth), scratch(attention_scratch(kWidth));
         float* output = expected.data();
-        (dtype_ == DType::f32 ? kernels.attention_f32 : kernels.attention_f16)(
-            {&query, &output, &range, 1, kWidth, kScale, 0.0f, &slopes_[static_cast<std::size_t>(head)],
-             &sinks_[static_cast<std::size_t>(head)], s.pages.data(), layout_.keys(kLayer, kv_head),
-             layout_.values(kLayer, kv_head), -1, scratch.data()});
+        kernels.cache(format_.dtype)
+            .attention({&query, &output, &range, 1, kWidth, kScale, 0.0f, &slopes_[static_cast<std::size_t>(head)],
+                        &sinks_[static_cast<std::size_t>(head)], s.pages.data(), layout_.keys(kLayer, kv_head),
+                        layout_.values(kLayer, kv_head), -1, scratch.data()});
         return expected;
     }
 
-    DType dtype_;
+    const CacheFormat& format_;
     PageLayout layout_;
     int total_ = 0;
     std::vector<Buffer> memory_;
@@ -102,7 +102,7 @@ private:
 };
 
 TEST(PagedAttention, SplitOverHeadsAndThreadsGivesTheSame) {
-    for (const DType dtype : {DType::f32, DType::f16}) {
+    for (const DType dtype : {DType::f32, DType::f16, DType::i8}) {
         const Sequences prompts(dtype, {{0, 70}, {63, 1}, {130, 9}, {5, 3}});
         for (const int threads : {1, 2, 5}) prompts.check(threads, true);
         const Sequences one(dtype, {{550, 1}}), two(dtype, {{300, 2}, {599, 1}});

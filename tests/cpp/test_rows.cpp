@@ -1,4 +1,4 @@
-// The kernels on rows: norms, add, gated activations, rotary embedding, log-softmax, conversion to float16.
+// The kernels on rows: norms, add, gated activations, rotary embedding, conversion to float16.
 #include <array>
 #include <functional>
 #include <limits>
@@ -220,62 +220,6 @@ TEST(Rows, RopeTurnsItsPairs) {
             EXPECT_TRUE(same_bits(y.all(), expected.all()));
         });
     }
-}
-
-// The sum of exponentials is off by (n / 16 + 5) eps and 2 eps from exp, relative, and by x e^x <= 0.37 eps from the
-// rounding of its arguments; each of the two subtractions and the logarithm's conversion rounds once.
-TEST(LogSoftmax, IsRight) {
-    for (const float range : {0.01f, 5.0f, 80.0f}) {
-        for (const int n : {1, 2, 17, 1000, 50257}) {
-            const std::vector<float> x = Random(10).floats(n, -range, range);
-            std::vector<float> y(x.size());
-            scalar_kernels().log_softmax(x.data(), y.data(), n);
-            const double top = *std::max_element(x.begin(), x.end());
-            long double sum = 0;
-            for (const float v : x) sum += std::exp(static_cast<long double>(v) - top);
-            const double log_sum = static_cast<double>(std::log(sum));
-            for (std::size_t i = 0; i < x.size(); ++i) {
-                const double shifted = static_cast<double>(x[i]) - top, exact = shifted - log_sum;
-                const double bound = kEps * (n / 16.0 + 8 + std::abs(shifted) + log_sum + std::abs(exact));
-                ASSERT_NEAR(y[i], exact, bound) << n << " " << range;
-            }
-        }
-    }
-}
-
-TEST(LogSoftmax, IsTheSameOnEveryInstructionSetAndInPlace) {
-    on_each_isa([](const Kernels& k) {
-        for (const int n : kLengths) {
-            const std::vector<float> x = Random(11).floats(n, -20.0f, 20.0f);
-            Guarded y(1, n, n), in_place(1, n, n), expected(1, n, n);
-            k.log_softmax(x.data(), y.row(0), n);
-            std::copy(x.begin(), x.end(), in_place.row(0));
-            k.log_softmax(in_place.row(0), in_place.row(0), n);
-            scalar_kernels().log_softmax(x.data(), expected.row(0), n);
-            EXPECT_TRUE(same_bits(y.all(), expected.all())) << n;
-            EXPECT_TRUE(same_bits(in_place.all(), expected.all())) << n;
-            EXPECT_TRUE(y.intact());
-        }
-    });
-}
-
-TEST(LogSoftmax, AnImpossibleTokenIsMinusInfinity) {
-    const std::vector<float> x = {1.0f, -kInf, 2.0f};
-    std::vector<float> y(3);
-    scalar_kernels().log_softmax(x.data(), y.data(), 3);
-    EXPECT_EQ(y[1], -kInf);
-    EXPECT_NEAR(y[0], -1.31326169, 1e-6);
-}
-
-TEST(LogSoftmax, ANanSpoilsTheWholeRow) {
-    on_each_isa([](const Kernels& k) {
-        for (const std::size_t at : {0u, 3u, 19u}) {
-            std::vector<float> x = Random(12).floats(20);
-            x[at] = std::numeric_limits<float>::quiet_NaN();
-            k.log_softmax(x.data(), x.data(), 20);
-            for (const float y : x) EXPECT_TRUE(std::isnan(y)) << "a probability of " << y << " beside a NaN at " << at;
-        }
-    });
 }
 
 TEST(ToF16, RoundsAndSaturates) {

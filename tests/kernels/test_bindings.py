@@ -130,7 +130,7 @@ def test_each_tensor_comes_once() -> None:
     ("argument", "value", "message"),
     [
         ("weights", "int4", "'float32', 'bfloat16'"),
-        ("kv", "bfloat16", "'float32', 'float16'"),
+        ("kv", "bfloat16", "'float32', 'float16', 'int8'"),
         ("threads", 0, "at least 1"),
         ("threads", 1025, "at most 1024"),
         ("isa", "z80", "scalar"),
@@ -140,6 +140,12 @@ def test_wrong_arguments_say_what_is_allowed(argument: str, value: object, messa
     arguments: dict[str, object] = {"weights": "float32", "kv": "float32", "threads": 1, "isa": None}
     with pytest.raises(ValueError, match=f"{argument}.*{message}"):
         _core.EngineBuilder(CONFIG, **{**arguments, argument: value})  # type: ignore[arg-type]
+
+
+def test_a_head_too_wide_for_an_int8_cache_is_refused() -> None:
+    wide = dataclasses.replace(CONFIG, head_dim=1040, layers=(LayerConfig(attn_scale=0.1),) * len(CONFIG.layers))
+    with pytest.raises(ValueError, match=r"kv='int8' takes heads of up to 1024 values, not 1040"):
+        _core.EngineBuilder(wide.for_core(), weights="float32", kv="int8", threads=1, isa=None)
 
 
 @pytest.mark.parametrize(

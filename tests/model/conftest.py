@@ -76,11 +76,16 @@ class Cores:
     @staticmethod
     @functools.lru_cache(maxsize=64)
     def engine(
-        name: str, weights: str = "float32", kv: str = "float32", threads: int = 2, isa: str | None = None
+        name: str,
+        weights: str = "float32",
+        kv: str = "float32",
+        threads: int = 2,
+        isa: str | None = None,
+        backend: str = "own",
     ) -> _core.Engine:
         """A model whose random tensors depend on `name` alone."""
         config, rng = CONFIGS[name], np.random.default_rng(0)
-        builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa)  # type: ignore[arg-type]
+        builder = _core.EngineBuilder(config, weights=weights, kv=kv, threads=threads, isa=isa, threads_backend=backend)  # type: ignore[arg-type]
         for tensor, shape in config.tensor_shapes().items():
             values = rng.standard_normal(shape) * (0.15 if len(shape) == 2 else 0.3) + ("norm.weight" in tensor)
             builder.add(tensor, values.astype(np.float32), "float32")
@@ -115,6 +120,8 @@ def cores() -> type[Cores]:
         ("bfloat16", "float16"),
         ("int8", "float16"),
         ("int8", "float32"),
+        ("int8", "int8"),
+        ("float32", "int8"),
     ],
     ids="-".join,
 )

@@ -55,7 +55,7 @@ def test_smaller_weights_answer_alike(gpt2_folder: Path, model: Model) -> None:
     ("argument", "value", "error", "allowed"),
     [
         ("weights", "int9", ValueError, "int8, bfloat16, float32, not 'int9'"),
-        ("kv", "int8", ValueError, "float32, float16"),
+        ("kv", "int7", ValueError, "float32, float16, int8"),
         ("threads", 0, ValueError, ">= 1"),
         ("threads", 1025, ValueError, "<= 1024"),
         ("threads", 1.5, TypeError, ">= 1"),
@@ -129,6 +129,8 @@ def test_score_is_the_log_softmax_of_the_logits(model: Model) -> None:
     scores = model.score(TEXT)
     assert scores.shape == (len(ids) - 1,)
     assert scores.dtype == np.float32
+    of_all = model._engine.log_softmax(model.logits(ids))
+    assert np.array_equal(scores, of_all[np.arange(len(ids) - 1), ids[1:]])
     logits = model.logits(ids)[:-1].astype(np.float64)
     expected = logits[np.arange(len(ids) - 1), ids[1:]] - np.log(np.exp(logits).sum(axis=1))
     # The maximum is taken off exactly up to rounding; the logits are below 16 here, so ulps are at most 2**-20.
@@ -158,8 +160,8 @@ def test_perplexity_of_a_long_text_slides_a_window(model: Model, stride: int | N
     assert model.perplexity(ids, stride=stride) == pytest.approx(math.exp(-np.mean(logprobs)), rel=1e-12)
 
 
-def test_a_long_score_is_computed_in_chunks(scripted: Callable[[Iterable[int]], Model]) -> None:
-    model = scripted([0] * 1100)  # rows of logits come 512 at a time
+def test_a_long_score_is_computed_in_steps(scripted: Callable[[Iterable[int]], Model]) -> None:
+    model = scripted([0] * 1100)  # of 256 tokens
     ids = np.random.default_rng(0).integers(0, model.config.n_vocab, 1100)
     logits = model.logits(ids)[:-1].astype(np.float64)
     expected = logits[np.arange(1099), ids[1:]] - np.log(np.exp(logits).sum(axis=1))

@@ -154,11 +154,11 @@ def test_cancelling_in_the_middle_of_a_computation(
     batch.admit(request(model, "a", 1, cancels[1]))
     pieces, completed, forward = batch.step(), [], _core.Engine.forward
 
-    def cancelled_meanwhile(engine: Any, inputs: Any, cancel: Any) -> Any:
+    def cancelled_meanwhile(engine: Any, inputs: Any, **options: Any) -> Any:
         for token in cancels if all_of_them else cancels[:1]:
             token.cancel()
         completed.append(False)
-        outputs = forward(engine, inputs, cancel=cancel)
+        outputs = forward(engine, inputs, **options)
         completed[-1] = True
         return outputs
 

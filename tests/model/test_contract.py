@@ -48,6 +48,20 @@ def test_threads_and_instruction_sets(cores, name: str, formats: tuple[str, str]
 
 
 @every_config
+def test_backends_and_many_threads(cores, name: str) -> None:
+    """Also far more threads than cores, and than a product has parts."""
+    tokens, weights, kv = cores.ids(name, 70), "int8", "float16"
+    expected = cores.logits(cores.engine(name, weights, kv, 1), tokens)
+    for backend in _core.threads_backends():
+        for threads in (16, 32) if backend == "own" else (3, 32):
+            model = cores.engine(name, weights, kv, threads, None, backend)
+            assert model.threads_backend == backend
+            session = model.session()
+            parts = [cores.logits(model, part, session) for part in (tokens[:61], tokens[61:69], tokens[69:])]
+            assert cores.same(np.concatenate(parts), expected), (backend, threads)
+
+
+@every_config
 def test_chunks(cores, name: str, formats: tuple[str, str]) -> None:
     weights, kv = formats
     model, tokens = cores.engine(name, weights, kv), cores.ids(name, 150)
@@ -71,7 +85,7 @@ def test_long_prompts_are_cut_into_steps(cores, name: str) -> None:
 
 @every_config
 def test_the_cache_and_recomputing(cores, name: str) -> None:
-    model, tokens = cores.engine(name, kv="float16"), cores.ids(name, 140)
+    model, tokens = cores.engine(name, kv="int8" if name in ("llama", "alibi") else "float16"), cores.ids(name, 140)
     session = model.session()
     for n, token in enumerate(tokens, start=1):
         cached = model.forward([(session, np.array([token], np.int32))])[0]

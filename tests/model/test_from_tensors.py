@@ -17,7 +17,7 @@ TEXT = "the man and the one in an inn on the hill"
 def test_a_model_of_tensors_is_the_loaded_one(gpt2_folder: Path) -> None:
     config, tensors, tokenizer = checkpoint.read(gpt2_folder)
     arrays = {name: np.array(tensor, np.float32) for name, tensor in tensors.items()}
-    for weights, kv in ((None, None), ("bfloat16", None), ("float32", None), ("int8", "float32")):
+    for weights, kv in ((None, None), ("bfloat16", None), ("float32", None), ("int8", "float32"), (None, "int8")):
         loaded = Model.load(gpt2_folder, weights=weights, kv=kv, threads=1)
         made = Model.from_tensors(config, arrays, tokenizer, weights=weights, kv=kv, threads=2)
         assert (made.weights, made.kv, made.config, made.threads) == (loaded.weights, loaded.kv, loaded.config, 2)

@@ -76,6 +76,33 @@ def test_truncation_behind_windows(cores) -> None:
         assert cores.same(cores.logits(model, other, session), expected)
 
 
+@pytest.mark.parametrize("name", ["llama", "windows"])
+def test_tentative_tokens_join_when_they_are_kept(cores, formats: tuple[str, str], name: str) -> None:
+    model = cores.engine(name, *formats)
+    tokens, other = cores.ids(name, 400), cores.ids(name, 60, 2)
+    whole, session = cores.logits(model, tokens), model.session()
+    cores.logits(model, tokens[:100], session)
+    (found,) = model.forward([(session, tokens[100:180])], output="all", tentative=79)
+    assert cores.same(found, whole[100:180])
+    assert session.length == 101
+    session.keep(30)
+    session.keep(0)
+    with pytest.raises(ValueError, match="49 tentative tokens, not 50"):
+        session.keep(50)
+    assert session.length == 131
+    model.forward([(session, other), (model.session(), other)], output="none", tentative=[60, 0])
+    assert session.length == 131
+    with pytest.raises(ValueError, match="0 tentative tokens, not 1"):
+        session.fork().keep(1)
+    assert cores.same(cores.logits(model, tokens[131:], session), whole[131:])
+    with pytest.raises(ValueError, match="0 tentative tokens, not 1"):
+        session.keep(1)
+    with pytest.raises(ValueError, match="61 of 60 tokens cannot be tentative"):
+        model.forward([(session, other)], tentative=61)
+    with pytest.raises(ValueError, match="tentative must be one or one for each of the 1 sequences, not 2"):
+        model.forward([(session, other)], tentative=[1, 1])
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,34 +1,36 @@
 // The body of kernels/attention.h.
 #pragma once
 
-#include <type_traits>
-
 #include "base/lanes.h"
 #include "kernels/attention.h"
+#include "kernels/body/attention_memory.h"
 #include "kernels/body/attention_merge.h"
-#include "kernels/body/attention_tile.h"
 #include "kernels/body/math.h"
 
 namespace pygpt {
 namespace {
 
-// The state of one call; what is larger than a few values a query lies in the caller's scratch.
-template <class S, class T>
+// Queries that are multiplied together, as far as registers allow.
+constexpr int kAttentionRows = 6;
+// Up to so many queries read the cache's pages as they lie there; for more a page is first opened.
+constexpr int kFewQueries = 2 * kAttentionRows;
+
+// The state of one call; what is larger than a few values a query lies in the caller's scratch. Cache: how keys and
+// values are read and multiplied, a class of cache_float.h or cache_int8.h.
+template <class S, class Cache>
 struct AttentionRun {
     using V = typename S::F32;
+    using T = typename Cache::Element;
 
     explicit AttentionRun(const AttentionArgs& args) : a(args) {}
 
     const AttentionArgs& a;
+    const AttentionMemory memory{a};
+    Cache cache{a, memory};
     const bool plain = is_plain();  // a causal softmax of the scores as they are
     int start = 0;                  // the first page that is read of a segment
-    const int padded = padded_head(a.head_dim);
-    const std::ptrdiff_t all_values = static_cast<std::ptrdiff_t>(kMaxAttentionQueries) * padded;
-    float* const q = a.scratch;                                             // (queries, padded), scaled
-    float* const sums = q + all_values;                                     // (queries, padded), all segments so far
-    float* const segment_sums = sums + all_values;                          // (queries, padded), of this segment
-    float* const weights = segment_sums + all_values;                       // (queries, kWeightStride)
-    float* const wide = weights + kMaxAttentionQueries * kWeightStride;  // a page's keys or values as float32
+    const int padded = memory.padded;
+    float* const weights = memory.weights;
     float maximum[kMaxAttentionQueries], total[kMaxAttentionQueries];
     float segment_maximum[kMaxAttentionQueries], segment_total[kMaxAttentionQueries];
 
@@ -40,7 +42,7 @@ struct AttentionRun {
                 if (i + kAhead < a.n_queries) __builtin_prefetch(a.queries[i + kAhead] + d);
                 __builtin_prefetch(a.outputs[i] + d, 1);
             }
-            for (int d = 0; d < a.head_dim; ++d) q[i * padded + d] = a.queries[i][d] * a.scale;
+            cache.read_query(i);
         }
     }
 
@@ -65,28 +67,12 @@ struct AttentionRun {
     const T* keys(int page) const { return reinterpret_cast<const T*>(a.pages[page] + a.keys); }
     const T* values(int page) const { return reinterpret_cast<const T*>(a.pages[page] + a.values); }
 
+    int tiles() const { return ceil_div(a.n_queries, kAttentionRows); }
     // body(from, to) for the queries tile by tile.
     template <class F>
-    int each_tile(F body) const {
-        const int tiles = ceil_div(a.n_queries, kAttentionRows);
-        for (int i = 0; i < tiles; ++i) body(part_begin(i, tiles, a.n_queries), part_begin(i + 1, tiles, a.n_queries));
-        return tiles;
-    }
-
-    // A page's keys or values as float32, converted once for all tiles.
-    template <class F>
-    void each_widened(const T* from, int n, const T* next, F body) const {
-        for (int i = 0; i < n; i += 16) S::store(wide + i, S::load(from + i));
-        const int lines = n * static_cast<int>(sizeof(T)) / 64, tiles = each_tile([](int, int) {});
-        int tile = 0;
-        each_tile([&](int first, int end) {
-            body(first, end);
-            // What comes next is fetched bit by bit meanwhile.
-            for (int line = lines * tile / tiles; line < lines * (tile + 1) / tiles; ++line) {
-                __builtin_prefetch(reinterpret_cast<const char*>(next) + line * 64);
-            }
-            ++tile;
-        });
+    void each_tile(F body) const {
+        const int n = tiles();
+        for (int i = 0; i < n; ++i) body(part_begin(i, n, a.n_queries), part_begin(i + 1, n, a.n_queries));
     }
 
     // Whether a page ends before the range of each of these queries begins.
@@ -100,22 +86,8 @@ struct AttentionRun {
         return n < 0 ? 0 : n < kPagePositions ? n : kPagePositions;
     }
 
-    template <bool fetch, class B>
-    int scores(int from, int to, int limit, int page, int n_pages, const B* const* b, const B* const* next) const {
-        float* const c = weights + from * kWeightStride + page % kSegmentPages * kPagePositions;
-        return attention_product<S, false, fetch>(AttentionProduct<B>{q + from * padded, padded, 0, a.head_dim, b,
-                                                                      kPagePositions, next, c, kWeightStride, false},
-                                                  to - from, n_pages, ceil_div(seen(limit, page), 16));
-    }
-
-    template <bool fetch, class B>
-    int add_values(int from, int to, int limit, int page, int n_pages, const B* const* b, const B* const* next,
-                   float* to_sums) const {
-        const float* const w = weights + from * kWeightStride + page % kSegmentPages * kPagePositions;
-        return attention_product<S, true, fetch>(
-            AttentionProduct<B>{w, kWeightStride, kPagePositions, seen(limit, page), b, padded, next,
-                                to_sums + from * padded, padded, page > start},
-            to - from, n_pages, padded / 16);
+    static AttentionTile tile(int from, int to, int limit, int page, int n_pages = 1) {
+        return {from, to, page % kSegmentPages * kPagePositions, n_pages, seen(limit, page)};
     }
 
     // Scores of query i for the 16 keys from `position` on, capped and biased.
@@ -131,7 +103,7 @@ struct AttentionRun {
     static int within_segment(int at) { return at < 0 ? 0 : at < kSegmentPositions ? at : kSegmentPositions; }
 
     // The place where scores become weights: exp(score - maximum) of one query in a segment, 0 before its range and
-    // after it up to the last position that its tile reads.
+    // after it up to the last position that is read.
     template <bool is_plain>
     void weigh(int i, int first_position, int read) {
         const V never = S::set1(-__builtin_inff());
@@ -171,17 +143,15 @@ struct AttentionRun {
         segment_total[i] = S::reduce_add(sum);
     }
 
-    void weigh_all(int first_position) {
-        each_tile([&](int from, int to) {
-            const int read = within_segment(longest(from, to) - first_position);
-            for (int i = from; i < to; ++i) {
-                if (plain) {
-                    weigh<true>(i, first_position, read);
-                } else {
-                    weigh<false>(i, first_position, read);
-                }
+    void weigh_all(int first_position, int limit) {
+        const int read = within_segment(limit - first_position);
+        for (int i = 0; i < a.n_queries; ++i) {
+            if (plain) {
+                weigh<true>(i, first_position, read);
+            } else {
+                weigh<false>(i, first_position, read);
             }
-        });
+        }
     }
 
     // The segment's keys, then its values. `limit`: of the query that sees most.
@@ -190,10 +160,10 @@ struct AttentionRun {
         const int end = first + kSegmentPages < pages ? first + kSegmentPages : pages;
         start = first;
         while (start + 1 < end && passed(0, a.n_queries, start)) ++start;
-        if (a.n_queries > kAttentionRows) {
+        if (a.n_queries > kFewQueries) {
             for (int page = start; page < end; ++page)
                 many_scores(page, page + 1 < end ? keys(page + 1) : values(start));
-            weigh_all(first * kPagePositions);
+            weigh_all(first * kPagePositions, limit);
             for (int page = start; page < end; ++page) {
                 many_values(page, page + 1 < end ? values(page + 1) : end < pages ? keys(end) : values(page), to_sums);
             }
@@ -212,50 +182,50 @@ struct AttentionRun {
             after[i] = later < pages ? keys(later) : of_values[i];
         }
         const int whole = limit / kPagePositions < end ? limit / kPagePositions : end;
-        for (int page = start; page < end;) {
-            const int n = whole > page ? whole - page : 1, i = page - first;
-            page += scores<true>(0, a.n_queries, limit, page, n, of_keys + i, of_values + i);
-        }
-        weigh_all(first * kPagePositions);
-        for (int page = start; page < end;) {
-            const int n = whole > page ? whole - page : 1, i = page - first;
-            page += add_values<true>(0, a.n_queries, limit, page, n, of_values + i, after + i, to_sums);
-        }
+        const auto each = [&](auto body) {
+            for (int page = start, n = 0; page < end; page += n) {
+                n = whole > page ? whole - page : 1;
+                each_tile([&](int from, int to) { body(tile(from, to, limit, page, n), page - first); });
+            }
+        };
+        each([&](const AttentionTile& t, int i) { cache.template scores<true>(t, of_keys + i, of_values + i); });
+        weigh_all(first * kPagePositions, limit);
+        each([&](const AttentionTile& t, int i) {
+            cache.template add_values<true>(t, of_values + i, after + i, to_sums, first + i > start);
+        });
     }
 
-    void many_scores(int page, const T* next) const {
-        const T* const b = keys(page);
-        if constexpr (std::is_same_v<T, float>) {
-            each_tile([&](int from, int to) {
-                const int limit = longest(from, to);
-                if (seen(limit, page) > 0 && !passed(from, to, page)) scores<true>(from, to, limit, page, 1, &b, &next);
-            });
-        } else {
-            each_widened(b, kPagePositions * a.head_dim, next, [&](int from, int to) {
-                const int limit = longest(from, to);
-                const float* const w = wide;
-                if (seen(limit, page) > 0 && !passed(from, to, page)) scores<false>(from, to, limit, page, 1, &w, &w);
-            });
-        }
+    // body(from, to) for the queries tile by tile; what comes next is fetched bit by bit meanwhile.
+    template <class F>
+    void each_fetching(const T* next, F body) const {
+        const int n = tiles(), lines = kPagePositions * padded * static_cast<int>(sizeof(T)) / 64;
+        int i = 0;
+        each_tile([&](int from, int to) {
+            body(from, to);
+            for (int line = lines * i / n; line < lines * (i + 1) / n; ++line) {
+                __builtin_prefetch(reinterpret_cast<const char*>(next) + line * 64);
+            }
+            ++i;
+        });
     }
 
-    void many_values(int page, const T* next, float* to_sums) const {
-        const T* const b = values(page);
+    void many_scores(int page, const T* next) {
+        const auto* const b = cache.opened(keys(page));
+        each_fetching(next, [&](int from, int to) {
+            const int limit = longest(from, to);
+            if (seen(limit, page) > 0 && !passed(from, to, page))
+                cache.template scores<false>(tile(from, to, limit, page), &b, &b);
+        });
+    }
+
+    void many_values(int page, const T* next, float* to_sums) {
+        const auto* const b = cache.opened(values(page));
         const bool first = page == start;
-        if constexpr (std::is_same_v<T, float>) {
-            each_tile([&](int from, int to) {
-                const int limit = longest(from, to);
-                if (first || (seen(limit, page) > 0 && !passed(from, to, page)))
-                    add_values<true>(from, to, limit, page, 1, &b, &next, to_sums);
-            });
-        } else {
-            each_widened(b, kPagePositions * padded, next, [&](int from, int to) {
-                const int limit = longest(from, to);
-                const float* const w = wide;
-                if (first || (seen(limit, page) > 0 && !passed(from, to, page)))
-                    add_values<false>(from, to, limit, page, 1, &w, &w, to_sums);
-            });
-        }
+        each_fetching(next, [&](int from, int to) {
+            const int limit = longest(from, to);
+            if (first || (seen(limit, page) > 0 && !passed(from, to, page)))
+                cache.template add_values<false>(tile(from, to, limit, page), &b, &b, to_sums, !first);
+        });
     }
 
     void merge_segment() {
@@ -270,8 +240,8 @@ struct AttentionRun {
             S::store(take, m.take);
             for (int j = 0; j < lanes && j < 16; ++j) {
                 const V by_keep = S::set1(keep[j]), by_take = S::set1(take[j]);
-                float* const old = sums + (i + j) * padded;
-                const float* const added = segment_sums + (i + j) * padded;
+                float* const old = memory.sums + (i + j) * padded;
+                const float* const added = memory.segment_sums + (i + j) * padded;
                 for (int d = 0; d < padded; d += 16) {
                     S::store(old + d, Merged<S>::values(S::load(old + d), S::load(added + d), by_keep, by_take));
                 }
@@ -280,33 +250,34 @@ struct AttentionRun {
     }
 };
 
-template <class S, class T>
+template <class S, class Cache>
 void attention(const AttentionArgs& a) {
-    AttentionRun<S, T> run(a);
+    AttentionRun<S, Cache> run(a);
     run.read_queries();
     const int limit = run.longest(0, a.n_queries);
     if (a.segment >= 0) {
-        run.segment(a.segment, limit, run.sums);
+        run.segment(a.segment, limit, run.memory.sums);
         for (int i = 0; i < a.n_queries; ++i) {
-            for (int d = 0; d < run.padded; d += 16) S::store(a.outputs[i] + d, S::load(run.sums + i * run.padded + d));
+            for (int d = 0; d < run.padded; d += 16)
+                S::store(a.outputs[i] + d, S::load(run.memory.sums + i * run.padded + d));
             a.outputs[i][run.padded] = run.segment_maximum[i];
             a.outputs[i][run.padded + 1] = run.segment_total[i];
         }
         return;
     }
     const int first = run.earliest(0, a.n_queries) / kSegmentPositions;
-    run.segment(first, limit, run.sums);
+    run.segment(first, limit, run.memory.sums);
     for (int i = 0; i < a.n_queries; ++i) {
         run.maximum[i] = run.segment_maximum[i];
         run.total[i] = run.segment_total[i];
     }
     for (int s = first + 1; s * kSegmentPositions < limit; ++s) {
-        run.segment(s, limit, run.segment_sums);
+        run.segment(s, limit, run.memory.segment_sums);
         run.merge_segment();
     }
     for (int i = 0; i < a.n_queries; ++i) {
         const float* const sink = a.sinks == nullptr ? nullptr : a.sinks + i;
-        finish<S>(run.sums + i * run.padded, run.maximum[i], run.total[i], sink, a.head_dim, a.outputs[i]);
+        finish<S>(run.memory.sums + i * run.padded, run.maximum[i], run.total[i], sink, a.head_dim, a.outputs[i]);
     }
 }
 

@@ -3,11 +3,10 @@
 
 #include <cstddef>
 
+#include "kernels/body/attention.h"
+
 namespace pygpt {
 namespace {
-
-// Rows that a tile takes at most.
-constexpr int kAttentionRows = 6;
 
 // Pages that a tile of `rows` rows reads side by side (as many streams hide the latency of the memory), and blocks of
 // 16 columns that it takes at once: as many sums as registers allow.
@@ -88,7 +87,8 @@ inline __attribute__((always_inline)) void attention_tile(const AttentionProduct
                 V w[blocks];
 #pragma GCC unroll 16
                 for (int j = 0; j < blocks; ++j) {
-                    if (fetch && j * 16 * sizeof(T) % 64 == 0) __builtin_prefetch(ahead[p] + at + j * 16);
+                    if (fetch && j * 16 * static_cast<int>(sizeof(T)) % 64 == 0)
+                        __builtin_prefetch(ahead[p] + at + j * 16);
                     w[j] = S::load(b[p] + at + j * 16);
                 }
 #pragma GCC unroll 16

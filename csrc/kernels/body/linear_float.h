@@ -1,42 +1,118 @@
 // The formats whose weights are plain floats, [k][16] in each panel (kernels/linear_format.h).
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/body/tile.h"
 #include "kernels/linear_format.h"
+#include "kernels/softmax.h"
 
 namespace pygpt {
 namespace {
 
-// Inputs of one pass over many rows: the pass's weights of a tile and its rows then stay in the first two cache levels.
+// Inputs of one pass over more rows than a tile has.
 constexpr int kInputBlock = 768;
 
-// How far ahead of its loads each panel's stream of weights is fetched into the cache, in bytes.
-constexpr int kPrefetchBytes = 2048;
+// What one pass computes: for all rows of the call, `panels` panels from `panel` on (counted from the call's first),
+// and of each output's chain the inputs [from, to).
+struct FloatPart {
+    int panel, panels, from, to;
+};
+
+// Where the chains of a part begin and end. Between passes an unfinished chain lies in y: a float32 loses nothing
+// there.
+template <class S>
+struct FloatEnds {
+    const LinearArgs& a;
+    FloatPart part;
+    int row;
+
+    float* at(int r, int p) const { return a.y + (row + r) * a.ldy + (part.panel + p) * 16; }
+    int channel(int p) const { return (a.panel_begin + part.panel + p) * 16; }
+    int lanes(int p) const { return a.n - channel(p) < 16 ? a.n - channel(p) : 16; }
+
+    typename S::F32 begin(int r, int p) const { return part.from == 0 ? S::zero() : S::load_n(at(r, p), lanes(p)); }
+    void end(int r, int p, typename S::F32 sum) const {
+        if (part.to == a.k && a.bias != nullptr) sum = S::add(sum, S::load(a.bias + channel(p)));
+        S::store_n(at(r, p), sum, lanes(p));
+    }
+};
+
+// The part's product for `rows` rows from `row` on, of which the operands are m.
+template <class S, class P>
+inline void float_rows(const LinearArgs& a, const FloatPart& part, const P& m, int row, int rows) {
+    const FloatEnds<S> ends{a, part, row};
+    const auto begin = [=](int r, int p) { return ends.begin(r, p); };
+    const auto end = [=](int r, int p, typename S::F32 sum) { ends.end(r, p, sum); };
+    if constexpr (P::kWidens) {
+        tile_row_of<S, tile_rows<S>()>(rows, m, part.panels, begin, end);
+    } else {
+        block_product<S>(m, rows, part.panels, begin, end);
+    }
+}
+
+// Weights as linear_many_rows reads them: kStep inputs of a panel lie in kBytes bytes.
+template <class S, class T>
+struct PlainWeights {
+    static constexpr int kStep = 1, kBytes = 16 * sizeof(T);
+
+    // Leaves the part's weights b at `wide`, panels [k][16] of floats one after the other. Returns how many of the rows
+    // from the first one on are done on the way: those of a tile, which is to read every weight anyway.
+    static int widen(const LinearArgs& a, const FloatPart& part, const void* b, const Ahead& ahead, float* wide) {
+        const int rows = part_begin(1, ceil_div(a.rows, tile_rows<S>()), a.rows);
+        const Product<T> plain{a.x + part.from, a.ldx, part.to - part.from, static_cast<const T*>(b),
+                               a.k * std::ptrdiff_t{16}};
+        float_rows<S>(a, part, WideningProduct<T>{{plain, ahead}, wide}, 0, rows);
+        return rows;
+    }
+};
+
+// More rows than a tile has. All of them pass over a few panels before the next ones, of which every tile fetches its
+// share meanwhile: so the memory is read at an even pace, and what is read stays in the first two cache levels. Weights
+// that are not floats are widened once for all rows.
+template <class S, class Weights>
+void linear_many_rows(const LinearArgs& a) {
+    constexpr int kPanels = tile_panels<S, tile_rows<S>()>();
+    constexpr bool kFloats = std::is_same_v<Weights, PlainWeights<S, float>>;
+    alignas(64) float wide[kFloats ? 1 : kPanels * kInputBlock * 16];
+    const std::ptrdiff_t stride = a.k / Weights::kStep * std::ptrdiff_t{Weights::kBytes};  // of panels, in bytes
+    const int panels = a.panel_end - a.panel_begin, groups = ceil_div(panels, kPanels);
+    const int passes = ceil_div(a.k, kInputBlock), tiles = ceil_div(a.rows, tile_rows<S>());
+    const auto part_of = [&](int i) {
+        const int pass = i / groups, panel = i % groups * kPanels;
+        return FloatPart{panel, panels - panel < kPanels ? panels - panel : kPanels,
+                         part_begin(pass, passes, a.k, Weights::kStep),
+                         part_begin(pass + 1, passes, a.k, Weights::kStep)};
+    };
+    const auto weights_of = [&](const FloatPart& part) {
+        return static_cast<const char*>(a.panels) + (a.panel_begin + part.panel) * stride +
+               part.from / Weights::kStep * std::ptrdiff_t{Weights::kBytes};
+    };
+    for (int i = 0; i < passes * groups; ++i) {
+        const FloatPart part = part_of(i);
+        const char* const b = weights_of(part);
+        const float* const x = a.x + part.from;
+        const int k = part.to - part.from;
+        const Ahead ahead{weights_of(part_of(i + 1)), Weights::kBytes / Weights::kStep / tiles, stride};
+        if constexpr (kFloats) {
+            const Product<float> plain{x, a.ldx, k, reinterpret_cast<const float*>(b), a.k * std::ptrdiff_t{16}};
+            float_rows<S>(a, part, PacedProduct<float>{plain, ahead}, 0, a.rows);
+        } else {
+            const int done = Weights::widen(a, part, b, ahead, wide);
+            const Ahead rest{ahead.at + (done == 0 ? 0 : k * ahead.step), ahead.step, stride};
+            const Product<float> widened{x + done * a.ldx, a.ldx, k, wide, k * std::ptrdiff_t{16}};
+            float_rows<S>(a, part, PacedProduct<float>{widened, rest}, done, a.rows - done);
+        }
+    }
+}
 
 template <class S, class T>
 void linear_float(const LinearArgs& a) {
-    using V = typename S::F32;
+    if (a.rows > tile_rows<S>()) return linear_many_rows<S, PlainWeights<S, T>>(a);
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.k) * 16;
-    const T* panels = static_cast<const T*>(a.panels) + a.panel_begin * stride;
-    const int passes = a.rows <= tile_rows<S>() ? 1 : ceil_div(a.k, kInputBlock);
-    for (int pass = 0; pass < passes; ++pass) {
-        const int from = part_begin(pass, passes, a.k);
-        const int to = part_begin(pass + 1, passes, a.k);
-        const bool first = pass == 0, last = pass == passes - 1;
-        // Between passes the unfinished chain lies in y: a float32 loses nothing there.
-        const auto begin = [&](int row, int panel) {
-            if (first) return S::zero();
-            const int channel = (a.panel_begin + panel) * 16;
-            return S::load_n(a.y + row * a.ldy + panel * 16, a.n - channel < 16 ? a.n - channel : 16);
-        };
-        const auto end = [&](int row, int panel, V sum) {
-            const int channel = (a.panel_begin + panel) * 16;
-            if (last && a.bias != nullptr) sum = S::add(sum, S::load(a.bias + channel));
-            S::store_n(a.y + row * a.ldy + panel * 16, sum, a.n - channel < 16 ? a.n - channel : 16);
-        };
-        const Product<T> product{a.x + from, a.ldx, to - from, panels + from * 16, stride, kPrefetchBytes};
-        block_product<S>(product, a.rows, a.panel_end - a.panel_begin, begin, end);
-    }
+    const T* const b = static_cast<const T*>(a.panels) + a.panel_begin * stride;
+    const FloatPart all{0, a.panel_end - a.panel_begin, 0, a.k};
+    float_rows<S>(a, all, Product<T>{a.x, a.ldx, a.k, b, stride}, 0, a.rows);
 }
 
 inline void to_weight(float x, float& to) { to = x; }
@@ -57,6 +133,7 @@ void read_float_row(const void* panel, const BFloat16*, int k, int lane, float* 
 
 // Panels of a task, a multiple of every tile's width; and rows that it has at least when rows are split as well.
 constexpr int kFloatPanels = 24, kFloatRows = 48;
+static_assert(kFloatPanels * 16 % kSoftmaxBlock == 0);
 
 inline LinearCut float_cut(int rows, int panels, int tasks) {
     const int panel_parts = ceil_div(panels, kFloatPanels), most = rows < kFloatRows ? 1 : rows / kFloatRows;

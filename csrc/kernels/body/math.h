@@ -80,6 +80,24 @@ inline typename S::F32 erf_v(typename S::F32 x) {
     return S::select_less(a, S::set1(1.0f), p, far);
 }
 
+// The logarithm of one number in double precision: the compiler's own library differs between machines. x is positive
+// and finite, or NaN: m 2^e with m in [sqrt(1/2), sqrt(2)), ln m by the series of 2 artanh((m - 1) / (m + 1)).
+inline double log_of(double x) {
+    unsigned long long bits;
+    __builtin_memcpy(&bits, &x, 8);
+    const int e = static_cast<int>(bits >> 52) - 1023;
+    bits = (bits & 0xfffffffffffffull) | 0x3ff0000000000000ull;
+    double m;
+    __builtin_memcpy(&m, &bits, 8);
+    const bool large = m > 1.4142135623730951;
+    m = large ? m * 0.5 : m;
+    const double t = (m - 1.0) / (m + 1.0), t2 = t * t;
+    double series = 0.0;
+#pragma GCC unroll 16
+    for (int i = 21; i >= 1; i -= 2) series = series * t2 + 1.0 / i;
+    return x != x ? x : 2.0 * t * series + (e + (large ? 1 : 0)) * 0.693147180559945309417;
+}
+
 // cap tanh(x / cap): with m = e^-2a - 1, tanh a = -m / (2 + m), which loses no digits where a is small.
 template <class S>
 inline typename S::F32 capped_v(typename S::F32 x, float cap) {

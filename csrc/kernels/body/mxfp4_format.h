@@ -95,7 +95,33 @@ inline void mxfp4_rows_of(int n_rows, const LinearArgs& a, int first) {
 }
 
 template <class S>
+struct Mxfp4Weights {
+    static constexpr int kStep = kMxfp4Block, kBytes = kMxfp4PanelBytes;
+
+    static int widen(const LinearArgs& a, const FloatPart& part, const void* b, const Ahead&, float* wide) {
+        const int blocks = (part.to - part.from) / kMxfp4Block;
+        const std::ptrdiff_t stride = a.k / kMxfp4Block * std::ptrdiff_t{kMxfp4PanelBytes};
+        for (int p = 0; p < part.panels; ++p) {
+            const std::uint8_t* at = static_cast<const std::uint8_t*>(b) + p * stride;
+            for (int block = 0; block < blocks; ++block) {
+                const auto scale = S::load_half_scales(at);
+                at += 16;
+                for (int i = 0; i < kMxfp4Block / 2; ++i, at += 16, wide += 32) {
+                    typename S::F32 low, high;
+                    S::load_fp4(at, low, high);
+                    S::store(wide, S::mul(low, scale));
+                    S::store(wide + 16, S::mul(high, scale));
+                }
+            }
+        }
+        return 0;
+    }
+};
+
+template <class S>
 void linear_mxfp4(const LinearArgs& a) {
+    // Two tiles of floats are where widening begins to pay.
+    if (a.rows > 2 * tile_rows<S>()) return linear_many_rows<S, Mxfp4Weights<S>>(a);
     constexpr int most = mxfp4_rows<S>();
     const int blocks = ceil_div(a.rows, most);
     for (int i = 0; i < blocks; ++i) {

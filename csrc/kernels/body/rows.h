@@ -1,4 +1,4 @@
-// Bodies of the operations on rows: norms, activations, rotary embedding, log-softmax.
+// Bodies of the operations on rows: norms, activations, rotary embedding.
 #pragma once
 
 #include "kernels/body/math.h"
@@ -128,41 +128,6 @@ void exp_row(const float* x, float* y, std::ptrdiff_t n) {
 template <class S>
 void erf_row(const float* x, float* y, std::ptrdiff_t n) {
     map<S>(x, y, n, [](auto v) { return erf_v<S>(v); });
-}
-
-// The logarithm of one number in double precision: the compiler's own library differs between machines. x is positive
-// and finite, or NaN: m 2^e with m in [sqrt(1/2), sqrt(2)), ln m by the series of 2 artanh((m - 1) / (m + 1)).
-inline double log_of(double x) {
-    unsigned long long bits;
-    __builtin_memcpy(&bits, &x, 8);
-    const int e = static_cast<int>(bits >> 52) - 1023;
-    bits = (bits & 0xfffffffffffffull) | 0x3ff0000000000000ull;
-    double m;
-    __builtin_memcpy(&m, &bits, 8);
-    const bool large = m > 1.4142135623730951;
-    m = large ? m * 0.5 : m;
-    const double t = (m - 1.0) / (m + 1.0), t2 = t * t;
-    double series = 0.0;
-#pragma GCC unroll 16
-    for (int i = 21; i >= 1; i -= 2) series = series * t2 + 1.0 / i;
-    return x != x ? x : 2.0 * t * series + (e + (large ? 1 : 0)) * 0.693147180559945309417;
-}
-
-template <class S>
-void log_softmax(const float* x, float* y, std::ptrdiff_t n) {
-    const auto lowest = S::set1(-__builtin_inff());
-    auto top = lowest;
-    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
-        top = S::max(top, S::first_n(S::load_n(x + i, lanes), lanes, lowest));
-    });
-    const float maximum = S::reduce_max(top);
-    const auto m = S::set1(maximum);
-    auto sum = S::zero();
-    for_each_16(n, [&](std::ptrdiff_t i, auto lanes) {
-        sum = S::add(sum, S::first_n(exp_v<S>(S::sub(S::load_n(x + i, lanes), m)), lanes, S::zero()));
-    });
-    const auto log_sum = S::set1(static_cast<float>(log_of(static_cast<double>(S::reduce_add(sum)))));
-    map<S>(x, y, n, [&](auto v) { return S::sub(S::sub(v, m), log_sum); });
 }
 
 template <class S>

@@ -24,6 +24,9 @@ constexpr int tile_rows() {
     return S::kRegisters >= 32 ? 9 : 6;
 }
 
+// How far ahead of its loads each panel of a product is fetched into the cache, in bytes.
+constexpr int kPrefetchBytes = 2048;
+
 // The operands of a product: a (rows, k) with row stride lda, and b: panels [k][16] of T, one every panel_stride
 // elements. Interleaved rows are a panel too: up to 16 of them as [k][16], with lda 1; they and b lie in caches that
 // need no help.
@@ -34,12 +37,39 @@ struct Product {
     int k;
     const T* b;
     std::ptrdiff_t panel_stride;
-    std::ptrdiff_t prefetch;  // bytes from what is read of b to what the cache should fetch meanwhile
 
-    static constexpr bool kPrefetches = !interleaved;
+    static constexpr bool kPrefetches = !interleaved, kFetchesNext = false, kWidens = false;
     std::ptrdiff_t a_row() const { return interleaved ? 1 : lda; }
     std::ptrdiff_t a_step() const { return interleaved ? 16 : 1; }
     std::ptrdiff_t b_step() const { return 16; }
+    // What the tile of this number has of it, whose first row is `row`.
+    Product of_tile(int, int row) const { return {a + row * a_row(), lda, k, b, panel_stride}; }
+};
+
+// What the cache should fetch while a product reads b: at every input `step` bytes further, a stream for each panel.
+struct Ahead {
+    const char* at;
+    std::ptrdiff_t step, panel_stride;  // in bytes
+};
+
+// A product that has something else fetched than its own b; each tile goes on where the one before it ended.
+template <class T>
+struct PacedProduct : Product<T> {
+    Ahead ahead;
+
+    static constexpr bool kFetchesNext = true;
+    PacedProduct of_tile(int tile, int row) const {
+        return {{this->a + row * this->lda, this->lda, this->k, this->b, this->panel_stride},
+                {ahead.at + tile * this->k * ahead.step, ahead.step, ahead.panel_stride}};
+    }
+};
+
+// And that leaves what it read of b at `wide`: panels [k][16] of floats, one after the other. For a single tile.
+template <class T>
+struct WideningProduct : PacedProduct<T> {
+    float* wide;
+
+    static constexpr bool kWidens = true;
 };
 
 // end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for
@@ -57,14 +87,33 @@ inline __attribute__((always_inline)) void tile(const P& m, int first, Begin beg
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) acc[r][p] = begin(r, first + p);
     }
+    const char* ahead = nullptr;
+    std::ptrdiff_t ahead_step = 0, ahead_stride = 0, wide_stride = 0;
+    float* wide = nullptr;
+    if constexpr (P::kFetchesNext) {
+        ahead_step = m.ahead.step;
+        ahead_stride = m.ahead.panel_stride;
+        ahead = m.ahead.at + first * ahead_stride;
+    }
+    if constexpr (P::kWidens) {
+        wide_stride = static_cast<std::ptrdiff_t>(m.k) * 16;
+        wide = m.wide + first * wide_stride;
+    }
     for (int i = 0; i < m.k; ++i, a += a_step, b += b_step) {
         V w[panels];
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) {
             const auto* at = b + p * panel_stride;
-            if constexpr (P::kPrefetches) __builtin_prefetch(reinterpret_cast<const char*>(at) + m.prefetch);
+            if constexpr (P::kFetchesNext) {
+                __builtin_prefetch(ahead + p * ahead_stride);
+            } else if constexpr (P::kPrefetches) {
+                __builtin_prefetch(reinterpret_cast<const char*>(at) + kPrefetchBytes);
+            }
             w[p] = S::load(at);
+            if constexpr (P::kWidens) S::store(wide + p * wide_stride, w[p]);
         }
+        if constexpr (P::kFetchesNext) ahead += ahead_step;
+        if constexpr (P::kWidens) wide += 16;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
             const V x = S::set1(a[r * a_row]);
@@ -108,7 +157,7 @@ inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End
         const int to = part_begin(i + 1, blocks, n_rows);
         // Not a changed copy of m: to copy what was just stored, the compiler takes loads wider than those stores,
         // which wait until every store before them has left for the cache.
-        const P part{m.a + from * m.a_row(), m.lda, m.k, m.b, m.panel_stride, m.prefetch};
+        const P part = m.of_tile(i, from);
         tile_row_of<S, most>(
             to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
             [&](int r, int p, typename S::F32 sum) { end(from + r, p, sum); });

@@ -11,6 +11,8 @@ extern const TrainingKernels kScalarTraining;
 extern const TrainingKernels kAvx2Training;
 extern const TrainingKernels kAvx512Training;
 extern const MatmulFormat kAmxBf16Matmul;
+#elif defined(PYGPT_ARM64)
+extern const TrainingKernels kNeonTraining;
 #endif
 
 const TrainingKernels& training_kernels(const Kernels& kernels) {
@@ -27,6 +29,8 @@ const TrainingKernels& training_kernels(const Kernels& kernels) {
     for (const TrainingKernels* k : {&kAvx512Training, &kAvx2Training}) {
         if (std::string_view(kernels.vectors) == k->vectors) return *k;
     }
+#elif defined(PYGPT_ARM64)
+    if (std::string_view(kernels.vectors) == kNeonTraining.vectors) return kNeonTraining;
 #endif
     return kScalarTraining;  // which any vectors without kernels of their own have to equal
 }

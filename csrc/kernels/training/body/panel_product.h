@@ -78,7 +78,7 @@ void multiply_panels(const MatmulArgs& m) {
         for (int g = 0; g < groups; ++g) {
             const int first = part_begin(g, groups, panels), end = part_begin(g + 1, groups, panels),
                       column = first * 16;
-            const Product<float, true> product{a + row / 16 * panel, 1, m.k, b + first * panel, panel, 0};
+            const Product<float, true> product{a + row / 16 * panel, 1, m.k, b + first * panel, panel};
             float* const c = m.c + row * m.ldc + column;
             const int n = m.n - column < 16 * (end - first) ? m.n - column : 16 * (end - first);
             if (n % 16 == 0) {

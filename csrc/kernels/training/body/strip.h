@@ -22,7 +22,7 @@ struct StripProduct {
     std::ptrdiff_t step_of_b, panel_stride;
     int k;
 
-    static constexpr bool kPrefetches = false;
+    static constexpr bool kPrefetches = false, kFetchesNext = false, kWidens = false;
     std::ptrdiff_t a_row() const { return row_of_a; }
     std::ptrdiff_t a_step() const { return step_of_a; }
     std::ptrdiff_t b_step() const { return step_of_b; }

@@ -1,0 +1,189 @@
+// Keys and values in int8: how they are stored and multiplied.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/body/attention.h"
+#include "kernels/body/attention_int8_tile.h"
+#include "kernels/body/quantize.h"
+#include "kernels/cache_format.h"
+
+namespace pygpt {
+namespace {
+
+// What rotate_head() multiplies the blocks of a head by.
+enum class HeadSide { key, query };
+
+// x times the head's rotation (see CacheFormat), in place; `padded` numbers, 64-byte aligned.
+template <class S>
+inline void rotate_head(float* x, int padded, HeadSide side) {
+    while (padded > 0) {
+        int size = 16, halvings = 4;
+        for (; 2 * size <= padded; size *= 2) ++halvings;
+        for (int distance = size / 2; distance >= 16; distance /= 2) {
+            for (int i = 0; i < size; i += 16) {
+                if ((i & distance) != 0) continue;
+                const auto a = S::load(x + i), b = S::load(x + i + distance);
+                S::store(x + i, S::add(a, b));
+                S::store(x + i + distance, S::sub(a, b));
+            }
+        }
+        // The matrix's norm is 2^(halvings / 2): both sides together divide by its square.
+        const int half = halvings / 2, exponent = side == HeadSide::key ? half : halvings - half;
+        const auto factor = S::set1(bits_float(static_cast<std::uint32_t>(127 - exponent) << 23));
+        for (int i = 0; i < size; i += 16) S::store(x + i, S::mul(S::rotate_lanes(S::load(x + i)), factor));
+        x += size;
+        padded -= size;
+    }
+}
+
+// The scale of n numbers that are rounded to integers of up to `levels`, and what they are multiplied by for it; both 0
+// where there is nothing to tell apart. Not finite: the scale is NaN.
+struct RowScale {
+    float scale = 0.0f, factor = 0.0f;
+};
+template <class S>
+inline RowScale row_scale(const float* x, int n, int levels) {
+    auto largest = S::zero();
+    for (int i = 0; i < n; i += 16) largest = S::larger_magnitude(largest, S::load(x + i));
+    const float magnitude = S::reduce_magnitude(largest), most = static_cast<float>(levels);
+    if (!is_finite(magnitude)) return {__builtin_nanf(""), 0.0f};
+    if (magnitude < kSmallestMagnitude) return {};
+    return {magnitude * (1.0f / most), most / magnitude};
+}
+
+// n numbers and the zeros that complete them to 16, rounded to int8; returns the scale.
+template <class S>
+inline float round_to_int8(const float* x, int n, std::int8_t* q) {
+    const RowScale s = row_scale<S>(x, n, 127);
+    for (int i = 0; i < n; i += 16) {
+        S::store_i8(q + i, s.factor == 0.0f ? S::zero() : rounded<S>(S::mul(S::load(x + i), S::set1(s.factor))));
+    }
+    return s.factor == 0.0f ? 0.0f : s.scale;
+}
+
+constexpr int kMostInt8Head = 1024;
+
+template <class S>
+void store_int8(const StoreArgs& a) {
+    const int padded = padded_head(a.head_dim);
+    std::int8_t* const keys = reinterpret_cast<std::int8_t*>(a.to_keys);
+    std::int8_t* const values = reinterpret_cast<std::int8_t*>(a.to_values);
+    float* const key_scales = reinterpret_cast<float*>(keys + padded * kPagePositions) + a.slot;
+    float* const value_scales = reinterpret_cast<float*>(values + padded * kPagePositions) + a.slot;
+    alignas(64) float x[kMostInt8Head];
+    alignas(64) std::int8_t q[kMostInt8Head];
+    for (int d = a.head_dim; d < padded; ++d) x[d] = 0.0f;
+    for (int row = 0; row < a.rows; ++row) {
+        const int slot = a.slot + row;
+        for (int d = 0; d < a.head_dim; ++d) x[d] = a.keys[row * a.ld + d];
+        rotate_head<S>(x, padded, HeadSide::key);
+        key_scales[row] = round_to_int8<S>(x, padded, q);
+        for (int d = 0; d < padded; d += 4) __builtin_memcpy(keys + (d * kPagePositions + slot * 4), q + d, 4);
+        for (int d = 0; d < padded; ++d) x[d] = d < a.head_dim ? a.values[row * a.ld + d] : 0.0f;
+        value_scales[row] = round_to_int8<S>(x, padded, q);
+        std::int8_t* const to = values + slot / 4 * 4 * padded + slot % 4;
+        for (int d = 0; d < padded; ++d) to[d * 4] = q[d];
+    }
+}
+
+template <class S>
+class Int8Cache {
+public:
+    using Element = std::int8_t;
+    using V = typename S::F32;
+    using Keys = typename S::KeyProducts;
+    using Values = typename S::ValueProducts;
+
+    Int8Cache(const AttentionArgs& a, const AttentionMemory& memory) : a_(a), memory_(memory) {}
+
+    void read_query(int i) {
+        const int padded = memory_.padded;
+        float* const x = memory_.segment_sums;
+        for (int d = 0; d < padded; ++d) x[d] = d < a_.head_dim ? a_.queries[i][d] : 0.0f;
+        rotate_head<S>(x, padded, HeadSide::query);
+        const RowScale s = row_scale<S>(x, padded, query_levels(a_.head_dim));
+        query_scales_[i] = s.scale * a_.scale;
+        V total = S::zero();
+        for (int d = 0; d < padded; d += 16) {
+            const V q = s.factor == 0.0f ? S::zero() : rounded<S>(S::mul(S::load(x + d), S::set1(s.factor)));
+            total = S::add(total, q);
+            Keys::put(queries(i) + d / kRowNumbers * chunk(), d % kRowNumbers, q);
+        }
+        query_totals_[i] = static_cast<std::int32_t>(S::reduce_add(total));
+    }
+
+    const std::int8_t* opened(const std::int8_t* from) const { return from; }
+
+    template <bool fetch>
+    void scores(const AttentionTile& t, const std::int8_t* const* b, const std::int8_t* const* next) const {
+        const Int8Product product{queries(t.from), 0, chunk(),        query_totals_ + t.from,
+                                  memory_.padded,  b, kPagePositions, next};
+        float* const to = t.weights(memory_);
+        const float* const by_query = query_scales_ + t.from;
+        int8_attention_product<Keys, fetch>(product, t.rows(), t.n_pages, ceil_div(t.seen, 16),
+                                            [=, this](int row, int page, int column, V sum) {
+                                                const V scale = S::load(scales(b[page]) + column);
+                                                S::store(to + row * kWeightStride + page * kPagePositions + column,
+                                                         S::mul(S::mul(sum, scale), S::set1(by_query[row])));
+                                            });
+    }
+
+    // Adds to the tile's rows of `sums`; without `add` they start from nothing.
+    template <bool fetch>
+    void add_values(const AttentionTile& t, const std::int8_t* const* b, const std::int8_t* const* next, float* sums,
+                    bool add) const {
+        alignas(64) std::byte rows[kSegmentPages * kAttentionRows * Values::kRowBytes];
+        float by_row[kSegmentPages * kAttentionRows];
+        for (int p = 0; p < t.n_pages; ++p) {
+            const float* const weights = t.weights(memory_) + p * kPagePositions;
+            for (int r = 0; r < t.rows(); ++r) {
+                const int at = p * kAttentionRows + r;
+                by_row[at] =
+                    round_weights(weights + r * kWeightStride, scales(b[p]), t.seen, rows + at * Values::kRowBytes);
+            }
+        }
+        const int padded = memory_.padded;
+        const Int8Product product{rows, kAttentionRows * Values::kRowBytes, 0, kNoTotals, t.seen, b, padded, next};
+        float* const to = sums + t.from * padded;
+        int8_attention_product<Values, fetch>(
+            product, t.rows(), t.n_pages, padded / 16, [=, &by_row](int row, int page, int column, V sum) {
+                float* const at = to + row * padded + column;
+                const V so_far = add || page > 0 ? S::load(at) : S::zero();
+                S::store(at, S::fma(sum, S::set1(by_row[page * kAttentionRows + row]), so_far));
+            });
+    }
+
+private:
+    static constexpr std::int32_t kNoTotals[kAttentionRows] = {};
+    static constexpr std::ptrdiff_t chunk() { return kMaxAttentionQueries * std::ptrdiff_t{Keys::kRowBytes}; }
+
+    std::byte* queries(int i) const { return reinterpret_cast<std::byte*>(memory_.queries) + i * Keys::kRowBytes; }
+    const float* scales(const std::int8_t* page) const {
+        return reinterpret_cast<const float*>(page + memory_.padded * kPagePositions);
+    }
+
+    // The weights of the positions of a page that are seen, times the scales of their values, as integers.
+    float round_weights(const float* weights, const float* by, int seen, std::byte* to) const {
+        alignas(64) float x[kPagePositions] = {};
+        for (int i = 0; i < seen; i += 16) S::store(x + i, S::mul(S::load(weights + i), S::load(by + i)));
+        const RowScale s = row_scale<S>(x, seen, kWeightLevels);
+        const V factor = S::set1(s.factor);
+        for (int i = 0; i < seen; i += 16)
+            Values::put(to, i, s.factor == 0.0f ? S::zero() : rounded<S>(S::mul(S::load(x + i), factor)));
+        return s.scale;
+    }
+
+    const AttentionArgs& a_;
+    const AttentionMemory& memory_;
+    float query_scales_[kMaxAttentionQueries];
+    std::int32_t query_totals_[kMaxAttentionQueries];
+};
+
+template <class S>
+constexpr CacheFormat int8_cache() {
+    return {"int8", DType::i8, 4, kMostInt8Head, store_int8<S>, attention<S, Int8Cache<S>>};
+}
+
+}  // namespace
+}  // namespace pygpt

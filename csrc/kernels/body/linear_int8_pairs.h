@@ -1,0 +1,174 @@
+// The int8 product of many rows without instructions for it: both operands widened once to 16 bits, whose products are
+// added in pairs. Two instructions for 16 products, where bytes take four for 32.
+#pragma once
+
+#include "base/lanes.h"
+#include "kernels/linear_format.h"
+
+namespace pygpt {
+namespace {
+
+// Rows that share the panels widened for them; widened, a group of them stays in the first-level cache or nearly.
+constexpr int kPairBlock = 128;
+
+// Four inputs are two pairs, (0, 2) and (1, 3): so bytes are widened by shifts alone. Eight times four inputs lie as
+// eight first pairs, then eight second ones.
+constexpr int kPairRun = 8;
+
+// What the tiles of a block of rows and a few panels read of one group, and where they add to.
+struct PairGroup {
+    int pairs;
+    const std::int16_t* w;  // [panels][pairs][16][2], panels w_stride elements apart
+    std::ptrdiff_t w_stride;
+    const std::int16_t* x;  // [rows][pairs][2], rows kInt8Group elements apart
+    const BFloat16* scales;
+    std::ptrdiff_t scale_stride;
+    const float* row_scales;
+    const float* from;  // the sums so far; row stride from_ld, 0 where they are all zero
+    std::ptrdiff_t from_ld;
+    float* to;
+    std::ptrdiff_t ld;
+};
+
+// A function of its own as int8_group is.
+template <class S, int rows, int panels>
+__attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row) {
+    const std::int16_t* w = g.w;
+    const std::int16_t* x = g.x + row * kInt8Group;
+    const std::ptrdiff_t stride = g.w_stride;
+    typename S::PairSum sum[rows][panels];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) sum[r][p] = S::pair_zero();
+    }
+    for (const std::int16_t* const end = w + g.pairs * 32; w != end; w += 32, x += 2) {
+        typename S::PairSum v[panels];
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) v[p] = S::load_pairs(w + p * stride);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+            const auto two = S::broadcast_pair(x + r * kInt8Group);
+#pragma GCC unroll 16
+            for (int p = 0; p < panels; ++p) sum[r][p] = S::add_pairs(sum[r][p], v[p], two);
+        }
+    }
+    const std::ptrdiff_t from_ld = g.from_ld, ld = g.ld, scale_stride = g.scale_stride;
+    const float* const row_scales = g.row_scales + row;
+    const BFloat16* const scales = g.scales;
+    const float* from = g.from + row * from_ld;
+    float* to = g.to + row * ld;
+    typename S::F32 scale[panels];
+#pragma GCC unroll 16
+    for (int p = 0; p < panels; ++p) scale[p] = S::load(scales + p * scale_stride);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r, from += from_ld, to += ld) {
+        const auto by = S::set1(row_scales[r]);
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p)
+            S::store(to + 16 * p, S::fma(S::mul(S::to_f32(sum[r][p]), scale[p]), by, S::load(from + 16 * p)));
+    }
+}
+
+template <class S, int rows, int panels>
+inline void pair_tile_of(int n_rows, const PairGroup& g, int row) {
+    if (n_rows == rows) {
+        pair_tile<S, rows, panels>(g, row);
+    } else if constexpr (rows > 1) {
+        pair_tile_of<S, rows - 1, panels>(n_rows, g, row);
+    }
+}
+
+// The tiles of all rows, of nearly equal height; between them what comes next is fetched into the cache: `lines` lines
+// of each of the panels at `next`, `stride` bytes apart.
+template <class S, int panels = S::kPairPanels>
+inline void pair_tiles(int n_panels, int rows, const PairGroup& g, const std::int8_t* next, std::ptrdiff_t stride,
+                       int lines) {
+    if (n_panels == panels) {
+        const int tiles = ceil_div(rows, S::kPairRows);
+        for (int i = 0, row = 0; i < tiles; ++i) {
+            const int height = rows / tiles + (i < rows % tiles ? 1 : 0);
+            for (int line = lines * i / tiles; line < lines * (i + 1) / tiles; ++line) {
+                for (int p = 0; p < panels; ++p) __builtin_prefetch(next + p * stride + line * 64);
+            }
+            pair_tile_of<S, S::kPairRows, panels>(height, g, row);
+            row += height;
+        }
+    } else if constexpr (panels > 1) {
+        pair_tiles<S, panels - 1>(n_panels, rows, g, next, stride, lines);
+    }
+}
+
+// `size` inputs of a row, and of a panel.
+template <class S>
+inline void widen_row(const std::int8_t* q, int size, std::int16_t* to) {
+    for (int i = 0; i < size; i += 4 * kPairRun) S::widen(q + i, to + i, to + i + 2 * kPairRun);
+}
+template <class S>
+inline void widen_panel(const std::int8_t* w, int size, std::int16_t* to) {
+    for (int four = 0; four < size / 4; ++four, w += 64) {
+        std::int16_t* const first = to + (four / kPairRun * 2 * kPairRun + four % kPairRun) * 32;
+        for (int half = 0; half < 32; half += 16) S::widen(w + 2 * half, first + half, first + kPairRun * 32 + half);
+    }
+}
+
+// At most kPairBlock rows from `first` on, times the panels panel ... end - 1, whose sums lie at `to`: in y, or for a
+// panel that y has not all channels of, apart from it.
+template <class S>
+inline void pair_block(const LinearArgs& a, int first, int rows, int panel, int end, float* to, std::ptrdiff_t ld) {
+    alignas(64) std::int16_t x[kPairBlock * kInt8Group];
+    alignas(64) std::int16_t w[S::kPairPanels * kInt8Group * 16];
+    alignas(64) static constexpr float kZeros[S::kPairPanels * 16] = {};
+    const int groups = int8_groups(a.k);
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(padded_inputs(a.k)) * 16;
+    for (int g = 0; g < groups; ++g) {
+        const int size = int8_group_size(a.k - g * kInt8Group);
+        const QuantizedRows q = a.quantized.at(first, g);
+        for (int r = 0; r < rows; ++r) widen_row<S>(q.q + r * q.ld, size, x + r * kInt8Group);
+        for (int p = panel; p < end; p += S::kPairPanels) {
+            const int width = end - p < S::kPairPanels ? end - p : S::kPairPanels;
+            const std::int8_t* packed = static_cast<const std::int8_t*>(a.panels) + p * stride + g * (kInt8Group * 16);
+            for (int i = 0; i < width; ++i) widen_panel<S>(packed + i * stride, size, w + i * size * 16);
+            float* const sums = to + (p - panel) * 16;
+            const PairGroup group{size / 2,
+                                  w,
+                                  size * std::ptrdiff_t{16},
+                                  x,
+                                  a.scales + (static_cast<std::ptrdiff_t>(p) * groups + g) * 16,
+                                  groups * std::ptrdiff_t{16},
+                                  q.scales,
+                                  g == 0 ? kZeros : sums,
+                                  g == 0 ? 0 : ld,
+                                  sums,
+                                  ld};
+            const std::int8_t* next =
+                p + width < end ? packed + width * stride : packed + (panel - p) * stride + kInt8Group * 16;
+            pair_tiles<S>(width, rows, group, next, stride, size / 4);
+        }
+    }
+    for (int r = 0; a.bias != nullptr && r < rows; ++r) {
+        for (int p = panel; p < end; ++p) {
+            float* const at = to + r * ld + (p - panel) * 16;
+            S::store(at, S::add(S::load(at), S::load(a.bias + p * 16)));
+        }
+    }
+}
+
+template <class S>
+void linear_int8_pairs(const LinearArgs& a) {
+    if (a.panel_begin == a.panel_end) return;
+    const int whole = a.n / 16 < a.panel_end ? a.n / 16 : a.panel_end;
+    for (int first = 0; first < a.rows; first += kPairBlock) {
+        const int rows = a.rows - first < kPairBlock ? a.rows - first : kPairBlock;
+        float* const y = a.y + first * a.ldy;
+        pair_block<S>(a, first, rows, a.panel_begin, whole, y, a.ldy);
+        if (whole == a.panel_end) continue;
+        alignas(64) float last[kPairBlock * 16];
+        pair_block<S>(a, first, rows, whole, a.panel_end, last, 16);
+        for (int r = 0; r < rows; ++r)
+            S::store_n(y + r * a.ldy + (whole - a.panel_begin) * 16, S::load(last + r * 16), a.n - whole * 16);
+    }
+}
+
+}  // namespace
+}  // namespace pygpt
