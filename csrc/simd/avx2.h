@@ -150,7 +150,7 @@ struct Avx2 {
     static I32 dot(I32 sum, Weights w, Inputs x) { return {dot(sum.lo, w.lo, x.v), dot(sum.hi, w.hi, x.v)}; }
     static F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
-    static constexpr int kPairRows = 6, kPairPanels = 1, kPairLeast = 12;
+    static constexpr int kPairRows = 6, kPairPanels = 1, kPairLeast = 24;
     using PairSum = I32;
     static PairSum pair_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
     static PairSum load_pairs(const std::int16_t* p) {
