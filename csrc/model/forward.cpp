@@ -136,7 +136,7 @@ bool is_placed(const Model& m, int layer) {
 // New rows of a sequence that lie in one page.
 struct PageRows {
     std::byte* page;
-    int slot;
+    int slot, segment;
     int row, rows;
 };
 
@@ -148,13 +148,13 @@ int count_pages(const AttentionSequence& s) {
 PageRows page_rows(const AttentionSequence& s, int i) {
     const int page = s.first_position / kPagePositions + i, begin = std::max(s.first_position, page * kPagePositions);
     const int end = std::min(s.first_position + s.n_rows, (page + 1) * kPagePositions);
-    return {s.pages[static_cast<std::size_t>(page)], begin % kPagePositions, s.first_row + begin - s.first_position,
-            end - begin};
+    return {s.pages[static_cast<std::size_t>(page)], begin % kPagePositions, begin / kSegmentPositions,
+            s.first_row + begin - s.first_position, end - begin};
 }
 
-NewKeysValues keys_values(const Model& m, const PageRows& at, const Workspace& ws) {
+NewKeysValues keys_values(const Model& m, const PageRows& at, int layer, const Workspace& ws) {
     const float* k = ws.qkv.row(at.row) + m.config.q_width();
-    return {k, k + m.config.kv_width(), ws.qkv.stride, at.rows};
+    return {k, k + m.config.kv_width(), ws.qkv.stride, at.rows, m.centers.at(layer, at.segment)};
 }
 
 // Places the rows and stores their keys and values. A page's keys lie dimension by dimension, so its positions share
@@ -165,7 +165,7 @@ void place_and_store(const Model& m, const Step& step, int layer, Workspace& ws)
         return for_rows(m.team, step.rows(), [&](int row) {
             place(m, row, layer, ws);
             const PageRows at = page_rows(sequences[static_cast<std::size_t>(row)], 0);
-            store_rows(m.layout, layer, at.page, at.slot, keys_values(m, at, ws));
+            store_rows(m.layout, layer, at.page, at.slot, keys_values(m, at, layer, ws));
         });
     }
     if (is_placed(m, layer)) for_rows(m.team, step.rows(), [&](int row) { place(m, row, layer, ws); });
@@ -177,7 +177,7 @@ void place_and_store(const Model& m, const Step& step, int layer, Workspace& ws)
         auto s = sequences.begin();
         for (; i >= count_pages(*s); ++s) i -= count_pages(*s);
         const PageRows at = page_rows(*s, i);
-        store_head(m.layout, layer, task % heads, at.page, at.slot, keys_values(m, at, ws));
+        store_head(m.layout, layer, task % heads, at.page, at.slot, keys_values(m, at, layer, ws));
     });
 }
 
@@ -212,10 +212,11 @@ void plan_attention(const Model& m, const Step& step, Workspace& ws) {
 
 void attend(const Model& m, const AttentionPlan& plan, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
-    paged_attention(m.kernels, m.team, plan,
-                    {c.n_head, c.n_kv_head, c.head_dim, m.layout.format(), m.layout.keys(layer, 0),
-                     m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(m, layer), ws.qkv.data, ws.qkv.stride,
-                     ws.attended.data, ws.attended.stride, ws.attention});
+    paged_attention(
+        m.kernels, m.team, plan,
+        {c.n_head, c.n_kv_head, c.head_dim, m.layout.format(), m.layout.keys(layer, 0), m.layout.values(layer, 0),
+         m.layout.keys(0, 1), m.centers.at(layer, 0), m.centers.stride(layer), score_rule(m, layer), ws.qkv.data,
+         ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 // The MLP that every token runs, `inner` wide, from normed to normed.

@@ -134,6 +134,8 @@ public:
             task.sequence->pages.data(),
             call_.keys + of_kv_head,
             call_.values + of_kv_head,
+            call_.centers == nullptr ? nullptr : call_.centers + task.kv_head * call_.head_dim,
+            call_.center_stride,
             task.segment,
             call_.scratch.data() + static_cast<std::size_t>(thread) * attention_scratch(call_.head_dim)};
         call_.cache.attention(args);
