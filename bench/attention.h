@@ -26,7 +26,7 @@ struct Pages {
             for (float& v : x) v *= factor(first);
             for (std::size_t layer = 0; layer < layout.page_bytes(0) / layout.keys(1, 0); ++layer) {
                 store_rows(layout, static_cast<int>(layer), data.back(), 0,
-                           {x.data(), x.data() + kHidden, 2 * kHidden, kPagePositions});
+                           {x.data(), x.data() + kHidden, 2 * kHidden, kPagePositions, nullptr});
             }
         }
     }
@@ -103,6 +103,8 @@ void bench_attention(Meter& meter, DType dtype, const std::string& name, int row
                          pages.layout.keys(layer, 0),
                          pages.layout.values(layer, 0),
                          pages.layout.keys(0, 1),
+                         nullptr,
+                         0,
                          ScoreRule{0.125f},
                          q.data(),
                          kHidden,

@@ -40,7 +40,7 @@ def main() -> None:
     print(f"million instructions a token: prompt of {PROMPT}, decode after it")
     for weights in ("int8", "bfloat16", "float32"):
         portable: list[float] = []
-        for isa in ("scalar", "neon", *(("dotprod",) if weights == "int8" else ())):
+        for isa in ("scalar", "neon", *(("dotprod", "i8mm") if weights == "int8" else ())):
             loaded, read, all_done = (
                 instructions(folder, isa, weights, *n) for n in ((0, 0), (PROMPT, 0), (PROMPT, DECODED))
             )

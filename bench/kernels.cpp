@@ -2,10 +2,10 @@
 //
 //     pygpt_bench [threads] [isa] [samples] [only]
 //
-// `isa` may be empty, and only kernels whose "name dtype" contains `only` run. Every result is first compared with a
-// plain computation in double. Then each sample times the kernel between two measurements of both roofs, so that a
-// drift of the machine's speed cancels in the shares. One JSON object a line; rates are medians, in 10^9 bytes or
-// operations a second.
+// `isa` may be empty, and only cases whose "name dtype shape" contains every word of `only` run. Every result is first
+// compared with a plain computation in double. Then each sample times the kernel between two measurements of both
+// roofs, so that a drift of the machine's speed cancels in the shares. One JSON object a line; rates are medians, in
+// 10^9 bytes or operations a second.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -37,6 +37,7 @@ using namespace pygpt;
 struct Shape {
     const char* name;
     int n, k;
+    bool consumed = false;  // the model uses up its parts where they lie
 };
 
 double stored(float x, DType t) { return t == DType::bf16 ? to_float(to_bfloat16(x)) : x; }
@@ -80,7 +81,17 @@ struct Quantized {
 
 // As many copies of the matrix as fill a model are read by turns, so that none stays in a cache.
 void bench_linear(Meter& meter, const Shape& shape, DType dtype) {
-    if (!meter.wants("linear", name_of(dtype))) return;
+    // Prompts are read in steps of 256 rows; what lies between 1 and 64 is a batch, a server's or a guess's.
+    const auto label = [&](int rows) {
+        return std::string(shape.name) + " " + std::to_string(shape.k) + " -> " + std::to_string(shape.n) + ", rows " +
+               std::to_string(rows);
+    };
+    const auto wants = [&](const char* kernel, int rows) { return meter.wants(kernel, name_of(dtype), label(rows)); };
+    std::vector<int> wanted;
+    for (const int rows : {1, 2, 4, 8, 12, 16, 24, 32, 64, 256, 512}) {
+        if (wants("linear", rows) || (shape.consumed && wants("linear_consumed", rows))) wanted.push_back(rows);
+    }
+    if (wanted.empty()) return;
     const auto n = static_cast<std::size_t>(shape.n), k = static_cast<std::size_t>(shape.k);
     const std::vector<float> weights = noise(n * k, 1), bias = noise(n + 16, 2);
     const std::size_t copies = kModelBytes / (dtype == DType::i8 ? 4 : 1) / (n * k * size_of(dtype)) + 1;
@@ -91,23 +102,30 @@ void bench_linear(Meter& meter, const Shape& shape, DType dtype) {
             throw std::runtime_error("int8 cannot hold the weights");
         }
     }
-    for (const int rows : {1, 8, 512}) {
+    for (const int rows : wanted) {
         const auto r = static_cast<std::size_t>(rows);
         const std::vector<float> x = noise(r * k, 3);
-        Buffer y(r * n * 4);
+        Buffer y(r * n * 4), scratch(linear_scratch() * static_cast<std::size_t>(meter.team.size()) * 4);
         const Quantized quantized(meter.kernels, x, rows, shape.k);
-        const auto call = [&](const PackedMatrix& w) -> LinearCall {
-            return {w, bias.data(), x.data(), shape.k, quantized.rows, rows, y.as<float>(), shape.n};
+        const auto call = [&](const PackedMatrix& w, float* to) -> LinearCall {
+            return {w, bias.data(), x.data(), shape.k, quantized.rows, rows, to, shape.n};
         };
         std::size_t next = 0;
-        const auto run = [&] { linear(meter.team, call(packed[next++ % copies])); };
+        const auto run = [&] { linear(meter.team, call(packed[next++ % copies], y.as<float>())); };
+        const auto consumed = [&] {
+            const LinearCall one = call(packed[next++ % copies], nullptr);
+            linears(meter.team, {&one, 1}, scratch.as<float>(), [](int, const LinearPart&) {});
+        };
         run();
-        check_linear(call(packed[0]), weights, rows);
-        const std::string label =
-            std::string(shape.name) + " " + std::to_string(shape.k) + " -> " + std::to_string(shape.n);
-        const double bytes = static_cast<double>(packed[0].bytes() + r * (n + k) * 4);
-        meter.measure({"linear", name_of(dtype), label + ", rows " + std::to_string(rows), bytes,
-                       2.0 * static_cast<double>(r * n * k), run});
+        check_linear(call(packed[0], y.as<float>()), weights, rows);
+        const double bytes = static_cast<double>(packed[0].bytes() + r * k * 4);
+        const double written = static_cast<double>(r * n * 4), ops = 2.0 * static_cast<double>(r * n * k);
+        if (wants("linear", rows)) {
+            meter.measure({"linear", name_of(dtype), label(rows), bytes + written, ops, run});
+        }
+        if (shape.consumed && wants("linear_consumed", rows)) {
+            meter.measure({"linear_consumed", name_of(dtype), label(rows), bytes, ops, consumed});
+        }
     }
 }
 
@@ -205,11 +223,10 @@ void bench_elements(Meter& meter) {
 }
 
 void bench_all(Meter& meter) {
-    const Shape shapes[] = {{"qkv", 3 * kHidden, kHidden},
-                            {"attention out", kHidden, kHidden},
-                            {"mlp up", 4 * kHidden, kHidden},
-                            {"mlp down", kHidden, 4 * kHidden},
-                            {"head", kVocabulary, kHidden}};
+    const Shape shapes[] = {{"qkv", 3 * kHidden, kHidden},          {"attention out", kHidden, kHidden},
+                            {"mlp up", 4 * kHidden, kHidden, true}, {"mlp down", kHidden, 4 * kHidden},
+                            {"head", kVocabulary, kHidden},         {"Qwen2.5 0.5B up", 9728, 896, true},
+                            {"Qwen2.5 0.5B down", 896, 4864}};
     for (const DType dtype : {DType::i8, DType::f32, DType::bf16}) {
         for (const Shape& shape : shapes) bench_linear(meter, shape, dtype);
     }

@@ -3,8 +3,8 @@
     python bench/kernels.py --threads 2 --json bench/results/kernels.json
 
 Builds bench/kernels.cpp with CMake into build/bench and runs it. `of read` and `of peak` are shares of the read
-bandwidth over a buffer of GPT-2's size and of the multiply-add peak (for int8, where the instruction set is amx or
-avx512vnni, that of its products), both measured before and after every sample with the same threads. Weights, keys and
+bandwidth over a buffer of GPT-2's size and of the multiply-add peak (for int8 on x86-64, that of the instruction set's
+integer products), both measured before and after every sample with the same threads. Weights, keys and
 values are never in a cache; what works row by row is, so it may exceed the read bandwidth.
 """
 
@@ -46,7 +46,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--isa", default="", help="an instruction set by name; default: the machine's best")
     parser.add_argument("--runs", type=int, default=9, help="samples whose median counts")
-    parser.add_argument("--only", default="", help='measure kernels whose "name dtype" contains this')
+    parser.add_argument(
+        "--only",
+        default="",
+        help='measure cases whose "name dtype shape" has these words, such as "linear int8 up rows 8"',
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the results here")
     args = parser.parse_args()
 

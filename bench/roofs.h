@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <functional>
 #include <numeric>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,7 @@ struct FmaResult {
 __attribute__((target("avx512f"))) FmaResult fma_avx512() {
     constexpr int kChains = 24;
     __m512 a[kChains];
+#pragma GCC unroll 24
     for (int i = 0; i < kChains; ++i) a[i] = _mm512_set1_ps(static_cast<float>(i));
     const __m512 x = _mm512_set1_ps(0.9999f), y = _mm512_set1_ps(0.5f);
     for (int round = 0; round < kFmaRounds; ++round) {
@@ -70,13 +72,15 @@ __attribute__((target("avx512f"))) FmaResult fma_avx512() {
         for (int i = 0; i < kChains; ++i) a[i] = _mm512_fmadd_ps(a[i], x, y);
     }
     float sum = 0.0f;
-    for (const __m512& v : a) sum += _mm512_cvtss_f32(v);
+#pragma GCC unroll 24
+    for (int i = 0; i < kChains; ++i) sum += _mm512_cvtss_f32(a[i]);
     return {2.0 * 16 * kChains * kFmaRounds, sum};
 }
 
 __attribute__((target("avx2,fma"))) FmaResult fma_avx2() {
     constexpr int kChains = 12;
     __m256 a[kChains];
+#pragma GCC unroll 24
     for (int i = 0; i < kChains; ++i) a[i] = _mm256_set1_ps(static_cast<float>(i));
     const __m256 x = _mm256_set1_ps(0.9999f), y = _mm256_set1_ps(0.5f);
     for (int round = 0; round < kFmaRounds; ++round) {
@@ -84,7 +88,8 @@ __attribute__((target("avx2,fma"))) FmaResult fma_avx2() {
         for (int i = 0; i < kChains; ++i) a[i] = _mm256_fmadd_ps(a[i], x, y);
     }
     float sum = 0.0f;
-    for (const __m256& v : a) sum += _mm256_cvtss_f32(v);
+#pragma GCC unroll 24
+    for (int i = 0; i < kChains; ++i) sum += _mm256_cvtss_f32(a[i]);
     return {2.0 * 8 * kChains * kFmaRounds, sum};
 }
 #endif
@@ -115,9 +120,9 @@ FmaResult fma() {
     return fma_portable();
 }
 
-// Products of int8 as kernels can have them: 2 x 2 AMX tiles, each loaded from the first-level cache, or VNNI from
-// registers. 0 operations where there is neither.
-constexpr int kInt8Rounds = 1 << 13;
+// Products of int8 as kernels can have them: 2 x 2 AMX tiles, each loaded from the first-level cache, or from registers
+// VNNI, or without it products of 16 bits added in pairs. 0 operations elsewhere.
+constexpr int kInt8Rounds = 1 << 15;
 
 #if defined(__x86_64__)
 __attribute__((target("amx-tile,amx-int8"))) FmaResult int8_amx() {
@@ -153,25 +158,37 @@ __attribute__((target("amx-tile,amx-int8"))) FmaResult int8_amx() {
     return {2.0 * 4 * 16 * 16 * 64 * kInt8Rounds, static_cast<float>(sum[0])};
 }
 
-__attribute__((target("avx512f,avx512vnni"))) FmaResult int8_vnni() {
-    constexpr int kChains = 24;
-    __m512i a[kChains];
-    for (int i = 0; i < kChains; ++i) a[i] = _mm512_set1_epi32(i);
-    const __m512i x = _mm512_set1_epi8(3);
-    for (int round = 0; round < kInt8Rounds; ++round) {
-#pragma GCC unroll 24
-        for (int i = 0; i < kChains; ++i) __asm__("vpdpbusd %1, %1, %0" : "+v"(a[i]) : "v"(x));
+// `chains` independent sums, each given `instruction` (%0 the sum, %1 a register of its own, %2 an operand) again and
+// again. Every loop over them is unrolled: only so are they registers.
+#define PYGPT_INT8_ROOF(name, features, type, set1, chains, products, instruction)  \
+    __attribute__((target(features))) FmaResult name() {                            \
+        type a[chains], t;                                                          \
+        _Pragma("GCC unroll 24") for (int i = 0; i < chains; ++i) a[i] = set1(i);   \
+        const type x = set1(0x03030303);                                            \
+        for (int round = 0; round < kInt8Rounds; ++round) {                         \
+            _Pragma("GCC unroll 24") for (int i = 0; i < chains; ++i) {             \
+                __asm__(instruction : "+v"(a[i]), "=&v"(t) : "v"(x));               \
+            }                                                                       \
+        }                                                                           \
+        type sum = a[0];                                                            \
+        _Pragma("GCC unroll 24") for (int i = 1; i < chains; ++i) sum ^= a[i];      \
+        return {2.0 * products * chains * kInt8Rounds, static_cast<float>(sum[0])}; \
     }
-    __m512i sum = a[0];
-    for (int i = 1; i < kChains; ++i) sum = _mm512_add_epi32(sum, a[i]);
-    return {2.0 * 64 * kChains * kInt8Rounds, static_cast<float>(_mm512_reduce_add_epi32(sum))};
-}
+PYGPT_INT8_ROOF(int8_vnni, "avx512f,avx512vnni", __m512i, _mm512_set1_epi32, 24, 64, "vpdpbusd %2, %2, %0")
+PYGPT_INT8_ROOF(int8_vnni_256, "avx2,avxvnni", __m256i, _mm256_set1_epi32, 12, 32, "%{vex%} vpdpbusd %2, %2, %0")
+PYGPT_INT8_ROOF(int8_pairs, "avx512f,avx512bw", __m512i, _mm512_set1_epi32, 24, 32,
+                "vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0")
+PYGPT_INT8_ROOF(int8_pairs_256, "avx2", __m256i, _mm256_set1_epi32, 12, 16, "vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0")
+#undef PYGPT_INT8_ROOF
 #endif
 
 FmaResult int8_products(const std::string& isa) {
 #if defined(__x86_64__)
     if (isa == "amx") return int8_amx();
     if (isa == "avx512vnni") return int8_vnni();
+    if (isa == "avxvnni") return int8_vnni_256();
+    if (isa == "avx512") return int8_pairs();
+    if (isa == "avx2") return int8_pairs_256();
 #endif
     return {0.0, 0.0f};
 }
@@ -204,8 +221,13 @@ public:
         std::fill_n(memory_.as<float>(), kModelBytes / 4, 1.0f);  // untouched pages would all be the same one
     }
 
-    bool wants(const std::string& kernel, const std::string& dtype) const {
-        return (kernel + " " + dtype).find(only_) != std::string::npos;
+    bool wants(const std::string& kernel, const std::string& dtype, const std::string& shape = "") const {
+        const std::string about = " " + kernel + " " + dtype + " " + shape + " ";
+        std::istringstream words(only_);
+        for (std::string word; words >> word;) {
+            if (about.find(" " + word + " ") == std::string::npos) return false;
+        }
+        return true;
     }
 
     // Prints one line: the medians of the rates, of the roofs around them, and of each sample's share of these.

@@ -10,31 +10,45 @@ except ModuleNotFoundError as error:
         "another folder; run its tests as `pytest`, not as `python -m pytest`."
     ) from None
 
+import importlib
 from typing import TYPE_CHECKING
 
-from pygpt import errors
-from pygpt.chat import Chat
-from pygpt.classification import Classification
-from pygpt.config import ModelConfig
-from pygpt.generation import (
-    CancelToken,
-    Completion,
-    Piece,
-    SamplingParams,
-    Section,
-    Session,
-    Speculation,
-    Stream,
-    TokenLogprob,
-)
-from pygpt.model import Model
-from pygpt.reply import Reply, ReplyStream
-from pygpt.tokenizer import Tokenizer
-
 if TYPE_CHECKING:
+    from pygpt import errors
+    from pygpt.chat import Chat
+    from pygpt.classification import Classification
+    from pygpt.config import ModelConfig
+    from pygpt.generation import (
+        CancelToken,
+        Completion,
+        Piece,
+        SamplingParams,
+        Section,
+        Session,
+        Speculation,
+        Stream,
+        TokenLogprob,
+    )
+    from pygpt.model import Model
+    from pygpt.reply import Reply, ReplyStream
+    from pygpt.tokenizer import Tokenizer
     from pygpt.training import TrainingResult, finetune, pretrain
 
 __version__ = _build_info()["version"]
+
+_HOMES = {  # of the names, which are imported when they are first used
+    "chat": ("Chat",),
+    "classification": ("Classification",),
+    "config": ("ModelConfig",),
+    "generation": (
+        *("CancelToken", "Completion", "Piece", "SamplingParams", "Section", "Session", "Speculation", "Stream"),
+        "TokenLogprob",
+    ),
+    "model": ("Model",),
+    "reply": ("Reply", "ReplyStream"),
+    "tokenizer": ("Tokenizer",),
+    "training": ("TrainingResult", "finetune", "pretrain"),
+}
 
 __all__ = [
     "CancelToken",
@@ -62,9 +76,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Training is imported when it is first used."""
-    if name not in ("TrainingResult", "finetune", "pretrain"):
+    """A name of `__all__`, or a module of the package."""
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    try:
+        found: object = importlib.import_module(f"{__name__}.{home or name}") if name[:1] != "_" else None
+    except ModuleNotFoundError as error:
+        if home is not None or error.name != f"{__name__}.{name}":
+            raise
+        found = None
+    if found is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pygpt import training
-
-    return getattr(training, name)
+    if home is not None:
+        globals()[name] = found = getattr(found, name)
+    return found

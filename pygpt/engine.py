@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -112,7 +111,7 @@ def _pack(
     for name, tensor in tensors.items():
         values = tensor.raw()
         try:
-            builder.add(name, values, tensor.dtype, functools.partial(checkpoint.forget, values))
+            builder.add(name, values, tensor.dtype, file=checkpoint.file_of(values))
         except ValueError as error:
             raise CheckpointError(f"{tensor.source}: {error}") from None
         done += math.prod(tensor.shape)

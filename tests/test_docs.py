@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import pytest
 import typer.main
 
-from pygpt.cli import app
+from pygpt.cli._app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

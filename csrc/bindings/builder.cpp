@@ -5,8 +5,10 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -104,18 +106,12 @@ public:
     }
 
     void add(const std::string& name, const py::array& array, const std::string& dtype,
-             const std::optional<py::function>& consumed) {
-        const Plain plain = as_plain(name, array, dtype, kernels_);
-        std::function<void()> tell;
-        if (consumed) {
-            tell = [&] {
-                const py::gil_scoped_acquire gil;
-                (*consumed)();
-            };
-        }
+             const std::optional<std::pair<int, std::int64_t>>& file) {
+        Plain plain = as_plain(name, array, dtype, kernels_);
+        if (file) std::tie(plain.fd, plain.offset) = *file;
         const auto lock = locked();
         const GilReleased released;
-        threads_->run([&](Team& team) { builder().add(name, plain, team, tell); });
+        threads_->run([&](Team& team) { builder().add(name, plain, team); });
     }
 
     std::size_t cache_bytes(int length) const { return PageLayout(config_, cache_).bytes_at(length); }
@@ -191,8 +187,8 @@ void bind_builder(py::module_& m) {
                       const std::optional<std::string>&>(),
              py::arg("config"), py::kw_only(), py::arg("weights"), py::arg("kv"), py::arg("threads"), py::arg("isa"),
              py::arg("threads_backend") = std::nullopt)
-        .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"),
-             py::arg("consumed") = std::nullopt)
+        .def("add", &EngineBuilder::add, py::arg("name"), py::arg("array"), py::arg("dtype"), py::kw_only(),
+             py::arg("file") = std::nullopt)
         .def("packed", &EngineBuilder::packed, py::arg("blocks") = std::unordered_set<std::string>())
         .def("cache_bytes", &EngineBuilder::cache_bytes, py::arg("length"))
         .def("adopt", &EngineBuilder::adopt, py::arg("arrays"))

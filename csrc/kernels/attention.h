@@ -45,10 +45,12 @@ struct KeyRange {
 // query * scale and key, and a page's values are one chain over its keys from zero.
 //
 // In a cache of int8 the query is rotated as the keys were (the matrices times what the keys' lack to their inverses)
-// and rounded to integers of up to query_levels, with one scale: a score is float(sum of products) * the key's scale *
-// the query's, which contains `scale`. A page's weights are multiplied by the scales of its values and rounded to
-// integers of up to kWeightLevels, with one scale; its sums of products are added by fma(float(sum), scale, what was
-// before it). The sums themselves are exact: they fit into 32 bits. A query that is not finite has a result of NaN.
+// and rounded to integers of up to query_levels, with one scale, which contains `scale`: a score is fma(float(sum of
+// products) * the key's scale, the query's, what the segment's center gives). A page's weights are multiplied by the
+// scales of its values and rounded to integers of up to kWeightLevels, with one scale; its sums of products are added
+// by fma(float(sum), scale, what was before it). The sums themselves are exact: they fit into 32 bits. A segment's sums
+// of values are turned back, by the query's rotation, before they are merged. A query that is not finite has a result
+// of NaN.
 struct AttentionArgs {
     const float* const* queries;  // n_queries pointers to (head_dim,)
     float* const* outputs;        // n_queries pointers to (head_dim,)
@@ -62,6 +64,8 @@ struct AttentionArgs {
     const std::byte* const* pages;  // by index from position 0; those before all ranges are not looked at
     std::size_t keys;    // bytes from the start of a page to the head's keys (see kernels/cache_format.h)
     std::size_t values;  // and to its values
+    const float* centers;  // (segments, head_dim) of a format that is centered, or null: what was taken off the keys
+    std::ptrdiff_t center_stride;  // from a segment's to the next one's
     int segment;         // -1: all of them; otherwise outputs point to segment_floats() floats, for attention_merge
     float* scratch;      // attention_scratch(head_dim) floats, aligned to a cache line
 };
@@ -71,7 +75,7 @@ constexpr int query_levels(int head_dim) {
     const int most = 0x7fffffff / 127 / padded_head(head_dim);
     return most < 127 * 128 ? most : 127 * 128;
 }
-constexpr int kWeightLevels = 255;
+constexpr int kWeightLevels = 127 * 256;  // two digits of 256
 
 // Merges one query's segments into what a call of all of them would have given.
 struct AttentionMergeArgs {

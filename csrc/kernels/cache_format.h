@@ -16,6 +16,7 @@ struct StoreArgs {
     int rows;
     int head_dim;
     int slot;  // in the page of the first of them
+    const float* center;  // (head_dim,), of a format that is centered, or null: what is taken off the keys
     std::byte* to_keys;  // the head's of the page
     std::byte* to_values;
 };
@@ -26,16 +27,17 @@ struct StoreArgs {
 // never written. Beyond the largest float16 a number becomes it.
 //
 // int8: keys [padded_head(head_dim) / 4][64][4], values [64 / 4][padded_head(head_dim)][4], numbers in [-127, 127],
-// each followed by 64 float32 scales: a number times the scale of its position is what it stands for. A key is first
-// rotated: completed with zeros to padded_head(head_dim) and multiplied by a block-diagonal matrix of Hadamard matrices
-// (entries +-1, Sylvester's order) of the largest powers of two that fit, each times the power of two nearest to and
-// not below the inverse of its norm. Keys and values that are not finite, or too large to be rotated, and those without
-// a magnitude of at least kSmallestMagnitude count as zeros, of scale 0.
+// each followed by 64 float32 scales: a number times the scale of its position is what it stands for. Both, a key less
+// its center, are first rotated: completed with zeros to padded_head(head_dim) and multiplied by a block-diagonal
+// matrix of Hadamard matrices (entries +-1, Sylvester's order) of the largest powers of two that fit, each times the
+// power of two nearest to and not below the inverse of its norm. Those that are not finite, or too large to be rotated,
+// and those without a magnitude of at least kSmallestMagnitude count as zeros, of scale 0.
 struct CacheFormat {
     const char* name;
     DType dtype;     // of a number
     int scale_bytes;  // a position and head has beside the numbers of its key, and of its value
     int most_head;    // the largest head_dim; 0: any
+    bool centered;    // keys are kept less their centers
 
     void (*store)(const StoreArgs&);
     void (*attention)(const AttentionArgs&);

@@ -47,6 +47,16 @@ struct PackArgs {
     BFloat16* scales;
 };
 
+// 16 channels of k plain values each (float32, float16 or bfloat16), a channel's side by side and each `stride` values
+// behind the one before: as the [k][16] floats that are packed.
+struct TurnArgs {
+    const void* rows;
+    DType dtype;
+    std::ptrdiff_t stride;
+    int k;
+    float* to;
+};
+
 // The most inputs that are packed together.
 constexpr int kMostGroup = 128;
 
@@ -61,6 +71,7 @@ struct LinearFormat {
     int group;  // inputs that are packed together, where they begin at a multiple of it; and those of one scale
     bool scaled;  // each group of each channel has a bfloat16 scale, positive or zero
 
+    void (*turn)(const TurnArgs&);  // null where pack is
     // False where a weight is not finite, or too large to be rotated, and the format cannot hold that. Null in a format
     // of blocks, which only takes those of files.
     bool (*pack)(const PackArgs&);

@@ -19,6 +19,7 @@ void attention_int8_avx512vnni(const AttentionArgs& args);
 #elif defined(PYGPT_ARM64)
 extern const Kernels kNeonKernels;
 void linear_int8_dotprod(const LinearArgs& args);
+void linear_int8_i8mm(const LinearArgs& args);
 void attention_int8_dotprod(const AttentionArgs& args);
 #endif
 
@@ -65,7 +66,9 @@ std::vector<Candidate> candidates() {
 #elif defined(PYGPT_ARM64)
     static const Kernels dotprod =
         with_int8_products("dotprod", kNeonKernels, linear_int8_dotprod, attention_int8_dotprod);
+    static const Kernels i8mm = with_int8_products("i8mm", kNeonKernels, linear_int8_i8mm, attention_int8_dotprod);
     const CpuFeatures cpu = detect_cpu();
+    all.push_back({&i8mm, cpu.dotprod && cpu.i8mm});
     all.push_back({&dotprod, cpu.dotprod});
     all.push_back({&kNeonKernels, true});
 #endif

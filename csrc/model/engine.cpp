@@ -85,6 +85,7 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, std:
       threads_(std::move(threads)),
       ropes_(config_),
       layout_(config_, kernels_.cache(kv)),
+      centers_(layout_.format().centered ? KeyCenters(config_, weights_, kernels_, ropes_) : KeyCenters()),
       page_classes_(page_classes(layout_, config_.n_ctx)) {}
 
 void Engine::check(std::span<const SequenceInput> batch) const {
@@ -292,7 +293,8 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
     Steps steps(*this, layout_, batch, caches);
     threads_->run([&](Team& team) {
-        run_steps(*this, {config_, weights_, kernels_, layout_, ropes_, team}, steps, cancellation, stop, *ws);
+        run_steps(*this, {config_, weights_, kernels_, layout_, centers_, ropes_, team}, steps, cancellation, stop,
+                  *ws);
     });
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
     std::vector<bool> cancelled = cancellation.cancelled();

@@ -10,6 +10,7 @@
 
 #include "kernels/table.h"
 #include "model/config.h"
+#include "model/key_centers.h"
 #include "model/kv_cache.h"
 #include "model/ropes.h"
 #include "model/weights.h"
@@ -112,6 +113,7 @@ private:
     const std::shared_ptr<const Threads> threads_;
     const DistinctRopes ropes_;
     const PageLayout layout_;
+    const KeyCenters centers_;
     const std::vector<PageClass> page_classes_;
     // Workspaces not in use by a step. Nobody waits for the lock: in a child process after fork() it may be held for
     // ever, and a workspace more or less does no harm.

@@ -138,8 +138,9 @@ void place_and_store_rows(const Model& m, const Step& step, int first, int end, 
             const int position = s.first_position + row - s.first_row, slot = position % kPagePositions;
             const int rows = std::min(stop - row, kPagePositions - slot);
             const float* k = ws.qkv.row(row) + m.config.q_width();
-            store_rows(m.layout, layer, s.pages[static_cast<std::size_t>(position / kPagePositions)], slot,
-                       {k, k + m.config.kv_width(), ws.qkv.stride, rows});
+            store_rows(
+                m.layout, layer, s.pages[static_cast<std::size_t>(position / kPagePositions)], slot,
+                {k, k + m.config.kv_width(), ws.qkv.stride, rows, m.centers.at(layer, position / kSegmentPositions)});
             row += rows;
         }
     }
@@ -171,10 +172,11 @@ void keep_read(const Model& m, const Step& step, Workspace& ws) {
 
 void attend(const Model& m, std::span<const AttentionSequence> sequences, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
-    paged_attention(m.kernels, m.team,
-                    {sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.format(), m.layout.keys(layer, 0),
-                     m.layout.values(layer, 0), m.layout.keys(0, 1), score_rule(m, layer), ws.qkv.data, ws.qkv.stride,
-                     ws.attended.data, ws.attended.stride, ws.attention});
+    paged_attention(
+        m.kernels, m.team,
+        {sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.format(), m.layout.keys(layer, 0),
+         m.layout.values(layer, 0), m.layout.keys(0, 1), m.centers.at(layer, 0), m.centers.stride(layer),
+         score_rule(m, layer), ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 // The MLP that every token runs, `inner` wide, from normed to normed.

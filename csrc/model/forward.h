@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/key_centers.h"
 #include "model/kv_cache.h"
 #include "model/residual.h"
 #include "model/weights.h"
@@ -22,6 +23,7 @@ struct Model {
     const Weights& weights;
     const Kernels& kernels;
     const PageLayout& layout;
+    const KeyCenters& centers;
     const DistinctRopes& ropes;
     Team& team;
 };

@@ -7,7 +7,8 @@ void store_rows(const PageLayout& layout, int layer, std::byte* page, int slot, 
     for (int head = 0; head < layout.heads(); ++head) {
         const std::ptrdiff_t at = std::ptrdiff_t{head} * head_dim;
         layout.format().store({from.keys + at, from.values + at, from.ld, from.rows, head_dim, slot,
-                               page + layout.keys(layer, head), page + layout.values(layer, head)});
+                               from.centers == nullptr ? nullptr : from.centers + at, page + layout.keys(layer, head),
+                               page + layout.values(layer, head)});
     }
 }
 

@@ -13,6 +13,7 @@ struct NewKeysValues {
     const float* values;
     std::ptrdiff_t ld;
     int rows;
+    const float* centers;  // (n_kv_head * head_dim,) at these positions, or null: see KeyCenters
 };
 
 // Stores them as the slots slot ... slot + rows - 1 of a layer of a page.

@@ -38,6 +38,9 @@ void list(std::vector<PackedTensor>& out, const std::string& name, const PackedM
     out.push_back({name + ".scales", DType::bf16, {panels, static_cast<std::size_t>(f.groups(m.k())), 16}, m.scales()});
 }
 
+// Of the memory that matrices share: a piece may end with as much unused as its next matrix would have taken.
+constexpr std::size_t kPieceBytes = std::size_t{32} << 20;
+
 // No bit of the sign, and below infinity.
 bool usable(const BFloat16* scales, std::size_t n) {
     bool ok = true;
@@ -99,6 +102,7 @@ WeightsBuilder::WeightsBuilder(const ModelConfig& config, const Kernels& kernels
             slot.vector = &where;
         }
     });
+    memory_ = MatrixMemory(std::min(kPieceBytes, weights_.bytes(config_)));
 }
 
 // Blocks that may stay as they are decide it, if they come first. The other tensors of the whole have to agree.
@@ -129,8 +133,7 @@ void WeightsBuilder::keep_blocks(const std::unordered_set<std::string>& wholes) 
     });
 }
 
-void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& team,
-                         const std::function<void()>& consumed) {
+void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& team) {
     const auto found = slots_.find(name);
     if (found == slots_.end()) throw InvalidArgument("this configuration has no tensor '" + name + "'");
     Slot& slot = found->second;
@@ -143,7 +146,7 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
     }
     if (slot.matrix != nullptr) {
         choose_format(slot, tensor);
-        if (!slot.matrix->write(tensor, spec.to, team, consumed)) {
+        if (!slot.matrix->write(tensor, spec.to, team, &memory_)) {
             throw InvalidArgument("tensor '" + name + "' cannot be stored as " + slot.matrix->format().name +
                                   ": it holds infinities, NaNs or values near the largest float");
         }

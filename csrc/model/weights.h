@@ -1,7 +1,6 @@
 // A model's packed weights, filled tensor by tensor or adopted as they are.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -79,8 +78,8 @@ public:
     WeightsBuilder& operator=(const WeightsBuilder&) = delete;
 
     // Packs one tensor; vectors are rows x 1. InvalidArgument: unknown name, wrong shape, given before, or values that
-    // the format cannot hold. `consumed` as in PackedMatrix::write.
-    void add(const std::string& name, const Plain& tensor, Team& team, const std::function<void()>& consumed = {});
+    // the format cannot hold.
+    void add(const std::string& name, const Plain& tensor, Team& team);
 
     // Takes all packed_tensors() as they are: matrices in place, kept alive by `owner`, floats as a copy. `data` gives
     // each one's values by name. InvalidArgument: a scale that is negative or not finite, or a tensor was added before.
@@ -109,6 +108,7 @@ private:
     ModelConfig config_;
     const Kernels& kernels_;
     Weights weights_;
+    MatrixMemory memory_;
     std::unordered_map<std::string, Slot> slots_;
 };
 

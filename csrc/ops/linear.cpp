@@ -18,9 +18,9 @@ constexpr int kTasksPerThread = 8;
 // The busiest thread's share, by the mean, is to be no more: where there are fewer tasks a thread, and otherwise.
 constexpr int kEnoughTasks = 4;
 constexpr double kFair = 1.125, kFairEnough = 1.25;
-// Up to this many rows are one tile, or nearly: the weights are read once, and a task is a stretch of them, if that
-// leaves no thread idle as wide as the widest tile.
-constexpr int kFewRows = 9;
+// Up to this many rows are a few tiles, one below the other: the weights are read once, and a task is a stretch of
+// them, if that leaves no thread idle as wide as the widest tile.
+constexpr int kFewRows = 32;
 constexpr int kStreamPanels = 8;
 // What scratch holds of y for each thread: as many results as a part of many rows has at most.
 constexpr int kScratch = 128 * kPartPanels * 16;

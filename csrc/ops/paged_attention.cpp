@@ -90,6 +90,8 @@ public:
                                  s.pages.data(),
                                  call_.keys + head,
                                  call_.values + head,
+                                 call_.centers == nullptr ? nullptr : call_.centers + task.kv_head * call_.head_dim,
+                                 call_.center_stride,
                                  task.segment,
                                  call_.scratch.data() + static_cast<std::size_t>(thread) * per_thread_};
         call_.cache.attention(args);

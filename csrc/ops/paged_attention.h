@@ -36,6 +36,8 @@ struct AttentionCall {
     std::size_t keys;        // bytes from the start of a page to this layer's first head (see PageLayout)
     std::size_t values;
     std::size_t head_bytes;  // from one head to the next
+    const float* centers;    // (n_kv_head, head_dim) of the first segment, or null; see AttentionArgs
+    std::ptrdiff_t center_stride;
     ScoreRule rule;
     const float* q;  // (rows, n_head * head_dim), row stride ldq
     std::ptrdiff_t ldq;

@@ -2,14 +2,14 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
+#include <cstdint>
 #include <memory>
 
-#include "base/buffer.h"
 #include "base/dtype.h"
 #include "base/lanes.h"
 #include "kernels/block_format.h"
 #include "kernels/linear_format.h"
+#include "packing/memory.h"
 
 namespace pygpt {
 
@@ -27,9 +27,18 @@ struct Plain {
     // Or rows of these blocks: then row_stride is in bytes, cols a multiple of the values of a block, and dtype and
     // col_stride say nothing.
     const BlockFormat* blocks = nullptr;
+    // Where `data` lies in an open file, if it is a view of one: it is then read from there, in large pieces, which is
+    // quicker than to map page after page, and leaves no pages behind.
+    int fd = -1;
+    std::int64_t offset = 0;
 
     std::ptrdiff_t row_bytes() const {
         return blocks != nullptr ? row_stride : row_stride * static_cast<std::ptrdiff_t>(size_of(dtype));
+    }
+    // From the first value of a row to the end of its last.
+    std::ptrdiff_t bytes_of_row() const {
+        if (blocks != nullptr) return cols / blocks->values * std::ptrdiff_t{blocks->bytes};
+        return ((cols - 1) * col_stride + 1) * static_cast<std::ptrdiff_t>(size_of(dtype));
     }
     const void* row(std::ptrdiff_t i) const { return static_cast<const std::byte*>(data) + i * row_bytes(); }
 };
@@ -53,9 +62,9 @@ public:
                  std::shared_ptr<const void> owner);
 
     // Converts and places all rows of `src`, whose columns must be k and whose channels must lie within n. False where
-    // the format cannot hold them. `consumed`, if there is one, is called now and then, when what was read so far is
-    // not needed again.
-    [[nodiscard]] bool write(const Plain& src, Channels to, Team& team, const std::function<void()>& consumed = {});
+    // the format cannot hold them. The first call takes the matrix's memory, of its own if none is given.
+    // InvalidArgument where the file of `src` cannot be read.
+    [[nodiscard]] bool write(const Plain& src, Channels to, Team& team, MatrixMemory* memory = nullptr);
 
     // Channel `row` as k floats: how an embedding is looked up.
     void read_row(int row, float* out) const;
@@ -71,18 +80,21 @@ public:
 
 private:
     std::size_t data_bytes() const { return static_cast<std::size_t>(panels()) * format_->panel_bytes(k_); }
+    template <class Turn>
+    bool write_rows(const Plain& src, Channels to, Team& team, std::ptrdiff_t scratch, const Turn& turn);
     template <class From>
-    bool write_part(const Plain& src, Channels to, Team& team);
+    bool write_columns(const Plain& src, Channels to, Team& team);
+    template <class From>
+    bool write_plain(const Plain& src, Channels to, Team& team);
     bool write_blocks(const Plain& src, Channels to, Team& team);
     void keep_blocks(const Plain& src, Channels to, Team& team);
-    bool write_part(const Plain& src, Channels to, Team& team);
     bool pack_group(const float* plain, int k0, const PanelRows& rows);
 
     int n_ = 0;
     int k_ = 0;
     const LinearFormat* format_ = nullptr;
-    Buffer own_data_, own_scales_;
-    std::shared_ptr<const void> owner_;
+    std::shared_ptr<std::byte> own_;  // the data, then the scales
+    std::shared_ptr<const void> owner_;  // of somebody else's
     const void* data_ = nullptr;
     const BFloat16* scales_ = nullptr;
 };

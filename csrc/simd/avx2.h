@@ -174,7 +174,8 @@ struct Avx2 {
     struct Int16Products {
         static constexpr int kRowBytes = 128;
         static constexpr int kVectors = 2;
-        static constexpr int kSums = 12;
+        static constexpr int kSums = 8;
+        static constexpr int kRows = 4;
         using Sums = I32;
         struct Block {
             __m256i even_lo, odd_lo, even_hi, odd_hi;

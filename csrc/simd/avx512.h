@@ -160,6 +160,7 @@ struct Avx512 {
         static constexpr int kRowBytes = 128;
         static constexpr int kVectors = 1;
         static constexpr int kSums = 24;
+        static constexpr int kRows = 6;
         using Sums = PairSum;
         struct Block {
             __m512i even, odd;

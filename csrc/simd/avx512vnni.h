@@ -41,6 +41,7 @@ struct Avx512Vnni : Avx512 {
         static constexpr int kRowBytes = 128;  // the high digits, then the low ones
         static constexpr int kVectors = 2;
         static constexpr int kSums = 24;
+        static constexpr int kRows = 3;
         struct Sums {
             I32 high, low;
         };
@@ -64,21 +65,30 @@ struct Avx512Vnni : Avx512 {
             return {_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(sums.high.v, 7), sums.low.v))};
         }
     };
-    // Weights are unsigned as vpdpbusd wants its first factor.
+    // A number is 256 * high + low, both unsigned, as vpdpbusd wants its first factor.
     struct ValueProducts {
-        static constexpr int kRowBytes = 64;
-        static constexpr int kVectors = 1;
+        static constexpr int kRowBytes = 128;
+        static constexpr int kVectors = 2;
         static constexpr int kSums = 24;
-        using Sums = I32;
+        static constexpr int kRows = 3;
+        using Sums = KeyProducts::Sums;
         using Block = Weights;
 
-        static void put(std::byte* row, int place, F32 x) { store_bytes(row + place, _mm512_cvtps_epi32(x.v)); }
-        static Sums start(std::int32_t) { return {_mm512_setzero_si512()}; }
+        static void put(std::byte* row, int place, F32 x) {
+            const __m512i n = _mm512_cvtps_epi32(x.v);
+            store_bytes(row + place, _mm512_srli_epi32(n, 8));
+            store_bytes(row + 64 + place, n);
+        }
+        static Sums start(std::int32_t) { return {{_mm512_setzero_si512()}, {_mm512_setzero_si512()}}; }
         static Block load(const std::int8_t* p) { return {_mm512_loadu_si512(p)}; }
         static void add(Sums& sums, Block w, const std::byte* row, int place) {
-            sums = dot(sums, broadcast_i8x4(reinterpret_cast<const std::int8_t*>(row) + place), w);
+            const std::int8_t* const at = reinterpret_cast<const std::int8_t*>(row) + place;
+            sums.high = dot(sums.high, broadcast_i8x4(at), w);
+            sums.low = dot(sums.low, broadcast_i8x4(at + 64), w);
         }
-        static F32 total(const Sums& sums) { return to_f32(sums); }
+        static F32 total(const Sums& sums) {
+            return {_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(sums.high.v, 8), sums.low.v))};
+        }
     };
 
 private:

@@ -33,6 +33,7 @@ struct AvxVnni : Avx2 {
         static constexpr int kRowBytes = 128;
         static constexpr int kVectors = 4;
         static constexpr int kSums = 12;
+        static constexpr int kRows = 3;
         struct Sums {
             I32 high, low;
         };
@@ -58,33 +59,41 @@ struct AvxVnni : Avx2 {
             sums.high = dot(sums.high, w, broadcast_i8x4(at));
             sums.low = dot(sums.low, w, broadcast_i8x4(at + 64));
         }
-        static F32 total(const Sums& sums) {
-            const auto whole = [](__m256i high, __m256i low) {
-                return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(high, 7), low));
-            };
-            return {whole(sums.high.lo, sums.low.lo), whole(sums.high.hi, sums.low.hi)};
-        }
+        static F32 total(const Sums& sums) { return whole<7>(sums); }
     };
     struct ValueProducts {
-        static constexpr int kRowBytes = 64;
-        static constexpr int kVectors = 2;
+        static constexpr int kRowBytes = 128;
+        static constexpr int kVectors = 4;
         static constexpr int kSums = 12;
-        using Sums = I32;
+        static constexpr int kRows = 3;
+        using Sums = KeyProducts::Sums;
         using Block = Weights;
 
         static void put(std::byte* row, int place, F32 x) {
-            store_bytes(row + place, _mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));
+            const __m256i first = _mm256_cvtps_epi32(x.lo), last = _mm256_cvtps_epi32(x.hi);
+            store_bytes(row + place, _mm256_srli_epi32(first, 8), _mm256_srli_epi32(last, 8));
+            store_bytes(row + 64 + place, first, last);
         }
-        static Sums start(std::int32_t) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+        static Sums start(std::int32_t) { return KeyProducts::start(0); }
         static Block load(const std::int8_t* p) { return Avx2::load_weights(p); }
         static void add(Sums& sums, Block w, const std::byte* row, int place) {
-            const Inputs x = broadcast_i8x4(reinterpret_cast<const std::int8_t*>(row) + place);
-            sums = {dot(sums.lo, x.v, w.lo), dot(sums.hi, x.v, w.hi)};
+            const std::int8_t* const at = reinterpret_cast<const std::int8_t*>(row) + place;
+            const __m256i high = broadcast_i8x4(at).v, low = broadcast_i8x4(at + 64).v;
+            sums.high = {dot(sums.high.lo, high, w.lo), dot(sums.high.hi, high, w.hi)};
+            sums.low = {dot(sums.low.lo, low, w.lo), dot(sums.low.hi, low, w.hi)};
         }
-        static F32 total(const Sums& sums) { return to_f32(sums); }
+        static F32 total(const Sums& sums) { return whole<8>(sums); }
     };
 
 private:
+    // 2^bits * high + low.
+    template <int bits, class Sums>
+    static F32 whole(const Sums& sums) {
+        const auto half = [](__m256i high, __m256i low) {
+            return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(high, bits), low));
+        };
+        return {half(sums.high.lo, sums.low.lo), half(sums.high.hi, sums.low.hi)};
+    }
     // The lowest bytes of 16 integers.
     static void store_bytes(std::byte* p, __m256i first, __m256i last) {
         const __m256i byte = _mm256_set1_epi32(0xff);

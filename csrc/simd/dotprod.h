@@ -30,6 +30,7 @@ struct DotProd : Neon {
         static constexpr int kRowBytes = 128;  // the high digits, then the low ones
         static constexpr int kVectors = 8;
         static constexpr int kSums = 24;
+        static constexpr int kRows = 3;
         struct Sums {
             I32 high, low;
         };
@@ -58,7 +59,7 @@ struct DotProd : Neon {
         }
     };
     using KeyProducts = DigitProducts<7>;
-    using ValueProducts = DigitProducts<2>;
+    using ValueProducts = DigitProducts<8>;
 };
 
 }  // namespace

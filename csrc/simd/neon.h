@@ -190,6 +190,7 @@ struct Neon {
         static constexpr int kRowBytes = 128;
         static constexpr int kVectors = 16;
         static constexpr int kSums = 16;
+        static constexpr int kRows = 1;
         struct Sums {
             int32x4_t v[16];
         };

@@ -233,11 +233,12 @@ struct Scalar {
 
     // Attention's products: 16 columns' 4 int8 each, 64 bytes at p, times the same 4 numbers of a row. A row holds 64
     // integers in a form of its own; put() writes 16 of them, the place-th on. kVectors: registers of a Sums; kSums:
-    // registers that it pays to fill with them.
+    // registers that it pays to fill with them; kRows: rows of a tile.
     struct Int16Products {
         static constexpr int kRowBytes = 128;
         static constexpr int kVectors = 1;
         static constexpr int kSums = 1;
+        static constexpr int kRows = 1;
         struct Sums {
             std::int32_t v[16];
         };
@@ -268,7 +269,7 @@ struct Scalar {
         }
     };
     using KeyProducts = Int16Products;    // of integers in [-127 * 128, 127 * 128]
-    using ValueProducts = Int16Products;  // of integers in [0, 255]
+    using ValueProducts = Int16Products;  // of integers in [0, 127 * 256]
 };
 
 }  // namespace

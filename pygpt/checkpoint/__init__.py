@@ -11,7 +11,7 @@ from pygpt.checkpoint.folder import CONFIG, INDEX, PICKLED, PICKLED_INDEX, WEIGH
 from pygpt.checkpoint.hugging_face import ADAPTER, read_folder, read_pickled, write
 from pygpt.checkpoint.locate import locate
 from pygpt.checkpoint.saved import POSITIONS, Weights, open_saved, save
-from pygpt.checkpoint.tensor import Dtype, Tensor, forget
+from pygpt.checkpoint.tensor import Dtype, Tensor, file_of, forget
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, ConfigError
 from pygpt.families import families
@@ -24,6 +24,7 @@ __all__ = [
     "Weights",
     "check_free",
     "family_of",
+    "file_of",
     "forget",
     "locate",
     "main_file",

@@ -34,6 +34,7 @@ PACKED: dict[str, tuple[str, np.dtype[np.generic]]] = {  # the engine's name of 
     "bfloat16": ("BF16", np.dtype("<u2")),
     "int8": ("I8", np.dtype("i1")),
     "uint8": ("U8", np.dtype("u1")),  # MXFP4
+    "int32": ("I32", np.dtype("<i4")),
 }
 PYGPT = {"format": "pygpt"}  # whose tensors they are, as the metadata says: pygpt's ...
 PYTORCH = {"format": "pt"}  # ... or PyTorch's

@@ -5,6 +5,7 @@ Loading one is a memory map. The layout is described in docs/formats.md.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt._json import read_table, shown
+from pygpt.checkpoint import vocabulary
 from pygpt.checkpoint.folder import (
     CONFIG,
     WEIGHTS,
@@ -28,7 +30,7 @@ from pygpt.checkpoint.folder import (
 )
 from pygpt.checkpoint.safetensors import PACKED, Opened, open_file, write_file
 from pygpt.config import MAX_LAYERS, Experts, LayerConfig, ModelConfig, Rope, RopeScaling
-from pygpt.errors import CheckpointError, ConfigError
+from pygpt.errors import CheckpointError, ConfigError, TokenizerError
 from pygpt.tokenizer import Tokenizer
 
 Weights = Literal["int8", "bfloat16", "float32"]
@@ -131,8 +133,12 @@ def open_saved(path: Path) -> Saved | None:
     file = open_file(weights)
     if config.n_layer > len(file.entries) or n_params > 2 * file.file.size:  # half a byte each
         raise CheckpointError(f"{weights}: too small for the model that {CONFIG} describes")
-    eos_id = config.eos_ids[0] if config.eos_ids else None
-    return Saved(config, values["weights"], file, Tokenizer.from_folder(folder, bos_id=config.bos_id, eos_id=eos_id))
+    return Saved(config, values["weights"], file, vocabulary.of_folder(folder, *_ends(config)))
+
+
+def _ends(config: ModelConfig) -> tuple[int | None, int | None]:
+    """The ids of bos and eos."""
+    return config.bos_id, config.eos_ids[0] if config.eos_ids else None
 
 
 def _with_layers(old: dict[str, Any]) -> dict[str, Any]:
@@ -207,6 +213,8 @@ def save(
     }
     with partial_folder(folder, f".{os.urandom(4).hex()}") as partial:
         write_settings(partial, table, tokenizer, extra)
+        with contextlib.suppress(TokenizerError):  # as it is left out itself
+            vocabulary.write(partial, *_ends(config))
         write_file(partial / WEIGHTS, {**tensors, **(extra.stored() if extra else {})})
         sync_all(partial)
         partial.rename(folder)

@@ -25,6 +25,13 @@ NUMPY_DTYPES: dict[Dtype, np.dtype[np.generic]] = {  # bfloat16, which NumPy lac
 }
 
 
+class _Mapping(mmap.mmap):
+    """A stretch of a file, which knows where it begins there."""
+
+    file: MappedFile
+    start: int
+
+
 class MappedFile:
     """A file open for reading, of which any stretch can be mapped into memory.
 
@@ -38,24 +45,26 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            weakref.finalize(self, os.close, self._fd)
-            self.size = os.fstat(self._fd).st_size
+            self.fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            weakref.finalize(self, os.close, self.fd)
+            self.size = os.fstat(self.fd).st_size
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 
     def map(self, offset: int, nbytes: int, what: str) -> mmap.mmap:
         """Map at least the bytes [offset, offset + nbytes), from a page's start on; `what` names them in errors."""
-        if offset + nbytes > (size := os.fstat(self._fd).st_size):
+        if offset + nbytes > (size := os.fstat(self.fd).st_size):
             raise CheckpointError(
                 f"{self.path}: {what} ends at byte {offset + nbytes}, but the file has {size} bytes (it had "
                 f"{self.size} when it was opened)"
             )
         start = offset - offset % mmap.ALLOCATIONGRANULARITY
         try:
-            return mmap.mmap(self._fd, offset + nbytes - start, access=mmap.ACCESS_READ, offset=start)
+            mapping = _Mapping(self.fd, offset + nbytes - start, access=mmap.ACCESS_READ, offset=start)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.path}: cannot map {what}: {error}") from error
+        mapping.file, mapping.start = self, start
+        return mapping
 
     def array(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic], what: str) -> NDArray[np.generic]:
         """A read-only, C-contiguous view of the file; a copy only where the file does not align the values."""
@@ -67,13 +76,28 @@ class MappedFile:
         return (flat if flat.flags.aligned else flat.copy()).reshape(shape)
 
 
+def file_of(array: NDArray[np.generic]) -> tuple[int, int] | None:
+    """The descriptor of the file that an array is a view of, and where its first value is there; None: of none. The
+    file is open for as long as the array is there."""
+    mapping = _mapping(array)
+    if mapping is None:
+        return None
+    begin: int = np.frombuffer(mapping, np.uint8, 1).__array_interface__["data"][0]
+    return mapping.file.fd, mapping.start + array.__array_interface__["data"][0] - begin
+
+
 def forget(array: NDArray[np.generic]) -> None:
     """Take the pages of a view of a file out of the process's memory; whatever is read again comes from the file."""
+    mapping = _mapping(array)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapping(array: NDArray[np.generic]) -> _Mapping | None:
     base: object = array
     while isinstance(base, (np.ndarray, memoryview)):
         base = base.base if isinstance(base, np.ndarray) else base.obj
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base if isinstance(base, _Mapping) else None
 
 
 def numbers(raw: NDArray[np.generic], kind: str) -> NDArray[np.generic]:

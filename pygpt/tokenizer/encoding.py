@@ -1,4 +1,4 @@
-"""From a `Vocabulary` to ids: tiktoken where its rules give what the vocabulary's files say, else piece by piece."""
+"""From a `Vocabulary` to ids: byte-level BPE by the core, BPE over characters by tiktoken, the rest by tokenizers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
-import tiktoken
-
+from pygpt import _core
 from pygpt.errors import TokenizerError
 from pygpt.tokenizer.added import Finder, finders
-from pygpt.tokenizer.byte_level import ByteLevel, spelled
-from pygpt.tokenizer.byte_words import ByteWords, byte_words
+from pygpt.tokenizer.byte_level import ByteLevel
+from pygpt.tokenizer.byte_words import ByteTexts, ByteWords, byte_pairs
 from pygpt.tokenizer.character_level import BYTE_TOKENS, SPACE, CharacterLevel
-from pygpt.tokenizer.character_words import CharacterWords
-from pygpt.tokenizer.decoding import ByteDecoder, StreamDecoder
-from pygpt.tokenizer.vocabulary import END_OF_TEXT, AddedToken, Vocabulary
+from pygpt.tokenizer.decoding import ByteDecoder, StreamDecoder, Texts
+from pygpt.tokenizer.vocabulary import END_OF_TEXT, AddedToken, Rules, Vocabulary
 
 if TYPE_CHECKING:
     from pygpt.tokenizer.library import LibraryEncoding
@@ -30,7 +28,7 @@ class Encoding:
     """A vocabulary made ready for use."""
 
     source: str
-    texts: Mapping[int, bytes]  # by id
+    texts: Texts
     special: Mapping[str, int]
     bos_id: int | None
     eos_id: int | None
@@ -101,26 +99,32 @@ def build(v: Vocabulary) -> Encoding | LibraryEncoding:
 
 
 def _of_bytes(v: ByteLevel) -> Encoding:
-    texts = spelled(v.tokens)
-    # What is not spelled in bytes, no text gives; it is shown as it is.
-    by_id = {i: texts[t] if t in texts else t.encode("utf-8", "replace") for t, i in v.tokens.items()}
-    by_id |= {t.id: t.text.encode("utf-8", "replace") for t in v.added}
-    if len(texts) < len(v.tokens):
-        v = dataclasses.replace(v, tokens={t: i for t, i in v.tokens.items() if t in texts})
-    return _encoding(v, by_id, normal_forms(v.normal_forms), byte_words(v, texts), prefix_space=v.prefix_space)
+    return of_pairs(v, byte_pairs(v), v.splits, v.normal_forms)
+
+
+def of_pairs(v: Rules, pairs: _core.BytePairs, splits: tuple[str, ...], forms: tuple[str, ...]) -> Encoding:
+    """The encoding of a byte-level vocabulary, whose tokens and merges `pairs` holds."""
+    texts = ByteTexts(pairs, {t.id: t.text.encode("utf-8", "replace") for t in v.added})
+    words = ByteWords(v.source, pairs, splits)
+    return _encoding(v, texts, texts.greatest + 1, normal_forms(forms), words, prefix_space=v.prefix_space)
 
 
 def _of_characters(v: CharacterLevel) -> Encoding:
+    from pygpt.tokenizer.character_words import CharacterWords  # here, because tiktoken takes a while to import
+
     by_id = {i: t.replace(SPACE, " ").encode("utf-8", "replace") for t, i in v.tokens.items()}
     by_id |= {t.id: t.text.replace(SPACE, " ").encode("utf-8", "replace") for t in v.added}
     by_id |= {v.tokens[t]: bytes([byte]) for byte, t in enumerate(BYTE_TOKENS) if v.byte_fallback and t in v.tokens}
     prepend = SPACE if v.prefix_space else ""
-    return _encoding(v, by_id, lambda text: text.replace(" ", SPACE), CharacterWords(v), prepend=prepend)
+    return _encoding(
+        v, by_id, max(by_id) + 1, lambda text: text.replace(" ", SPACE), CharacterWords(v), prepend=prepend
+    )
 
 
 def _encoding(
-    v: Vocabulary,
-    texts: Mapping[int, bytes],
+    v: Rules,
+    texts: Texts,
+    n_vocab: int,
     normalize: Callable[[str], str],
     words: Callable[[str], list[int]],
     *,
@@ -134,7 +138,7 @@ def _encoding(
         special=v.special,
         bos_id=v.bos_id,
         eos_id=v.eos_id,
-        n_vocab=max(texts) + 1,
+        n_vocab=n_vocab,
         prefix=v.prefix,
         suffix=v.suffix,
         added=finders(v.added, normal),
@@ -147,6 +151,8 @@ def _encoding(
 
 def by_name(name: str) -> Encoding:
     """One of tiktoken's own encodings; a name it does not know, or cannot download, is a TokenizerError."""
+    import tiktoken
+
     try:
         encoding = tiktoken.get_encoding(name)
     except ValueError as error:
@@ -172,5 +178,5 @@ def by_name(name: str) -> Encoding:
         suffix=(),
         added=finders([AddedToken(text=t, id=i) for t, i in special.items()], {}),
         normalize=str,
-        words=ByteWords(name, (encoding._pat_str,), encoding._mergeable_ranks, range(encoding.n_vocab), whole={}),
+        words=encoding.encode_ordinary,
     )

@@ -15,6 +15,9 @@ from pygpt.errors import TokenizerError, check_type
 from pygpt.tokenizer.decoding import StreamDecoder, integers
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pygpt.tokenizer.chat_templates import ChatTemplates
     from pygpt.tokenizer.encoding import Encoding
     from pygpt.tokenizer.library import LibraryEncoding
@@ -42,15 +45,17 @@ class Tokenizer:
         load: Callable[[], Vocabulary] | str,
         folder: Path | None = None,
         load_templates: Callable[[], ChatTemplates] | None = None,
+        load_ready: Callable[[], Encoding | None] | None = None,
     ) -> None:
         """From a function that reads a vocabulary, or from the name of one of tiktoken's own encodings ("gpt2",
         "o200k_base"), which tiktoken downloads once and caches. `folder`: where the vocabulary's files are.
-        `load_templates` reads the chat templates."""
+        `load_templates` reads the chat templates, `load_ready` the vocabulary made ready, where it was kept."""
         if not callable(load):
             check_type("load", load, str)
         self._load = load
         self._folder = folder
         self._load_templates = load_templates
+        self._load_ready = load_ready
         self._read_templates: ChatTemplates | None = None
         self._lock = threading.Lock()
         self._ready: Encoding | LibraryEncoding | None = None
@@ -97,6 +102,12 @@ class Tokenizer:
             check_type(name, i, int)
         return cls(lambda: of_llama2c(pieces, scores, bos_id, eos_id, source))
 
+    def prepared(self) -> tuple[dict[str, object], dict[str, NDArray[np.generic]]] | None:
+        """The vocabulary in the form that is ready soonest (tokenizer/prepared.py); None where its kind has none."""
+        from pygpt.tokenizer.prepared import prepared
+
+        return None if isinstance(self._load, str) else prepared(self._load())
+
     def with_special(self, tokens: Mapping[str, int]) -> Tokenizer:
         """The same with more special tokens: ids by their text. TokenizerError, at the first use, where a text or an id
         is another token's already."""
@@ -138,6 +149,8 @@ class Tokenizer:
             from pygpt.tokenizer import encoding
 
             with self._lock:
+                if self._ready is None and self._load_ready is not None:
+                    self._ready = self._load_ready()
                 if self._ready is None:
                     load = self._load
                     self._ready = encoding.by_name(load) if isinstance(load, str) else encoding.build(load())
@@ -275,6 +288,11 @@ class Tokenizer:
         text = json.dumps(to_document(self._load()), ensure_ascii=False)
         (target / FILES[0]).write_bytes(text.encode("utf-8", "replace"))
         self._templates.save(target)
+
+
+def with_ready(tokenizer: Tokenizer, load_ready: Callable[[], Encoding | None]) -> Tokenizer:
+    """The same, which asks this function for the vocabulary made ready before it makes it itself."""
+    return Tokenizer(tokenizer._load, tokenizer._folder, tokenizer._load_templates, load_ready)
 
 
 def _without_surrogates(text: str) -> str:

@@ -28,11 +28,10 @@ class AddedToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vocabulary:
-    """What every kind of vocabulary has. Ids may have gaps and any order; an added token may be one of `tokens` too."""
+class Rules:
+    """What every kind of vocabulary has besides its tokens. An added token may be one of these too."""
 
     source: str  # the file, for messages
-    tokens: Mapping[str, int]  # as the files spell them -> id
     added: tuple[AddedToken, ...] = ()
     prefix: tuple[int, ...] = ()  # begin every text
     suffix: tuple[int, ...] = ()  # end it
@@ -40,6 +39,18 @@ class Vocabulary:
     eos_id: int | None = None
     unk_id: int | None = None  # stands for what the vocabulary lacks
     prefix_space: bool = False  # a space is put before a text, and before what follows an added token
+
+    @property
+    def special(self) -> dict[str, int]:
+        """The ids of the special added tokens by their text."""
+        return {t.text: t.id for t in self.added if t.special}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary(Rules):
+    """What every kind of vocabulary has. Ids may have gaps and any order."""
+
+    tokens: Mapping[str, int]  # as the files spell them -> id
 
     def __post_init__(self) -> None:
         ids = [*self.tokens.values(), *(t.id for t in self.added)]
@@ -58,8 +69,3 @@ class Vocabulary:
         for i in (*self.prefix, *self.suffix):
             if i not in set(texts.values()):
                 raise TokenizerError(f"{self.source}: every text gets the id {i}, which no token has")
-
-    @property
-    def special(self) -> dict[str, int]:
-        """The ids of the special added tokens by their text."""
-        return {t.text: t.id for t in self.added if t.special}

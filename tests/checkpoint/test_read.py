@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pygpt import _core, checkpoint
+from pygpt.checkpoint.tensor import MappedFile
 from pygpt.errors import CheckpointError, ConfigError, TokenizerError
 
 Array = NDArray[Any]
@@ -289,20 +290,35 @@ def test_what_is_forgotten_comes_back_from_the_file(tmp_path: Path, gpt2: Any) -
         np.testing.assert_array_equal(values, before)
 
 
-def test_packing_says_what_it_has_consumed(tmp_path: Path, gpt2: Any) -> None:
-    """A large tensor that is stored by rows in parts, any other at its end; the packed values are the same."""
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("section", [slice(None), slice(0, 16 * 21), slice(100, 16 * 21 + 3)])
+def test_a_view_of_a_file_is_packed_as_its_values_are(tmp_path: Path, gpt2: Any, order: Any, section: slice) -> None:
+    """Stored by rows, or by columns; whole, or a part of a file's tensor."""
+    array = np.random.default_rng(0).standard_normal((1000, 200), np.float32)
+    path = tmp_path / "values"
+    path.write_bytes(bytes(12) + array.tobytes(order))
+    stored = MappedFile(path).array(12, array.shape[:: 1 if order == "C" else -1], array.dtype, "values")
+    view = (stored if order == "C" else stored.T)[section]
     config, _, _ = checkpoint.read(gpt2.write(tmp_path))
-    config = dataclasses.replace(config, n_vocab=1 << 19, n_embd=24, n_head=2, head_dim=12)
-    array = np.random.default_rng(0).standard_normal((config.n_vocab, 24), np.float32)  # 48 MiB
+    config = dataclasses.replace(config, n_vocab=len(view), n_embd=200, n_head=2, head_dim=100)
     packed = []
-    for order, wanted in (("C", 3), ("F", 1)):
+    for values, file in ((array[section], None), (view, checkpoint.file_of(view))):
+        assert (file is None) == (values is not view)
         builder = _core.EngineBuilder(config, weights="int8", kv="float16", threads=2, isa=None)
-        calls: list[int] = []
-        builder.add("embed.weight", np.asarray(array, order=order), "float32", lambda: calls.append(1))  # noqa: B023
-        assert len(calls) >= wanted
         for name, shape in config.tensor_shapes().items():
-            if name != "embed.weight":
+            if name == "embed.weight":
+                builder.add(name, values, "float32", file=file)
+            else:
                 builder.add(name, np.zeros(shape, np.float32), "float32")
-        packed.append(builder.build().tensors()["embed.weight"][1])
-    assert len(calls) == 1
-    np.testing.assert_array_equal(packed[1], packed[0])
+        packed.append(builder.build().tensors())
+    for name, (_, found) in packed[1].items():
+        np.testing.assert_array_equal(found, packed[0][name][1])
+
+
+def test_a_file_that_is_cut_while_it_is_packed_is_an_error(tmp_path: Path, gpt2: Any) -> None:
+    config, tensors, _ = checkpoint.read(gpt2.write(tmp_path))
+    values = tensors["embed.weight"].raw()
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    builder = _core.EngineBuilder(config, weights="int8", kv="float16", threads=2, isa=None)
+    with pytest.raises(ValueError, match="has become shorter"):
+        builder.add("embed.weight", values, "float32", file=checkpoint.file_of(values))

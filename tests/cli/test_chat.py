@@ -20,7 +20,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pygpt import Section
-from pygpt.cli import app
+from pygpt.cli._app import app
 from pygpt.cli._screen import Blocks, Screen, Terminal, for_rich
 
 END = "<|endoftext|>"

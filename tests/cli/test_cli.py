@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import pygpt
 from pygpt import Model
-from pygpt.cli import app
+from pygpt.cli._app import app
 from pygpt.cli._common import ProgressBar
 
 PROMPT = "in the"
@@ -313,3 +313,26 @@ def test_the_command_line_does_not_import_rich(gpt2_folder: Path, elsewhere: dic
         "assert not {'rich', 'torch', 'transformers', 'requests', 'gguf'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, **elsewhere)
+
+
+@pytest.mark.parametrize("module", ["typer", "numpy", "pygpt.model", "pygpt.cli.generate", "pygpt.tokenizer.encoding"])
+def test_ctrl_c_while_modules_are_imported_is_silent(module: str, elsewhere: dict[str, Any]) -> None:
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        f"    def find_spec(self, name, *_):\n        if name == {module!r}:\n            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from pygpt.cli import main\n"
+        "sys.argv[1:] = ['generate', 'Once', '--max-tokens', '1']\n"
+        "main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, **elsewhere)
+    assert (run.returncode, run.stdout.strip(), run.stderr) == (130, "", "")
+
+
+def test_the_command_begins_with_no_import_that_takes_long(elsewhere: dict[str, Any]) -> None:
+    code = "import sys, pygpt.cli; print({'numpy', 'typer', 'pygpt.model'} & set(sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60, **elsewhere
+    )
+    assert run.stdout.strip() == "set()"

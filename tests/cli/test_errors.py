@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import pygpt
 from pygpt import SamplingParams
-from pygpt.cli import app
+from pygpt.cli._app import app
 
 PROMPT = "in the"
 

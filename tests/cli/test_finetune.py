@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from pygpt import Model, checkpoint
 from pygpt.classification import Task
-from pygpt.cli import app
+from pygpt.cli._app import app
 from pygpt.training.architecture import Architecture, architecture
 from pygpt.training.loop import train
 from pygpt.training.parameters import Parameters

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pygpt import Model
 from pygpt.checkpoint import read
-from pygpt.cli import app
+from pygpt.cli._app import app
 from pygpt.errors import CheckpointError
 from pygpt.inspection import inspect
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
 from pygpt import Model
-from pygpt.cli import app
+from pygpt.cli._app import app
 from pygpt.training import plot
 from pygpt.training.recipe import Recipe
 

@@ -53,7 +53,7 @@ struct PageReader {
         if (format.dtype != DType::i8) return 1.0f;
         return reinterpret_cast<const float*>(at + padded() * kPagePositions)[slot];
     }
-    // A position's numbers times its scale: of an int8 key, the rotated one's.
+    // A position's numbers times its scale: in int8, those of the rotated key or value.
     std::vector<double> key(const std::byte* at, int slot) const {
         std::vector<double> out;
         for (int d = 0; d < (format.dtype == DType::i8 ? padded() : head_dim); ++d) {
@@ -65,7 +65,7 @@ struct PageReader {
     }
     std::vector<double> value(const std::byte* at, int slot) const {
         std::vector<double> out;
-        for (int d = 0; d < head_dim; ++d) {
+        for (int d = 0; d < (format.dtype == DType::i8 ? padded() : head_dim); ++d) {
             const int i = format.dtype == DType::i8 ? slot / 4 * 4 * padded() + d * 4 + slot % 4 : slot * padded() + d;
             out.push_back(number(at, i) * scale(at, slot));
         }
@@ -98,18 +98,22 @@ inline std::vector<double> rotated(std::vector<double> x, bool query) {
 // Keys and values of one head in pages, with large finite garbage wherever no position was stored.
 class Head {
 public:
-    Head(int length, int head_dim, DType dtype, unsigned seed, float size = 1.0f)
+    // `centers`: (segments, head_dim), or none; keys lie around them.
+    Head(int length, int head_dim, DType dtype, unsigned seed, float size = 1.0f, std::vector<float> centers = {})
         : keys(Random(seed).floats(length * head_dim, -size, size)),
           values(Random(seed + 1).floats(length * head_dim, -size, size)),
           length_(length),
           head_dim_(head_dim),
-          format_(scalar_kernels().cache(dtype)) {
+          format_(scalar_kernels().cache(dtype)),
+          centers_(std::move(centers)) {
+        for (int i = 0; !centers_.empty() && i < length * head_dim; ++i)
+            keys.data()[i] += center(i / head_dim)[i % head_dim];
         Random garbage(seed + 2);
         for (int p = 0; p * kPagePositions < length; ++p) {
             std::vector<std::byte>& bytes = memory_.emplace_back(page(garbage));
             const int first = p * kPagePositions, rows = std::min(kPagePositions, length - first);
             format_.store({keys.data() + first * head_dim, values.data() + first * head_dim, head_dim, rows, head_dim,
-                           0, bytes.data(), bytes.data() + format_.head_bytes(head_dim)});
+                           0, center(first), bytes.data(), bytes.data() + format_.head_bytes(head_dim)});
             pages_.push_back(bytes.data());
         }
     }
@@ -118,7 +122,7 @@ public:
     void store_everywhere(const std::vector<float>& key, const std::vector<float>& value) {
         for (int i = 0; i < length_; ++i) {
             std::byte* const page = memory_[static_cast<std::size_t>(i / kPagePositions)].data();
-            format_.store({key.data(), value.data(), 0, 1, head_dim_, i % kPagePositions, page,
+            format_.store({key.data(), value.data(), 0, 1, head_dim_, i % kPagePositions, nullptr, page,
                            page + format_.head_bytes(head_dim_)});
         }
     }
@@ -178,9 +182,13 @@ public:
                 magnitude += std::abs(query[d] * key[d]);
                 wrong += std::abs(key[d]) * half_level;
             }
+            for (int d = 0; !centers_.empty() && d < head_dim_; ++d) {
+                const double product = static_cast<double>(q[d]) * center(i)[d];
+                score += product;
+                magnitude += std::abs(product);
+            }
             rounding = std::max(rounding, wrong * rule.scale);
-            for (const double v : reader.value(values_at(i), i % kPagePositions))
-                largest = std::max(largest, std::abs(v));
+            for (const double v : value(reader, i)) largest = std::max(largest, std::abs(v));
             score *= rule.scale;
             if (rule.cap > 0.0f) score = rule.cap * std::tanh(score / rule.cap);
             const double bias = static_cast<double>(slope) * (i - (range.end - 1));
@@ -197,9 +205,8 @@ public:
         if (integers) bound += 1.01 * weights_error(scores, range, reader) / total;
         std::vector<double> sums(static_cast<std::size_t>(head_dim_));
         for (int i = 0; i < limit; ++i) {
-            const std::vector<double> value =
-                reader.value(values_at(range.begin + i), (range.begin + i) % kPagePositions);
-            for (std::size_t d = 0; d < sums.size(); ++d) sums[d] += scores[static_cast<std::size_t>(i)] * value[d];
+            const std::vector<double> seen = value(reader, range.begin + i);
+            for (std::size_t d = 0; d < sums.size(); ++d) sums[d] += scores[static_cast<std::size_t>(i)] * seen[d];
         }
         for (std::size_t d = 0; d < sums.size(); ++d) {
             ASSERT_NEAR(out[d], sums[d] / total, bound)
@@ -208,10 +215,22 @@ public:
     }
 
 private:
+    const float* center(int position) const {
+        return centers_.empty() ? nullptr : centers_.data() + position / kSegmentPositions * head_dim_;
+    }
     const std::byte* keys_at(int position) const { return pages_[static_cast<std::size_t>(position / kPagePositions)]; }
     const std::byte* values_at(int position) const { return keys_at(position) + format_.head_bytes(head_dim_); }
 
-    // By how much rounded weights can move a sum of values.
+    // What a position's value counts as.
+    std::vector<double> value(const PageReader& reader, int position) const {
+        std::vector<double> x = reader.value(values_at(position), position % kPagePositions);
+        if (format_.dtype == DType::i8) x = rotated(x, true);
+        x.resize(static_cast<std::size_t>(head_dim_));
+        return x;
+    }
+
+    // By how much rounded weights can move a sum of values: turned back, at most sqrt(2 padded) times as much as
+    // before.
     double weights_error(const std::vector<double>& weights, KeyRange range, const PageReader& reader) const {
         double sum = 0.0;
         for (int from = range.begin; from < range.end;) {
@@ -221,7 +240,7 @@ private:
                 most = std::max(most, weights[static_cast<std::size_t>(i - range.begin)] *
                                           reader.scale(values_at(i), i % kPagePositions));
             }
-            sum += (end - from) * most / kWeightLevels / 2 * 127;
+            sum += (end - from) * most / kWeightLevels / 2 * 127 * std::sqrt(2.0 * reader.padded());
             from = end;
         }
         return sum;
@@ -250,6 +269,8 @@ private:
                                  pages_.data(),
                                  0,
                                  format_.head_bytes(head_dim_),
+                                 center(0),
+                                 head_dim_,
                                  segment,
                                  scratch.data()};
         kernels.cache(format_.dtype).attention(args);
@@ -268,6 +289,7 @@ private:
 
     int length_, head_dim_;
     const CacheFormat& format_;
+    std::vector<float> centers_;
     std::vector<std::vector<std::byte>> memory_;
     std::vector<const std::byte*> pages_;
 };

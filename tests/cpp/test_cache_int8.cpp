@@ -13,7 +13,7 @@ Bytes stored(const CacheFormat& format, const std::vector<float>& keys, const st
              int slot, std::byte before = std::byte{0}) {
     Bytes page(2 * format.head_bytes(head_dim), before);
     const int rows = static_cast<int>(keys.size()) / head_dim;
-    format.store({keys.data(), values.data(), head_dim, rows, head_dim, slot, page.data(),
+    format.store({keys.data(), values.data(), head_dim, rows, head_dim, slot, nullptr, page.data(),
                   page.data() + format.head_bytes(head_dim)});
     return page;
 }
@@ -41,7 +41,8 @@ TEST(CacheInt8, RoundsRotatedKeysAndValuesByPosition) {
         const PageReader reader{format, head_dim};
         for (int i = 0; i < rows; ++i) {
             expect_rounded(reader.key(page.data(), slot + i), rotated(row(keys, head_dim, i), false));
-            expect_rounded(reader.value(page.data() + format.head_bytes(head_dim), slot + i), row(values, head_dim, i));
+            expect_rounded(reader.value(page.data() + format.head_bytes(head_dim), slot + i),
+                           rotated(row(values, head_dim, i), false));
         }
         on_each_isa([&](const Kernels& k) {
             EXPECT_EQ(stored(k.cache(DType::i8), keys, values, head_dim, slot), page) << head_dim;
@@ -71,7 +72,7 @@ TEST(CacheInt8, APositionTouchesItsOwnBytesOnly) {
         const Bytes whole = stored(format, keys, values, head_dim, 0);
         Bytes one_by_one(whole.size(), std::byte{0x55});
         for (int i = 63; i >= 0; --i) {
-            format.store({keys.data() + i * head_dim, values.data() + i * head_dim, head_dim, 1, head_dim, i,
+            format.store({keys.data() + i * head_dim, values.data() + i * head_dim, head_dim, 1, head_dim, i, nullptr,
                           one_by_one.data(), one_by_one.data() + format.head_bytes(head_dim)});
         }
         EXPECT_EQ(one_by_one, whole);
@@ -105,6 +106,24 @@ TEST(CacheInt8, AQueryThatIsNotFiniteSpoilsItselfAlone) {
     });
 }
 
+// Keys around centers a hundred times as large as they differ: what is rounded is the difference.
+TEST(CacheInt8, CentersAreNotRounded) {
+    for (const int head_dim : {20, 64}) {
+        const int length = 2 * kSegmentPositions + 30;
+        const Head head(length, head_dim, DType::i8, 11, 1.0f, Random(12).floats(3 * head_dim, -100.0f, 100.0f));
+        const std::vector<float> q = Random(13).floats(head_dim);
+        const Rule rule(0.05f, 0.0f, {}, {3.0f});
+        for (const KeyRange range : {KeyRange{0, length}, {200, 400}, {0, 70}}) {
+            const auto expected = head.run(scalar_kernels(), q, {range}, rule)[0];
+            head.expect_close(expected, q.data(), range, rule);
+            on_each_isa([&](const Kernels& k) {
+                EXPECT_EQ(head.run(k, q, {range}, rule)[0], expected);
+                EXPECT_EQ(head.run_by_segments(k, q, range, rule), expected);
+            });
+        }
+    }
+}
+
 // The largest sums that integers can have: equal keys, queries and weights.
 TEST(CacheInt8, SumsFitInto32Bits) {
     for (const int head_dim : {64, 256, 1024}) {
@@ -112,7 +131,7 @@ TEST(CacheInt8, SumsFitInto32Bits) {
         std::vector<float> x(static_cast<std::size_t>(head_dim)), q(x);
         x[0] = 1.0f;  // rotated, all are 127 times the scale
         q[0] = 1.0f;
-        head.store_everywhere(x, std::vector<float>(x.size(), 1.0f));
+        head.store_everywhere(x, x);
         const auto expected = head.run(scalar_kernels(), q, {{0, 64}}, 1.0f)[0];
         head.expect_close(expected, q.data(), {0, 64}, 1.0f);
         on_each_isa([&](const Kernels& k) { EXPECT_EQ(head.run(k, q, {{0, 64}}, 1.0f)[0], expected) << head_dim; });

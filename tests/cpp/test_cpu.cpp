@@ -84,6 +84,7 @@ TEST(Select, TheBestComesFirstAndScalarLast) {
     if (avx512) expected += "avx512 ";
     if (avx2 && f.avx_vnni) expected += "avxvnni ";
     if (avx2) expected += "avx2 ";
+    if (f.dotprod && f.i8mm) expected += "i8mm ";
     if (f.dotprod) expected += "dotprod ";
     if (f.neon) expected += "neon ";
     EXPECT_EQ(names, expected + "scalar ");

@@ -93,7 +93,7 @@ void expect_stored(const CacheFormat& format, int heads, int head_dim, int slot,
             }
         }
     }
-    store_rows(layout, 1, page.data(), slot, {k.data(), v.data(), ld, rows});
+    store_rows(layout, 1, page.data(), slot, {k.data(), v.data(), ld, rows, nullptr});
     EXPECT_EQ(page, expected) << heads << " x " << head_dim << ", rows " << slot << " + " << rows;
 }
 

@@ -23,8 +23,9 @@ public:
                 Random random(static_cast<unsigned>(40 + p + past));
                 const std::vector<float> x = random.floats(2 * kPagePositions * kKvHeads * kWidth);
                 for (int layer = 0; layer < 2; ++layer) {
-                    store_rows(layout_, layer, page.data(), 0,
-                               {x.data(), x.data() + kKvHeads * kWidth, 2 * kKvHeads * kWidth, kPagePositions});
+                    store_rows(
+                        layout_, layer, page.data(), 0,
+                        {x.data(), x.data() + kKvHeads * kWidth, 2 * kKvHeads * kWidth, kPagePositions, nullptr});
                 }
             }
         }
@@ -48,6 +49,8 @@ public:
                                  layout_.keys(kLayer, 0),
                                  layout_.values(kLayer, 0),
                                  layout_.keys(0, 1),
+                                 nullptr,
+                                 0,
                                  {kScale, window, 0.0f, slopes_, sinks_},
                                  q_.data(),
                                  kLdq,
@@ -87,7 +90,7 @@ private:
         kernels.cache(format_.dtype)
             .attention({&query, &output, &range, 1, kWidth, kScale, 0.0f, &slopes_[static_cast<std::size_t>(head)],
                         &sinks_[static_cast<std::size_t>(head)], s.pages.data(), layout_.keys(kLayer, kv_head),
-                        layout_.values(kLayer, kv_head), -1, scratch.data()});
+                        layout_.values(kLayer, kv_head), nullptr, 0, -1, scratch.data()});
         return expected;
     }
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from pygpt import registry
 from pygpt.checkpoint.hub import Reference, reference
 from pygpt.checkpoint.names import Package
-from pygpt.cli import app
+from pygpt.cli._app import app
 from pygpt.errors import CheckpointError
 
 Fill = Callable[..., Path]

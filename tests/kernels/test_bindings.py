@@ -9,7 +9,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -194,13 +194,17 @@ def test_a_builder_takes_one_call_at_a_time() -> None:
 def test_a_builder_in_use_does_not_hang_a_forked_child() -> None:
     builder, busy, forked = new_builder(), threading.Event(), threading.Event()
 
-    def consumed() -> None:
-        busy.set()
-        forked.wait()
+    class Waiting(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            busy.set()
+            forked.wait()
+            return super().__getitem__(name)
 
-    thread = threading.Thread(
-        target=lambda: builder.add("embed.weight", tensors()["embed.weight"], "float32", consumed)
-    )
+    def adopt() -> None:
+        with pytest.raises(ValueError, match="contiguous array"):
+            builder.adopt(arrays)
+
+    arrays, thread = Waiting(dict.fromkeys(builder.packed(), None)), threading.Thread(target=adopt)
     thread.start()
     assert busy.wait(10)
     pid = os.fork()

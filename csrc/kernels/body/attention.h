@@ -159,6 +159,7 @@ struct AttentionRun {
         const int first = index * kSegmentPages, pages = ceil_div(limit, kPagePositions);
         const int end = first + kSegmentPages < pages ? first + kSegmentPages : pages;
         start = first;
+        cache.begin_segment(index);
         while (start + 1 < end && passed(0, a.n_queries, start)) ++start;
         if (a.n_queries > kFewQueries) {
             for (int page = start; page < end; ++page)
@@ -170,6 +171,7 @@ struct AttentionRun {
         } else {
             few(first, end, pages, limit, to_sums);
         }
+        cache.turn_back(to_sums);
     }
 
     // A few queries: whole pages are read side by side straight from the cache.

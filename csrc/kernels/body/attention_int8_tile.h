@@ -124,11 +124,11 @@ inline void int8_attention_rows_of(const Int8Product& m, int row, int n_rows, in
 // The product of n_rows rows with n_pages pages.
 template <class P, bool fetch, class F>
 inline void int8_attention_product(const Int8Product& m, int n_rows, int n_pages, int n_blocks, F done) {
-    constexpr int most = P::kSums / P::kVectors < kAttentionRows ? P::kSums / P::kVectors : kAttentionRows;
-    const int parts = ceil_div(n_rows, most);
+    const int parts = ceil_div(n_rows, P::kRows);
     for (int i = 0; i < parts; ++i) {
         const int row = part_begin(i, parts, n_rows);
-        int8_attention_rows_of<P, fetch, most>(m, row, part_begin(i + 1, parts, n_rows) - row, n_pages, n_blocks, done);
+        int8_attention_rows_of<P, fetch, P::kRows>(m, row, part_begin(i + 1, parts, n_rows) - row, n_pages, n_blocks,
+                                                   done);
     }
 }
 

@@ -51,10 +51,16 @@ inline void look_up(const Value* table, const Byte* from, Value* q) {
         q[16 + i] = table[from[i] >> 4];
     }
 }
-// A fifth bit for each of 32 values.
+// A fifth bit for each of 32 values: 8 of them at a time are spread over 8 bytes, the first of which is the lowest.
 inline void add_fifth_bits(const Byte* from, Value* q) {
-    const auto bits = read_as<std::uint32_t>(from);
-    for (unsigned i = 0; i < 32; ++i) q[i] = static_cast<Value>(q[i] | static_cast<Value>(((bits >> i) & 1u) << 4));
+    for (int i = 0; i < 4; ++i) {
+        const std::uint64_t each = (from[i] * 0x0101010101010101u) & 0x8040201008040201u;  // byte j: bit j, or 0
+        const std::uint64_t fifth = ((each + 0x7f7f7f7f7f7f7f7fu) & 0x8080808080808080u) >> 3;
+        std::uint64_t eight;
+        std::memcpy(&eight, q + 8 * i, 8);
+        eight |= fifth;
+        std::memcpy(q + 8 * i, &eight, 8);
+    }
 }
 
 // A type: what its blocks are, and how one is unpacked to numbers q and for each `kGroup` of them a scale and, if

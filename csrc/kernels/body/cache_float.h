@@ -95,6 +95,9 @@ public:
         }
     }
 
+    void begin_segment(int) const {}
+    void turn_back(float*) const {}
+
 private:
     const float* queries(const AttentionTile& t) const { return memory_.queries + t.from * memory_.padded; }
 
@@ -104,7 +107,7 @@ private:
 
 template <class S, class T>
 constexpr CacheFormat float_cache(const char* name, DType dtype) {
-    return {name, dtype, 0, 0, store_floats<S, T>, attention<S, FloatCache<S, T>>};
+    return {name, dtype, 0, 0, false, store_floats<S, T>, attention<S, FloatCache<S, T>>};
 }
 
 }  // namespace

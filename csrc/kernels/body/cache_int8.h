@@ -11,8 +11,9 @@
 namespace pygpt {
 namespace {
 
-// What rotate_head() multiplies the blocks of a head by.
-enum class HeadSide { key, query };
+// What rotate_head() multiplies the blocks of a head by: of keys and values that are stored, or of queries and sums of
+// values.
+enum class HeadSide { stored, computed };
 
 // x times the head's rotation (see CacheFormat), in place; `padded` numbers, 64-byte aligned.
 template <class S>
@@ -29,7 +30,7 @@ inline void rotate_head(float* x, int padded, HeadSide side) {
             }
         }
         // The matrix's norm is 2^(halvings / 2): both sides together divide by its square.
-        const int half = halvings / 2, exponent = side == HeadSide::key ? half : halvings - half;
+        const int half = halvings / 2, exponent = side == HeadSide::stored ? half : halvings - half;
         const auto factor = S::set1(bits_float(static_cast<std::uint32_t>(127 - exponent) << 23));
         for (int i = 0; i < size; i += 16) S::store(x + i, S::mul(S::rotate_lanes(S::load(x + i)), factor));
         x += size;
@@ -73,15 +74,17 @@ void store_int8(const StoreArgs& a) {
     float* const value_scales = reinterpret_cast<float*>(values + padded * kPagePositions) + a.slot;
     alignas(64) float x[kMostInt8Head];
     alignas(64) std::int8_t q[kMostInt8Head];
-    for (int d = a.head_dim; d < padded; ++d) x[d] = 0.0f;
+    const auto rounded_row = [&](const float* from, const float* center) {
+        for (int d = 0; d < padded; ++d) x[d] = d < a.head_dim ? from[d] : 0.0f;
+        for (int d = 0; center != nullptr && d < a.head_dim; ++d) x[d] -= center[d];
+        rotate_head<S>(x, padded, HeadSide::stored);
+        return round_to_int8<S>(x, padded, q);
+    };
     for (int row = 0; row < a.rows; ++row) {
         const int slot = a.slot + row;
-        for (int d = 0; d < a.head_dim; ++d) x[d] = a.keys[row * a.ld + d];
-        rotate_head<S>(x, padded, HeadSide::key);
-        key_scales[row] = round_to_int8<S>(x, padded, q);
+        key_scales[row] = rounded_row(a.keys + row * a.ld, a.center);
         for (int d = 0; d < padded; d += 4) __builtin_memcpy(keys + (d * kPagePositions + slot * 4), q + d, 4);
-        for (int d = 0; d < padded; ++d) x[d] = d < a.head_dim ? a.values[row * a.ld + d] : 0.0f;
-        value_scales[row] = round_to_int8<S>(x, padded, q);
+        value_scales[row] = rounded_row(a.values + row * a.ld, nullptr);
         std::int8_t* const to = values + slot / 4 * 4 * padded + slot % 4;
         for (int d = 0; d < padded; ++d) to[d * 4] = q[d];
     }
@@ -101,7 +104,7 @@ public:
         const int padded = memory_.padded;
         float* const x = memory_.segment_sums;
         for (int d = 0; d < padded; ++d) x[d] = d < a_.head_dim ? a_.queries[i][d] : 0.0f;
-        rotate_head<S>(x, padded, HeadSide::query);
+        rotate_head<S>(x, padded, HeadSide::computed);
         const RowScale s = row_scale<S>(x, padded, query_levels(a_.head_dim));
         query_scales_[i] = s.scale * a_.scale;
         V total = S::zero();
@@ -113,6 +116,19 @@ public:
         query_totals_[i] = static_cast<std::int32_t>(S::reduce_add(total));
     }
 
+    // What the segment's center gives to each query's scores.
+    void begin_segment(int index) {
+        for (int i = 0; i < a_.n_queries; ++i) {
+            V sum = S::zero();
+            for (int d = 0; a_.centers != nullptr && d < a_.head_dim; d += 16) {
+                const int n = a_.head_dim - d;
+                sum = S::fma(S::load_n(a_.queries[i] + d, n), S::load_n(a_.centers + index * a_.center_stride + d, n),
+                             sum);
+            }
+            by_center_[i] = S::reduce_add(sum) * a_.scale;
+        }
+    }
+
     const std::int8_t* opened(const std::int8_t* from) const { return from; }
 
     template <bool fetch>
@@ -120,13 +136,13 @@ public:
         const Int8Product product{queries(t.from), 0, chunk(),        query_totals_ + t.from,
                                   memory_.padded,  b, kPagePositions, next};
         float* const to = t.weights(memory_);
-        const float* const by_query = query_scales_ + t.from;
-        int8_attention_product<Keys, fetch>(product, t.rows(), t.n_pages, ceil_div(t.seen, 16),
-                                            [=, this](int row, int page, int column, V sum) {
-                                                const V scale = S::load(scales(b[page]) + column);
-                                                S::store(to + row * kWeightStride + page * kPagePositions + column,
-                                                         S::mul(S::mul(sum, scale), S::set1(by_query[row])));
-                                            });
+        const float *const by_query = query_scales_ + t.from, *const by_center = by_center_ + t.from;
+        int8_attention_product<Keys, fetch>(
+            product, t.rows(), t.n_pages, ceil_div(t.seen, 16), [=, this](int row, int page, int column, V sum) {
+                const V scale = S::load(scales(b[page]) + column);
+                S::store(to + row * kWeightStride + page * kPagePositions + column,
+                         S::fma(S::mul(sum, scale), S::set1(by_query[row]), S::set1(by_center[row])));
+            });
     }
 
     // Adds to the tile's rows of `sums`; without `add` they start from nothing.
@@ -154,6 +170,12 @@ public:
             });
     }
 
+    // Sums of rotated values become those of the values.
+    void turn_back(float* sums) const {
+        for (int i = 0; i < a_.n_queries; ++i)
+            rotate_head<S>(sums + i * memory_.padded, memory_.padded, HeadSide::computed);
+    }
+
 private:
     static constexpr std::int32_t kNoTotals[kAttentionRows] = {};
     static constexpr std::ptrdiff_t chunk() { return kMaxAttentionQueries * std::ptrdiff_t{Keys::kRowBytes}; }
@@ -177,12 +199,13 @@ private:
     const AttentionArgs& a_;
     const AttentionMemory& memory_;
     float query_scales_[kMaxAttentionQueries];
+    float by_center_[kMaxAttentionQueries];
     std::int32_t query_totals_[kMaxAttentionQueries];
 };
 
 template <class S>
 constexpr CacheFormat int8_cache() {
-    return {"int8", DType::i8, 4, kMostInt8Head, store_int8<S>, attention<S, Int8Cache<S>>};
+    return {"int8", DType::i8, 4, kMostInt8Head, true, store_int8<S>, attention<S, Int8Cache<S>>};
 }
 
 }  // namespace

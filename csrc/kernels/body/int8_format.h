@@ -3,6 +3,7 @@
 
 #include "kernels/body/linear_int8.h"
 #include "kernels/body/quantize.h"
+#include "kernels/body/turn.h"
 
 namespace pygpt {
 namespace {
@@ -54,6 +55,7 @@ constexpr LinearFormat int8_format() {
     f.step = kInt8Half;
     f.group = kInt8Group;
     f.scaled = true;
+    f.turn = turn<S>;
     f.pack = pack_int8<S>;
     f.read_row = read_int8_row;
     f.prepare = quantize<S>;

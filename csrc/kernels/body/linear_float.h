@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "kernels/body/tile.h"
+#include "kernels/body/turn.h"
 #include "kernels/linear_format.h"
 #include "kernels/softmax.h"
 
@@ -148,6 +149,7 @@ constexpr LinearFormat float_format(const char* name, DType dtype) {
     f.dtype = dtype;
     f.piece = f.step = 1;
     f.group = kMostGroup;
+    f.turn = turn<S>;
     f.pack = pack_float<T>;
     f.read_row = read_float_row<T>;
     f.multiply = linear_float<S, T>;

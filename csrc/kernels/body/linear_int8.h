@@ -78,55 +78,21 @@ __attribute__((noinline)) void int8_group(const Int8Tile& t, std::ptrdiff_t g, i
     }
 }
 
-// Rows first ... first + rows - 1, panels panel ... panel + panels - 1. The weights of a group ahead are fetched; after
-// the last group come the panels that follow.
-template <class S, int rows, int panels>
-inline void int8_tile(const LinearArgs& a, int first, int panel) {
-    const int groups = int8_groups(a.k);
-    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(padded_inputs(a.k)) * 16;
-    alignas(64) float acc[rows * panels * 16];
-    for (int i = 0; i < rows * panels; ++i) S::store(acc + 16 * i, S::zero());
-    const Int8Tile tile{static_cast<const std::int8_t*>(a.panels) + panel * stride,
-                        stride,
-                        a.scales + static_cast<std::ptrdiff_t>(panel) * groups * 16,
-                        groups * std::ptrdiff_t{16},
-                        a.quantized.at(first, 0),
-                        acc};
-    for (int g = 0; g < groups; ++g) {
-        const int from = g * kInt8Group, size = int8_group_size(a.k - from);
-        int8_group<S, rows, panels>(tile, g, size, g + 1 < groups ? size * 16 : panels * stride - from * 16);
+using Int8Group = void (*)(const Int8Tile&, std::ptrdiff_t g, int size, std::ptrdiff_t ahead);
+
+// int8_group for a tile of so many rows and panels.
+template <class S, int rows = S::kInt8Rows, int panels = int8_panels<S, rows>()>
+inline Int8Group int8_group_of(int n_rows, int n_panels) {
+    if constexpr (rows > 1) {
+        if (n_rows < rows) return int8_group_of<S, rows - 1>(n_rows, n_panels);
     }
-    for (int p = 0; p < panels; ++p) {
-        const int channel = (panel + p) * 16;
-        const int lanes = a.n - channel < 16 ? a.n - channel : 16;
-        float* y = a.y + first * a.ldy + (channel - a.panel_begin * 16);
-        for (int r = 0; r < rows; ++r) {
-            auto sum = S::load(acc + (r * panels + p) * 16);
-            if (a.bias != nullptr) sum = S::add(sum, S::load(a.bias + channel));
-            S::store_n(y + r * a.ldy, sum, lanes);
-        }
+    if constexpr (panels > 1) {
+        if (n_panels < panels) return int8_group_of<S, rows, panels == 8 ? 4 : panels - 1>(n_rows, n_panels);
     }
+    return int8_group<S, rows, panels>;
 }
 
-// `rows` rows from `first` on times the panels panel ... end - 1, as wide as possible first.
-template <class S, int rows, int width = int8_panels<S, rows>()>
-inline void int8_tile_row(const LinearArgs& a, int first, int panel, int end) {
-    for (; panel + width <= end; panel += width) int8_tile<S, rows, width>(a, first, panel);
-    if constexpr (width > 1) {
-        if (panel < end) int8_tile_row<S, rows, width / 2>(a, first, panel, end);
-    }
-}
-
-template <class S, int rows>
-inline void int8_rows_of(int n_rows, const LinearArgs& a, int first, int panel, int end) {
-    if (n_rows == rows) {
-        int8_tile_row<S, rows>(a, first, panel, end);
-    } else if constexpr (rows > 1) {
-        int8_rows_of<S, rows - 1>(n_rows, a, first, panel, end);
-    }
-}
-
-// Panels of a tile of n_rows rows.
+// Panels of the widest tile of n_rows rows.
 template <class S, int rows = S::kInt8Rows>
 constexpr int int8_width(int n_rows) {
     if constexpr (rows > 1) {
@@ -135,21 +101,87 @@ constexpr int int8_width(int n_rows) {
     return int8_panels<S, rows>();
 }
 
-// All rows, cut into tiles of nearly equal height, pass over a tile's panels before the next: their weights come from
-// memory once.
+// Sums of the largest tile.
+template <class S, int rows = S::kInt8Rows>
+constexpr int int8_sums() {
+    constexpr int own = rows * int8_panels<S, rows>();
+    if constexpr (rows > 1) return own > int8_sums<S, rows - 1>() ? own : int8_sums<S, rows - 1>();
+    return own;
+}
+
+// Tiles one below the other that take a group of weights by turns: so these come from memory while all of them
+// multiply.
+constexpr int kInt8Tiles = 4;
+
+template <class S>
+class Int8Column {
+public:
+    // `tiles` tiles of nearly equal height: rows first ... first + rows - 1, panels panel ... panel + panels - 1.
+    Int8Column(const LinearArgs& a, int first, int rows, int tiles, int panel, int panels)
+        : a_(a), first_(first), rows_(rows), tiles_(tiles), panel_(panel), panels_(panels) {
+        const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(padded_inputs(a.k)) * 16,
+                             scales = int8_groups(a.k) * 16;
+        float* acc = acc_;
+        for (int i = 0; i < tiles; ++i) {
+            const int height = rows / tiles + (i < rows % tiles ? 1 : 0);
+            tile_[i] = {static_cast<const std::int8_t*>(a.panels) + panel * stride,
+                        stride,
+                        a.scales + panel * scales,
+                        scales,
+                        a.quantized.at(first, 0),
+                        acc};
+            group_[i] = int8_group_of<S>(height, panels);
+            first += height;
+            acc += height * panels * 16;
+        }
+        for (float* at = acc_; at != acc; at += 16) S::store(at, S::zero());
+    }
+
+    // After the last group the weights of the panels that follow are fetched.
+    void run() {
+        const int groups = int8_groups(a_.k);
+        for (int g = 0; g < groups; ++g) {
+            const int size = int8_group_size(a_.k - g * kInt8Group);
+            const std::ptrdiff_t from = g * (kInt8Group * 16);
+            const std::ptrdiff_t ahead = g + 1 < groups ? kInt8Group * 16 : panels_ * tile_[0].stride - from;
+            for (int i = 0; i < tiles_; ++i) group_[i](tile_[i], g, size, ahead);
+        }
+        const float* acc = acc_;
+        for (int r = 0; r < rows_; ++r) {
+            for (int p = 0; p < panels_; ++p, acc += 16) {
+                const int channel = (panel_ + p) * 16;
+                auto sum = S::load(acc);
+                if (a_.bias != nullptr) sum = S::add(sum, S::load(a_.bias + channel));
+                S::store_n(a_.y + (first_ + r) * a_.ldy + (channel - a_.panel_begin * 16), sum,
+                           a_.n - channel < 16 ? a_.n - channel : 16);
+            }
+        }
+    }
+
+private:
+    const LinearArgs& a_;
+    const int first_, rows_, tiles_, panel_, panels_;
+    Int8Tile tile_[kInt8Tiles];
+    Int8Group group_[kInt8Tiles];
+    alignas(64) float acc_[kInt8Tiles * int8_sums<S>() * 16];
+};
+
+// All rows pass over a tile's panels before the next: their weights come from memory once. Many rows do so one tile
+// after the other, since more sums than a tile's would leave the first-level cache to nothing else.
 template <class S>
 void linear_int8(const LinearArgs& a) {
     if constexpr (S::kPairRows > 0) {
         if (a.rows >= S::kPairLeast) return linear_int8_pairs<S>(a);
     }
     const int tiles = ceil_div(a.rows, S::kInt8Rows);
-    const int width = tiles <= 1 ? a.panel_end - a.panel_begin : int8_width<S>(ceil_div(a.rows, tiles));
-    for (int panel = a.panel_begin; panel < a.panel_end; panel += width) {
-        const int end = panel + width < a.panel_end ? panel + width : a.panel_end;
-        for (int i = 0, row = 0; i < tiles; ++i) {
-            const int height = a.rows / tiles + (i < a.rows % tiles ? 1 : 0);
-            int8_rows_of<S, S::kInt8Rows>(height, a, row, panel, end);
-            row += height;
+    const int columns = tiles <= 2 * kInt8Tiles ? ceil_div(tiles, kInt8Tiles) : tiles;
+    for (int panel = a.panel_begin, panels = 0; a.rows > 0 && panel < a.panel_end; panel += panels) {
+        const int left = a.panel_end - panel, width = int8_width<S>(ceil_div(a.rows, tiles));
+        panels = left >= width ? width : left >= 4 ? 4 : left;
+        for (int i = 0, first = 0; i < columns; ++i) {
+            const int to = part_begin(i + 1, columns, a.rows);
+            Int8Column<S>(a, first, to - first, ceil_div(to - first, S::kInt8Rows), panel, panels).run();
+            first = to;
         }
     }
 }

@@ -78,17 +78,46 @@ void quantize(const float* x, int k, const QuantizedRows& row) {
     }
 }
 
-// Butterflies between rows of 16 channels, in place: t H for each of them.
-template <class S>
-inline void rotate_rows(float (*t)[16], int size) {
-    for (int distance = 1; distance < size; distance *= 2) {
-        for (int i = 0; i < size; i += 2 * distance) {
-            for (int j = i; j < i + distance; ++j) {
-                const auto a = S::load(t[j]), b = S::load(t[j + distance]);
-                S::store(t[j], S::add(a, b));
-                S::store(t[j + distance], S::sub(a, b));
-            }
+// Butterflies between `count` rows of 16 channels, each `apart` rows from the next, in registers.
+template <class S, int count>
+inline __attribute__((always_inline)) void rotate_some(const float (*from)[16], float (*to)[16], int apart) {
+    typename S::F32 v[count];
+#pragma GCC unroll 16
+    for (int i = 0; i < count; ++i) v[i] = S::load(from[i * apart]);
+#pragma GCC unroll 4
+    for (int distance = 1; distance < count; distance *= 2) {
+#pragma GCC unroll 16
+        for (int i = 0; i < count; ++i) {
+            if ((i & distance) != 0) continue;
+            const auto a = v[i], b = v[i + distance];
+            v[i] = S::add(a, b);
+            v[i + distance] = S::sub(a, b);
         }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < count; ++i) S::store(to[i * apart], v[i]);
+}
+
+// The butterflies of `size` rows at the distances apart ... apart * count / 2.
+template <class S, int count>
+inline void rotate_at(const float (*from)[16], float (*to)[16], int apart, int size) {
+    for (int i = 0; i < size; i += apart * count) {
+        for (int j = i; j < i + apart; ++j) rotate_some<S, count>(from + j, to + j, apart);
+    }
+}
+
+// The `size` rows of `from`, 64 or 128, times H: through memory as seldom as the registers allow. `to` may be `from`.
+template <class S>
+inline void rotate_rows(const float (*from)[16], float (*to)[16], int size) {
+    if constexpr (S::kRegisters >= 16) {
+        rotate_at<S, 16>(from, to, 1, size);
+        if (size == 128) return rotate_at<S, 8>(to, to, 16, size);
+        rotate_at<S, 4>(to, to, 16, size);
+    } else {
+        rotate_at<S, 4>(from, to, 1, size);
+        rotate_at<S, 4>(to, to, 4, size);
+        rotate_at<S, 4>(to, to, 16, size);
+        if (size == 128) rotate_at<S, 2>(to, to, 64, size);
     }
 }
 
@@ -105,9 +134,12 @@ bool pack_int8(const PackArgs& a) {
     for (int from = 0; from < a.k; from += kInt8Group, ++group) {
         const int left = a.k - from;
         const int size = int8_group_size(left);
-        for (int i = 0; i < size; ++i)
-            S::store(t[i], i < left ? S::load(a.weights + (from + i) * std::ptrdiff_t{16}) : S::zero());
-        rotate_rows<S>(t, size);
+        const auto* rows = reinterpret_cast<const float (*)[16]>(a.weights + from * std::ptrdiff_t{16});
+        if (left < size) {
+            for (int i = 0; i < size; ++i) S::store(t[i], i < left ? S::load(rows[i]) : S::zero());
+            rows = t;
+        }
+        rotate_rows<S>(rows, t, size);
         auto largest = S::zero();
         for (int i = 0; i < size; ++i) largest = S::larger_magnitude(largest, S::load(t[i]));
         float magnitude[16], factor[16];
