@@ -1,8 +1,9 @@
 """llama.cpp as a peer, through the C interface that llama-cpp-python carries: a GGUF file as it is, or as the library
 quantises it (again).
 
-`float32` keeps keys and values in float32, the others in llama.cpp's default, float16. Like its own tool, the 4-bit
-quantiser gives the head 6 bits. `LLAMA_CPP_LIB_PATH` names the folder of another build of the library.
+`float32` keeps keys and values in float32, the others in llama.cpp's default, float16, or, with `-fa`, in its Q8_0 and
+with flash attention. Like its own tool, the 4-bit quantiser gives the head 6 bits. `LLAMA_CPP_LIB_PATH` names the
+folder of another build of the library.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from peer_common import N_CTX, Shape, UnsuitableError, Weights, link, read
 INFO = api.llama_print_system_info().decode()
 BUILD = next((isa for isa in ("AMX_INT8", "AVX512_VNNI", "AVX512", "AVX2") if f"{isa} = 1" in INFO), "portable")
 VERSION = f"llama.cpp {api.__version__} {BUILD}"
-FORMATS = {"file": 0.0, "q8_0": 8.5, "q4_0": 4.5, "float32": 32.0}
+FORMATS = {"file": 0.0, "file-fa": 0.0, "q8_0": 8.5, "q8_0-fa": 8.5, "q4_0": 4.5, "float32": 32.0}
 FILE_TYPES = {"q8_0": api.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": api.LLAMA_FTYPE_MOSTLY_Q4_0}
 
 
@@ -31,7 +32,8 @@ class LlamaEngine:
         path = str(folder / "model.gguf").encode()
         self.model = api.llama_model_load_from_file(path, api.llama_model_default_params())
         self.n_vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.model))
-        self.threads, self.exact, self.batch, self.context = threads, weights == "float32", 0, None
+        self.threads, self.batch, self.context = threads, 0, None
+        self.exact, self.flash = weights == "float32", weights.endswith("-fa")
 
     def start(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """Forget everything and read (B, T) tokens; the logits (B, V) after the last."""
@@ -53,6 +55,9 @@ class LlamaEngine:
         params.n_threads = params.n_threads_batch = self.threads
         if self.exact:
             params.type_k = params.type_v = api.GGML_TYPE_F32
+        if self.flash:
+            params.type_k = params.type_v = api.GGML_TYPE_Q8_0
+            params.flash_attn_type = api.LLAMA_FLASH_ATTN_TYPE_ENABLED
         self.context = api.llama_init_from_model(self.model, params)
         self.tokens = api.llama_batch_init(params.n_batch, 0, 1)
         self.batch = batch
@@ -90,6 +95,7 @@ def silence() -> None:
 
 def prepare(checkpoint: Path, cache: Path, weights: str) -> None:
     """Write `cache`/model.gguf, without a tokenizer where the checkpoint is no GGUF file itself."""
+    weights = weights.removesuffix("-fa")
     if checkpoint.is_dir() and weights == "float32":
         return write(*read(checkpoint), cache / "model.gguf")
     if checkpoint.is_file() and weights == "file":

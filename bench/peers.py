@@ -51,14 +51,15 @@ import pygpt
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(tempfile.gettempdir()) / "pygpt-peers"
-ENGINES = ["pygpt:int8", "pygpt:int8-saved", "llamacpp:q8_0", "llamacpp:q4_0", "ctranslate2:int8", "ort:int8"]
-ENGINES += ["ort:int4", "openvino:int8", "openvino:int8-paged", "openvino:int8-bf16", "openvino:bf16"]
-ENGINES += ["torch:bf16", "torch:int8"]
+ENGINES = ["pygpt:int8", "pygpt:int8-saved", "llamacpp:q8_0", "llamacpp:q8_0-fa", "llamacpp:q4_0"]
+ENGINES += ["ctranslate2:int8", "ort:int8", "ort:int4", "openvino:int8", "openvino:int8-paged", "openvino:int8-bf16"]
+ENGINES += ["openvino:bf16", "torch:bf16", "torch:int8"]
 TASKS = {  # tokens in one call; steps 0: the reading itself is timed
     "prefill 512": {"batch": 1, "context": 512, "steps": 0},
     "decode at 16": {"batch": 1, "context": 16, "steps": 128},
     "decode at 900": {"batch": 1, "context": 896, "steps": 48},
     "8 together": {"batch": 8, "context": 16, "steps": 64},
+    "32 together": {"batch": 32, "context": 16, "steps": 24},
 }
 SMOKE_TASKS = {
     "prefill 64": {"batch": 1, "context": 64, "steps": 0},

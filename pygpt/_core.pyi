@@ -53,9 +53,9 @@ class EngineBuilder:
     ) -> None:
         """Pack one canonical tensor. `array` may have any strides (a transposed view is fine) and holds float32,
         float16, or bfloat16 as uint16; or `dtype` is one of `block_formats`, and it holds a matrix's rows of blocks,
-        (n, bytes of a row) uint8. `file`: an open file's descriptor and the offset of the first value, if the array is
-        a view of one; a matrix is then read from there, and not from the array. ValueError: unknown name, wrong shape
-        or dtype, a tensor given twice, or a file that cannot be read."""
+        (n, bytes of a row) uint8. `file`: an open file's descriptor and the offset of the array's first value, if the
+        array is a view of one; a matrix is then read from there, and not from the array. ValueError: unknown name,
+        wrong shape or dtype, a tensor given twice, or a file that cannot be read."""
 
     def packed(self, blocks: Set[str] = ...) -> dict[str, tuple[str, tuple[int, ...]]]:
         """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16, int8 or uint8 (MXFP4).
@@ -73,51 +73,6 @@ class EngineBuilder:
 
     def build(self) -> Engine:
         """The finished engine; the builder is empty afterwards. ValueError names tensors that were not given."""
-
-class BytePairs:
-    """The tokens of a byte-level BPE vocabulary, the pairs that are merged, and how text becomes ids."""
-
-    @staticmethod
-    def of_table(
-        tokens: dict[str, int], merges: bytes, *, unk_id: int | None, fuse_unk: bool, whole_words: bool
-    ) -> BytePairs:
-        """Of tokens as GPT-2's vocab.json spells them, and lines "left right", the first merged first. `unk_id`: stands
-        for bytes that are no tokens, one for several in a row with `fuse_unk`. `whole_words`: a piece that is a token
-        is never split. ValueError names a line that is no merge, or a merge of what is no token."""
-
-    @staticmethod
-    def of_arrays(
-        *,
-        texts: NDArray[np.uint8],
-        ends: NDArray[np.int32],
-        ids: NDArray[np.int32],
-        merges: NDArray[np.int32],
-        n_others: int,
-        unk_id: int | None,
-        fuse_unk: bool,
-        whole_words: bool,
-    ) -> BytePairs:
-        """Of what `arrays` and `n_others` gave. ValueError for arrays that are not such."""
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """The tokens' bytes one after the other, where each ends, their ids; and (n, 3) merges: the places of left,
-        right and result."""
-
-    def encode(self, text: str, how: str) -> list[int]:
-        """The ids of a text that is cut as `how` says: "whole", "gpt2", "digits", "llama3", "qwen2", "gpt4o", "tekken"
-        (`pygpt.tokenizer.expressions.SPLITS`). ValueError for a byte that is no token, where there is no unknown one.
-        """
-
-    def get(self, id: int, none: bytes) -> bytes:
-        """The bytes of a token; `none` where no token has this id."""
-
-    @property
-    def greatest_id(self) -> int:
-        """-1: there are no tokens."""
-
-    @property
-    def n_others(self) -> int:
-        """How many tokens, the last ones, are not spelled in bytes: no text gives them."""
 
 class Engine:
     """Packed weights and everything that runs them: immutable, usable from any number of threads at once."""

@@ -50,7 +50,6 @@ CPP_RANKS = {
     "cpu": 1,
     "simd": 1,
     "threads": 1,
-    "tokenizer": 1,
     "kernels": 2,
     "kernels/training": 3,
     "packing": 3,

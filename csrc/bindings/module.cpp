@@ -41,7 +41,6 @@ PYBIND11_MODULE(_core, m) {
     bind_machine(m);
     bind_blocks(m);
     bind_strings(m);
-    bind_byte_pairs(m);
     bind_training(m);
 }
 

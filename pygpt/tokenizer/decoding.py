@@ -5,15 +5,7 @@ from __future__ import annotations
 import codecs
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Protocol
-
-
-class Texts(Protocol):
-    """The bytes of each token."""
-
-    def get(self, id_: int, none: bytes, /) -> bytes:
-        """Those of an id; `none` where no token has it."""
+from collections.abc import Iterable, Mapping
 
 
 def integers(ids: Iterable[int]) -> list[int]:
@@ -45,7 +37,7 @@ class StreamDecoder(ABC):
 class ByteDecoder(StreamDecoder):
     """For tokens that stand for bytes, whatever stands beside them."""
 
-    def __init__(self, texts: Texts, strips_space: bool) -> None:
+    def __init__(self, texts: Mapping[int, bytes], strips_space: bool) -> None:
         """With `strips_space`, the text's first character is left out if it is a space."""
         self._texts = texts
         self._strips_space = self._at_start = strips_space

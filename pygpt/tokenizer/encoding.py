@@ -1,4 +1,4 @@
-"""From a `Vocabulary` to ids: byte-level BPE by the core, BPE over characters by tiktoken, the rest by tokenizers."""
+"""From a `Vocabulary` to ids: tiktoken where its rules give what the vocabulary's files say, else piece by piece."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
-from pygpt import _core
 from pygpt.errors import TokenizerError
 from pygpt.tokenizer.added import Finder, finders
 from pygpt.tokenizer.byte_level import ByteLevel
-from pygpt.tokenizer.byte_words import ByteTexts, ByteWords, byte_pairs
+from pygpt.tokenizer.byte_words import ByteWords, Ranks, ranks_of
 from pygpt.tokenizer.character_level import BYTE_TOKENS, SPACE, CharacterLevel
-from pygpt.tokenizer.decoding import ByteDecoder, StreamDecoder, Texts
+from pygpt.tokenizer.decoding import ByteDecoder, StreamDecoder
 from pygpt.tokenizer.vocabulary import END_OF_TEXT, AddedToken, Rules, Vocabulary
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Encoding:
     """A vocabulary made ready for use."""
 
     source: str
-    texts: Texts
+    texts: Mapping[int, bytes]  # by id
     special: Mapping[str, int]
     bos_id: int | None
     eos_id: int | None
@@ -99,32 +98,31 @@ def build(v: Vocabulary) -> Encoding | LibraryEncoding:
 
 
 def _of_bytes(v: ByteLevel) -> Encoding:
-    return of_pairs(v, byte_pairs(v), v.splits, v.normal_forms)
+    return of_ranks(v, ranks_of(v), v.splits, v.normal_forms, fuse_unk=v.fuse_unk)
 
 
-def of_pairs(v: Rules, pairs: _core.BytePairs, splits: tuple[str, ...], forms: tuple[str, ...]) -> Encoding:
-    """The encoding of a byte-level vocabulary, whose tokens and merges `pairs` holds."""
-    texts = ByteTexts(pairs, {t.id: t.text.encode("utf-8", "replace") for t in v.added})
-    words = ByteWords(v.source, pairs, splits)
-    return _encoding(v, texts, texts.greatest + 1, normal_forms(forms), words, prefix_space=v.prefix_space)
+def of_ranks(v: Rules, ranks: Ranks, splits: tuple[str, ...], forms: tuple[str, ...], *, fuse_unk: bool) -> Encoding:
+    """The encoding of a byte-level vocabulary."""
+    texts = ranks.texts()
+    texts.update((t.id, t.text.encode("utf-8", "replace")) for t in v.added)
+    by_token = {t: rank for rank, t in enumerate(ranks.tokens)}
+    words = ByteWords(v.source, splits, by_token, ranks.ids, ranks.whole, unk_id=v.unk_id, fuse_unk=fuse_unk)
+    return _encoding(v, texts, normal_forms(forms), words, prefix_space=v.prefix_space)
 
 
 def _of_characters(v: CharacterLevel) -> Encoding:
-    from pygpt.tokenizer.character_words import CharacterWords  # here, because tiktoken takes a while to import
+    from pygpt.tokenizer.character_words import CharacterWords  # here, because few tokenizers need it
 
     by_id = {i: t.replace(SPACE, " ").encode("utf-8", "replace") for t, i in v.tokens.items()}
     by_id |= {t.id: t.text.replace(SPACE, " ").encode("utf-8", "replace") for t in v.added}
     by_id |= {v.tokens[t]: bytes([byte]) for byte, t in enumerate(BYTE_TOKENS) if v.byte_fallback and t in v.tokens}
     prepend = SPACE if v.prefix_space else ""
-    return _encoding(
-        v, by_id, max(by_id) + 1, lambda text: text.replace(" ", SPACE), CharacterWords(v), prepend=prepend
-    )
+    return _encoding(v, by_id, lambda text: text.replace(" ", SPACE), CharacterWords(v), prepend=prepend)
 
 
 def _encoding(
     v: Rules,
-    texts: Texts,
-    n_vocab: int,
+    texts: Mapping[int, bytes],
     normalize: Callable[[str], str],
     words: Callable[[str], list[int]],
     *,
@@ -138,7 +136,7 @@ def _encoding(
         special=v.special,
         bos_id=v.bos_id,
         eos_id=v.eos_id,
-        n_vocab=n_vocab,
+        n_vocab=max(texts) + 1,
         prefix=v.prefix,
         suffix=v.suffix,
         added=finders(v.added, normal),
@@ -178,5 +176,5 @@ def by_name(name: str) -> Encoding:
         suffix=(),
         added=finders([AddedToken(text=t, id=i) for t, i in special.items()], {}),
         normalize=str,
-        words=encoding.encode_ordinary,
+        words=ByteWords(name, (encoding._pat_str,), encoding._mergeable_ranks, range(encoding.n_vocab), {}),
     )

@@ -1,12 +1,11 @@
 r"""The regular expressions that cut up text before merging.
 
-Those of tokenizer.json are Oniguruma's; here the core has the usual ones as code (csrc/tokenizer/split.cpp), and the
-package `regex` runs the others. What both engines take to mean the same is passed on, some is translated, and the rest
-is refused by name, and left to Hugging Face's own library: an expression that is nearly understood would give other ids
-for some texts.
+Those of tokenizer.json are Oniguruma's; here tiktoken's engine (fancy-regex) runs them, and the package `regex` where
+tiktoken's cannot. What all three take to mean the same is passed on, some is translated, and the rest is refused by
+name, and left to Hugging Face's own library: an expression that is nearly understood would give other ids for some
+texts.
 
-Which characters are letters or digits follows the Unicode version of each engine; the core has tiktoken's tables
-(csrc/tokenizer/unicode_classes.h).
+Which characters are letters or digits follows the Unicode version of each engine.
 """
 
 from __future__ import annotations
@@ -34,12 +33,7 @@ TEKKEN = _WORDS % ("", "", "")
 _DIGITS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
 ANY_CHARACTER = r"[\s\S]"
 
-SPLITS = {
-    **{GPT2: "gpt2", _DIGITS: "digits", LLAMA3: "llama3", QWEN2: "qwen2", GPT4O: "gpt4o", TEKKEN: "tekken"},
-    r"[\s\S]+": "whole",
-}
-"""The core's names of the expressions that it has as code."""
-COVERING = frozenset({*SPLITS, ANY_CHARACTER})
+COVERING = frozenset({GPT2, LLAMA3, QWEN2, GPT4O, TEKKEN, _DIGITS, ANY_CHARACTER})
 """Expressions known to leave out no text."""
 
 _PROPERTIES = {
@@ -65,6 +59,13 @@ def single(splits: tuple[str, ...]) -> str | None:
     if splits == (NUMBER, GPT2):
         return _DIGITS
     return splits[0] if len(splits) == 1 else None
+
+
+def overflows(expression: str) -> bool:
+    r"""Whether a long run of other characters than whitespace may be too much for tiktoken's engine: it needs a stack
+    for an alternative that looks around. `\s+(?!\S)`, which nearly all have, needs it for whitespace only."""
+    rest = expression.replace(r"|\s+(?!\S)", "").replace(r"|\s+(?![^\s\p{N}])", "")
+    return re.search(r"\(\?(?:[=!]|<[=!])", rest) is not None
 
 
 def translated(expression: str, where: str) -> str:

@@ -52,7 +52,7 @@ def test_a_vocabulary_made_ready_is_passed_over_when_the_files_change(tiny: Path
     ("change", "message"),
     [
         (lambda header, data: (header, data[:-8]), "whole safetensors"),
-        (lambda header, data: (header.replace(b'"n_others', b'"n_other_'), data), "n_others"),
+        (lambda header, data: (header.replace(b'"n_whole', b'"n_whol_'), data), "n_whole"),
         (lambda header, data: (header.replace(b'"splits', b'"splitz'), data), "splits"),
         (lambda header, data: (header.replace(b'"I32"', b'"F32"'), data), "is F32, but must be I32"),
         (lambda header, data: (header.replace(b'"ends"', b'"enda"'), data), "expected the tensors"),

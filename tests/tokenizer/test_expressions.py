@@ -9,7 +9,7 @@ import regex
 import tokenizers
 
 from pygpt.errors import TokenizerError
-from pygpt.tokenizer.expressions import GPT2, GPT4O, LLAMA3, QWEN2, TEKKEN, translated
+from pygpt.tokenizer.expressions import GPT2, GPT4O, LLAMA3, QWEN2, TEKKEN, overflows, translated
 
 TEXT = (
     "I'll SS ß 12345 ½² x²  \t\n\r\n日本 ア fi\ufb01 e\u0301 a-b_c [x] ^$ .* \u017f K\u212a ab\u200dc \u2167 {1} &&~~"
@@ -82,3 +82,8 @@ def test_what_is_not_the_same_elsewhere_is_refused_by_name(expression: str, what
         translated(expression, "x.json")
     assert str(caught.value).startswith("x.json: the expression")
     assert what in str(caught.value)
+
+
+def test_what_may_overflow_is_known() -> None:
+    assert not any(map(overflows, (GPT2, LLAMA3, QWEN2, GPT4O, TEKKEN, r"\w+|\s++")))
+    assert all(map(overflows, (r"(?:\s(?!x))+", r"a(?=b)", r"(?<=a)b", r"(?<!a)b")))
