@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import pygpt
-from pygpt import _core, checkpoint, reference
+from pygpt import checkpoint, reference
+from pygpt.engine import check_options, of_arrays
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -229,10 +230,8 @@ def off_grid(w: Floats) -> Floats:
 
 def core_logits(config: pygpt.ModelConfig, tensors: Mapping[str, Floats], weights: Any, kv: Any) -> Logits:
     """pygpt's own, with weights and a cache of these formats."""
-    builder = _core.EngineBuilder(config.for_core(), weights=weights, kv=kv, threads=_core.usable_cores()[0], isa=None)
-    for name, tensor in tensors.items():
-        builder.add(name, tensor, "float32")
-    engine = builder.build()
+    made = of_arrays(config, tensors, weights, kv, *check_options(None, None, None, None, None))
+    engine = made.engine
     return lambda ids: engine.forward([(engine.session(), ids.astype(np.int32))], output="all")[0]
 
 

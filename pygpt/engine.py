@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -76,8 +76,8 @@ def of_arrays(
     weights = weights or "int8"
     kv = kv or _default_kv(weights)
     builder = _new_builder(config, weights, kv, threads, isa, threads_backend)
-    for name, values in arrays.items():
-        builder.add(name, np.asarray(values, np.float32), "float32")
+    for name in _in_order(arrays):
+        builder.add(name, np.asarray(arrays[name], np.float32), "float32")
     return Made(config, None, builder.build(), weights, kv)
 
 
@@ -100,6 +100,11 @@ def _new_builder(
     return builder
 
 
+def _in_order(names: Iterable[str]) -> list[str]:
+    """The core balances these two kinds of matrices with what feeds them, which has to be there first."""
+    return sorted(names, key=lambda name: name.endswith((".attn.out.weight", ".down.weight")))
+
+
 def _pack(
     builder: _core.EngineBuilder,
     tensors: Mapping[str, checkpoint.Tensor],
@@ -108,7 +113,8 @@ def _pack(
 ) -> None:
     """Pack tensor after tensor; what was read leaves memory as soon as it can."""
     done = 0
-    for name, tensor in tensors.items():
+    for name in _in_order(tensors):
+        tensor = tensors[name]
         values = tensor.raw()
         try:
             builder.add(name, values, tensor.dtype, file=checkpoint.file_of(values))

@@ -1,9 +1,12 @@
 // The one inventory of a model's tensors: what a checkpoint holds, and where the engine keeps it.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "base/lanes.h"
+#include "model/balance.h"
 #include "model/config.h"
 #include "packing/matrix.h"
 
@@ -24,6 +27,7 @@ struct TensorSpec {
     int channels;  // rows of the whole
     Channels to;
     Storage storage = Storage::chosen;  // of a matrix
+    std::optional<Source> source = std::nullopt;  // what feeds a matrix, where that may be balanced with it
 };
 
 // visit_tensors(config, weights, visit) calls visit(TensorSpec, where) for every tensor, those of one whole one after
@@ -72,7 +76,9 @@ private:
             vector(name + ".attn.k_norm.weight", by_head ? c_.head_dim : kv, b.k_norm);
         }
         if (layer.sinks) vector(name + ".attn.sinks", c_.n_head, b.sinks);
-        whole({name + ".attn.out", embd, q, c_.attn_out_bias}, b.attn_out);
+        // Queries' heads take the values of their group's head.
+        const Source values{qkv.name + ".weight", {q + kv, 16}, kv, c_.head_dim, c_.n_head / c_.n_kv_head};
+        whole({name + ".attn.out", embd, q, c_.attn_out_bias, Storage::chosen, values}, b.attn_out);
         if (c_.branches != Branches::parallel_one_norm) norm(name + ".mlp_norm", b.mlp_norm);
         if (sandwich) norm(name + ".mlp_post_norm", b.mlp_post_norm);
         if (layer.experts) {
@@ -116,7 +122,13 @@ private:
         } else {
             whole(up, m.up);
         }
-        whole({name + ".down", c_.n_embd, inner, c_.mlp_bias, storage}, m.down);
+        // An inner value is proportional to its channel of `up` where that is what a gate multiplies, or relu cuts.
+        const bool linear =
+            c_.gated_mlp ? c_.activation != Activation::swiglu_clamped : c_.activation == Activation::relu;
+        const Channels channels = c_.gated_mlp ? Channels{16, 32} : Channels{};
+        std::optional<Source> source;
+        if (linear) source = Source{up.name + ".weight", channels, inner, inner, 1};
+        whole({name + ".down", c_.n_embd, inner, c_.mlp_bias, storage, std::move(source)}, m.down);
     }
 
     // A linear module as the engine holds it.
@@ -126,11 +138,13 @@ private:
         int inputs;
         bool bias;
         Storage storage = Storage::chosen;
+        std::optional<Source> source = std::nullopt;
     };
 
     template <class SomeLinear>
     void part(const std::string& name, int rows, const Whole& in, Channels to, SomeLinear& l) {
-        visit_({name + ".weight", rows, in.inputs, false, in.name + ".weight", in.channels, to, in.storage}, l.weight);
+        visit_({name + ".weight", rows, in.inputs, false, in.name + ".weight", in.channels, to, in.storage, in.source},
+               l.weight);
         if (in.bias) visit_({name + ".bias", rows, 1, true, in.name + ".bias", round_up(in.channels, 16), to}, l.bias);
     }
 

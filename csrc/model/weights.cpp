@@ -97,6 +97,9 @@ WeightsBuilder::WeightsBuilder(const ModelConfig& config, const Kernels& kernels
                 where = PackedMatrix(t.channels, t.cols,
                                      t.storage == Storage::precise ? kernels.format(DType::f32) : format);
             slot.matrix = &where;
+            Whole& whole = wholes_[t.whole];
+            whole.matrix = &where;
+            ++whole.missing;
         } else {
             where.resize(static_cast<std::size_t>(t.channels) * static_cast<std::size_t>(t.cols));
             slot.vector = &where;
@@ -133,6 +136,26 @@ void WeightsBuilder::keep_blocks(const std::unordered_set<std::string>& wholes) 
     });
 }
 
+bool WeightsBuilder::write_balanced(const Slot& slot, Plain tensor, Team& team) {
+    const TensorSpec& spec = slot.spec;
+    Whole* const from = spec.source ? &wholes_.at(spec.source->whole) : nullptr;
+    std::vector<float> factors, inverse;
+    if (from != nullptr && from->missing == 0 && from->matrix->format().scaled && slot.matrix->format().scaled) {
+        factors = balance(*spec.source, *from->matrix, tensor);
+        for (int i = 0; i < spec.cols; ++i) {
+            inverse.push_back(1.0f / factors[static_cast<std::size_t>(spec.source->row_of(i))]);
+        }
+        tensor.factors = inverse.data();
+    }
+    if (!slot.matrix->write(tensor, spec.to, team, &memory_)) return false;
+    for (std::size_t i = 0; i < factors.size(); ++i) {
+        from->matrix->multiply_channel(spec.source->channels.channel(static_cast<int>(i)), factors[i]);
+    }
+    if (!factors.empty()) balanced_.push_back({*spec.source, std::move(factors)});
+    --wholes_.at(spec.whole).missing;
+    return true;
+}
+
 void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& team) {
     const auto found = slots_.find(name);
     if (found == slots_.end()) throw InvalidArgument("this configuration has no tensor '" + name + "'");
@@ -146,7 +169,7 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
     }
     if (slot.matrix != nullptr) {
         choose_format(slot, tensor);
-        if (!slot.matrix->write(tensor, spec.to, team, &memory_)) {
+        if (!write_balanced(slot, tensor, team)) {
             throw InvalidArgument("tensor '" + name + "' cannot be stored as " + slot.matrix->format().name +
                                   ": it holds infinities, NaNs or values near the largest float");
         }
@@ -154,7 +177,7 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
         std::vector<float> rows(static_cast<std::size_t>(spec.rows) * static_cast<std::size_t>(spec.cols));
         to_floats(tensor, rows.data());
         for (std::ptrdiff_t i = 0; i < spec.rows; ++i) {
-            const std::ptrdiff_t channel = spec.to.first + i / 16 * spec.to.step + i % 16;
+            const std::ptrdiff_t channel = spec.to.channel(static_cast<int>(i));
             std::copy_n(rows.data() + i * spec.cols, spec.cols, slot.vector->data() + channel * spec.cols);
         }
     }
@@ -198,6 +221,18 @@ Weights WeightsBuilder::finish() {
         throw InvalidArgument(text);
     }
     slots_.clear();
+    std::unordered_map<std::string, std::vector<float>*> vectors;
+    visit_wholes(config_, weights_, [&](const TensorSpec& t, auto& part) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(part)>, std::vector<float>>) vectors[t.whole] = &part;
+    });
+    for (const Balanced& b : balanced_) {
+        const std::string& whole = b.source.whole;
+        const auto bias = vectors.find(whole.substr(0, whole.rfind('.')) + ".bias");
+        if (bias == vectors.end()) continue;
+        for (std::size_t i = 0; i < b.factors.size(); ++i) {
+            (*bias->second)[static_cast<std::size_t>(b.source.channels.channel(static_cast<int>(i)))] *= b.factors[i];
+        }
+    }
     return std::move(weights_);
 }
 

@@ -78,7 +78,8 @@ public:
     WeightsBuilder& operator=(const WeightsBuilder&) = delete;
 
     // Packs one tensor; vectors are rows x 1. InvalidArgument: unknown name, wrong shape, given before, or values that
-    // the format cannot hold.
+    // the format cannot hold. A matrix of a format with scales is balanced with its source (model/balance.h) if that is
+    // complete by then: so add what feeds others before them.
     void add(const std::string& name, const Plain& tensor, Team& team);
 
     // Takes all packed_tensors() as they are: matrices in place, kept alive by `owner`, floats as a copy. `data` gives
@@ -103,13 +104,27 @@ private:
         bool filled = false;
     };
 
+    // A matrix, and how many of its tensors are missing.
+    struct Whole {
+        PackedMatrix* matrix = nullptr;
+        int missing = 0;
+    };
+    // Factors by which the channels of a source were multiplied.
+    struct Balanced {
+        Source source;
+        std::vector<float> factors;
+    };
+
     void choose_format(Slot& slot, const Plain& tensor) const;
+    [[nodiscard]] bool write_balanced(const Slot& slot, Plain tensor, Team& team);
 
     ModelConfig config_;
     const Kernels& kernels_;
     Weights weights_;
     MatrixMemory memory_;
     std::unordered_map<std::string, Slot> slots_;
+    std::unordered_map<std::string, Whole> wholes_;
+    std::vector<Balanced> balanced_;
 };
 
 }  // namespace pygpt

@@ -142,7 +142,8 @@ bool PackedMatrix::write_rows(const Plain& src, Channels to, Team& team, std::pt
             const std::byte* const rows = source.read(panel.row * stride, bytes, panel.count, stride);
             for (int k0 = 0; k0 < k_; k0 += group) {
                 const int k = std::min(group, k_ - k0);
-                if (!pack_group(turn(rows, panel, k0, k, floats.data() + thread * scratch), k0, panel)) held = false;
+                const float* const plain = turn(rows, panel, k0, k, floats.data() + thread * scratch);
+                if (!pack_group(plain, src.factors, k0, panel)) held = false;
             }
         }
     });
@@ -172,7 +173,7 @@ bool PackedMatrix::write_columns(const Plain& src, Channels to, Team& team) {
                 const PanelRows p = cut.at(i);
                 float* const panel = plain + (i - first) * std::ptrdiff_t{k} * 16;
                 if (!whole) write_lanes(from + p.row, 1, src.col_stride, p.count, k, panel, p.lane);
-                if (!pack_group(panel, k0, p)) held = false;
+                if (!pack_group(panel, src.factors, k0, p)) held = false;
             }
         }
     });
@@ -242,9 +243,16 @@ void PackedMatrix::keep_blocks(const Plain& src, Channels to, Team& team) {
 }
 
 // The group of inputs from k0 on of one panel's own channels.
-bool PackedMatrix::pack_group(const float* plain, int k0, const PanelRows& rows) {
+bool PackedMatrix::pack_group(const float* plain, const float* factors, int k0, const PanelRows& rows) {
     const LinearFormat& f = *format_;
     const int k = std::min(f.group, k_ - k0);
+    alignas(64) float multiplied[kMostGroup * 16];
+    if (factors != nullptr) {
+        for (int i = 0; i < k; ++i) {
+            for (int c = 0; c < 16; ++c) multiplied[i * 16 + c] = plain[i * 16 + c] * factors[k0 + i];
+        }
+        plain = multiplied;
+    }
     const auto panel = static_cast<std::size_t>(rows.panel), from = static_cast<std::size_t>(k0);
     std::byte* const data = own_.get() + panel * f.panel_bytes(k_) + from * 16 * size_of(f.dtype);
     BFloat16* const scales = f.scaled ? reinterpret_cast<BFloat16*>(own_.get() + data_bytes()) +
@@ -282,6 +290,21 @@ bool PackedMatrix::write(const Plain& src, Channels to, Team& team, MatrixMemory
     bool held = true;
     with_type(src.dtype, [&](auto* from) { held = write_plain<std::remove_pointer_t<decltype(from)>>(src, to, team); });
     return held;
+}
+
+float PackedMatrix::squared_scales(int channel) const {
+    const int groups = format_->groups(k_);
+    const BFloat16* const at = scales_ + channel / 16 * groups * std::ptrdiff_t{16} + channel % 16;
+    float sum = 0.0f;
+    for (int g = 0; g < groups; ++g) sum += to_float(at[g * 16]) * to_float(at[g * 16]);
+    return sum;
+}
+
+void PackedMatrix::multiply_channel(int channel, float factor) {
+    const int groups = format_->groups(k_);
+    BFloat16* const at = reinterpret_cast<BFloat16*>(own_.get() + data_bytes()) +
+                         channel / 16 * groups * std::ptrdiff_t{16} + channel % 16;
+    for (int g = 0; g < groups; ++g) at[g * 16] = to_bfloat16(to_float(at[g * 16]) * factor);
 }
 
 void PackedMatrix::read_row(int row, float* out) const {

@@ -27,6 +27,7 @@ struct Plain {
     // Or rows of these blocks: then row_stride is in bytes, cols a multiple of the values of a block, and dtype and
     // col_stride say nothing.
     const BlockFormat* blocks = nullptr;
+    const float* factors = nullptr;  // (cols,): what PackedMatrix::write multiplies the columns by; null: 1
     // Where `data` lies in an open file, if it is a view of one: it is then read from there, in large pieces, which is
     // quicker than to map page after page, and leaves no pages behind.
     int fd = -1;
@@ -48,6 +49,8 @@ struct Plain {
 struct Channels {
     int first = 0;
     int step = 16;
+
+    int channel(int row) const { return first + row / 16 * step + row % 16; }
 };
 
 // An (n, k) matrix as ceil(n / 16) panels of a format, and where the format has them their scales,
@@ -65,6 +68,11 @@ public:
     // the format cannot hold them. The first call takes the matrix's memory, of its own if none is given.
     // InvalidArgument where the file of `src` cannot be read.
     [[nodiscard]] bool write(const Plain& src, Channels to, Team& team, MatrixMemory* memory = nullptr);
+
+    // Of a written matrix that has scales: the sum of the squares of a channel's; and the same channel times `factor`,
+    // its scales rounded to bfloat16.
+    float squared_scales(int channel) const;
+    void multiply_channel(int channel, float factor);
 
     // Channel `row` as k floats: how an embedding is looked up.
     void read_row(int row, float* out) const;
@@ -88,7 +96,7 @@ private:
     bool write_plain(const Plain& src, Channels to, Team& team);
     bool write_blocks(const Plain& src, Channels to, Team& team);
     void keep_blocks(const Plain& src, Channels to, Team& team);
-    bool pack_group(const float* plain, int k0, const PanelRows& rows);
+    bool pack_group(const float* plain, const float* factors, int k0, const PanelRows& rows);
 
     int n_ = 0;
     int k_ = 0;
