@@ -91,12 +91,13 @@ void bench_attention(Meter& meter, DType dtype, const std::string& name, int row
     const int threads = meter.team.size();
     Buffer scratch(4 * (attention_scratch(kHeadDim) * static_cast<std::size_t>(threads) +
                         split_floats(rows, kHeads, kHeadDim, positions, threads)));
+    AttentionPlan plan;
+    plan.make({&sequence, 1}, {kHeads, kHeads, kHeadDim, 0, scratch.size() / 4}, threads);
     int next = 0;
     const auto run = [&] {
         const int layer = next++ % layers;
-        paged_attention(meter.kernels, meter.team,
-                        {{&sequence, 1},
-                         kHeads,
+        paged_attention(meter.kernels, meter.team, plan,
+                        {kHeads,
                          kHeads,
                          kHeadDim,
                          format,

@@ -27,7 +27,7 @@ def with_keys(model: pygpt.Model, text: str, tokens: int, seed: int) -> tuple[li
     tokenizer = model.tokenizer
     assert tokenizer is not None
     rng = np.random.default_rng(seed)
-    keys = {city: str(rng.integers(10 ** (DIGITS - 1), 10**DIGITS)) for city in rng.permutation(CITIES)}
+    keys = {str(city): str(rng.integers(10 ** (DIGITS - 1), 10**DIGITS)) for city in rng.permutation(CITIES)}
     sentences = [tokenizer.encode(f" The pass key of {city} is {key}.") for city, key in keys.items()]
     start = text.index("\n", int(rng.integers(len(text) // 2)))
     filler = tokenizer.encode(text[start : start + 8 * tokens])[: tokens - sum(map(len, sentences))]

@@ -129,35 +129,62 @@ void place(const Model& m, int row, int layer, Workspace& ws) {
     m.kernels.rope({k, c.n_kv_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
 }
 
-// Places the rows first ... end - 1 and stores their keys and values, those of one page together.
-void place_and_store_rows(const Model& m, const Step& step, int first, int end, int layer, Workspace& ws) {
-    for (int row = first; row < end; ++row) place(m, row, layer, ws);
-    for (const AttentionSequence& s : step.sequences[m.layout.class_of(layer)]) {
-        const int stop = std::min(end, s.first_row + s.n_rows);
-        for (int row = std::max(first, s.first_row); row < stop;) {
-            const int position = s.first_position + row - s.first_row, slot = position % kPagePositions;
-            const int rows = std::min(stop - row, kPagePositions - slot);
-            const float* k = ws.qkv.row(row) + m.config.q_width();
-            store_rows(
-                m.layout, layer, s.pages[static_cast<std::size_t>(position / kPagePositions)], slot,
-                {k, k + m.config.kv_width(), ws.qkv.stride, rows, m.centers.at(layer, position / kSegmentPositions)});
-            row += rows;
-        }
+bool is_placed(const Model& m, int layer) {
+    return m.config.qk_norm || m.config.layers[static_cast<std::size_t>(layer)].rope.has_value();
+}
+
+// New rows of a sequence that lie in one page.
+struct PageRows {
+    std::byte* page;
+    int slot, segment;
+    int row, rows;
+};
+
+int count_pages(const AttentionSequence& s) {
+    return (s.first_position + s.n_rows - 1) / kPagePositions - s.first_position / kPagePositions + 1;
+}
+
+// Of its pages with new rows the one numbered i.
+PageRows page_rows(const AttentionSequence& s, int i) {
+    const int page = s.first_position / kPagePositions + i, begin = std::max(s.first_position, page * kPagePositions);
+    const int end = std::min(s.first_position + s.n_rows, (page + 1) * kPagePositions);
+    return {s.pages[static_cast<std::size_t>(page)], begin % kPagePositions, begin / kSegmentPositions,
+            s.first_row + begin - s.first_position, end - begin};
+}
+
+NewKeysValues keys_values(const Model& m, const PageRows& at, int layer, const Workspace& ws) {
+    const float* k = ws.qkv.row(at.row) + m.config.q_width();
+    return {k, k + m.config.kv_width(), ws.qkv.stride, at.rows, m.centers.at(layer, at.segment)};
+}
+
+// Places the rows and stores their keys and values. A page's keys lie dimension by dimension, so its positions share
+// cache lines: a task stores a head's of one page, or, where each sequence has one new row, all of a row.
+void place_and_store(const Model& m, const Step& step, int layer, Workspace& ws) {
+    const std::vector<AttentionSequence>& sequences = step.sequences[m.layout.class_of(layer)];
+    if (static_cast<int>(sequences.size()) == step.rows()) {
+        return for_rows(m.team, step.rows(), [&](int row) {
+            place(m, row, layer, ws);
+            const PageRows at = page_rows(sequences[static_cast<std::size_t>(row)], 0);
+            store_rows(m.layout, layer, at.page, at.slot, keys_values(m, at, layer, ws));
+        });
     }
+    if (is_placed(m, layer)) for_rows(m.team, step.rows(), [&](int row) { place(m, row, layer, ws); });
+    int pages = 0;
+    for (const AttentionSequence& s : sequences) pages += count_pages(s);
+    const int heads = m.layout.heads();
+    m.team.parallel_for(pages * heads, [&](int task, int) {
+        int i = task / heads;
+        auto s = sequences.begin();
+        for (; i >= count_pages(*s); ++s) i -= count_pages(*s);
+        const PageRows at = page_rows(*s, i);
+        store_head(m.layout, layer, task % heads, at.page, at.slot, keys_values(m, at, layer, ws));
+    });
 }
 
 ScoreRule score_rule(const Model& m, int layer) {
     const auto at = static_cast<std::size_t>(layer);
     const LayerConfig& c = m.config.layers[at];
-    return {c.attn_scale, c.window.value_or(0), c.score_cap.value_or(0.0f), c.alibi_slopes, m.weights.blocks[at].sinks};
-}
-
-void place_and_store(const Model& m, const Step& step, int layer, Workspace& ws) {
-    const int rows = step.rows();
-    const int some = rows_per_task(m.team, rows);
-    m.team.parallel_for(ceil_div(rows, some), [&](int task, int) {
-        place_and_store_rows(m, step, task * some, std::min(rows, (task + 1) * some), layer, ws);
-    });
+    return {c.attn_scale, c.score_cap.value_or(0.0f), c.alibi_slopes, m.weights.blocks[at].sinks};
 }
 
 // Of the stream and of the queries, the rows that are read become the first ones.
@@ -170,13 +197,26 @@ void keep_read(const Model& m, const Step& step, Workspace& ws) {
     }
 }
 
-void attend(const Model& m, std::span<const AttentionSequence> sequences, int layer, Workspace& ws) {
+void plan_attention(const Model& m, const Step& step, Workspace& ws) {
+    const ModelConfig& c = m.config;
+    const std::size_t n = m.layout.n_classes();
+    ws.plans.resize(n + 1);
+    const auto make = [&](std::size_t at, std::span<const AttentionSequence> sequences, std::size_t page_class) {
+        ws.plans[at].make(sequences,
+                          {c.n_head, c.n_kv_head, c.head_dim, m.layout.window(page_class), ws.attention.size()},
+                          m.team.size());
+    };
+    for (std::size_t i = 0; i < n; ++i) make(i, step.sequences[i], i);
+    make(n, step.read_sequences, m.layout.class_of(c.n_layer() - 1));
+}
+
+void attend(const Model& m, const AttentionPlan& plan, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
     paged_attention(
-        m.kernels, m.team,
-        {sequences, c.n_head, c.n_kv_head, c.head_dim, m.layout.format(), m.layout.keys(layer, 0),
-         m.layout.values(layer, 0), m.layout.keys(0, 1), m.centers.at(layer, 0), m.centers.stride(layer),
-         score_rule(m, layer), ws.qkv.data, ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
+        m.kernels, m.team, plan,
+        {c.n_head, c.n_kv_head, c.head_dim, m.layout.format(), m.layout.keys(layer, 0), m.layout.values(layer, 0),
+         m.layout.keys(0, 1), m.centers.at(layer, 0), m.centers.stride(layer), score_rule(m, layer), ws.qkv.data,
+         ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
 }
 
 // The MLP that every token runs, `inner` wide, from normed to normed.
@@ -222,6 +262,7 @@ Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::
     const bool parallel = c.branches != Branches::sequential;
     Residual residual{ws.x};
     embed(m, step, ws);
+    plan_attention(m, step, ws);
     for (int layer = 0; layer < c.n_layer(); ++layer) {
         stop();
         const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
@@ -237,7 +278,7 @@ Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::
             rows = static_cast<int>(step.read.size());
             if (rows == 0) break;
         }
-        attend(m, last ? step.read_sequences : step.sequences[m.layout.class_of(layer)], layer, ws);
+        attend(m, last ? ws.plans.back() : ws.plans[m.layout.class_of(layer)], layer, ws);
         prepare_rows(m, ws.attended, c.q_width(), rows, ws.input);
         project(m, b.attn_out, rows, ws.attended, ws.input, ws.mixed);
         residual.add(ws.mixed, of_attn);

@@ -18,5 +18,7 @@ struct NewKeysValues {
 
 // Stores them as the slots slot ... slot + rows - 1 of a layer of a page.
 void store_rows(const PageLayout& layout, int layer, std::byte* page, int slot, const NewKeysValues& from);
+// The same of one head, which has cache lines of its own.
+void store_head(const PageLayout& layout, int layer, int head, std::byte* page, int slot, const NewKeysValues& from);
 
 }  // namespace pygpt

@@ -42,6 +42,7 @@ public:
     Activations attended;  // heads' outputs, side by side
     std::vector<Angles> angles;  // see DistinctRopes
     std::span<float> attention;  // see AttentionCall::scratch
+    std::vector<AttentionPlan> plans;  // of the step at hand: of each class of layers, then of the last layer
 
     // Where the format of the weights reads its input as it is: the values of the MLP that every token runs before and,
     // if it has a gate, after the activation

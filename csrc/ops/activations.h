@@ -19,8 +19,7 @@ struct Activations {
     Activations from(std::ptrdiff_t first) const { return {row(first), stride}; }
 };
 
-// Rows a task takes, where every row costs little: few enough that all threads have some, and no more than share the
-// cache lines of a page's keys.
+// Rows a task takes, where every row costs little: few enough that all threads have some.
 inline int rows_per_task(const Team& team, int rows) { return std::clamp(rows / (2 * team.size()), 1, 16); }
 
 // body(row) for each row, on several threads if there are several.

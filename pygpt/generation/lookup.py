@@ -19,7 +19,7 @@ class Lookup:
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
-        self._newest: dict[tuple[int, int], int] = {}  # where what followed a pair stands
+        self._newest: dict[int, int] = {}  # where what followed a pair stands
         self._before: list[int] = [0, 0]  # by where what followed a pair stands: the same for the one before; 0: none
 
     @property
@@ -33,7 +33,7 @@ class Lookup:
         for token in more:
             at = len(tokens)
             if at >= SHORTEST:
-                pair = (tokens[-2], tokens[-1])
+                pair = _pair(tokens)
                 before.append(newest.get(pair, 0))
                 newest[pair] = at
             tokens.append(token)
@@ -44,7 +44,7 @@ class Lookup:
         tokens, n = self._tokens, len(self._tokens)
         if n <= SHORTEST:
             return 0, 0
-        at, found, longest = self._newest.get((tokens[-2], tokens[-1]), 0), 0, SHORTEST - 1
+        at, found, longest = self._newest.get(_pair(tokens), 0), 0, SHORTEST - 1
         for _ in range(_CANDIDATES):
             if not at or longest >= LONGEST:
                 break
@@ -62,6 +62,11 @@ class Lookup:
         while len(tokens) < n:
             tokens += tokens[: n - len(tokens)]
         return tokens
+
+
+def _pair(tokens: list[int]) -> int:
+    """The last two as one number: tuples would keep the garbage collector busy."""
+    return tokens[-2] << 32 | tokens[-1]
 
 
 class PromptSpeculator(Speculator):

@@ -52,6 +52,14 @@ def test_one_message_has_one_answer(speaker_folder: Callable[..., Path]) -> None
     assert chat(several, "a\nb").stdout == "yo.\n"
 
 
+def test_speculation_changes_nothing_but_the_speed(speaker_folder: Callable[..., Path]) -> None:
+    folder = speaker_folder((FIRST, "ababababab"))
+    for how in (("--speculate", "prompt"), ("--draft", folder)):
+        result = chat(folder, "hi", "--stats", *how)
+        assert result.stdout == "ababababab\n"
+        assert "proposed tokens accepted" in result.stderr
+
+
 def test_commands(speaker_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder, saved = speaker_folder(*TURNS), tmp_path / "my chat.json"
     script = f"hi\n/retry\nso\n/save '{saved}'\n/reset\nhi\n/load '{saved}'\n/help\n/system\n/exit\nso\n"

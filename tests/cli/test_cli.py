@@ -123,6 +123,18 @@ def test_stats_go_to_standard_error(gpt2_folder: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_speculation_changes_nothing_but_the_speed(gpt2_folder: Path) -> None:
+    options = ("on and on and on and on", "--temperature", 0, "--stats")
+    plain = generate(gpt2_folder, *options)
+    for how in (("--speculate", "prompt"), ("--draft", gpt2_folder)):
+        result = generate(gpt2_folder, *options, *how)
+        assert result.stdout == plain.stdout
+        assert re.search(r"; \d+ of \d+ proposed tokens accepted \(\d+%\), \d\.\d\d tokens a step\n$", result.stderr)
+    assert "proposed" not in plain.stderr
+    assert generate(gpt2_folder, "a", "--speculate", "draft").exit_code == 2
+    assert "draft must have the vocabulary" in generate(gpt2_folder, "a", "--draft", "tiny").stderr
+
+
 # --- info and score ------------------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ def test_a_model(gpt2_folder: Path, model: Model) -> None:
     assert found["heads"] == ["2 of width 16"]
     assert (found["vocabulary"], found["context"]) == ([str(c.n_vocab)], ["64 tokens"])
     assert [w.split(" as ")[1] for w in found["weights"]] == ["int8", "bfloat16", "float32"]
-    assert [w.split(" as ")[1] for w in found["cache"]] == ["float32", "float16"]
+    assert [w.split(" as ")[1] for w in found["cache"]] == ["float32", "float16", "int8"]
     assert (found["tokenizer"], found["chat template"], found["runs"]) == (["byte-level BPE"], ["no"], ["yes"])
 
 

@@ -105,10 +105,10 @@ void on_each_isa(F f) {
     }
 }
 
-// The backends of threads of this build, null being own ones; the thread sanitizer does not see that OpenMP's begin and
-// end together.
+// The backends of threads of this build, null being own ones. The thread sanitizer cannot see what OpenMP's runtime,
+// which is not built with it, puts in order.
 inline std::vector<const Regions*> backends() {
-#if defined(PYGPT_OPENMP)
+#if defined(PYGPT_OPENMP) && !defined(__SANITIZE_THREAD__)
     return {nullptr, &kOpenMpRegions};
 #else
     return {nullptr};

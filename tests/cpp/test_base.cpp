@@ -122,8 +122,8 @@ TEST(Buffer, MovesLeaveOneOwner) {
 }
 
 TEST(Buffer, WhatCannotBeHadThrows) {
-    EXPECT_THROW(Buffer(std::numeric_limits<std::size_t>::max()), std::bad_alloc);
-    EXPECT_THROW(Buffer(std::numeric_limits<std::size_t>::max() / 2), std::bad_alloc);
+    EXPECT_THROW(Buffer{std::numeric_limits<std::size_t>::max()}, std::bad_alloc);
+    EXPECT_THROW(Buffer{std::numeric_limits<std::size_t>::max() / 2}, std::bad_alloc);
 }
 
 }  // namespace

@@ -41,8 +41,7 @@ public:
         Guarded out(total_, kHeads * kWidth, kHeads * kWidth + 9);
         std::vector<float> scratch(attention_scratch(kWidth) * static_cast<std::size_t>(threads) +
                                    (room_to_split ? split_floats(total_, kHeads, kWidth, kContext, threads) : 0));
-        const AttentionCall call{parts_,
-                                 kHeads,
+        const AttentionCall call{kHeads,
                                  kKvHeads,
                                  kWidth,
                                  format_,
@@ -51,13 +50,17 @@ public:
                                  layout_.keys(0, 1),
                                  nullptr,
                                  0,
-                                 {kScale, window, 0.0f, slopes_, sinks_},
+                                 {kScale, 0.0f, slopes_, sinks_},
                                  q_.data(),
                                  kLdq,
                                  out.row(0),
                                  out.ld(),
                                  scratch};
-        with_team(threads, [&](Team& team) { paged_attention(kernels, team, call); });
+        with_team(threads, [&](Team& team) {
+            AttentionPlan plan;
+            plan.make(parts_, {kHeads, kKvHeads, kWidth, window, scratch.size()}, team.size());
+            paged_attention(kernels, team, plan, call);
+        });
         EXPECT_TRUE(out.intact());
         for (const AttentionSequence& s : parts_) {
             for (int i = 0; i < s.n_rows * kHeads; ++i) {
