@@ -255,7 +255,7 @@ def select_threads_backend(name: str | None) -> str:
 def block_formats() -> dict[str, tuple[int, int]]:
     """The types of quantised tensors in GGUF files, by ggml's names: how many values a block has, in how many bytes."""
 
-def split_strings(data: bytes | mmap, begin: int, count: int) -> tuple[list[bytes], int]:
+def split_strings(data: bytes | mmap | NDArray[np.uint8], begin: int, count: int) -> tuple[list[bytes], int]:
     """The strings from byte `begin` on, each behind its length as a little-endian uint64, and where they end.
     ValueError where one does not end in `data`."""
 

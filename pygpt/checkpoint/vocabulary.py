@@ -20,7 +20,7 @@ from pygpt.tokenizer.prepared import ARRAYS, restored
 
 FILE = "vocabulary.safetensors"
 _KEY, _MADE_OF = "vocabulary", "made_of"  # in the metadata
-_KINDS = {name: "uint8" if name == "texts" else "int32" for name in ARRAYS}
+_KINDS = {name: "uint8" if name == "tokens" else "int32" for name in ARRAYS}
 _TYPES = {name: PACKED[kind] for name, kind in _KINDS.items()}
 
 

@@ -39,8 +39,9 @@ class Ranks:
 
     def texts(self) -> dict[int, bytes]:
         """The bytes of each token by its id."""
-        texts = {i: t for i, t in zip(self.ids, self.tokens, strict=True) if i is not None}
-        texts.update((i, t) for t, i in self.whole.items())
+        texts: dict[Any, bytes] = dict(zip(self.ids, self.tokens, strict=True))
+        texts.pop(None, None)
+        texts.update(zip(self.whole.values(), self.whole, strict=True))
         texts.update(self.others)
         return texts
 

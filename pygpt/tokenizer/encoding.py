@@ -105,7 +105,7 @@ def of_ranks(v: Rules, ranks: Ranks, splits: tuple[str, ...], forms: tuple[str, 
     """The encoding of a byte-level vocabulary."""
     texts = ranks.texts()
     texts.update((t.id, t.text.encode("utf-8", "replace")) for t in v.added)
-    by_token = {t: rank for rank, t in enumerate(ranks.tokens)}
+    by_token = dict(zip(ranks.tokens, range(len(ranks.ids)), strict=True))
     words = ByteWords(v.source, splits, by_token, ranks.ids, ranks.whole, unk_id=v.unk_id, fuse_unk=fuse_unk)
     return _encoding(v, texts, normal_forms(forms), words, prefix_space=v.prefix_space)
 

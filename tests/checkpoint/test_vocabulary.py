@@ -55,9 +55,9 @@ def test_a_vocabulary_made_ready_is_passed_over_when_the_files_change(tiny: Path
         (lambda header, data: (header.replace(b'"n_whole', b'"n_whol_'), data), "n_whole"),
         (lambda header, data: (header.replace(b'"splits', b'"splitz'), data), "splits"),
         (lambda header, data: (header.replace(b'"I32"', b'"F32"'), data), "is F32, but must be I32"),
-        (lambda header, data: (header.replace(b'"ends"', b'"enda"'), data), "expected the tensors"),
+        (lambda header, data: (header.replace(b'"ids"', b'"idz"'), data), "expected the tensors"),
         (lambda header, data: (header, bytes(len(data))), "token"),
-        (lambda header, data: (header, b"\xff" * len(data)), "token"),
+        (lambda header, data: (header, b"\xff" * len(data)), "string 0 is cut short"),
     ],
 )
 def test_a_damaged_vocabulary_is_an_error_that_names_it(tiny: Path, change: Any, message: str) -> None:
