@@ -35,15 +35,16 @@ ModelConfig gpt2_block() {
 
 std::shared_ptr<Engine> make_engine(const Kernels& kernels, DType dtype) {
     const ModelConfig config = gpt2_block();
-    const Threads one(1);
+    const auto one = std::make_shared<const Threads>(1);
     WeightsBuilder builder(config, kernels, kernels.format(dtype));
     std::mt19937 random(1);
     for (const TensorSpec& t : list_tensors(config)) {
         std::vector<float> values(static_cast<std::size_t>(t.rows) * static_cast<std::size_t>(t.cols));
         for (float& x : values) x = static_cast<float>(static_cast<int>(random() % 256) - 128) * 0x1p-12f;
-        one.run([&](Team& team) { builder.add(t.name, {values.data(), DType::f32, t.rows, t.cols, t.cols, 1}, team); });
+        const Plain plain{values.data(), DType::f32, t.rows, t.cols, t.cols, 1};
+        one->run([&](Team& team) { builder.add(t.name, plain, team); });
     }
-    return std::make_shared<Engine>(config, builder.finish(), kernels, 1,
+    return std::make_shared<Engine>(config, builder.finish(), kernels, one,
                                     dtype == DType::f32 ? DType::f32 : DType::f16);
 }
 

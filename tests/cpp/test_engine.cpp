@@ -136,7 +136,7 @@ TEST(Engine, ChunksThreadsAndInstructionSetsDoNotMatter) {
              {std::pair{DType::f32, DType::f32}, {DType::bf16, DType::f16}, {DType::i8, DType::f16}}) {
             const std::vector<int> tokens = some_tokens(80, 2);
             const std::vector<float> whole = recomputed(*make_engine(config, dtype, kv, scalar_kernels(), 1), tokens);
-            on_each_isa([&](const Kernels& kernels) {
+            on_each_isa([&, dtype = dtype, kv = kv](const Kernels& kernels) {
                 const auto engine = make_engine(config, dtype, kv, kernels, 2);
                 for (const int chunk : {3, 7, 64, 80}) {
                     const auto session = engine->session();

@@ -135,7 +135,7 @@ TEST(LinearInt8, MatricesMultiplyLikeTheirFloats) {
         for (const bool transposed : {false, true}) {
             PackedMatrix matrix(n, k, int8(best_kernels()));
             const Plain plain{weights.data(), DType::f32, n, k, transposed ? 1 : k, transposed ? n : 1};
-            const auto weight = [&](int c, int i) {
+            const auto weight = [&, n = n, k = k](int c, int i) {
                 return weights[static_cast<std::size_t>(transposed ? i * n + c : c * k + i)];
             };
             with_team(2, [&](Team& team) { EXPECT_TRUE(matrix.write(plain, {}, team)); });
@@ -179,7 +179,8 @@ TEST(LinearInt8, ConsumedPartsAreTheWholeProduct) {
         Random random(17);
         const std::vector<float> weights = random.floats(n * k), x = random.floats(rows * k);
         PackedMatrix matrix(n, k, int8(best_kernels()));
-        with_team(1, [&](Team& t) { EXPECT_TRUE(matrix.write({weights.data(), DType::f32, n, k, k, 1}, {}, t)); });
+        const Plain plain{weights.data(), DType::f32, n, k, k, 1};
+        with_team(1, [&](Team& team) { EXPECT_TRUE(matrix.write(plain, {}, team)); });
         Rows quantized(rows, k);
         for (int r = 0; r < rows; ++r) int8(best_kernels()).prepare(x.data() + r * k, k, quantized.view().at(r, 0));
         Guarded wanted(rows, n, n + 7), found(rows, n, n + 7);
@@ -197,7 +198,7 @@ TEST(LinearInt8, ConsumedPartsAreTheWholeProduct) {
             const std::span<const LinearCall> some =
                 several ? std::span<const LinearCall>(calls) : std::span(&consumed, 1);
             const int which = several ? 1 : 0;
-            with_team(count, [&](Team& team) {
+            with_team(count, [&, n = n](Team& team) {
                 linears(team, some, scratch.data(), [&](int i, const LinearPart& part) {
                     EXPECT_TRUE(i == which || i == 2);
                     if (i != which) return;
