@@ -75,17 +75,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """A name of `__all__`, or a module of the package."""
-    home = next((module for module, names in _HOMES.items() if name in names), None)
-    try:
-        found: object = importlib.import_module(f"{__name__}.{home or name}") if name[:1] != "_" else None
-    except ModuleNotFoundError as error:
-        if home is not None or error.name != f"{__name__}.{name}":
-            raise
-        found = None
-    if found is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if home is not None:
-        globals()[name] = found = getattr(found, name)
-    return found
+if not TYPE_CHECKING:  # checkers see the imports above, and no names beside them
+
+    def __getattr__(name: str) -> object:
+        """A name of `__all__`, or a module of the package."""
+        home = next((module for module, names in _HOMES.items() if name in names), None)
+        try:
+            found: object = importlib.import_module(f"{__name__}.{home or name}") if name[:1] != "_" else None
+        except ModuleNotFoundError as error:
+            if home is not None or error.name != f"{__name__}.{name}":
+                raise
+            found = None
+        if found is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if home is not None:
+            globals()[name] = found = getattr(found, name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

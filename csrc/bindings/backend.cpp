@@ -14,7 +14,9 @@ namespace {
 const Regions* load_openmp(std::string& why) {
     try {
         const py::object regions = py::module_::import("pygpt._openmp").attr("regions");
-        return static_cast<const Regions*>(PyCapsule_GetPointer(regions.ptr(), kRegionsCapsule));
+        const void* const found = PyCapsule_GetPointer(regions.ptr(), kRegionsCapsule);
+        if (found == nullptr) throw py::error_already_set();
+        return static_cast<const Regions*>(found);
     } catch (py::error_already_set& error) {
         if (!error.matches(PyExc_ImportError)) throw;
         why = error.matches(PyExc_ModuleNotFoundError) ? "pygpt was built by a compiler without OpenMP"

@@ -38,8 +38,8 @@ class MappedFile:
     Each stretch is a mapping of its own, which ends with the last array that uses it: what a loader has dealt with no
     longer counts as the process's memory. The file stays open, so deleting it meanwhile does no harm (except on
     Windows, which refuses to delete it); its size is looked up before each mapping, so one that was cut short gives a
-    `CheckpointError`. Only a file that is cut while an array is being read from still ends the process with SIGBUS, as
-    with any memory map. Usable from several threads.
+    `CheckpointError`. A file that is cut while an array is read through its map still ends the process with SIGBUS, as
+    with any memory map; matrices are packed from the file itself. Usable from several threads.
     """
 
     def __init__(self, path: Path) -> None:

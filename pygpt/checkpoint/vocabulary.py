@@ -20,6 +20,7 @@ from pygpt.tokenizer.prepared import ARRAYS, restored
 
 FILE = "vocabulary.safetensors"
 _KEY, _MADE_OF = "vocabulary", "made_of"  # in the metadata
+_VERSION = 1  # of the form of what is kept: another one's is not used
 _KINDS = {name: "uint8" if name == "tokens" else "int32" for name in ARRAYS}
 _TYPES = {name: PACKED[kind] for name, kind in _KINDS.items()}
 
@@ -44,7 +45,7 @@ def of_folder(folder: Path, bos_id: int | None, eos_id: int | None) -> Tokenizer
 
 
 def _read(folder: Path, bos_id: int | None, eos_id: int | None) -> Encoding | None:
-    """None where the folder's files are no longer those that it was made of."""
+    """None where the folder's files are no longer those that it was made of, or it has another version's form."""
     path = folder / FILE
     try:
         opened = open_file(path)
@@ -57,11 +58,11 @@ def _read(folder: Path, bos_id: int | None, eos_id: int | None) -> Encoding | No
             if opened.entries[name].dtype != dtype:
                 raise TokenizerError(f"{path}: tensor {name!r} is {opened.entries[name].dtype}, but must be {dtype}")
         arrays = opened.arrays({name: dtype for name, (_, dtype) in _TYPES.items()})
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         raise TokenizerError(str(error)) from error
     return restored(table, arrays, str(path))
 
 
 def _made_of(folder: Path, bos_id: int | None, eos_id: int | None) -> str:
     sums = {name: zlib.crc32((folder / name).read_bytes()) for name in saved_files(folder)}
-    return json.dumps({"files": sums, "bos_id": bos_id, "eos_id": eos_id})
+    return json.dumps({"version": _VERSION, "files": sums, "bos_id": bos_id, "eos_id": eos_id})

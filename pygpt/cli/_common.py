@@ -47,7 +47,8 @@ Speculate = Annotated[
 Draft = Annotated[
     str | None,
     typer.Option(
-        help="A smaller model of the same vocabulary, which proposes tokens: the same text, sooner.",
+        help="A smaller model of the same vocabulary, which proposes tokens within its own context: the same text, "
+        "sooner.",
         show_default="none",
     ),
 ]
@@ -156,6 +157,12 @@ def read_text(argument: str | None, what: str = "TEXT") -> str:
         raise ValueError(
             f"standard input is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
         ) from None
+
+
+def check_proposals(speculate: Speculate, draft: Draft) -> None:
+    """BadParameter for both at once."""
+    if speculate is not None and draft is not None:
+        raise typer.BadParameter("cannot be used beside --speculate", param_hint="--draft")
 
 
 def load_draft(source: str | None, weights: Weights, kv: Kv, threads: Threads, isa: Isa) -> Model | None:

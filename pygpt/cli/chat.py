@@ -22,6 +22,7 @@ from pygpt.cli._common import (
     Speculate,
     Threads,
     Weights,
+    check_proposals,
     describe_speculation,
     load_draft,
     load_model,
@@ -72,6 +73,7 @@ def chat(
         params = SamplingParams(**given)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    check_proposals(speculate, draft)
     variables = dict(map(_variable, variable or ()))
     if message is not None:
         message = read_text(message, "MESSAGE")

@@ -22,6 +22,7 @@ from pygpt.cli._common import (
     Speculate,
     Threads,
     Weights,
+    check_proposals,
     describe_speculation,
     load_draft,
     load_model,
@@ -66,6 +67,7 @@ def generate(
         params = SamplingParams(**given)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    check_proposals(speculate, draft)
     text = read_text(prompt, "PROMPT")
     if prompt in (None, "-"):
         text = text.removesuffix("\n")

@@ -96,7 +96,10 @@ class _Writer:
 
     def write(self, engine: _core.Engine, logits: NDArray[np.float32]) -> bool:
         """The next token, from the draft's logits; whether there are more to come."""
-        token = self.sequence.guess(engine, logits)
+        try:
+            token = self.sequence.guess(engine, logits)
+        except ValueError:  # not a number: a draft that computes nonsense proposes nothing
+            return False
         self._n_left -= 1
         if not self.sequence.propose([token], 0) or not self._n_left:
             return False

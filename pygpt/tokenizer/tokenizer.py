@@ -184,8 +184,8 @@ class Tokenizer:
     def fingerprint(self) -> bytes:
         """A hash (BLAKE2b) of the texts of all ids: equal where ids mean the same in two tokenizers."""
         if self._fingerprint is None:
-            texts = "\0".join([self.decode([i]) for i in range(self.n_vocab)])
-            self._fingerprint = hashlib.blake2b(texts.encode(), digest_size=16).digest()
+            texts = [(i, text) for i in range(self.n_vocab) if (text := self.decode([i]))]
+            self._fingerprint = hashlib.blake2b(repr(texts).encode(), digest_size=16).digest()
         return self._fingerprint
 
     @property

@@ -48,6 +48,16 @@ def test_a_vocabulary_made_ready_is_passed_over_when_the_files_change(tiny: Path
     assert before
 
 
+def test_another_versions_vocabulary_is_passed_over(tiny: Path) -> None:
+    path = tiny / "vocabulary.safetensors"
+    data = path.read_bytes()
+    expected = Model.load(tiny, threads=1).tokenizer.encode(SPELLINGS)
+    changed = data.replace(b'\\"version\\": 1', b'\\"version\\": 0').replace(b'"tokens"', b'"tokenz"')
+    assert changed != data
+    path.write_bytes(changed)
+    assert Model.load(tiny, threads=1).tokenizer.encode(SPELLINGS) == expected
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

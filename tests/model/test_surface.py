@@ -6,6 +6,8 @@ import inspect
 import pickle
 import pydoc
 import re
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -83,3 +85,8 @@ def test_exports_are_exact() -> None:
     assert own - {"TYPE_CHECKING"} <= set(pygpt.__all__)
     assert [name for name in pygpt.__all__ if getattr(pygpt, name, None) is None] == []
     assert pygpt.__all__ == sorted(set(pygpt.__all__))
+
+
+def test_names_are_listed_before_they_are_used() -> None:
+    done = subprocess.run([sys.executable, "-c", "import pygpt; print(*dir(pygpt))"], capture_output=True, check=True)
+    assert {*pygpt.__all__} <= {*done.stdout.decode().split()}

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pygpt import Model, _core
-from pygpt.cli import app
+from pygpt.cli._app import app
 
 every_backend = pytest.mark.parametrize("backend", _core.threads_backends())
 
