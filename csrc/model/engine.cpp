@@ -93,9 +93,9 @@ void Engine::check(std::span<const SequenceInput> batch) const {
     for (const SequenceInput& s : batch) {
         if (s.session->engine_.get() != this) throw InvalidArgument("a session belongs to another model");
         if (s.tokens.empty()) throw InvalidArgument("a sequence has no tokens");
-        if (s.tentative > s.tokens.size()) {
+        if (s.tentative > std::min(s.tokens.size(), std::size_t{kReturn})) {  // what more would see is given back
             throw InvalidArgument(std::to_string(s.tentative) + " of " + std::to_string(s.tokens.size()) +
-                                  " tokens cannot be tentative");
+                                  " tokens cannot be tentative, and at most " + std::to_string(kReturn));
         }
         for (const int token : s.tokens) {
             if (token < 0 || token >= config_.n_vocab) {

@@ -68,7 +68,7 @@ struct SequenceInput {
     Output output;
     float* out;                                 // output_rows() x output_width() floats
     const std::atomic<bool>* cancel = nullptr;  // once it is set, nobody wants this sequence's results
-    std::size_t tentative = 0;  // so many of the last tokens join the session by Session::keep() only
+    std::size_t tentative = 0;  // so many of the last tokens, at most kReturn, join the session by Session::keep() only
 };
 
 class Engine : public std::enable_shared_from_this<Engine> {

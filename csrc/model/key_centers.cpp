@@ -40,8 +40,10 @@ KeyCenters::KeyCenters(const ModelConfig& config, const Weights& weights, const 
         const float* const bias = weights.blocks[at].qkv.bias.data() + config.q_width();
         const Rope* const rope = config.layers[at].rope ? &ropes.distinct(ropes.of_layer(layer)) : nullptr;
         const std::vector<float> slow = slow_part(config, bias, rope);
+        const int n = rope == nullptr ? 1 : segments;
         std::vector<float>& centers = layers_.emplace_back();
-        for (int s = 0; s < (rope == nullptr ? 1 : segments); ++s) {
+        centers.reserve(static_cast<std::size_t>(n) * slow.size());
+        for (int s = 0; s < n; ++s) {
             centers.insert(centers.end(), slow.begin(), slow.end());
             if (rope == nullptr) break;
             std::vector<float> cos(rope->inv_freq.size()), sin(rope->inv_freq.size());

@@ -99,6 +99,8 @@ def test_tentative_tokens_join_when_they_are_kept(cores, formats: tuple[str, str
         session.keep(1)
     with pytest.raises(ValueError, match="61 of 60 tokens cannot be tentative"):
         model.forward([(session, other)], tentative=61)
+    with pytest.raises(ValueError, match="257 of 260 tokens cannot be tentative, and at most 256"):
+        model.forward([(model.session(), np.resize(other, 260))], tentative=257)
     with pytest.raises(ValueError, match="tentative must be one or one for each of the 1 sequences, not 2"):
         model.forward([(session, other)], tentative=[1, 1])
 
