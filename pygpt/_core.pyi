@@ -116,8 +116,8 @@ class Engine:
         (n_vocab,); "all": logits of all its new tokens (T, n_vocab); "hidden": states after the final norm (T, n_embd);
         "score": log-probabilities of its new tokens after the first, those of log_softmax of the logits before them,
         which are never whole in memory (T - 1,); "none": nothing, (0, n_vocab). The last `tentative` of the tokens, at
-        most 256, join the session by `Session.keep` only. `output`, `cancel` and `tentative` are one for all sequences, or a list of
-        one for each.
+        most 256, join the session by `Session.keep` only. `output`, `cancel` and `tentative` are one for all sequences,
+        or a list of one for each.
         A sequence whose flag is set meanwhile gives None and its session stays as it was; the others are as if they had
         been alone. The GIL is released; Ctrl-C, and flags once those of all sequences are set, stop the computation
         within one layer and leave every session as it was.
