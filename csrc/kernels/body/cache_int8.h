@@ -73,20 +73,31 @@ void store_int8(const StoreArgs& a) {
     float* const key_scales = reinterpret_cast<float*>(keys + padded * kPagePositions) + a.slot;
     float* const value_scales = reinterpret_cast<float*>(values + padded * kPagePositions) + a.slot;
     alignas(64) float x[kMostInt8Head];
-    alignas(64) std::int8_t q[kMostInt8Head];
-    const auto rounded_row = [&](const float* from, const float* center) {
+    alignas(64) std::int8_t q[4][kMostInt8Head];  // of positions whose values lie side by side
+    const auto rounded_row = [&](const float* from, const float* center, std::int8_t* to) {
         for (int d = 0; d < padded; ++d) x[d] = d < a.head_dim ? from[d] : 0.0f;
         for (int d = 0; center != nullptr && d < a.head_dim; ++d) x[d] -= center[d];
         rotate_head<S>(x, padded, HeadSide::stored);
-        return round_to_int8<S>(x, padded, q);
+        return round_to_int8<S>(x, padded, to);
     };
-    for (int row = 0; row < a.rows; ++row) {
-        const int slot = a.slot + row;
-        key_scales[row] = rounded_row(a.keys + row * a.ld, a.center);
-        for (int d = 0; d < padded; d += 4) __builtin_memcpy(keys + (d * kPagePositions + slot * 4), q + d, 4);
-        value_scales[row] = rounded_row(a.values + row * a.ld, nullptr);
-        std::int8_t* const to = values + slot / 4 * 4 * padded + slot % 4;
-        for (int d = 0; d < padded; ++d) to[d * 4] = q[d];
+    for (int row = 0, n = 0; row < a.rows; row += n) {
+        const int slot = a.slot + row, place = slot % 4;
+        n = 4 - place < a.rows - row ? 4 - place : a.rows - row;
+        for (int i = 0; i < n; ++i) key_scales[row + i] = rounded_row(a.keys + (row + i) * a.ld, a.center, q[i]);
+        for (int d = 0; d < padded; d += 4) {
+            for (int i = 0; i < n; ++i) __builtin_memcpy(keys + (d * kPagePositions + (slot + i) * 4), q[i] + d, 4);
+        }
+        for (int i = 0; i < n; ++i) value_scales[row + i] = rounded_row(a.values + (row + i) * a.ld, nullptr, q[i]);
+        std::int8_t* const to = values + (slot - place) * padded + place;
+        if (n == 4) {
+            for (int d = 0; d < padded; ++d) {
+                for (int i = 0; i < 4; ++i) to[d * 4 + i] = q[i][d];
+            }
+        } else {
+            for (int i = 0; i < n; ++i) {
+                for (int d = 0; d < padded; ++d) to[d * 4 + i] = q[i][d];
+            }
+        }
     }
 }
 
