@@ -102,7 +102,7 @@ def _new_builder(
 
 def _in_order(names: Iterable[str]) -> list[str]:
     """The core balances these two kinds of matrices with what feeds them, which has to be there first."""
-    return sorted(names, key=lambda name: name.endswith((".attn.out.weight", ".down.weight")))
+    return sorted(names, key=lambda name: str(name).endswith((".attn.out.weight", ".down.weight")))
 
 
 def _pack(

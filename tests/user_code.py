@@ -150,7 +150,7 @@ def facts(model: Model) -> Sequence[object]:
         assert text
         assert tokenizer.n_vocab
         assert tokenizer.special_tokens is not None
-    return (config.n_ctx, model.weights, model.kv, model.isa, model.threads, model.weight_bytes,
+    return (config.n_ctx, model.weights, model.kv, model.isa, model.threads, model.threads_backend, model.weight_bytes,
             model.kv_bytes_per_token, pygpt.__version__)  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 SCRIPT = """
 import resource
@@ -24,8 +25,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def test_a_long_score_takes_no_memory_by_its_logits() -> None:
+def test_a_long_score_takes_no_memory_by_its_logits(tmp_path: Path) -> None:
     """They would be 305 MiB. What a step of 256 tokens needs is some 5 MiB, and its threads' stacks; the peak before is
     that of packing."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert int(done.stdout) < 24 * 1024  # KiB

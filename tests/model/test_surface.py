@@ -87,6 +87,7 @@ def test_exports_are_exact() -> None:
     assert pygpt.__all__ == sorted(set(pygpt.__all__))
 
 
-def test_names_are_listed_before_they_are_used() -> None:
-    done = subprocess.run([sys.executable, "-c", "import pygpt; print(*dir(pygpt))"], capture_output=True, check=True)
+def test_names_are_listed_before_they_are_used(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import pygpt; print(*dir(pygpt))"]
+    done = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
     assert {*pygpt.__all__} <= {*done.stdout.decode().split()}
