@@ -74,7 +74,10 @@ void leave_cpu(int) {}
 }  // namespace
 
 void Bell::ring() {
-    if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+    // A fence on both sides, and not the order of sequentially consistent stores and loads: QEMU 7 runs Arm's without
+    // it.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_relaxed) == 0) return;
     rung_.fetch_add(1, std::memory_order_seq_cst);
     rung_.notify_all();
 }
@@ -90,6 +93,7 @@ bool Bell::wait(There there) {
     } while (std::chrono::steady_clock::now() < end);
     // Either ring() sees that somebody sleeps, or the sleeper sees what is there: both write before they read.
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     for (unsigned rung = rung_.load(); !there(); rung = rung_.load()) rung_.wait(rung, std::memory_order_seq_cst);
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
     return true;
@@ -131,7 +135,7 @@ void Team::hire() {
 void Team::begin(int tasks) {
     expected_ += static_cast<unsigned>(tasks);
     const std::uint64_t number = (round_.load(std::memory_order_relaxed) >> kTaskBits) + 1;
-    round_.store(number << kTaskBits | static_cast<unsigned>(tasks), std::memory_order_seq_cst);
+    round_.store(number << kTaskBits | static_cast<unsigned>(tasks), std::memory_order_release);
     begun_.ring();
 }
 
@@ -167,14 +171,14 @@ void Team::work(int thread, std::uint64_t round) {
     for (int i = 0; i < n && round_.load(std::memory_order_relaxed) == round; ++i) {
         const int ran = run_share((thread + i) % n, thread, round);
         if (ran == 0) continue;
-        done.store(done.load(std::memory_order_relaxed) + static_cast<unsigned>(ran), std::memory_order_seq_cst);
+        done.store(done.load(std::memory_order_relaxed) + static_cast<unsigned>(ran), std::memory_order_release);
         if (thread != 0) ended_.ring();
     }
 }
 
 bool Team::finished() const {
     unsigned done = 0;
-    for (const Seat& seat : seats_) done += seat.done.load(std::memory_order_seq_cst);
+    for (const Seat& seat : seats_) done += seat.done.load(std::memory_order_acquire);
     return done == expected_;
 }
 
@@ -212,7 +216,7 @@ void Team::parallel_for(int tasks, Body body) {
 void Team::serve(int thread) {
     leave_cpu(leader_cpu_.load(std::memory_order_relaxed));
     for (std::uint64_t seen = 0; !parting_.load(std::memory_order_relaxed);) {
-        const auto begun = [&] { return round_.load(std::memory_order_seq_cst) != seen; };
+        const auto begun = [&] { return round_.load(std::memory_order_acquire) != seen; };
         if (begun_.wait(begun)) leave_cpu(leader_cpu_.load(std::memory_order_relaxed));
         seen = round_.load(std::memory_order_acquire);
         work(thread, seen);

@@ -19,9 +19,9 @@ namespace pygpt {
 // one that is waited for.
 class Bell {
 public:
-    // Wakes everyone who sleeps. What the caller made true before, by sequentially consistent stores, is then seen.
+    // Wakes everyone who sleeps. What the caller made true before, by stores that release it, is then seen.
     void ring();
-    // Returns once there() is true, which reads what is so stored; whether the caller slept.
+    // Returns once there() is true, which acquires what is so stored; whether the caller slept.
     template <class There>
     bool wait(There there);
 

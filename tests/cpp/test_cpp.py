@@ -60,9 +60,18 @@ def quiet(*command: str | Path) -> str:
     """What a command prints; if it fails, so does the test, and shows it."""
     # The thread sanitizer ends a child that starts threads after fork() unless told otherwise: pygpt's may.
     environment = {**os.environ, "TSAN_OPTIONS": "die_after_fork=0:" + os.environ.get("TSAN_OPTIONS", "")}
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environment
-    )
+    try:
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env=environment,
+            timeout=900,
+        )
+    except subprocess.TimeoutExpired as hanging:
+        pytest.fail(f"{hanging}: {hanging.output!r}", pytrace=False)
     if done.returncode:
         pytest.fail(f"{' '.join(map(str, command))} exited with {done.returncode}:\n{done.stdout}", pytrace=False)
     return done.stdout
