@@ -33,6 +33,8 @@ bool adds_up(const Threads& threads) {
 // The exit status of `body` in a child process, whose death by a signal is a failure.
 template <class F>
 int in_a_child(F body) {
+    // The address sanitizer's allocator has locks that a thread which just starts may hold for ever in the child.
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
     const pid_t child = fork();
     if (child == 0) {
         alarm(20);  // a child that waits for its parent's threads dies of it
