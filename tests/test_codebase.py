@@ -140,6 +140,7 @@ PYTHON_RANKS = {
     "reply": 5,
     "inspection": 5,
     "chat": 6,
+    "delivery": 5,
     "registry": 4,
     "training": 6,
     "__init__": 6,
