@@ -183,6 +183,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Tokenizer.render": lambda g: {"self": g.model.tokenizer, **g.render()},
     "Tokenizer.chat_template": lambda g: {"self": g.model.tokenizer, "name": "{{ x }}"},
     "Tokenizer.decode": lambda g: {"self": g.model.tokenizer, "ids": [1, 2], "after": [3]},
+    "Tokenizer.token_bytes": lambda g: {"self": g.model.tokenizer, "token": 1},
     "Tokenizer.stream": lambda g: {"self": g.model.tokenizer, "after": [1, 2]},
     "Tokenizer.save": lambda g: {"self": g.model.tokenizer, "folder": g.tmp},
     "TrainingResult": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.TrainingResult)),

@@ -176,6 +176,7 @@ def facts(model: Model) -> Sequence[object]:
     if tokenizer is not None:
         text: str = tokenizer.decode(tokenizer.encode("Once"))
         assert text
+        assert b"".join(map(tokenizer.token_bytes, tokenizer.encode("Once", continues=True))) == b"Once"
         assert tokenizer.n_vocab
         assert tokenizer.special_tokens is not None
     return (config.n_ctx, model.weights, model.kv, model.isa, model.threads, model.threads_backend, model.weight_bytes,
