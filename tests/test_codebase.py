@@ -138,6 +138,7 @@ PYTHON_RANKS = {
     "writer": 4,
     "model": 5,
     "reply": 5,
+    "scheduler": 6,
     "inspection": 5,
     "chat": 6,
     "delivery": 5,
