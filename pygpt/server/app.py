@@ -13,14 +13,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from pygpt.delivery import Hub
-from pygpt.server import basics
+from pygpt.server import basics, static
 from pygpt.server.call import Service
 from pygpt.server.endpoint import Endpoint
 from pygpt.server.errors import http_error
 from pygpt.server.models import Models
 from pygpt.server.settings import Settings
 
-ROUTES: Sequence[Endpoint | BaseRoute] = [*basics.ROUTES]
+ROUTES: Sequence[Endpoint | BaseRoute] = [*basics.ROUTES, *static.ROUTES]
 """Those of all modules."""
 
 
