@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from pygpt.server import basics
+from pygpt.server import basics, openai
 from pygpt.server.call import Service
 from pygpt.server.delivery import Hub
 from pygpt.server.endpoint import Endpoint
@@ -20,7 +20,7 @@ from pygpt.server.errors import http_error
 from pygpt.server.models import Models
 from pygpt.server.settings import Settings
 
-ROUTES: Sequence[Endpoint | BaseRoute] = [*basics.ROUTES]
+ROUTES: Sequence[Endpoint | BaseRoute] = [*basics.ROUTES, *openai.ROUTES]
 """Those of all modules."""
 
 

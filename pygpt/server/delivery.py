@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
-from pygpt.generation import CancelToken, Piece
+from pygpt.generation import CancelToken, Listener, Piece
 
 
 class Hub:
@@ -38,7 +39,8 @@ class Hub:
 class Delivery:
     """The listener of one request: an asynchronous iterator over the pieces of each step.
 
-        delivery = await call.submit(entry.scheduler.submit, prompt, params=params)
+        delivery = call.deliver(params.n)
+        ticket = await call.submit(delivery, entry.scheduler.submit, prompt, params=params)
         async for pieces in delivery: ...
 
     It ends once all sequences have. Errors of the scheduler are raised from it.
@@ -57,6 +59,10 @@ class Delivery:
 
     def on_error(self, error: Exception) -> None:
         self._hub.put(self, error)
+
+    def numbered(self, first: int) -> Listener:
+        """The listener of a further prompt, whose sequences have the numbers from `first` on."""
+        return _Numbered(self, first)
 
     def take(self, item: Sequence[Piece] | Exception) -> None:
         """On the event loop."""
@@ -85,3 +91,16 @@ class Delivery:
         pieces, self._pieces = self._pieces, []
         self.n_unfinished -= sum(piece.finish_reason is not None for piece in pieces)
         return pieces
+
+
+class _Numbered:
+    """The listener of a prompt that is not the first."""
+
+    def __init__(self, delivery: Delivery, first: int) -> None:
+        self._delivery, self._first = delivery, first
+
+    def on_pieces(self, pieces: Sequence[Piece]) -> None:
+        self._delivery.on_pieces([replace(piece, index=piece.index + self._first) for piece in pieces])
+
+    def on_error(self, error: Exception) -> None:
+        self._delivery.on_error(error)

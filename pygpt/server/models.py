@@ -14,6 +14,7 @@ from pygpt import checkpoint
 from pygpt.errors import ConfigError, PygptError
 from pygpt.inspection import inspect
 from pygpt.model import Model
+from pygpt.scheduler import Scheduler
 from pygpt.server.errors import ApiError, unavailable
 from pygpt.server.settings import GIB, Settings, named_sources
 
@@ -26,6 +27,7 @@ class Entry:
 
     name: str
     model: Model
+    scheduler: Scheduler
     n_users: int = 0  # requests that hold it: it does not leave before they end
     last_used: float = 0.0  # time.monotonic()
 
@@ -106,7 +108,15 @@ class Models:
     def _made(self, name: str, path: Path) -> Entry:
         s = self._settings
         model = Model.load(path, weights=s.weights, kv=s.kv, threads=s.threads, isa=s.isa, n_ctx=s.n_ctx)
-        return Entry(name, model, last_used=time.monotonic())
+        scheduler = Scheduler(
+            model,
+            max_running=s.max_running,
+            max_waiting=s.max_waiting,
+            max_step_tokens=s.max_step_tokens,
+            cache_bytes=None if s.cache_memory is None else int(s.cache_memory * GIB),
+            prefix_bytes=None if s.prefix_memory is None else int(s.prefix_memory * GIB),
+        )
+        return Entry(name, model, scheduler, last_used=time.monotonic())
 
     async def _make_room(self, name: str) -> None:
         """Let idle models leave, those first that nobody used for the longest time."""
@@ -126,7 +136,8 @@ class Models:
             await self._unload(min(idle, key=lambda entry: entry.last_used).name)
 
     async def _unload(self, name: str) -> None:
-        del self._entries[name]
+        entry = self._entries.pop(name)
+        await asyncio.get_running_loop().run_in_executor(self._thread, entry.scheduler.close)
         _log.info("model %s: left memory", name)
 
     def _used(self) -> int:
