@@ -93,6 +93,7 @@ class Settings:
 
     log_format: LogFormat = field(default="text", metadata=doc("A line a request for people or as JSON."))
     log_level: LogLevel = field(default="info", metadata=doc("The least level that is logged."))
+    trace: bool = field(default=False, metadata=doc("Send OpenTelemetry traces to where its variables, OTEL_..., say."))
 
     def __post_init__(self) -> None:
         if not self.models:
