@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
+from pygpt.delivery import Delivery, Hub
 from pygpt.errors import PygptError
 from pygpt.generation import SamplingParams
 from pygpt.scheduler import Ticket
 from pygpt.server.auth import Keys
-from pygpt.server.delivery import Delivery, Hub
 from pygpt.server.errors import ApiError, of_input, unavailable
 from pygpt.server.metrics import Metrics
 from pygpt.server.models import Entry, Models

@@ -39,14 +39,17 @@ class Hub:
 class Delivery:
     """The listener of one request: an asynchronous iterator over the pieces of each step.
 
-        delivery = await call.submit(entry.scheduler.submit, prompt, params=params)
+        delivery = Delivery(hub, params.n)
+        scheduler.submit(prompt, listener=delivery, cancel=delivery.cancel, params=params)
         async for pieces in delivery: ...
 
     It ends once all sequences have. Errors of the scheduler are raised from it.
     """
 
-    def __init__(self, hub: Hub, n_sequences: int, note: Callable[[Sequence[Piece]], object]) -> None:
-        """`note` is called with the pieces of each step."""
+    def __init__(
+        self, hub: Hub, n_sequences: int, note: Callable[[Sequence[Piece]], object] = lambda pieces: None
+    ) -> None:
+        """`note` is called with the pieces of each step, on the event loop."""
         self.cancel = CancelToken()
         self.ticket: Ticket | None = None  # once it is submitted
         self.n_unfinished = n_sequences
