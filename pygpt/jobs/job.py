@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from pygpt._json import shown
 from pygpt.jobs.answers import Answers, Record, is_failure, refused
 from pygpt.jobs.requests import Item, read, scan
 
@@ -51,21 +52,34 @@ class Summary:
         return f"{', '.join(parts)}: {read:.0f} tokens/s read, {written:.0f} tokens/s written"
 
 
-def run(source: Path, target: Path, work: Work, progress: Callable[[Summary], object] | None = None) -> Summary:
+def run(
+    source: Path,
+    target: Path,
+    work: Work,
+    models: Collection[str] | None = None,
+    progress: Callable[[Summary], object] | None = None,
+) -> Summary:
     """Answer each request of `source` that has no answer in `target`, and append the answers there.
 
     However a run ends, by `kill -9` at any moment or a full disk, the next one with the same files goes on: no answer
     is lost and none is given twice. A line that is no request is answered with what is wrong with it.
 
+    models: the names of those that there are. A request for another is answered with an error, but that no request of
+        a file names any of them is an oversight.
     progress: called with what is done so far, at the start and after each writing.
 
-    ValueError: two requests have one `custom_id`; `target` is another job's, or another process writes it.
+    ValueError: two requests have one `custom_id`; they name none of the models; `target` is another job's, or another
+    process writes it.
     OSError: a file cannot be read or written.
     """
     if target.exists() and target.samefile(source):
         raise ValueError(f"{target} is the input: the answers need a file of their own")
-    remaining = scan(source)
+    remaining, asked = scan(source)
     n_requests = len(remaining)
+    if models is not None and asked and asked.isdisjoint(models):
+        raise ValueError(
+            f"{source} asks for the model {shown(min(asked))}, but there is {', '.join(models)}: NAME=MODEL names one"
+        )
     with Answers(target, remaining, source) as answers:
         summary = Summary(n_requests, n_requests - len(remaining))
         started = time.perf_counter()

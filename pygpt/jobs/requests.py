@@ -56,16 +56,19 @@ def read(path: Path) -> Iterator[Item]:
                 yield _item(number, line)
 
 
-def scan(path: Path) -> set[bytes]:
-    """The keys of all lines. ValueError, with both lines, where two requests have one `custom_id`: their answers could
-    not be told apart."""
+def scan(path: Path) -> tuple[set[bytes], set[str]]:
+    """The keys of all lines, and the models that they ask for. ValueError, with both lines, where two requests have one
+    `custom_id`: their answers could not be told apart."""
     keys: set[bytes] = set()
+    models: set[str] = set()
     for item in read(path):
         if item.key in keys:
             first = next(other.line for other in read(path) if other.key == item.key)
             raise ValueError(f"{path}: lines {first} and {item.line} have the same custom_id {shown(item.custom_id)}")
         keys.add(item.key)
-    return keys
+        if item.fault is None:
+            models.add(str(item.body.get("model")))
+    return keys, models
 
 
 def _item(number: int, line: bytes) -> Item:

@@ -17,7 +17,6 @@ import pytest
 
 from pygpt import jobs
 from pygpt.jobs.asgi import App
-from pygpt.jobs.local import answer_with
 
 
 def request(custom_id: str, url: str = "/v1/completions", **body: Any) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def lines(path: Path) -> list[Any]:
 
 @pytest.fixture
 def work(echo: App) -> jobs.Work:
-    return answer_with(lambda: echo, 4)
+    return jobs.answer_with(lambda: echo, 4)
 
 
 def nobody(items: Iterator[jobs.Item]) -> Iterator[Sequence[jobs.Record]]:
@@ -114,6 +113,14 @@ def test_equal_names_are_refused_before_anything_is_asked(tmp_path: Path, write:
     with pytest.raises(ValueError, match="lines 2 and 5 have the same custom_id 'b'"):
         jobs.run(source, tmp_path / "out.jsonl", nobody)
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_file_that_names_no_model_that_there_is(tmp_path: Path, write: Any, work: jobs.Work) -> None:
+    source = write([request("a", model="gpt-4o"), request("b", model="o3"), b"{"])
+    with pytest.raises(ValueError, match="asks for the model 'gpt-4o', but there is tiny, other: NAME=MODEL names one"):
+        jobs.run(source, tmp_path / "out.jsonl", nobody, ["tiny", "other"])
+    assert not (tmp_path / "out.jsonl").exists()
+    assert jobs.run(source, tmp_path / "out.jsonl", work, ["o3"]).n_answered == 3
 
 
 def test_no_room_is_no_answer(tmp_path: Path, write: Any, work: jobs.Work) -> None:
@@ -216,7 +223,7 @@ def test_input_is_read_as_there_is_room(tmp_path: Path, write: Any, echo: App) -
                 taken.append(n - n_answered)
                 yield item
 
-        for records in answer_with(lambda: echo, 4)(watch()):
+        for records in jobs.answer_with(lambda: echo, 4)(watch()):
             yield records
             n_answered += len(records)
 
@@ -228,7 +235,6 @@ SCRIPT = """
 import asyncio, json, random, sys
 from pathlib import Path
 from pygpt import jobs
-from pygpt.jobs.local import answer_with
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -243,7 +249,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 print("ready", flush=True)
-jobs.run(Path(sys.argv[1]), Path(sys.argv[2]), answer_with(lambda: app, 8))
+jobs.run(Path(sys.argv[1]), Path(sys.argv[2]), jobs.answer_with(lambda: app, 8))
 """
 
 
