@@ -17,6 +17,8 @@ LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 GIB = 2**30
+ENVIRONMENT = "PYGPT_SERVE_"
+"""The beginning of the variables that set a field."""
 
 
 @documented
