@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +14,9 @@ from pygpt.errors import ConfigError, PygptError
 from pygpt.inspection import inspect
 from pygpt.model import Model
 from pygpt.scheduler import Scheduler
+from pygpt.server import log
 from pygpt.server.errors import ApiError, unavailable
 from pygpt.server.settings import GIB, Settings, named_sources
-
-_log = logging.getLogger("pygpt.server")
 
 
 @dataclass(eq=False)
@@ -99,10 +97,10 @@ class Models:
                 await self._make_room(name)
                 entry = await loop.run_in_executor(self._thread, self._made, name, self._paths[name])
             except (PygptError, OSError, MemoryError) as error:
-                _log.error("model %s: cannot be loaded: %s", name, error)
+                log.server.error("model %s: cannot be loaded: %s", name, error)
                 raise ApiError(500, f"the model {name!r} cannot be loaded; the server's log says why") from error
             self._entries[name] = entry
-            _log.info("model %s: loaded in %.1f s", name, time.monotonic() - begun)
+            log.server.info("model %s: loaded in %.1f s", name, time.monotonic() - begun)
             return entry
 
     def _made(self, name: str, path: Path) -> Entry:
@@ -138,7 +136,7 @@ class Models:
     async def _unload(self, name: str) -> None:
         entry = self._entries.pop(name)
         await asyncio.get_running_loop().run_in_executor(self._thread, entry.scheduler.close)
-        _log.info("model %s: left memory", name)
+        log.server.info("model %s: left memory", name)
 
     def _used(self) -> int:
         return sum(entry.model.weight_bytes for entry in self._entries.values())

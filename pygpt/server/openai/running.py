@@ -27,23 +27,21 @@ class Run:
             )
         self._call = call
         self._delivery = call.deliver(self.n_sequences)
-        self._tickets: list[Ticket] = []
 
     async def submit(self, field: str, submit: Callable[..., Ticket], prompt: object, **options: Any) -> None:
         """Give the next prompt to `Scheduler.submit` or `submit_chat`; `field` is the form's name for it."""
-        first = len(self._tickets) * self.params.n
+        first = len(self._delivery.tickets) * self.params.n
         try:
-            ticket = await self._call.submit(self._delivery, submit, prompt, first=first, params=self.params, **options)
+            await self._call.submit(self._delivery, submit, prompt, first=first, params=self.params, **options)
         except ApiError as error:
             if error.status == 400 and error.body.error.param is None:
                 error.body.error.param = field
             raise
-        self._tickets.append(ticket)
 
     @property
     def turn(self) -> Turn:
         """How the conversation was laid out."""
-        turn = self._tickets[0].turn
+        turn = self._delivery.tickets[0].turn
         assert turn is not None
         return turn
 
@@ -58,12 +56,12 @@ class Run:
     async def completions(self) -> list[Completion]:
         """All of it, once it has come: n for each prompt."""
         pieces = [piece async for several in self for piece in several]
-        return collect(pieces, self.params, [ticket.seed for ticket in self._tickets])
+        return collect(pieces, self.params, [ticket.seed for ticket in self._delivery.tickets])
 
     def count(self, n_new: int, n_reasoning: int = 0) -> Count:
         """What was read, and that so many tokens are new."""
-        n_prompt = sum(ticket.n_prompt for ticket in self._tickets)
-        return Count(n_prompt, sum(ticket.n_cached or 0 for ticket in self._tickets), n_new, n_reasoning)
+        n_prompt = sum(ticket.n_prompt for ticket in self._delivery.tickets)
+        return Count(n_prompt, self._delivery.n_cached, n_new, n_reasoning)
 
 
 def finish_reason(reason: FinishReason | None) -> Literal["stop", "length"]:
