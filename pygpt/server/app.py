@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from pygpt.delivery import Hub
 from pygpt.server import basics
 from pygpt.server.call import Service
-from pygpt.server.delivery import Hub
 from pygpt.server.endpoint import Endpoint
 from pygpt.server.errors import http_error
 from pygpt.server.models import Models

@@ -12,9 +12,9 @@ from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
+from pygpt.delivery import Delivery, Hub
 from pygpt.errors import PygptError
 from pygpt.generation import SamplingParams
-from pygpt.server.delivery import Delivery, Hub
 from pygpt.server.errors import ApiError, bad_request, of_input, unavailable
 from pygpt.server.models import Entry, Models
 from pygpt.server.settings import Settings

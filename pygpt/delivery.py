@@ -38,7 +38,8 @@ class Hub:
 class Delivery:
     """The listener of one request: an asynchronous iterator over the pieces of each step.
 
-        delivery = await call.submit(entry.scheduler.submit, prompt, params=params)
+        delivery = Delivery(hub, params.n)
+        scheduler.submit(prompt, listener=delivery, cancel=delivery.cancel, params=params)
         async for pieces in delivery: ...
 
     It ends once all sequences have. Errors of the scheduler are raised from it.
