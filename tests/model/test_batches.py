@@ -140,7 +140,7 @@ def test_cancelling_one_request_leaves_the_others(model: Model) -> None:
     batch, cancel = batch_of(model), CancelToken()
     batch.admit(request(model, "in the", 0))
     batch.admit(request(model, "a", 1, cancel, n=2))
-    pieces = [*pieces_of_step(batch), *step(batch)]
+    pieces = [*pieces_of_step(batch), *pieces_of_step(batch)]
     cancel.cancel()
     pieces += pieces_of_step(batch)
     assert [(p.index, p.finish_reason) for p in pieces[6:]] == [(0, None), (1, "cancelled"), (2, "cancelled")]
