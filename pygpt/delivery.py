@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pygpt.generation import CancelToken, Piece
+from pygpt.scheduler import Ticket
 
 
 class Hub:
@@ -45,13 +46,22 @@ class Delivery:
     It ends once all sequences have. Errors of the scheduler are raised from it.
     """
 
-    def __init__(self, hub: Hub, n_sequences: int) -> None:
+    def __init__(
+        self, hub: Hub, n_sequences: int, note: Callable[[Sequence[Piece]], object] = lambda pieces: None
+    ) -> None:
+        """`note` is called with the pieces of each step, on the event loop."""
         self.cancel = CancelToken()
+        self.ticket: Ticket | None = None  # once it is submitted
         self.n_unfinished = n_sequences
-        self._hub = hub
+        self._hub, self._note = hub, note
         self._pieces: list[Piece] = []
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def n_cached(self) -> int:
+        """How many tokens of the prompt were known from before; 0 until that is decided."""
+        return (0 if self.ticket is None else self.ticket.n_cached) or 0
 
     def on_pieces(self, pieces: Sequence[Piece]) -> None:
         self._hub.put(self, pieces)
@@ -64,6 +74,7 @@ class Delivery:
         if isinstance(item, Exception):
             self._error = item
         else:
+            self._note(item)
             self._pieces += item
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
