@@ -133,13 +133,20 @@ class Sampler:
     options: ClassVar[tuple[str, ...]]
     """The names of its options: fields of `pygpt.SamplingParams`, which says what they mean and checks them."""
 
-    def __init__(self, **options: float | None) -> None:
+    def __init__(self, **options: float | Mapping[int, float] | None) -> None:
         """All of `options`, by name. Temperature 0 is greedy (ties: the lowest id). TypeError: one more, or less."""
 
     def draw(
-        self, engine: Engine, logits: NDArray[np.float32], history: NDArray[np.int32], sequence: int, position: int
+        self,
+        engine: Engine,
+        logits: NDArray[np.float32],
+        history: NDArray[np.int32],
+        sequence: int,
+        position: int,
+        n_prompt: int = 0,
     ) -> int:
-        """One token id. `history` holds the ids that repetition_penalty applies to (prompt and generated).
+        """One token id. `history` holds the ids that repetition_penalty applies to; the first `n_prompt` of them do not
+        count for presence_penalty and frequency_penalty.
         Logits of +infinity share all of the probability. ValueError: a logit that is NaN, or an
         id in `history` that has no logit."""
 

@@ -39,7 +39,7 @@ py::tuple option_names() {
 }
 
 int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, const Ids& history, std::uint64_t sequence,
-         std::uint64_t position) {
+         std::uint64_t position, std::size_t n_prompt) {
     if (logits.ndim() != 1 || logits.size() == 0) throw InvalidArgument("logits must be one row of at least one value");
     if (history.ndim() != 1) throw InvalidArgument("history must be one row of ids");
     const std::span<const float> row(logits.data(), static_cast<std::size_t>(logits.size()));  // draw() copies it first
@@ -52,7 +52,7 @@ int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, con
         }
     }
     const GilReleased released;
-    return sampler.draw(engine.kernels(), row, ids, sequence, position);
+    return sampler.draw(engine.kernels(), row, ids, n_prompt, sequence, position);
 }
 
 }  // namespace
@@ -62,7 +62,7 @@ void bind_sampler(py::module_& m) {
         .def(py::init(&make))
         .def_property_readonly_static("options", [](const py::object&) { return option_names(); })
         .def("draw", &draw, py::arg("engine"), py::arg("logits"), py::arg("history"), py::arg("sequence"),
-             py::arg("position"));
+             py::arg("position"), py::arg("n_prompt") = std::size_t{0});
 }
 
 }  // namespace pygpt

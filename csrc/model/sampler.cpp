@@ -14,15 +14,14 @@ namespace {
 
 std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
 
-// Each id once, however often it occurred: positive logits shrink, negative ones grow.
-void penalise(std::vector<float>& logits, std::span<const std::int32_t> history, float penalty) {
+// body(logit, count) for each id that occurs and has a logit.
+template <class Body>
+void each_counted(std::vector<float>& logits, std::span<const std::int32_t> history, Body body) {
     std::vector<std::int32_t> ids(history.begin(), history.end());
     std::sort(ids.begin(), ids.end());
-    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-    for (const std::int32_t id : ids) {
-        if (id < 0 || index(id) >= logits.size()) continue;
-        float& l = logits[index(id)];
-        l = l > 0 ? l / penalty : l * penalty;
+    for (std::size_t i = 0, next = 0; i < ids.size(); i = next) {
+        while (next < ids.size() && ids[next] == ids[i]) ++next;
+        if (ids[i] >= 0 && index(ids[i]) < logits.size()) body(logits[index(ids[i])], next - i);
     }
 }
 
@@ -74,10 +73,26 @@ std::uint64_t philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t
     return (static_cast<std::uint64_t>(c[1]) << 32) | c[0];
 }
 
+void Sampler::change(std::vector<float>& logits, std::span<const std::int32_t> history, std::size_t n_prompt) const {
+    const SamplerOptions& o = options_;
+    if (o.repetition_penalty != 1.0) {  // positive logits shrink, negative ones grow
+        const auto penalty = static_cast<float>(o.repetition_penalty);
+        each_counted(logits, history, [&](float& l, std::size_t) { l = l > 0 ? l / penalty : l * penalty; });
+    }
+    if (o.presence_penalty != 0.0 || o.frequency_penalty != 0.0) {
+        each_counted(logits, history.subspan(std::min(n_prompt, history.size())), [&](float& l, std::size_t count) {
+            l -= static_cast<float>(o.presence_penalty + o.frequency_penalty * static_cast<double>(count));
+        });
+    }
+    for (const auto& [id, bias] : o.logit_bias) {
+        if (id >= 0 && index(id) < logits.size()) logits[index(id)] += static_cast<float>(bias);
+    }
+}
+
 int Sampler::draw(const Kernels& kernels, std::span<const float> logits, std::span<const std::int32_t> history,
-                  std::uint64_t sequence, std::uint64_t position) const {
+                  std::size_t n_prompt, std::uint64_t sequence, std::uint64_t position) const {
     std::vector<float> weights(logits.begin(), logits.end());
-    if (options_.repetition_penalty != 1.0) penalise(weights, history, static_cast<float>(options_.repetition_penalty));
+    change(weights, history, n_prompt);
     for (std::size_t i = 0; i < weights.size(); ++i) {
         if (std::isnan(weights[i])) throw InvalidArgument("logits[" + std::to_string(i) + "] is not a number");
     }

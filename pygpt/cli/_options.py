@@ -29,10 +29,13 @@ def with_fields(
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "given"]
         added = [p for p in _parameters(cls, unset, more or {}, defaults) if p.name not in without]
+        tables = [p.name for p in added if get_origin(get_type_hints(cls)[p.name]) is Mapping]
 
         @functools.wraps(function)
         def command(**options: Any) -> None:
             given = {p.name: options.pop(p.name) for p in added}
+            for name in tables:
+                given[name] = _table(name, given[name]) if given.get(name) else None if unset is not None else {}
             function(**options, given={k: v for k, v in given.items() if unset is None or v is not None})
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + added
@@ -50,7 +53,7 @@ def _parameters(
     parameters = []
     for f in fields(cls):
         kind, default = hints[f.name], None if f.default is MISSING else getattr(defaults, f.name, f.default)
-        if get_origin(kind) is Sequence:  # may be given several times
+        if get_origin(kind) in (Sequence, Mapping):  # may be given several times
             kind, default = list[str], list(default or ())
         if unset is not None:
             kind, default = kind | None, None
@@ -63,3 +66,15 @@ def _parameters(
             )
         )
     return parameters
+
+
+def _table(name: str, items: Sequence[str]) -> dict[int, float]:
+    """What ID=NUMBER, several times, says."""
+    out = {}
+    for item in items:
+        key, _, value = item.partition("=")
+        try:
+            out[int(key)] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"{item!r} is not ID=NUMBER", param_hint=f"--{name.replace('_', '-')}") from None
+    return out

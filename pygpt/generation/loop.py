@@ -127,7 +127,9 @@ class _Sequence:
 
     def step(self, engine: _core.Engine, logits: NDArray[np.float32], eos_ids: frozenset[int]) -> Piece:
         """Draw the next token from the (n_vocab,) logits."""
-        token = self._sampler.draw(engine, logits, self._history[: self._length], self._number, self._length)
+        token = self._sampler.draw(
+            engine, logits, self._history[: self._length], self._number, self._length, len(self.request.prompt)
+        )
         self._history[self._length] = token
         self._length += 1
         if token in eos_ids or token in self.request.eos_ids:

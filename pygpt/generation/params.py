@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any, TypedDict, TypeVar
@@ -25,6 +25,9 @@ class SamplingOptions(TypedDict, total=False):
     top_p: float | None
     min_p: float | None
     repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float]
     stop: Sequence[str]
     seed: int | None
     logprobs: int | None
@@ -35,8 +38,9 @@ class SamplingOptions(TypedDict, total=False):
 class SamplingParams:
     """How the next token is chosen and when to stop. ValueError or TypeError names the argument and what is allowed.
 
-    Filters apply in this order: repetition penalty (Keskar et al. 2019, arXiv:1909.05858), temperature, top_k, top_p
-    (Holtzman et al. 2020, arXiv:1904.09751), min_p (Nguyen et al. 2024, arXiv:2407.01082).
+    They apply in this order: repetition penalty (Keskar et al. 2019, arXiv:1909.05858), presence and frequency penalty
+    and biases (as in OpenAI's API), temperature, top_k, top_p (Holtzman et al. 2020, arXiv:1904.09751), min_p (Nguyen
+    et al. 2024, arXiv:2407.01082).
     """
 
     max_tokens: int | None = field(
@@ -54,6 +58,17 @@ class SamplingParams:
     )
     repetition_penalty: float = field(
         default=1.0, metadata=doc("Above 1, makes tokens of the prompt and of the text so far less likely.")
+    )
+    presence_penalty: float = field(
+        default=0.0, metadata=doc("Taken off the logit of each token that the new text has; below 0 it is added.")
+    )
+    frequency_penalty: float = field(
+        default=0.0, metadata=doc("Taken off the logit of a token for each time that the new text has it.")
+    )
+    logit_bias: Mapping[int, float] = field(
+        default_factory=dict,
+        hash=False,
+        metadata=doc("Added to the logits of tokens, by id: -inf forbids one, as -100 does for most models."),
     )
     stop: Sequence[str] = field(
         default=(), metadata=doc("Texts that end a completion and are no part of it; a string is one such text.")
@@ -92,6 +107,9 @@ class SamplingParams:
             set_(self, "top_p", _number("top_p", self.top_p, "> 0 and <= 1", lambda x: 0 < x <= 1))
         if self.min_p is not None:
             set_(self, "min_p", _number("min_p", self.min_p, ">= 0 and <= 1", lambda x: 0 <= x <= 1))
+        for name in ("presence_penalty", "frequency_penalty"):
+            set_(self, name, _number(name, getattr(self, name)))
+        set_(self, "logit_bias", _biases(self.logit_bias))
         set_(self, "stop", _stop_strings(self.stop))
 
 
@@ -138,15 +156,18 @@ def _integer(name: str, value: object, low: int, high: int) -> int:
     return number
 
 
-def _number(name: str, value: object, allowed: str, is_allowed: Callable[[float], bool]) -> float:
+def _number(
+    name: str, value: object, allowed: str = "", is_allowed: Callable[[float], bool] = lambda _: True
+) -> float:
+    wanted = f"{name} must be a finite number {allowed}".rstrip()
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a finite number {allowed}, not {value!r:.80}")
+        raise TypeError(f"{wanted}, not {value!r:.80}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not (math.isfinite(number) and is_allowed(number)):
-        raise ValueError(f"{name} must be a finite number {allowed}, not {_shown(value)}")
+        raise ValueError(f"{wanted}, not {_shown(value)}")
     return number
 
 
@@ -156,6 +177,17 @@ def _shown(number: object) -> str:
         return f"{number!s:.80}"
     except ValueError:
         return "a number of thousands of digits"
+
+
+def _biases(biases: object) -> Mapping[int, float]:
+    if not isinstance(biases, Mapping):
+        raise TypeError(f"logit_bias must be a table of token ids and numbers, not {biases!r:.80}")
+    out: dict[int, float] = {}
+    for token, bias in biases.items():
+        key = _integer("logit_bias must have token ids as keys: each", token, 0, _INT32_MAX)
+        is_ban = isinstance(bias, float) and bias == -math.inf
+        out[key] = -math.inf if is_ban else _number(f"logit_bias of {key}", bias, "or -inf")
+    return out
 
 
 def _stop_strings(stop: object) -> tuple[str, ...]:

@@ -82,6 +82,8 @@ def test_every_sampling_option_arrives(gpt2_folder: Path, model: Model) -> None:
         "top_p": 0.9,
         "min_p": 0.001,
         "repetition_penalty": 1.2,
+        "presence_penalty": 0.3,
+        "frequency_penalty": -0.1,
         "seed": 11,
         "n": 2,
         "logprobs": 2,

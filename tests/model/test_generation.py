@@ -84,6 +84,26 @@ def test_a_repetition_penalty_forbids_repeats_when_it_is_huge(model: Model) -> N
     assert len(set(plain.tokens)) < len(plain.tokens)
 
 
+def test_a_presence_penalty_forbids_repeats_of_the_new_text_alone(model: Model) -> None:
+    done = model.generate(PROMPT, max_tokens=40, temperature=0, presence_penalty=1e30)
+    assert len(set(done.tokens)) == len(done.tokens)
+    ids = model.tokenizer.encode(PROMPT)
+    best = int(np.argmax(model.logits(ids)[-1]))
+    assert model.generate([*ids, best], max_tokens=1, temperature=0, presence_penalty=1e30).tokens == (
+        int(np.argmax(model.logits([*ids, best])[-1])),
+    )
+    counted = model.generate(PROMPT, max_tokens=40, temperature=0, frequency_penalty=0.5)
+    assert max(map(counted.tokens.count, counted.tokens)) < 40
+    assert counted != model.generate(PROMPT, max_tokens=40, temperature=0)
+
+
+def test_biases_ban_and_choose(model: Model) -> None:
+    plain = model.generate(PROMPT, max_tokens=1, temperature=0).tokens[0]
+    assert model.generate(PROMPT, max_tokens=8, temperature=0, logit_bias={7: 1e9}).tokens == (7,) * 8
+    banned = model.generate(PROMPT, max_tokens=40, temperature=2.0, logit_bias={plain: -math.inf}, seed=1)
+    assert plain not in banned.tokens
+
+
 def test_top_k_draws_only_from_the_k_likeliest(model: Model) -> None:
     done = model.generate(PROMPT, max_tokens=40, temperature=5.0, top_k=3, top_p=None, seed=0, logprobs=3)
     assert done.logprobs is not None

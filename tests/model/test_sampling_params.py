@@ -1,8 +1,9 @@
 """`SamplingParams`: what is allowed, and that the keyword arguments, their types and help follow from its fields."""
 
 import inspect
+import math
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import get_type_hints
 
 import numpy as np
@@ -32,6 +33,11 @@ PROMPT = "in the"
         ({"min_p": 1.1}, ValueError),
         ({"repetition_penalty": 0.0}, ValueError),
         ({"repetition_penalty": -1.0}, ValueError),
+        ({"presence_penalty": float("nan")}, ValueError),
+        ({"frequency_penalty": "much"}, TypeError),
+        ({"logit_bias": [1]}, TypeError),
+        ({"logit_bias": {"a": 1}}, TypeError),
+        ({"logit_bias": {-1: 1}}, ValueError),
         ({"stop": [""]}, ValueError),
         ({"stop": ""}, ValueError),
         ({"stop": [1]}, TypeError),
@@ -66,6 +72,17 @@ def test_numpy_numbers_are_numbers() -> None:
     assert (params.max_tokens, params.temperature, params.seed) == (3, 0.5, 2**64 - 1)
     assert type(params.max_tokens) is int
     assert type(params.temperature) is float
+
+
+def test_biases_are_copied_and_may_forbid() -> None:
+    biases = {3: -math.inf, np.int64(4): 1}
+    params = SamplingParams(logit_bias=biases)
+    biases.clear()
+    assert params.logit_bias == {3: -math.inf, 4: 1.0}
+    assert hash(params) == hash(replace(params, logit_bias={}))
+    for wrong in (math.inf, math.nan, "1"):
+        with pytest.raises((ValueError, TypeError), match="^logit_bias of 3 must be a finite number or -inf, not "):
+            SamplingParams(logit_bias={3: wrong})
 
 
 def test_params_are_frozen_and_a_string_is_one_stop() -> None:
