@@ -3,7 +3,16 @@
 from pygpt.generation.cancel import CancelToken
 from pygpt.generation.draft import Parts, speculator
 from pygpt.generation.loop import Batch, Request
-from pygpt.generation.params import CHAT, SamplingOptions, SamplingParams, resolve, takes_chat_options, takes_options
+from pygpt.generation.params import (
+    CHAT,
+    CONSTRAINTS,
+    LogitsProcessor,
+    SamplingOptions,
+    SamplingParams,
+    resolve,
+    takes_chat_options,
+    takes_options,
+)
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
 from pygpt.generation.reasoning import Section, Splitter
 from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogprob, collect
@@ -15,6 +24,7 @@ from pygpt.generation.turn import ChatOptions, GenerateOptions, Layout, Message,
 
 __all__ = [
     "CHAT",
+    "CONSTRAINTS",
     "Batch",
     "CancelToken",
     "ChatOptions",
@@ -22,6 +32,7 @@ __all__ = [
     "FinishReason",
     "GenerateOptions",
     "Layout",
+    "LogitsProcessor",
     "Message",
     "Parts",
     "Piece",
