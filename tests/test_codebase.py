@@ -145,9 +145,11 @@ PYTHON_RANKS = {
     "registry": 4,
     "training": 6,
     "__init__": 6,
+    "jobs": 7,
     "server": 7,
-    "cli": 8,
-    "__main__": 9,
+    "ray": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 BASE_DEPENDENCIES = {"jinja2", "numpy", "regex", "safetensors", "tiktoken", "tokenizers"}  # of all but the command line
 CLI_DEPENDENCIES = {"rich", "typer"}
