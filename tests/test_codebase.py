@@ -142,6 +142,7 @@ PYTHON_RANKS = {
     "inspection": 5,
     "chat": 6,
     "delivery": 5,
+    "asynchronous": 6,
     "registry": 4,
     "training": 6,
     "__init__": 6,
