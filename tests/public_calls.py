@@ -167,6 +167,11 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Scheduler": lambda g: {"model": g.model, "max_running": 2},
     "Scheduler.submit": Good.submit,
     "Scheduler.submit_chat": lambda g: {**without(g.submit(), "prompt"), **g.render()},
+    "Scheduler.submit_read": lambda g: {
+        **without(g.submit(), "params", "max_tokens", "listener"),
+        "output": "logprobs",
+        "n_top": 2,
+    },
     "Scheduler.stream": lambda g: without(g.submit(), "listener"),
     "Scheduler.generate": lambda g: without(g.submit(), "listener"),
     "Scheduler.stream_chat": lambda g: {**without(g.submit(), "prompt", "listener"), **g.render()},

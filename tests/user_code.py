@@ -135,6 +135,9 @@ def many(model: Model) -> None:
         assert ticket.n_prompt > (ticket.n_cached or 0)
         assert_type(scheduler.stream(["Once", "There"], max_tokens=4), Stream).collect()
         scheduler.generate("Once", max_tokens=4)
+        entries = scheduler.submit_read("Once upon", output="logprobs", n_top=2).result()
+        vector = assert_type(scheduler.submit_read("Once upon", output="embedding").result(), NDArray[np.float32])
+        assert len(entries) < len(vector)
         stats: pygpt.SchedulerStats = scheduler.stats()
         assert stats.running == 0
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.generation.cancel import CancelToken
+from pygpt.generation.logprobs import token_logprob
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.results import FinishReason, Piece, TokenLogprob
 from pygpt.generation.text import Text
@@ -28,6 +29,11 @@ class Request:
     eos_ids: frozenset[int] = frozenset()  # tokens that end it, besides those of the configuration
     client: str = ""  # who asks; nobody is to wait for all that another asks for
     n_cached: int | None = None  # tokens of the prompt that need not be read; None: it was not admitted yet
+
+    @property
+    def n_places(self) -> int:
+        """How many sequences it counts as."""
+        return self.params.n
 
     def cancelled_pieces(self) -> list[Piece]:
         """All that comes of a request that was cancelled before it was read."""
@@ -147,15 +153,3 @@ class TokenSequence:
 def sampler_of(params: SamplingParams, seed: int) -> _core.Sampler:
     values = {name: getattr(params, name) for name in _core.Sampler.options}
     return _core.Sampler(**{**values, "seed": seed})
-
-
-def token_logprob(logprobs: NDArray[np.float32], token: int, n_top: int) -> TokenLogprob:
-    """The token's log-probability out of all (n_vocab,), and the n_top largest: equal ones by id."""
-    n_top = min(n_top, len(logprobs))
-    top: tuple[tuple[int, float], ...] = ()
-    if n_top:
-        least = np.partition(logprobs, len(logprobs) - n_top)[len(logprobs) - n_top]
-        ids = np.flatnonzero(logprobs >= least)
-        ids = ids[np.argsort(-logprobs[ids], kind="stable")][:n_top]
-        top = tuple((int(i), float(logprobs[i])) for i in ids)
-    return TokenLogprob(token, float(logprobs[token]), top)

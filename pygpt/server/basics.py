@@ -53,6 +53,13 @@ async def live(call: Call) -> Alive:
     return Alive(status="alive")
 
 
+@endpoint("GET", "/metrics")
+async def metrics(call: Call) -> Response:
+    """Metrics in the form of Prometheus."""
+    body, kind = call.service.metrics.text(call.request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": kind})
+
+
 @endpoint("GET", "/v1/models", answer=ModelList)
 async def list_models(call: Call) -> ModelList:
     """The models that requests may name, whether they are in memory or not."""
@@ -72,4 +79,4 @@ def _info(call: Call, name: str) -> ModelInfo:
     return ModelInfo(id=name, object="model", created=call.service.models.created, owned_by="pygpt")
 
 
-ROUTES = [health, live, list_models, show_model]
+ROUTES = [health, live, metrics, list_models, show_model]

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
-from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from pygpt.delivery import Delivery, Hub
 from pygpt.errors import PygptError
-from pygpt.generation import SamplingParams
-from pygpt.server.errors import ApiError, bad_request, of_input, unavailable
+from pygpt.scheduler import Ticket
+from pygpt.server.auth import Keys
+from pygpt.server.errors import ApiError, of_input, unavailable
+from pygpt.server.metrics import Metrics
 from pygpt.server.models import Entry, Models
+from pygpt.server.observe import Record
 from pygpt.server.settings import Settings
 
-Stop: TypeAlias = Literal["gone", "late", "slow body"]
+Stop: TypeAlias = Literal["gone", "late", "slow body", "shutdown"]
 
 
 @dataclass(eq=False)
@@ -29,6 +31,8 @@ class Service:
     settings: Settings
     models: Models
     hub: Hub
+    keys: Keys
+    metrics: Metrics
     is_draining: bool = False  # takes no new requests, finishes what runs
     calls: set[Call] = field(default_factory=set)
 
@@ -51,32 +55,41 @@ class Call:
         return self.service.settings
 
     @property
-    def state(self) -> State:
-        """What the layers around the handlers say of this request."""
-        return self.request.state
+    def record(self) -> Record:
+        """What is noted of this request."""
+        record: Record = self.request.state.record
+        return record
 
     @property
     def client(self) -> str:
-        """For whom it is, by whom the scheduler is fair: a number of a key, or an address."""
-        known = getattr(self.request.state, "client", None)
-        if isinstance(known, str):
-            return known
-        return self.request.client.host if self.request.client is not None else ""
+        """Whom it is for, by which the scheduler is fair: a key's number, or an address."""
+        return self.record.client
 
     async def model(self, name: str) -> Entry:
         """The model of this name, which stays in memory until the request ends. ApiError: 404, 500, 503."""
         entry = await self.service.models.acquire(name)
         self._entries.append(entry)
+        self.record.model, self.record.meter = name, self.service.metrics.meter(name)
         return entry
 
-    async def submit(self, submit: Callable[..., Any], *args: Any, n_sequences: int = 1, **kwargs: Any) -> Delivery:
-        """The pieces of what a scheduler's `submit` or `submit_chat` is given, with `listener`, `cancel` and `client`
-        set. `n_sequences`: of a call without `params`. ApiError: what the scheduler says against it."""
-        params = kwargs.get("params")
-        delivery = Delivery(self.service.hub, params.n if isinstance(params, SamplingParams) else n_sequences)
+    def deliver(self, n_sequences: int) -> Delivery:
+        """Where the pieces of so many sequences will come; when the request ends, they are cancelled."""
+        delivery = Delivery(self.service.hub, n_sequences, self.record.took)
         self._deliveries.append(delivery)
-        await self.run(submit, *args, listener=delivery, cancel=delivery.cancel, client=self.client, **kwargs)
         return delivery
+
+    async def submit(
+        self, delivery: Delivery, submit: Callable[..., Ticket], *args: Any, first: int = 0, **kwargs: Any
+    ) -> Ticket:
+        """What a scheduler's `submit` or `submit_chat` gives, with `listener`, `cancel` and `client` set; `first` is
+        the number of its first sequence. ApiError: what the scheduler says against it."""
+        listener = delivery.numbered(first) if first else delivery
+        ticket: Ticket = await self.run(
+            submit, *args, listener=listener, cancel=delivery.cancel, client=self.client, **kwargs
+        )
+        delivery.tickets.append(ticket)
+        self.record.n_prompt += ticket.n_prompt
+        return ticket
 
     async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What a function of pygpt's returns for input of the client's, in a thread. Its errors are the client's."""
@@ -95,6 +108,11 @@ class Call:
         """Give everything back."""
         for delivery in self._deliveries:
             delivery.cancel.cancel()
+            self.record.n_cached += delivery.n_cached
+        meter = self.record.meter
+        if meter is not None:
+            meter.prompt.inc(self.record.n_prompt)
+            meter.cached.inc(self.record.n_cached)
         for entry in self._entries:
             self.service.models.release(entry)
         self._entries.clear()
@@ -140,7 +158,8 @@ def check_open(service: Service) -> None:
 
 
 def check_media_type(request: Request) -> None:
-    """ApiError 400 for a body that says that it is something else than JSON."""
-    kind = request.headers.get("content-type", "application/json").split(";", 1)[0].strip().lower()
-    if kind not in ("application/json", "", "text/plain", "application/x-www-form-urlencoded") and "json" not in kind:
-        raise bad_request(f"the body must be JSON (application/json), not {kind[:80]}")
+    """ApiError 415 for a body that does not say that it is JSON: what a page of another website may send without being
+    asked for permission does not."""
+    kind = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, f"the content-type must be application/json, not {kind[:80] or 'missing'}")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,10 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from pygpt.server import log
 from pygpt.server.call import Call, Service, check_media_type, check_open, read_body, until_gone
-from pygpt.server.errors import ApiError, internal, of_any
-
-_log = logging.getLogger("pygpt.server")
+from pygpt.server.errors import ApiError, internal, of_any, unavailable
 
 
 class Form(BaseModel):
@@ -99,8 +97,10 @@ class Endpoint:
         watch: asyncio.Task[None] | None = None
         response: Response | None = None
         service.calls.add(call)
+        call.record.endpoint = self.path
         try:
             if not self.is_open:
+                call.record.client = service.keys.check(request) or call.record.client
                 check_open(service)
             arguments: list[object] = [call]
             if self.form is not None:
@@ -113,14 +113,17 @@ class Endpoint:
         except asyncio.CancelledError:
             if call.stopped is None:
                 raise  # the server stops
+            call.record.finish.add(call.stopped)
             if call.stopped != "gone":
-                await self._tell(_STOPPED[call.stopped](service), response, scope, receive, send)
+                telling = self._tell(_STOPPED[call.stopped](service), response, scope, receive, send)
+                with contextlib.suppress(asyncio.TimeoutError):  # of a client that does not read
+                    await asyncio.wait_for(telling, _LAST_WORDS)
         except Exception as error:
             known = of_any(error)
             if known is None:
-                request_id = str(getattr(request.state, "request_id", ""))
-                _log.exception("request %s: %s %s", request_id, self.method, self.path)
-                known = internal(request_id)
+                log.server.exception("request %s: %s %s", call.record.id, self.method, self.path)
+                known = internal(call.record.id)
+            call.record.finish.add("error")
             await self._tell(known, response, scope, receive, send)
         finally:
             timer.cancel()
@@ -142,10 +145,12 @@ class Endpoint:
             await JSONResponse(body, error.status, error.headers)(scope, receive, send)
 
 
+_LAST_WORDS = 1.0  # seconds to tell a client why its answer ends
 _STOPPED: Mapping[str, Callable[[Service], ApiError]] = {
     "late": lambda service: ApiError(
         504, f"the answer took longer than {service.settings.request_timeout:g} seconds", code="timeout"
     ),
+    "shutdown": lambda service: unavailable("the server is shutting down"),
     "slow body": lambda service: ApiError(
         408,
         f"the body took longer than {service.settings.body_timeout:g} seconds",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,10 @@ from pygpt import checkpoint
 from pygpt.errors import ConfigError, PygptError
 from pygpt.inspection import inspect
 from pygpt.model import Model
+from pygpt.scheduler import Scheduler
+from pygpt.server import log
 from pygpt.server.errors import ApiError, unavailable
 from pygpt.server.settings import GIB, Settings, named_sources
-
-_log = logging.getLogger("pygpt.server")
 
 
 @dataclass(eq=False)
@@ -26,6 +25,7 @@ class Entry:
 
     name: str
     model: Model
+    scheduler: Scheduler
     n_users: int = 0  # requests that hold it: it does not leave before they end
     last_used: float = 0.0  # time.monotonic()
 
@@ -97,16 +97,24 @@ class Models:
                 await self._make_room(name)
                 entry = await loop.run_in_executor(self._thread, self._made, name, self._paths[name])
             except (PygptError, OSError, MemoryError) as error:
-                _log.error("model %s: cannot be loaded: %s", name, error)
+                log.server.error("model %s: cannot be loaded: %s", name, error)
                 raise ApiError(500, f"the model {name!r} cannot be loaded; the server's log says why") from error
             self._entries[name] = entry
-            _log.info("model %s: loaded in %.1f s", name, time.monotonic() - begun)
+            log.server.info("model %s: loaded in %.1f s", name, time.monotonic() - begun)
             return entry
 
     def _made(self, name: str, path: Path) -> Entry:
         s = self._settings
         model = Model.load(path, weights=s.weights, kv=s.kv, threads=s.threads, isa=s.isa, n_ctx=s.n_ctx)
-        return Entry(name, model, last_used=time.monotonic())
+        scheduler = Scheduler(
+            model,
+            max_running=s.max_running,
+            max_waiting=s.max_waiting,
+            max_step_tokens=s.max_step_tokens,
+            cache_bytes=None if s.cache_memory is None else int(s.cache_memory * GIB),
+            prefix_bytes=None if s.prefix_memory is None else int(s.prefix_memory * GIB),
+        )
+        return Entry(name, model, scheduler, last_used=time.monotonic())
 
     async def _make_room(self, name: str) -> None:
         """Let idle models leave, those first that nobody used for the longest time."""
@@ -126,8 +134,9 @@ class Models:
             await self._unload(min(idle, key=lambda entry: entry.last_used).name)
 
     async def _unload(self, name: str) -> None:
-        del self._entries[name]
-        _log.info("model %s: left memory", name)
+        entry = self._entries.pop(name)
+        await asyncio.get_running_loop().run_in_executor(self._thread, entry.scheduler.close)
+        log.server.info("model %s: left memory", name)
 
     def _used(self) -> int:
         return sum(entry.model.weight_bytes for entry in self._entries.values())

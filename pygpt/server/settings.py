@@ -17,6 +17,8 @@ LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 GIB = 2**30
+ENVIRONMENT = "PYGPT_SERVE_"
+"""The beginning of the variables that set a field."""
 
 
 @documented
@@ -93,6 +95,7 @@ class Settings:
 
     log_format: LogFormat = field(default="text", metadata=doc("A line a request for people or as JSON."))
     log_level: LogLevel = field(default="info", metadata=doc("The least level that is logged."))
+    trace: bool = field(default=False, metadata=doc("Send OpenTelemetry traces to where its variables, OTEL_..., say."))
 
     def __post_init__(self) -> None:
         if not self.models:
