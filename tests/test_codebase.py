@@ -141,7 +141,6 @@ PYTHON_RANKS = {
     "scheduler": 6,
     "inspection": 5,
     "chat": 6,
-    "delivery": 5,
     "asynchronous": 6,
     "delivery": 6,
     "registry": 4,
