@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from pygpt.delivery import Hub
-from pygpt.server import basics, openai
+from pygpt.server import basics, openai, static
 from pygpt.server.auth import Keys
 from pygpt.server.call import Service
 from pygpt.server.endpoint import Endpoint
@@ -26,7 +26,7 @@ from pygpt.server.observe import Observed
 from pygpt.server.settings import Settings
 from pygpt.server.trace import Tracing
 
-ROUTES: Sequence[Endpoint | BaseRoute] = [*basics.ROUTES, *openai.ROUTES]
+ROUTES: Sequence[Endpoint | BaseRoute] = [*basics.ROUTES, *openai.ROUTES, *static.ROUTES]
 """Those of all modules."""
 
 _CORS_HEADERS = ("authorization", "content-type", "x-api-key", "x-request-id")
