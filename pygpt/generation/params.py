@@ -234,7 +234,7 @@ def _biases(biases: object) -> Mapping[int, float]:
         raise TypeError(f"logit_bias must be a table of token ids and numbers, not {biases!r:.80}")
     out: dict[int, float] = {}
     for token, bias in biases.items():
-        key = _integer("logit_bias must have token ids as keys: each", token, 0, _INT32_MAX)
+        key = integer("logit_bias must have token ids as keys: each", token, 0, _INT32_MAX)
         is_ban = isinstance(bias, float) and bias == -math.inf
         out[key] = -math.inf if is_ban else _number(f"logit_bias of {key}", bias, "or -inf")
     return out
