@@ -14,7 +14,7 @@ from pygpt import _core
 from pygpt.errors import Cancelled
 from pygpt.generation.reading import Found, Reading
 from pygpt.generation.results import Piece
-from pygpt.generation.sequence import Request, TokenSequence, sampler_of
+from pygpt.generation.sequence import Request, TokenSequence, draw_together, sampler_of
 from pygpt.generation.speculate import Speculation, Speculator
 from pygpt.generation.text import Text
 from pygpt.generation.turns import Turns
@@ -142,6 +142,7 @@ class Batch:
         """
         if not any(row[0].is_computed for row in self._rows):
             self._compute()
+        draw_together(self._engine, [s for row in self._rows if row[0].is_computed for s in row])
         outcomes = self._draw_all()
         for reading in self._readings:
             if reading.cancel.is_set():

@@ -16,7 +16,7 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 
 int draw(const SamplerOptions& options, const std::vector<float>& logits, std::uint64_t position = 0,
          const std::vector<std::int32_t>& history = {}, std::uint64_t sequence = 0) {
-    return Sampler(options).draw(best_kernels(), logits, history, sequence, position);
+    return Sampler(options).draw(best_kernels(), logits, history, 0, sequence, position);
 }
 
 std::map<int, int> counts(const SamplerOptions& options, const std::vector<float>& logits, int draws,
@@ -86,12 +86,14 @@ TEST(Sampler, EveryInstructionSetDrawsTheSame) {
     const std::vector<float> logits = Random(71).floats(50257, -6.0f, 6.0f);
     for (const SamplerOptions& options :
          {SamplerOptions{}, SamplerOptions{.temperature = 0.7, .top_k = 50, .top_p = 0.9},
-          SamplerOptions{.top_p = 0.999, .min_p = 0.001, .repetition_penalty = 1.3}}) {
+          SamplerOptions{.top_p = 0.999, .min_p = 0.001, .repetition_penalty = 1.3},
+          SamplerOptions{.presence_penalty = 0.5, .frequency_penalty = 0.3, .logit_bias = {{40000, 2.5}}}}) {
         for (std::uint64_t position = 0; position < 10; ++position) {
             const std::vector<std::int32_t> history = {3, 77, 40000};
-            const int expected = Sampler(options).draw(scalar_kernels(), logits, history, 1, position);
-            on_each_isa(
-                [&](const Kernels& k) { EXPECT_EQ(Sampler(options).draw(k, logits, history, 1, position), expected); });
+            const int expected = Sampler(options).draw(scalar_kernels(), logits, history, 1, 1, position);
+            on_each_isa([&](const Kernels& k) {
+                EXPECT_EQ(Sampler(options).draw(k, logits, history, 1, 1, position), expected);
+            });
         }
     }
 }
@@ -105,6 +107,43 @@ TEST(Sampler, FollowsTheProbabilities) {
     expect_shares(counts({.top_k = 2}, logits, kDraws), {{0, 0.5}, {1, 0.3}}, kDraws);
     expect_shares(counts({.top_p = 0.9}, logits, kDraws), {{0, 0.5}, {1, 0.3}, {2, 0.15}}, kDraws);
     expect_shares(counts({.min_p = 0.2}, logits, kDraws), {{0, 0.5}, {1, 0.3}, {2, 0.15}}, kDraws);
+}
+
+TEST(Sampler, FollowsTheProbabilitiesOfALargeVocabulary) {
+    constexpr int kDraws = 20000, kGroup = 90, kTokens = 1000;
+    const std::vector<float> logits = Random(74).floats(kTokens, -4.0f, 4.0f);
+    for (const double temperature : {1.0, 0.4}) {
+        std::map<int, double> probabilities;
+        for (int i = 0; i < kTokens; ++i)
+            probabilities[i / kGroup] += std::exp(static_cast<double>(logits[static_cast<std::size_t>(i)]) / temperature);
+        for (const SamplerOptions& options :
+             {SamplerOptions{.temperature = temperature}, SamplerOptions{.temperature = temperature, .min_p = 0.0}}) {
+            std::map<int, int> groups;
+            for (const auto& [id, n] : counts(options, logits, kDraws)) groups[id / kGroup] += n;
+            expect_shares(groups, probabilities, kDraws);
+        }
+    }
+}
+
+TEST(Sampler, SeveralDrawsAreThoseOfEach) {
+    const Threads threads(3);
+    const Sampler warm({}), greedy({.temperature = 0.0}), narrow({.top_p = 0.5, .seed = 3});
+    const std::vector<const Sampler*> samplers = {&warm, &greedy, &narrow};
+    const std::vector<std::int32_t> history = {5, 6};
+    for (const std::size_t n : {0, 1, 3, 4, 40}) {
+        std::vector<std::vector<float>> logits;
+        for (std::size_t i = 0; i < n; ++i) logits.push_back(Random(100 + i).floats(600 + i, -3.0f, 3.0f));
+        std::vector<Draw> draws;
+        for (std::size_t i = 0; i < n; ++i) draws.push_back({samplers[i % 3], logits[i], history, 1, i, 7, {}});
+        std::vector<int> tokens(n);
+        draw_all(best_kernels(), threads, draws, tokens);
+        for (std::size_t i = 0; i < n; ++i)
+            EXPECT_EQ(tokens[i], samplers[i % 3]->draw(best_kernels(), logits[i], history, 1, i, 7)) << i << " of " << n;
+        if (n > 0) {
+            logits.back()[3] = std::numeric_limits<float>::quiet_NaN();
+            EXPECT_THROW(draw_all(best_kernels(), threads, draws, tokens), InvalidArgument);
+        }
+    }
 }
 
 TEST(Sampler, TopPKeepsTheTokenThatCrosses) {
@@ -145,6 +184,54 @@ TEST(Sampler, RepetitionPenaltyAppliesOnceToEachId) {
     EXPECT_EQ(draw(greedy, {7.0f, 3.0f, 1.0f}, 0, {0, 0, 0, 0}), 0);      // 7 / 2 > 3, not 7 / 16
     EXPECT_EQ(draw(greedy, {-2.0f, -3.0f, -9.0f}, 0, {0}), 1);            // -2 * 2 < -3
     EXPECT_EQ(draw(greedy, {4.0f, 3.0f, 1.0f}, 0, {-1, 3, 1000000}), 0);  // ids of no logit
+}
+
+TEST(Sampler, PresenceAndFrequencyCountWhatFollowsThePrompt) {
+    const std::vector<float> logits = {4.0f, 3.5f, 1.0f};
+    const auto greedy = [&](const SamplerOptions& options, const std::vector<std::int32_t>& history, std::size_t n) {
+        return Sampler(options).draw(best_kernels(), logits, history, n, 0, 0);
+    };
+    const SamplerOptions presence{.temperature = 0.0, .presence_penalty = 0.75};
+    EXPECT_EQ(greedy(presence, {0}, 0), 1);
+    EXPECT_EQ(greedy(presence, {0}, 1), 0);         // the prompt has it, the new text has not
+    EXPECT_EQ(greedy(presence, {2, 1, 0}, 1), 0);   // both lose as much
+    EXPECT_EQ(greedy(presence, {0, 0, 0, 1}, 9), 0);  // a prompt longer than the history
+    const SamplerOptions frequency{.temperature = 0.0, .frequency_penalty = 0.3};
+    EXPECT_EQ(greedy(frequency, {0}, 0), 0);     // 4 - 0.3 > 3.5
+    EXPECT_EQ(greedy(frequency, {0, 0}, 0), 1);  // 4 - 0.6 < 3.5
+    EXPECT_EQ(greedy(frequency, {0, 0}, 1), 0);
+    const SamplerOptions reward{.temperature = 0.0, .presence_penalty = -1.0};
+    EXPECT_EQ(greedy(reward, {1}, 0), 1);
+}
+
+TEST(Sampler, BiasesAreAdded) {
+    EXPECT_EQ(draw({.temperature = 0.0, .logit_bias = {{2, 3.5}}}, {4.0f, 3.0f, 1.0f}), 2);
+    EXPECT_EQ(reached({.logit_bias = {{0, -INFINITY}, {2, -INFINITY}}}, {1.0f, 1.0f, 1.0f, 1.0f}), (std::set{1, 3}));
+    EXPECT_EQ(draw({.temperature = 0.0, .logit_bias = {{-1, 9.0}, {3, 9.0}}}, {4.0f, 3.0f, 1.0f}), 0);  // of no logit
+    const SamplerOptions both{.temperature = 0.0, .repetition_penalty = 4.0, .logit_bias = {{0, 2.5}}};
+    EXPECT_EQ(draw(both, {4.0f, 3.0f}, 0, {0}), 0);  // 4 / 4 + 2.5, not (4 + 2.5) / 4
+}
+
+TEST(Sampler, AMaskForbidsWhateverElseIsSaid) {
+    const auto draw_masked = [](const SamplerOptions& options, const std::vector<float>& logits,
+                                const std::vector<std::uint32_t>& mask, std::uint64_t position = 0) {
+        return Sampler(options).draw(best_kernels(), logits, {}, 0, 0, position, mask);
+    };
+    const std::vector<float> logits = Random(5).floats(77, -3.0f, 3.0f);
+    const std::vector<std::uint32_t> mask = {0x80000001u, 0u, 0x1000u};  // 0, 31 and 76
+    std::set<int> seen;
+    for (std::uint64_t i = 0; i < 300; ++i) seen.insert(draw_masked({.temperature = 5.0}, logits, mask, i));
+    EXPECT_EQ(seen, (std::set{0, 31, 76}));
+    EXPECT_EQ(draw_masked({.temperature = 0.0, .logit_bias = {{1, kInf}, {31, 99.0}}}, logits, mask), 31);
+    EXPECT_EQ(draw_masked({.temperature = 0.0}, logits, {0u, 2u}), 33);  // one that ends early
+    const SamplerOptions banned{.logit_bias = {{0, -kInf}, {31, -kInf}, {76, -kInf}}};  // all that it allows
+    EXPECT_TRUE((std::set{0, 31, 76}).contains(draw_masked(banned, logits, mask)));
+    EXPECT_THROW(draw_masked({}, logits, {0u, 0u, 0xFFFFE000u}), InvalidArgument);  // bits of no token
+    std::vector<float> broken = logits;
+    broken[31] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_THROW(draw_masked({}, broken, mask), InvalidArgument);
+    const std::vector<std::uint32_t> all = {~0u, ~0u, ~0u};
+    for (std::uint64_t i = 0; i < 50; ++i) EXPECT_EQ(draw_masked({}, logits, all, i), draw({}, logits, i));
 }
 
 TEST(Sampler, ImpossibleTokensAreNeverDrawn) {
