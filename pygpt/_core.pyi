@@ -172,9 +172,7 @@ class Sampler:
 
 def draw(
     engine: Engine,
-    draws: Sequence[
-        tuple[Sampler, NDArray[np.float32], NDArray[np.int32], int, int, int, NDArray[np.uint32] | None]
-    ],
+    draws: Sequence[tuple[Sampler, NDArray[np.float32], NDArray[np.int32], int, int, int, NDArray[np.uint32] | None]],
 ) -> list[int]:
     """The tokens of several draws, which the engine's threads share: of each, `Sampler.draw`'s sampler, logits,
     history, sequence, position, n_prompt and mask. ValueError: one of them fails."""

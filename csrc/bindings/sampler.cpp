@@ -76,8 +76,8 @@ int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, con
 }
 
 // The arguments of Sampler.draw, after the engine.
-using Arguments = std::tuple<const Sampler&, Floats, Ids, std::uint64_t, std::uint64_t, std::size_t,
-                             std::optional<Words>>;
+using Arguments =
+    std::tuple<const Sampler&, Floats, Ids, std::uint64_t, std::uint64_t, std::size_t, std::optional<Words>>;
 
 std::vector<int> draw_several(const Engine& engine, const py::sequence& draws) {
     std::vector<Arguments> arguments;  // keep what they had to convert

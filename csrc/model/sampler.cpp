@@ -81,8 +81,8 @@ public:
         : kernels_(kernels),
           logits_(logits),
           top_(top),
-          factor_(static_cast<float>(
-              std::min(1.0 / temperature, static_cast<double>(std::numeric_limits<float>::max())))),
+          factor_(
+              static_cast<float>(std::min(1.0 / temperature, static_cast<double>(std::numeric_limits<float>::max())))),
           greatest_(count_softmax_blocks(logits.size())),
           sums_(greatest_.size()) {
         constexpr std::size_t kValues = 16 * kBlock;

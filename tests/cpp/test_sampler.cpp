@@ -115,7 +115,8 @@ TEST(Sampler, FollowsTheProbabilitiesOfALargeVocabulary) {
     for (const double temperature : {1.0, 0.4}) {
         std::map<int, double> probabilities;
         for (int i = 0; i < kTokens; ++i)
-            probabilities[i / kGroup] += std::exp(static_cast<double>(logits[static_cast<std::size_t>(i)]) / temperature);
+            probabilities[i / kGroup] +=
+                std::exp(static_cast<double>(logits[static_cast<std::size_t>(i)]) / temperature);
         for (const SamplerOptions& options :
              {SamplerOptions{.temperature = temperature}, SamplerOptions{.temperature = temperature, .min_p = 0.0}}) {
             std::map<int, int> groups;
@@ -138,7 +139,8 @@ TEST(Sampler, SeveralDrawsAreThoseOfEach) {
         std::vector<int> tokens(n);
         draw_all(best_kernels(), threads, draws, tokens);
         for (std::size_t i = 0; i < n; ++i)
-            EXPECT_EQ(tokens[i], samplers[i % 3]->draw(best_kernels(), logits[i], history, 1, i, 7)) << i << " of " << n;
+            EXPECT_EQ(tokens[i], samplers[i % 3]->draw(best_kernels(), logits[i], history, 1, i, 7))
+                << i << " of " << n;
         if (n > 0) {
             logits.back()[3] = std::numeric_limits<float>::quiet_NaN();
             EXPECT_THROW(draw_all(best_kernels(), threads, draws, tokens), InvalidArgument);
