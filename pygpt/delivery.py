@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from pygpt.generation import CancelToken, Piece
+from pygpt.generation import CancelToken, Listener, Piece
 from pygpt.scheduler import Ticket
 
 
@@ -37,7 +38,7 @@ class Hub:
 
 
 class Delivery:
-    """The listener of one request: an asynchronous iterator over the pieces of each step.
+    """The listener of one request, of one prompt or several: an asynchronous iterator over the pieces of each step.
 
         delivery = Delivery(hub, params.n)
         scheduler.submit(prompt, listener=delivery, cancel=delivery.cancel, params=params)
@@ -51,7 +52,7 @@ class Delivery:
     ) -> None:
         """`note` is called with the pieces of each step, on the event loop."""
         self.cancel = CancelToken()
-        self.ticket: Ticket | None = None  # once it is submitted
+        self.tickets: list[Ticket] = []  # of what was submitted
         self.n_unfinished = n_sequences
         self._hub, self._note = hub, note
         self._pieces: list[Piece] = []
@@ -60,8 +61,12 @@ class Delivery:
 
     @property
     def n_cached(self) -> int:
-        """How many tokens of the prompt were known from before; 0 until that is decided."""
-        return (0 if self.ticket is None else self.ticket.n_cached) or 0
+        """How many tokens of the prompts were known from before; 0 until that is decided."""
+        return sum(ticket.n_cached or 0 for ticket in self.tickets)
+
+    def numbered(self, first: int) -> Listener:
+        """The listener of a further prompt, whose sequences have the numbers from `first` on."""
+        return _Numbered(self, first)
 
     def on_pieces(self, pieces: Sequence[Piece]) -> None:
         self._hub.put(self, pieces)
@@ -97,3 +102,16 @@ class Delivery:
         pieces, self._pieces = self._pieces, []
         self.n_unfinished -= sum(piece.finish_reason is not None for piece in pieces)
         return pieces
+
+
+class _Numbered:
+    """The listener of a prompt that is not the first."""
+
+    def __init__(self, delivery: Delivery, first: int) -> None:
+        self._delivery, self._first = delivery, first
+
+    def on_pieces(self, pieces: Sequence[Piece]) -> None:
+        self._delivery.on_pieces([replace(piece, index=piece.index + self._first) for piece in pieces])
+
+    def on_error(self, error: Exception) -> None:
+        self._delivery.on_error(error)

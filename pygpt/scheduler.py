@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import weakref
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pygpt import generation
-from pygpt.errors import Cancelled, check_type
+from pygpt.errors import check_type
 from pygpt.fields import doc, documented
 from pygpt.generation import (
     MAX_STEP_TOKENS,
@@ -21,17 +22,20 @@ from pygpt.generation import (
     Layout,
     Listener,
     Message,
-    Piece,
     Prompt,
+    Reading,
+    ReadOutput,
     Request,
     SamplingParams,
     Scheduling,
     Speculation,
     Stream,
+    TokenLogprob,
     Turn,
     Worker,
 )
 from pygpt.generation.params import integer
+from pygpt.generation.receive import Feed, Pieces, Promise
 from pygpt.model import Model
 
 __all__ = ["Listener", "Scheduler", "SchedulerStats", "Ticket"]
@@ -178,6 +182,49 @@ class Scheduler:
         )
         return self._submit(request, listener, turn)
 
+    @overload
+    def submit_read(
+        self,
+        prompt: Prompt,
+        *,
+        output: Literal["logprobs"],
+        n_top: int = 0,
+        cancel: CancelToken | None = None,
+        client: str = "",
+    ) -> Future[tuple[TokenLogprob, ...]]: ...
+
+    @overload
+    def submit_read(
+        self, prompt: Prompt, *, output: Literal["embedding"], cancel: CancelToken | None = None, client: str = ""
+    ) -> Future[NDArray[np.float32]]: ...
+
+    def submit_read(
+        self,
+        prompt: Prompt,
+        *,
+        output: ReadOutput,
+        n_top: int = 0,
+        cancel: CancelToken | None = None,
+        client: str = "",
+    ) -> Future[tuple[TokenLogprob, ...]] | Future[NDArray[np.float32]]:
+        """Read a text in parts, among the others' steps; the future's `cancel()` gives it up, as `cancel` does.
+
+        output: "logprobs" gives for each token after the first its log-probability, as `Model.score`, and those of the
+            `n_top` likeliest at its place; "embedding" gives `Model.embed`'s vector, (n_embd,).
+
+        The future raises `Cancelled` where `cancel` was used. Raises what `submit` does.
+        """
+        tokens = generation.read_prompt(prompt, self._model._encode, self._model.config.n_vocab)
+        generation.check_fits(tokens, self._model.config)
+        n_top = integer("n_top", n_top, 0)
+        reading = Reading(tokens, output, n_top, generation.cancel_token(cancel), _client(client))
+        promise = Promise(reading.cancel)
+        if len(reading.tokens):
+            self._worker.submit(reading, promise)
+        else:  # one token alone, which has no log-probability
+            promise.on_found(())
+        return promise.future
+
     def stream(
         self,
         prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
@@ -207,7 +254,7 @@ class Scheduler:
 
     def stream_chat(self, messages: Sequence[Message], **options: Any) -> Stream:
         """As `Model.stream_chat`, with client=, together with whatever else is asked of the scheduler."""
-        feed = _Feed()
+        feed = Feed()
         ticket = self.submit_chat(messages, listener=feed, **options)
         return self._stream([ticket._request], feed)
 
@@ -244,78 +291,13 @@ class Scheduler:
         self._worker.submit(request, listener)
         return Ticket(request, turn)
 
-    def _stream(self, requests: list[Request], feed: _Feed | None = None) -> Stream:
+    def _stream(self, requests: list[Request], feed: Feed | None = None) -> Stream:
         """The stream of requests, which are submitted as room is made; of those of a feed, which are already."""
         first = requests[0]
-        pieces = _Pieces(self, requests, feed)
+        pieces = Pieces(self._submit, requests, feed)
         return Stream(pieces, first.params, [r.seed for r in requests], first.cancel, Speculation())
 
 
 def _client(client: object) -> str:
     check_type("client", client, str)
     return client  # type: ignore[return-value]
-
-
-class _Feed:
-    """A listener whose pieces another thread reads."""
-
-    def __init__(self) -> None:
-        self.queue: SimpleQueue[Sequence[Piece] | Exception] = SimpleQueue()
-
-    def on_pieces(self, pieces: Sequence[Piece]) -> None:
-        self.queue.put(pieces)
-
-    def on_error(self, error: Exception) -> None:
-        self.queue.put(error)
-
-
-_AHEAD = 128  # sequences of one list that are submitted at once
-
-
-class _Pieces(Iterator[Piece]):
-    """The pieces of requests, as they come. Where nobody reads them any more, the requests are cancelled."""
-
-    def __init__(self, scheduler: Scheduler, requests: list[Request], feed: _Feed | None) -> None:
-        self._scheduler = scheduler
-        self._feed = feed or _Feed()
-        self._cancel = requests[0].cancel
-        self._n = requests[0].params.n
-        self._waiting = deque(requests if feed is None else ())
-        self._n_running = 0 if feed is None else self._n
-        self._ready: deque[Piece] = deque()
-        self._process = os.getpid()
-        self._submit()
-
-    def __next__(self) -> Piece:
-        if not self._ready and (self._n_running or self._waiting):
-            try:
-                self._submit()
-                self._ready.extend(self._receive())
-            except BaseException:
-                self._cancel.cancel()
-                self._n_running = 0
-                self._waiting.clear()
-                raise
-        if not self._ready:
-            raise StopIteration
-        piece = self._ready.popleft()
-        self._n_running -= piece.finish_reason is not None
-        return piece
-
-    def __del__(self) -> None:
-        if self._n_running:
-            self._cancel.cancel()
-
-    def _submit(self) -> None:
-        while self._waiting and self._n_running + self._n <= max(_AHEAD, self._n):
-            self._scheduler._submit(self._waiting[0], self._feed)
-            self._waiting.popleft()
-            self._n_running += self._n
-
-    def _receive(self) -> Sequence[Piece]:
-        if os.getpid() != self._process:
-            raise Cancelled("the stream belongs to the process that this one was forked from")
-        found = self._feed.queue.get()
-        if isinstance(found, Exception):
-            raise found
-        return found

@@ -1,10 +1,20 @@
 """Text from a model: the options, the loop over a batch of sequences, streams and sessions. `pygpt.Model` drives it."""
 
-from pygpt.generation.cancel import CancelToken
+from pygpt.generation.cancel import CancelToken, cancel_token
 from pygpt.generation.draft import Parts, speculator
 from pygpt.generation.loop import MAX_STEP_TOKENS, Batch, Outcome, Prefixes
-from pygpt.generation.params import CHAT, SamplingOptions, SamplingParams, resolve, takes_chat_options, takes_options
+from pygpt.generation.params import (
+    CHAT,
+    CONSTRAINTS,
+    LogitsProcessor,
+    SamplingOptions,
+    SamplingParams,
+    resolve,
+    takes_chat_options,
+    takes_options,
+)
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
+from pygpt.generation.reading import Found, Reading, ReadOutput
 from pygpt.generation.reasoning import Section, Splitter
 from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogprob, collect
 from pygpt.generation.reuse import PrefixCache
@@ -18,15 +28,18 @@ from pygpt.generation.worker import Listener, Worker
 
 __all__ = [
     "CHAT",
+    "CONSTRAINTS",
     "MAX_STEP_TOKENS",
     "Batch",
     "CancelToken",
     "ChatOptions",
     "Completion",
     "FinishReason",
+    "Found",
     "GenerateOptions",
     "Layout",
     "Listener",
+    "LogitsProcessor",
     "Message",
     "Outcome",
     "Parts",
@@ -34,6 +47,8 @@ __all__ = [
     "PrefixCache",
     "Prefixes",
     "Prompt",
+    "ReadOutput",
+    "Reading",
     "Request",
     "SamplingOptions",
     "SamplingParams",
@@ -48,6 +63,7 @@ __all__ = [
     "TokenLogprob",
     "Turn",
     "Worker",
+    "cancel_token",
     "check_fits",
     "collect",
     "is_several",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import Cancelled
+from pygpt.generation.reading import Found, Reading
 from pygpt.generation.results import Piece
 from pygpt.generation.sequence import Request, TokenSequence, sampler_of
 from pygpt.generation.speculate import Speculation, Speculator
@@ -29,12 +30,17 @@ _MAX_SEQUENCES = 128  # computed together by `run`: each holds a cache, and more
 _Row: TypeAlias = list[TokenSequence]
 
 
-class Outcome(NamedTuple):
-    """What a step did for one request."""
+Job: TypeAlias = Request | Reading
+"""What a batch is asked for."""
 
-    request: Request
+
+class Outcome(NamedTuple):
+    """What a step did for one of those who ask."""
+
+    job: Job
     pieces: list[Piece]
     error: Exception | None = None  # it failed: there is no more of it
+    found: Found | None = None  # of a reading, which ends with it
 
 
 class Prefixes(Protocol):
@@ -48,11 +54,14 @@ class Prefixes(Protocol):
 
 
 class _Chunk(NamedTuple):
-    """What a step reads for sequences that share a session."""
+    """What a step reads for sequences that share a session, or for a reading."""
 
+    reader: TokenSequence | Reading  # the first of the sequences
     row: _Row
+    session: _core.Session
     tokens: NDArray[np.int32]
-    output: Literal["none", "last", "all"]
+    output: Literal["none", "last", "all", "hidden"]
+    n_proposed: int
 
 
 class Batch:
@@ -78,6 +87,7 @@ class Batch:
         self._rows: list[
             list[TokenSequence]
         ] = []  # sequences that share a session, because their next tokens are equal
+        self._readings: list[Reading] = []
         self._speculator, self._prefixes = speculator, prefixes
         self._max_step_tokens = max_step_tokens
         self._turns = Turns()
@@ -86,11 +96,18 @@ class Batch:
 
     def __len__(self) -> int:
         """How many sequences are unfinished."""
-        return sum(map(len, self._rows))
+        return sum(map(len, self._rows)) + len(self._readings)
 
-    def admit(self, request: Request) -> None:
-        """Take the n sequences of a request in. What its session lacks of the prompt is read once, beside the next
-        tokens of the others."""
+    def admit(self, job: Job) -> None:
+        """Take a reading or the n sequences of a request in. What its session lacks of the prompt is read once, beside
+        the next tokens of the others."""
+        if isinstance(job, Reading):
+            job.session, job.n_cached = self._engine.session(), 0
+            self._readings.append(job)
+        else:
+            self._admit(job)
+
+    def _admit(self, request: Request) -> None:
         session = request.session
         if session is None and self._prefixes is not None:
             session = self._prefixes.take(request.prompt)
@@ -113,7 +130,7 @@ class Batch:
 
     def clear(self) -> None:
         """Drop all sequences."""
-        self._rows = []
+        self._rows, self._readings = [], []
 
     def step(self) -> list[Outcome]:
         """Draw the next token of every sequence whose logits are computed, or compute what a step may and draw then;
@@ -123,8 +140,19 @@ class Batch:
 
         After an exception from within the model the batch is as it was before.
         """
-        if self._rows and not any(row[0].is_computed for row in self._rows):
+        if not any(row[0].is_computed for row in self._rows):
             self._compute()
+        outcomes = self._draw_all()
+        for reading in self._readings:
+            if reading.cancel.is_set():
+                outcomes.append(Outcome(reading, [], Cancelled("the text was not read to its end")))
+            elif (found := reading.found) is not None:
+                outcomes.append(Outcome(reading, [], None, found))
+        ended = {outcome.job for outcome in outcomes if isinstance(outcome.job, Reading)}
+        self._readings = [reading for reading in self._readings if reading not in ended]
+        return outcomes
+
+    def _draw_all(self) -> list[Outcome]:
         outcomes: list[Outcome] = []
         rows: list[_Row] = []
         failed: set[Request] = set()
@@ -143,7 +171,7 @@ class Batch:
             else:  # more of its prompt is to be read
                 rows.append(row)
                 continue
-            if outcomes and outcomes[-1].request is request:
+            if outcomes and outcomes[-1].job is request:
                 pieces = outcomes.pop().pieces + pieces
             outcomes.append(Outcome(request, pieces, error))
         self._rows = [row for row in rows if row[0].request not in failed] if failed else rows
@@ -164,62 +192,76 @@ class Batch:
         outputs: Sequence[NDArray[np.float32] | None]
         try:
             outputs = self._engine.forward(
-                [(row[0].session, tokens) for row, tokens, _ in chunks],
-                output=[output for _, _, output in chunks],
-                cancel=[row[0].request.cancel for row, _, _ in chunks],
-                tentative=[row[0].n_proposed for row, _, _ in chunks],
+                [(c.session, c.tokens) for c in chunks],
+                output=[c.output for c in chunks],
+                cancel=[c.reader.cancel for c in chunks],
+                tentative=[c.n_proposed for c in chunks],
             )
         except Cancelled:
             return
         seconds = time.perf_counter() - begun
-        if self._speculator is not None and all(output == "all" for _, _, output in chunks):
-            n_proposed = sum(row[0].n_proposed for row, _, _ in chunks)
+        n_proposed = sum(c.n_proposed for c in chunks)
+        n_read = sum(len(c.tokens) for c in chunks)
+        if self._speculator is not None and n_read == len(chunks) + n_proposed:
             self._speculator.pace.measure(len(chunks), n_proposed, seconds, seconds_before)
-        for (row, tokens, output), logits in zip(chunks, outputs, strict=True):
-            if logits is not None:
-                self._take(row, tokens, output, logits)
+        self.n_read += n_read
+        for chunk, output in zip(chunks, outputs, strict=True):
+            if output is not None:
+                self._take(chunk, output)
 
     def _plan(self) -> list[_Chunk]:
         """What the next step reads: of what grows all, and of prompts as much as there is room for, in turns among
         those who ask."""
         chunks: list[_Chunk] = []
-        prompts: dict[str, deque[_Row]] = {}
+        prompts: dict[str, deque[_Row | Reading]] = {}
         n_left = self._max_step_tokens
         for row in self._rows:
             first = row[0]
-            if first.request.cancel.is_set():
+            if first.cancel.is_set():
                 continue
             if first.n_unread == 1:
-                chunks.append(_Chunk(row, first.unread, "all"))
+                chunks.append(_Chunk(first, row, first.session, first.unread, "all", first.n_proposed))
                 n_left -= 1 + first.n_proposed
             else:
                 prompts.setdefault(first.request.client, deque()).append(row)
+        for reading in self._readings:
+            if not reading.cancel.is_set():
+                prompts.setdefault(reading.client, deque()).append(reading)
         n_left = max(n_left, self._max_step_tokens // 4, 1)
         while prompts and n_left > 0:
             client = self._turns.next(prompts)
-            row = prompts[client].popleft()
-            unread = row[0].unread
-            tokens = unread[:n_left]
-            chunks.append(_Chunk(row, tokens, "last" if len(tokens) == len(unread) else "none"))
-            n_left -= len(tokens)
+            chunks.append(self._beginning(prompts[client].popleft(), n_left))
+            n_left -= len(chunks[-1].tokens)
             self._turns.serve(client)
             if not prompts[client]:
                 del prompts[client]
         return chunks
 
-    def _take(self, row: _Row, tokens: NDArray[np.int32], output: str, logits: NDArray[np.float32]) -> None:
+    def _beginning(self, of: _Row | Reading, most: int) -> _Chunk:
+        """What to read next of a prompt or a text, so many tokens at most."""
+        if isinstance(of, Reading):
+            assert of.session is not None
+            tokens = of.unread[: min(most, of.most(self._config.n_vocab))]
+            return _Chunk(of, [], of.session, tokens, of.output, 0)
+        unread = of[0].unread
+        return _Chunk(of[0], of, of[0].session, unread[:most], "last" if len(unread) <= most else "none", 0)
+
+    def _take(self, chunk: _Chunk, output: NDArray[np.float32]) -> None:
         """What a step computed."""
-        self.n_read += len(tokens)
-        if output == "none":
+        reader, row = chunk.reader, chunk.row
+        if isinstance(reader, Reading):
+            reader.take(self._engine, output)
             return
-        if output == "last" and self._prefixes is not None:
-            self._prefixes.give(row[0].tokens, row[0].session)
+        if chunk.output == "none":
+            return
+        if chunk.output == "last" and self._prefixes is not None:
+            self._prefixes.give(reader.tokens, reader.session)
         for sequence in row[1:]:
-            sequence.session = row[0].session.fork()
+            sequence.session = reader.session.fork()
         for sequence in row:
-            sequence.take(logits if output == "all" else logits[None])
+            sequence.take(output if chunk.output == "all" else output[None])
         self.speculation.n_steps += len(row)
-        self.speculation.n_proposed += row[0].n_proposed
+        self.speculation.n_proposed += reader.n_proposed
 
     def _draw(self, sequence: TokenSequence) -> Piece:
         n_proposed, confidence = sequence.n_proposed, sequence.confidence

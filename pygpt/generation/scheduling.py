@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from pygpt.generation.loop import Batch, Outcome
+from pygpt.errors import Cancelled
+from pygpt.generation.loop import Batch, Job, Outcome
 from pygpt.generation.sequence import Request
 from pygpt.generation.turns import Turns
 
 
 class Scheduling:
-    """Requests that wait for their place in a batch. One caller at a time, who calls `step` as long as it `is_busy`.
+    """Jobs that wait for their place in a batch. One caller at a time, who calls `step` as long as it `is_busy`.
 
     A place goes to whoever has the fewest, of equals to the one that was served longest ago; the requests of one client
     are served in their order. Nobody is passed: where the next request finds no room, those behind it wait with it.
@@ -19,8 +20,8 @@ class Scheduling:
     def __init__(self, batch: Batch, *, max_running: int) -> None:
         self._batch = batch
         self._max_running = max_running
-        self._waiting: dict[str, deque[Request]] = {}  # by client
-        self._unfinished: dict[Request, int] = {}  # how many of a running request's sequences
+        self._waiting: dict[str, deque[Job]] = {}  # by client
+        self._unfinished: dict[Job, int] = {}  # how many of a running request's sequences
         self._places: Counter[str] = Counter()  # of each client's sequences that run
         self._turns = Turns()
         self.n_waiting = 0  # requests
@@ -36,13 +37,13 @@ class Scheduling:
         """How many sequences are computed."""
         return self._places.total()
 
-    def has(self, request: Request) -> bool:
+    def has(self, job: Job) -> bool:
         """Whether a request that was admitted has more to come."""
-        return request in self._unfinished
+        return job in self._unfinished
 
-    def add(self, request: Request) -> None:
+    def add(self, job: Job) -> None:
         """A request waits from now on."""
-        self._waiting.setdefault(request.client, deque()).append(request)
+        self._waiting.setdefault(job.client, deque()).append(job)
         self.n_waiting += 1
 
     def step(self) -> list[Outcome]:
@@ -57,7 +58,7 @@ class Scheduling:
 
     def fail(self, error: Exception) -> list[Outcome]:
         """Give up all that runs, after an exception from `step`."""
-        outcomes = [Outcome(request, [], error) for request in self._unfinished]
+        outcomes = [Outcome(job, [], error) for job in self._unfinished]
         self._batch.clear()
         for outcome in outcomes:
             self._count(outcome)
@@ -67,27 +68,27 @@ class Scheduling:
         """The ends of requests that were cancelled while they waited."""
         outcomes: list[Outcome] = []
         for client, waiting in list(self._waiting.items()):
-            gone = [request for request in waiting if request.cancel.is_set()]
+            gone = {job for job in waiting if job.cancel.is_set()}
             if gone:
-                outcomes += [Outcome(request, request.cancelled_pieces()) for request in gone]
-                self._replace(client, deque(request for request in waiting if not request.cancel.is_set()))
+                outcomes += [_cancelled(job) for job in waiting if job in gone]
+                self._replace(client, deque(job for job in waiting if job not in gone))
         return outcomes
 
     def _admit(self) -> None:
         while self._waiting:
             client = min(self._waiting, key=lambda name: (self._places[name], self._turns.age(name)))
-            request = self._waiting[client][0]
+            job = self._waiting[client][0]
             n_running = self.n_running
-            if n_running and n_running + request.params.n > self._max_running:
+            if n_running and n_running + job.n_places > self._max_running:
                 return
             self._waiting[client].popleft()
             self._replace(client, self._waiting[client])
             self._turns.serve(client)
-            self._places[client] += request.params.n
-            self._unfinished[request] = request.params.n
-            self._batch.admit(request)
+            self._places[client] += job.n_places
+            self._unfinished[job] = job.n_places
+            self._batch.admit(job)
 
-    def _replace(self, client: str, waiting: deque[Request]) -> None:
+    def _replace(self, client: str, waiting: deque[Job]) -> None:
         self._waiting[client] = waiting
         if not waiting:
             del self._waiting[client]
@@ -95,13 +96,20 @@ class Scheduling:
 
     def _count(self, outcome: Outcome) -> None:
         """What a running request's sequences free."""
-        request = outcome.request
-        n = self._unfinished[request]
-        n_ended = n if outcome.error is not None else sum(p.finish_reason is not None for p in outcome.pieces)
+        job, n = outcome.job, self._unfinished[outcome.job]
+        has_ended = outcome.error is not None or outcome.found is not None
+        n_ended = n if has_ended else sum(p.finish_reason is not None for p in outcome.pieces)
         if n_ended:
-            self._places[request.client] -= n_ended
-            if not self._places[request.client]:
-                del self._places[request.client]
-            self._unfinished[request] -= n_ended
+            self._places[job.client] -= n_ended
+            if not self._places[job.client]:
+                del self._places[job.client]
+            self._unfinished[job] -= n_ended
             if n == n_ended:
-                del self._unfinished[request]
+                del self._unfinished[job]
+
+
+def _cancelled(job: Job) -> Outcome:
+    """The end of what was cancelled while it waited."""
+    if isinstance(job, Request):
+        return Outcome(job, job.cancelled_pieces())
+    return Outcome(job, [], Cancelled("the text was not read"))

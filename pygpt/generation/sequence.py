@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.generation.cancel import CancelToken
+from pygpt.generation.logprobs import token_logprob
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.results import FinishReason, Piece, TokenLogprob
 from pygpt.generation.text import Text
@@ -28,6 +30,11 @@ class Request:
     eos_ids: frozenset[int] = frozenset()  # tokens that end it, besides those of the configuration
     client: str = ""  # who asks; nobody is to wait for all that another asks for
     n_cached: int | None = None  # tokens of the prompt that need not be read; None: it was not admitted yet
+
+    @property
+    def n_places(self) -> int:
+        """How many sequences it counts as."""
+        return self.params.n
 
     def cancelled_pieces(self) -> list[Piece]:
         """All that comes of a request that was cancelled before it was read."""
@@ -110,7 +117,7 @@ class TokenSequence:
         next ones."""
         assert self._logits is not None
         logits = self._logits[0]
-        token = self._draw(engine, logits, self._length)
+        token = self._draw(engine, self._processed(logits), self._length)
         if self.n_proposed and token == self._history[self._length]:
             self.session.keep(1)
             self.n_proposed, self.confidence, self._logits = self.n_proposed - 1, self.confidence + 1, self._logits[1:]
@@ -138,7 +145,25 @@ class TokenSequence:
 
     def _draw(self, engine: _core.Engine, logits: NDArray[np.float32], length: int) -> int:
         """The token after the first `length`."""
-        return self._sampler.draw(engine, logits, self._history[:length], self._number, length)
+        tokens, n_prompt = self._history[:length], len(self.request.prompt)
+        return self._sampler.draw(engine, logits, tokens, self._number, length, n_prompt)
+
+    def _processed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the request's own function makes of the logits. ValueError: it gives something else."""
+        process = self.request.params.logits_processor
+        if process is None:
+            return logits
+        given: NDArray[np.float32] = logits.copy()
+        returned = process(self.tokens.copy(), given)
+        if returned is None:
+            return given
+        made: NDArray[Any] = np.asarray(returned)
+        if made.shape != logits.shape or made.dtype.kind != "f":
+            raise ValueError(
+                f"logits_processor must return None or float logits of shape {logits.shape}, not {made.dtype} of shape "
+                f"{made.shape}"
+            )
+        return made.astype(np.float32, order="C")
 
     def _piece(self, text: str, token: int | None, logprob: TokenLogprob | None) -> Piece:
         return Piece(text, token, self.request.first_index + self._number, self.finish_reason, logprob)
@@ -147,15 +172,3 @@ class TokenSequence:
 def sampler_of(params: SamplingParams, seed: int) -> _core.Sampler:
     values = {name: getattr(params, name) for name in _core.Sampler.options}
     return _core.Sampler(**{**values, "seed": seed})
-
-
-def token_logprob(logprobs: NDArray[np.float32], token: int, n_top: int) -> TokenLogprob:
-    """The token's log-probability out of all (n_vocab,), and the n_top largest: equal ones by id."""
-    n_top = min(n_top, len(logprobs))
-    top: tuple[tuple[int, float], ...] = ()
-    if n_top:
-        least = np.partition(logprobs, len(logprobs) - n_top)[len(logprobs) - n_top]
-        ids = np.flatnonzero(logprobs >= least)
-        ids = ids[np.argsort(-logprobs[ids], kind="stable")][:n_top]
-        top = tuple((int(i), float(logprobs[i])) for i in ids)
-    return TokenLogprob(token, float(logprobs[token]), top)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.generation.cancel import CancelToken
+from pygpt.generation.cancel import CancelToken, cancel_token
 from pygpt.generation.loop import Batch, run
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.prompt import overflow
@@ -107,10 +107,7 @@ def make_requests(
 
     ContextOverflowError: a prompt that leaves no room for a token.
     """
-    if cancel is None:
-        cancel = CancelToken()
-    elif not isinstance(cancel, CancelToken):
-        raise TypeError(f"cancel must be a CancelToken or None, not {type(cancel).__name__}")
+    cancel = cancel_token(cancel)
     requests: list[Request] = []
     for name, tokens in prompts.items():
         if len(tokens) >= config.n_ctx:

@@ -7,10 +7,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, overload
 
 from pygpt.errors import Overloaded
-from pygpt.generation.loop import Outcome
+from pygpt.generation.loop import Job, Outcome
+from pygpt.generation.reading import Found, Reading
 from pygpt.generation.results import Piece
 from pygpt.generation.scheduling import Scheduling
 from pygpt.generation.sequence import Request
@@ -29,6 +30,16 @@ class Listener(Protocol):
         """The request failed: no more pieces come."""
 
 
+class Finder(Protocol):
+    """Whom a `Scheduler` tells what was found of a reading."""
+
+    def on_found(self, found: Found) -> object:
+        """All of it."""
+
+    def on_error(self, error: Exception) -> object:
+        """It failed, or was cancelled."""
+
+
 class Worker:
     """Runs a `Scheduling` on a thread of its own, which begins with the first request and ends with `end`."""
 
@@ -36,8 +47,8 @@ class Worker:
         self._scheduling = scheduling
         self._max_waiting = max_waiting
         self._wake = threading.Condition()
-        self._arrivals: deque[Request] = deque()
-        self._listeners: dict[Request, Listener] = {}
+        self._arrivals: deque[Job] = deque()
+        self._listeners: dict[Job, Listener | Finder] = {}
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -51,7 +62,13 @@ class Worker:
         """How many requests have no place yet."""
         return len(self._arrivals) + self._scheduling.n_waiting
 
-    def submit(self, request: Request, listener: Listener) -> None:
+    @overload
+    def submit(self, job: Request, listener: Listener) -> None: ...
+
+    @overload
+    def submit(self, job: Reading, listener: Finder) -> None: ...
+
+    def submit(self, job: Job, listener: Listener | Finder) -> None:
         """Overloaded: it is closed, or too many wait."""
         with self._wake:
             if self._is_closed:
@@ -62,8 +79,8 @@ class Worker:
                 self._thread = threading.Thread(target=self._run, name="pygpt scheduler", daemon=True)
                 atexit.register(self.end)  # a daemon thread must not compute while Python is taken down
                 self._thread.start()
-            self._listeners[request] = listener
-            self._arrivals.append(request)
+            self._listeners[job] = listener
+            self._arrivals.append(job)
             self._wake.notify()
 
     def close(self) -> None:
@@ -74,8 +91,8 @@ class Worker:
 
     def cancel_all(self) -> None:
         """Cancel whatever waits or runs."""
-        for request in list(self._listeners):
-            request.cancel.cancel()
+        for job in list(self._listeners):
+            job.cancel.cancel()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end of the thread after `close`; whether it ended. Its own thread does not wait."""
@@ -122,15 +139,17 @@ class Worker:
             return self._scheduling.fail(error)
 
     def _deliver(self, outcome: Outcome) -> None:
-        request = outcome.request
-        listener = self._listeners[request]
-        if outcome.error is not None or not self._scheduling.has(request):
-            del self._listeners[request]
+        job = outcome.job
+        listener: Any = self._listeners[job]  # of the kind that `submit` wants
+        if not self._scheduling.has(job):
+            del self._listeners[job]
         try:
             if outcome.error is not None:
                 listener.on_error(outcome.error)
+            elif outcome.found is not None:
+                listener.on_found(outcome.found)
             elif outcome.pieces:
                 listener.on_pieces(outcome.pieces)
         except Exception:
             _log.exception("the listener of a request failed: the request is cancelled")
-            request.cancel.cancel()
+            job.cancel.cancel()

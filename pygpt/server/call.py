@@ -13,7 +13,6 @@ from starlette.types import Message, Receive
 
 from pygpt.delivery import Delivery, Hub
 from pygpt.errors import PygptError
-from pygpt.generation import SamplingParams
 from pygpt.scheduler import Ticket
 from pygpt.server.auth import Keys
 from pygpt.server.errors import ApiError, of_input, unavailable
@@ -74,19 +73,24 @@ class Call:
         self.record.model, self.record.meter = name, self.service.metrics.meter(name)
         return entry
 
-    async def submit(self, submit: Callable[..., Any], *args: Any, n_sequences: int = 1, **kwargs: Any) -> Delivery:
-        """The pieces of what a scheduler's `submit` or `submit_chat` is given, with `listener`, `cancel` and `client`
-        set. `n_sequences`: of a call without `params`. ApiError: what the scheduler says against it."""
-        params = kwargs.get("params")
-        n = params.n if isinstance(params, SamplingParams) else n_sequences
-        delivery = Delivery(self.service.hub, n, self.record.took)
+    def deliver(self, n_sequences: int) -> Delivery:
+        """Where the pieces of so many sequences will come; when the request ends, they are cancelled."""
+        delivery = Delivery(self.service.hub, n_sequences, self.record.took)
         self._deliveries.append(delivery)
-        ticket: Ticket = await self.run(
-            submit, *args, listener=delivery, cancel=delivery.cancel, client=self.client, **kwargs
-        )
-        delivery.ticket = ticket
-        self.record.n_prompt += ticket.n_prompt
         return delivery
+
+    async def submit(
+        self, delivery: Delivery, submit: Callable[..., Ticket], *args: Any, first: int = 0, **kwargs: Any
+    ) -> Ticket:
+        """What a scheduler's `submit` or `submit_chat` gives, with `listener`, `cancel` and `client` set; `first` is
+        the number of its first sequence. ApiError: what the scheduler says against it."""
+        listener = delivery.numbered(first) if first else delivery
+        ticket: Ticket = await self.run(
+            submit, *args, listener=listener, cancel=delivery.cancel, client=self.client, **kwargs
+        )
+        delivery.tickets.append(ticket)
+        self.record.n_prompt += ticket.n_prompt
+        return ticket
 
     async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What a function of pygpt's returns for input of the client's, in a thread. Its errors are the client's."""

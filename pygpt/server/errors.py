@@ -126,7 +126,8 @@ def _objection(one: Mapping[str, Any]) -> str:
         return f"unknown parameter: {place}"
     if one["type"] == "missing":
         return f"missing parameter: {place}"
-    return f"{place}: {one['msg'][:1].lower()}{one['msg'][1:]}"
+    message = one["msg"].removeprefix("Value error, ")
+    return f"{place}: {message[:1].lower()}{message[1:]}"
 
 
 _TYPES = {

@@ -108,7 +108,7 @@ def batch_of(model: Model) -> Batch:
     return Batch(model._engine, model.config, model.tokenizer)
 
 
-def step(batch: Batch) -> list[Piece]:
+def pieces_of_step(batch: Batch) -> list[Piece]:
     return [piece for outcome in batch.step() for piece in outcome.pieces]
 
 
@@ -123,7 +123,7 @@ def test_sequences_are_admitted_at_any_step_and_retire(model: Model) -> None:
         if step in arrivals:
             prompt, index, n = arrivals[step]
             batch.admit(request(model, prompt, index, n=n))
-        pieces += step(batch)
+        pieces += pieces_of_step(batch)
         sizes.append(len(batch))
     assert max(sizes) == 4
     assert sizes[-1] == 0
@@ -140,12 +140,12 @@ def test_cancelling_one_request_leaves_the_others(model: Model) -> None:
     batch, cancel = batch_of(model), CancelToken()
     batch.admit(request(model, "in the", 0))
     batch.admit(request(model, "a", 1, cancel, n=2))
-    pieces = [*step(batch), *step(batch)]
+    pieces = [*pieces_of_step(batch), *pieces_of_step(batch)]
     cancel.cancel()
-    pieces += step(batch)
+    pieces += pieces_of_step(batch)
     assert [(p.index, p.finish_reason) for p in pieces[6:]] == [(0, None), (1, "cancelled"), (2, "cancelled")]
     while len(batch):
-        pieces += step(batch)
+        pieces += pieces_of_step(batch)
     assert tokens_of(pieces, 0) == list(model.generate("in the", **{**OPTIONS, "stop": ()}).tokens)
 
 
@@ -156,7 +156,7 @@ def test_cancelling_in_the_middle_of_a_computation(
     batch, cancels = batch_of(model), [CancelToken(), CancelToken()]
     batch.admit(request(model, "in the", 0, cancels[0]))
     batch.admit(request(model, "a", 1, cancels[1]))
-    pieces, completed, forward = step(batch), [], _core.Engine.forward
+    pieces, completed, forward = pieces_of_step(batch), [], _core.Engine.forward
 
     def cancelled_meanwhile(engine: Any, inputs: Any, **options: Any) -> Any:
         for token in cancels if all_of_them else cancels[:1]:
@@ -167,7 +167,7 @@ def test_cancelling_in_the_middle_of_a_computation(
         return outputs
 
     monkeypatch.setattr(_core.Engine, "forward", cancelled_meanwhile)
-    pieces += step(batch)
+    pieces += pieces_of_step(batch)
     monkeypatch.undo()
     ended = [(p.index, p.token is None, p.finish_reason) for p in pieces[2:]]
     assert ended[0] == (0, True, "cancelled")
@@ -178,7 +178,7 @@ def test_cancelling_in_the_middle_of_a_computation(
         assert ended[1] == (1, False, None)
         assert completed == [True]
         while len(batch):
-            pieces += step(batch)
+            pieces += pieces_of_step(batch)
         assert tokens_of(pieces, 1) == list(model.generate("a", **{**OPTIONS, "stop": ()}).tokens)
 
 

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pygpt
 from pygpt import CancelToken, Model, Piece, SamplingParams, Scheduler
-from pygpt.errors import ContextOverflowError, Overloaded
+from pygpt.errors import Cancelled, ContextOverflowError, Overloaded
 
 OPTIONS: dict[str, Any] = {"max_tokens": 20, "temperature": 1.0, "seed": 5}
 PROMPTS = ["in the", "a", "on and on in the one"]
@@ -141,3 +142,38 @@ def test_a_listener_that_fails_is_left_alone(model: Model, scheduler: Scheduler,
     assert broken.ended.is_set()
     assert "I am broken" in caplog.text
     assert pygpt.Scheduler is Scheduler
+
+
+# --- texts that are only read ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_step_tokens", [1, 7, 256])
+def test_a_text_is_read_in_parts_among_the_others(model: Model, max_step_tokens: int) -> None:
+    text = [*range(60)]
+    with Scheduler(model, max_step_tokens=max_step_tokens) as scheduler:
+        stream = scheduler.stream(PROMPTS[0], **OPTIONS)
+        scored = scheduler.submit_read(text, output="logprobs", n_top=3)
+        vector = scheduler.submit_read(text, output="embedding", client="another")
+        assert stream.collect() == [model.generate(PROMPTS[0], **OPTIONS)]
+        found = scored.result()
+        assert np.array_equal(vector.result(), model.embed(text))
+    assert [entry.token for entry in found] == text[1:]
+    assert [entry.logprob for entry in found] == model.score(text).tolist()
+    rows = model._engine.log_softmax(model.logits(text))
+    for entry, row in zip(found, rows, strict=False):
+        best = np.argsort(-row, kind="stable")[:3]
+        assert entry.top == tuple((int(i), float(row[i])) for i in best)
+
+
+def test_reading_may_be_given_up(model: Model, scheduler: Scheduler) -> None:
+    assert scheduler.submit_read([1], output="logprobs").result() == ()
+    cancel = CancelToken()
+    cancel.cancel()
+    with pytest.raises(Cancelled):
+        scheduler.submit_read([1, 2], output="logprobs", cancel=cancel).result()
+    future = scheduler.submit_read([1, 2], output="embedding")
+    assert future.cancel() or np.array_equal(future.result(), model.embed([1, 2]))
+    with pytest.raises(ValueError, match="output must be one of logprobs, embedding"):
+        scheduler.submit_read("a", output="all")  # type: ignore[call-overload]
+    with pytest.raises(ContextOverflowError, match="65 tokens do not fit"):
+        scheduler.submit_read([1] * 65, output="embedding")
