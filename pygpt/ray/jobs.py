@@ -14,7 +14,6 @@ import numpy as np
 import ray.data
 from numpy.typing import NDArray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pygpt.jobs import Item, Record, Work, ask
 from pygpt.jobs.requests import parse
@@ -52,17 +51,20 @@ def _answers(source: Path, offsets: list[tuple[int, int]], settings: Settings) -
     portions = [{"lines": offsets[i : i + n]} for i in range(0, len(offsets), n)]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     answers = (
         ray.data.from_items(portions, override_num_blocks=len(portions))
-        .flat_map(_Reader(source.resolve()), num_cpus=0, scheduling_strategy=here)
+        .flat_map(_Reader(source.resolve()), num_cpus=0, label_selector=here)
         .map_batches(
             _Answerer,
             fn_constructor_args=[dataclasses.replace(settings, threads=threads)],
             batch_size=None,  # a portion
-            compute=ray.data.ActorPoolStrategy(size=n_models, max_tasks_in_flight_per_actor=_PORTIONS_AT_ONCE),
+            compute=ray.data.ActorPoolStrategy(
+                size=n_models,
+                max_tasks_in_flight_per_actor=2 * _PORTIONS_AT_ONCE,
+                max_concurrent_calls_per_actor=_PORTIONS_AT_ONCE,
+            ),
             num_cpus=threads,
-            max_concurrency=_PORTIONS_AT_ONCE,
         )
     )
     for batch in answers.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):

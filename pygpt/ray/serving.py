@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from ray import serve
+from ray import get_runtime_context, serve
 from ray.exceptions import RayActorError
 from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
@@ -77,8 +77,12 @@ class _Server:
         self._app = await self._node.start()
 
     async def respond(self, scope: Scope, body: bytes) -> AsyncIterator[Message]:
-        """The messages that the application sends. Ray closes it when the client goes away."""
+        """The messages that the application sends, with the names of replica and node. Ray ends it when the client goes
+        away."""
+        name = f"{serve.get_replica_context().replica_id.unique_id}@{get_runtime_context().get_node_id()}"
         async for message in respond(self._app, {**scope, "asgi": {"version": "3.0"}, "root_path": ""}, body):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-replica", name.encode())]
             yield message
 
     async def __del__(self) -> None:
