@@ -69,12 +69,12 @@ def bare(model: pygpt.Model, n_clients: int, seconds: float, warm: float, prompt
     begin = time.perf_counter()
     while time.perf_counter() < begin + seconds or len(batch):
         while len(batch) < n_clients and time.perf_counter() < begin + seconds:
-            batch.admit(Request(ids[len(sent)], params, 0, len(sent), CancelToken()))
+            batch.admit(Request(ids[len(sent)], params, 0, first_index=len(sent), cancel=CancelToken()))
             sent.append(time.perf_counter())
             times.append([])
-        pieces = batch.step()
+        outcomes = batch.step()
         now = time.perf_counter()
-        for piece in pieces:
+        for piece in (piece for outcome in outcomes for piece in outcome.pieces):
             times[piece.index].append((now, 1.0))
     return load.figures(times, sent, begin + warm, begin + seconds)
 

@@ -24,7 +24,7 @@ def free_port() -> int:
 def command(kind: str, program: str, model: Path, port: int, threads: int, n_clients: int, n_ctx: int) -> list[str]:
     """The command line of a server: pygpt's, or llama.cpp's with a slot for each client, to batch them all."""
     if kind == "pygpt":
-        return [program or str(Path(sys.executable).with_name("pygpt")), "serve", str(model), "--port", str(port),
+        return [program or str(Path(sys.executable).with_name("pygpt")), "serve", f"m={model}", "--port", str(port),
                 "--threads", str(threads)]  # fmt: skip
     if kind == "llamacpp":
         return [program, "-m", str(model), "--port", str(port), "--host", "127.0.0.1", "-t", str(threads), "-tb",
