@@ -140,7 +140,9 @@ def prefix(args: argparse.Namespace, prompts: Prompts, file: RunFile) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a GGUF file")
-    parser.add_argument("--server", action="append", help="pygpt[=PROGRAM] or llamacpp=PROGRAM; more than one")
+    parser.add_argument(
+        "--server", action="append", help="pygpt[=PROGRAM] or llamacpp=PROGRAM, and =MODEL for another file; several"
+    )
     parser.add_argument("--threads", type=int, default=2, help="of each server")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=10, help="a server is asked in a round")

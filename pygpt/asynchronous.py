@@ -230,12 +230,13 @@ class AsyncModel:
 
     async def embed(self, text: Prompt, *, client: str = "") -> NDArray[np.float32]:
         """The vector of a text (n_embd,), as that of `Model.embed`."""
-        return await self._read(functools.partial(self._scheduler.submit_read, text, output="embedding", client=client))
+        submit = self._scheduler.submit_read
+        return await _read(lambda cancel: submit(text, output="embedding", cancel=cancel, client=client))
 
     async def score(self, prompt: Prompt, *, client: str = "") -> NDArray[np.float32]:
         """(T,) tokens -> (T - 1,): the log-probability of each token after the first, as that of `Model.score`."""
-        submit = functools.partial(self._scheduler.submit_read, prompt, output="logprobs", client=client)
-        entries = await self._read(submit)
+        submit = self._scheduler.submit_read
+        entries = await _read(lambda cancel: submit(prompt, output="logprobs", cancel=cancel, client=client))
         return np.array([entry.logprob for entry in entries], np.float32)
 
     async def close(self, grace: float = 0.0) -> None:
@@ -256,14 +257,6 @@ class AsyncModel:
     def __reduce__(self) -> NoReturn:
         raise TypeError("an AsyncModel computes in the process that made it and cannot be pickled or copied")
 
-    async def _read(self, submit: Callable[..., Future[_Found]]) -> _Found:
-        cancel = CancelToken()
-        try:
-            return await asyncio.wrap_future(await asyncio.to_thread(submit, cancel=cancel))
-        except BaseException:
-            cancel.cancel()
-            raise
-
     def _hub(self) -> Hub:
         """The running event loop's."""
         loop = asyncio.get_running_loop()
@@ -276,3 +269,13 @@ class AsyncModel:
 
 def _one_or_all(completions: list[Completion]) -> Completion | list[Completion]:
     return completions[0] if len(completions) == 1 else completions
+
+
+async def _read(submit: Callable[[CancelToken], Future[_Found]]) -> _Found:
+    """What a reading finds; it ends where the task that waits is cancelled."""
+    cancel = CancelToken()
+    try:
+        return await asyncio.wrap_future(await asyncio.to_thread(submit, cancel))
+    except BaseException:
+        cancel.cancel()
+        raise
