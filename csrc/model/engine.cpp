@@ -1,12 +1,15 @@
 #include "model/engine.h"
 
 #include <algorithm>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <string>
 
 #include "base/error.h"
+#include "base/xxh64.h"
 #include "model/forward.h"
+#include "model/kv_store.h"
 
 namespace pygpt {
 
@@ -65,6 +68,23 @@ void Session::keep(int n) {
     tentative_ -= n;
 }
 
+std::vector<PageList> Session::pages() const {
+    const SessionLock lock(*this);
+    std::vector<PageList> out;
+    for (std::size_t c = 0; c < engine_->layout_.n_classes(); ++c) out.push_back(cache_.shared_pages(c));
+    return out;
+}
+
+void Session::clear_rest() {
+    const SessionLock lock(*this);
+    const int length = cache_.length(), slot = length % kPagePositions;
+    tentative_ = 0;
+    if (slot == 0) return;
+    cache_.reserve(length, length + 1);
+    for (std::size_t c = 0; c < engine_->layout_.n_classes(); ++c)
+        clear_slots(engine_->layout_, c, cache_.shared_pages(c).back()->data(), slot);
+}
+
 namespace {
 
 std::vector<PageClass> page_classes(const PageLayout& layout, int n_ctx) {
@@ -87,6 +107,36 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, std:
       layout_(config_, kernels_.cache(kv)),
       centers_(layout_.format().centered ? KeyCenters(config_, weights_, kernels_, ropes_) : KeyCenters()),
       page_classes_(page_classes(layout_, config_.n_ctx)) {}
+
+std::shared_ptr<Session> Engine::session(int length, std::span<const PageList> pages) const {
+    if (length > config_.n_ctx) throw InvalidArgument("the context does not hold " + std::to_string(length) + " tokens");
+    return std::shared_ptr<Session>(new Session(shared_from_this(), KvCache(page_classes_, length, pages)));
+}
+
+std::shared_ptr<Buffer> Engine::page(std::size_t page_class, std::span<const std::byte> contents) const {
+    if (page_class >= page_classes_.size() || contents.size() != layout_.page_bytes(page_class)) {
+        throw InvalidArgument(std::to_string(contents.size()) + " bytes are no page of class " +
+                              std::to_string(page_class));
+    }
+    auto page = page_classes_[page_class].pool->take();
+    std::memcpy(page->data(), contents.data(), contents.size());
+    return page;
+}
+
+std::uint64_t Engine::fingerprint() const {
+    if (const std::uint64_t known = fingerprint_; known != 0) return known;
+    const auto bytes = [](const auto* first, std::size_t n) { return std::as_bytes(std::span(first, n)); };
+    std::uint64_t hash = 0;
+    for (const PackedTensor& t : tensors()) {
+        std::size_t size = size_of(t.dtype);
+        for (const auto n : t.shape) size *= static_cast<std::size_t>(n);
+        hash = xxh64(bytes(t.name.data(), t.name.size()), hash);
+        hash = xxh64(bytes(static_cast<const std::byte*>(t.data), size), hash);
+    }
+    hash = hash == 0 ? 1 : hash;
+    fingerprint_ = hash;  // whoever comes meanwhile computes the same: no lock, which a child process might wait for
+    return hash;
+}
 
 void Engine::check(std::span<const SequenceInput> batch) const {
     if (batch.empty()) throw InvalidArgument("the batch is empty");
