@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from pygpt.model import Model
     from pygpt.reply import Reply, ReplyStream
+    from pygpt.scheduler import Scheduler, SchedulerStats, Ticket
     from pygpt.tokenizer import Tokenizer
     from pygpt.training import TrainingResult, finetune, pretrain
 
@@ -46,6 +47,7 @@ _HOMES = {  # of the names, which are imported when they are first used
     ),
     "model": ("Model",),
     "reply": ("Reply", "ReplyStream"),
+    "scheduler": ("Scheduler", "SchedulerStats", "Ticket"),
     "tokenizer": ("Tokenizer",),
     "training": ("TrainingResult", "finetune", "pretrain"),
 }
@@ -61,10 +63,13 @@ __all__ = [
     "Reply",
     "ReplyStream",
     "SamplingParams",
+    "Scheduler",
+    "SchedulerStats",
     "Section",
     "Session",
     "Speculation",
     "Stream",
+    "Ticket",
     "TokenLogprob",
     "Tokenizer",
     "TrainingResult",

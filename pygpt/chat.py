@@ -148,14 +148,10 @@ class Chat:
         turn, n_forgotten = self._fitting(messages, resolved)
         session = self._cache.take(turn.tokens)
         n_read = len(turn.tokens) - session.length
-        stream = self._model._start(
-            {"the conversation": turn.tokens},
-            resolved,
-            cancel,
-            self._speculator,
-            session=session,
-            eos_ids=turn.eos_ids,
+        requests = self._model._requests(
+            {"the conversation": turn.tokens}, resolved, cancel, session=session, eos_ids=turn.eos_ids
         )
+        stream = self._model._start(requests, self._speculator)
 
         def end(reply: Reply) -> None:
             self._open = None

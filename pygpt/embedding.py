@@ -26,14 +26,34 @@ def hidden_states(
         yield from engine.forward([(engine.session(), t) for t in group], output="hidden")
 
 
-def pooled(states: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(T, C) -> (C,): their mean over the tokens, divided by its Euclidean length; a mean of 0 stays 0.
+class Pooling:
+    """The mean of hidden states over the tokens, divided by its Euclidean length; a mean of 0 stays 0.
 
-    In float64 and in one order, rounded once at the end: the same bits on every machine.
+    In float64 and in one order, rounded once at the end: the same bits on every machine, and however the tokens come.
     """
-    mean = np.zeros(states.shape[1])
-    for row in states:  # np.sum may choose its order by the machine
-        mean += row
-    mean /= len(states)
-    length = math.sqrt(math.fsum((mean * mean).tolist()))
-    return (mean / length if length else mean).astype(np.float32)
+
+    def __init__(self) -> None:
+        self._sum: NDArray[np.float64] | None = None
+        self._n = 0
+
+    def add(self, states: NDArray[np.float32]) -> None:
+        """(T, C): those of the next tokens."""
+        if self._sum is None:
+            self._sum = np.zeros(states.shape[1])
+        for row in states:  # np.sum may choose its order by the machine
+            self._sum += row
+        self._n += len(states)
+
+    def finish(self) -> NDArray[np.float32]:
+        """(C,), once there is a token."""
+        assert self._sum is not None
+        mean = self._sum / self._n
+        length = math.sqrt(math.fsum((mean * mean).tolist()))
+        return (mean / length if length else mean).astype(np.float32)
+
+
+def pooled(states: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, C) -> (C,): the `Pooling` of a whole text."""
+    pooling = Pooling()
+    pooling.add(states)
+    return pooling.finish()

@@ -38,5 +38,9 @@ class Cancelled(PygptError):  # noqa: N818 - the word users know from asyncio an
     """The computation was cancelled before it finished; the session is as it was before the call."""
 
 
+class Overloaded(PygptError):  # noqa: N818 - what HTTP calls it, too
+    """A scheduler takes nothing now: its queue is full, or it is closed."""
+
+
 class TrainingError(PygptError):
     """Training cannot start or go on: text, settings or a run folder that do not fit, or a loss that is not finite."""

@@ -20,6 +20,7 @@ from pygpt.generation import (
     Layout,
     Message,
     Prompt,
+    Request,
     SamplingParams,
     Speculate,
     Speculator,
@@ -162,7 +163,7 @@ class Writer:
         """As `generate`, but each piece as soon as there is one; where there are several sequences, `piece.index` says
         whose it is."""
         speculator = self._speculator(speculate, draft)
-        return self._start(self._read(prompt), generation.resolve(params, options), cancel, speculator)
+        return self._start(self._requests(self._read(prompt), generation.resolve(params, options), cancel), speculator)
 
     def render(
         self,
@@ -312,26 +313,26 @@ class Writer:
         turn = generation.read_turn(self.tokenizer, self._config, messages, layout)
         resolved = generation.resolve(params, options, generation.CHAT)
         speculator = self._speculator(speculate, draft)
-        return self._start({"the conversation": turn.tokens}, resolved, cancel, speculator, eos_ids=turn.eos_ids)
+        prompts = {"the conversation": turn.tokens}
+        return self._start(self._requests(prompts, resolved, cancel, eos_ids=turn.eos_ids), speculator)
 
     def _read(self, prompts: object) -> dict[str, NDArray[np.int32]]:
         return generation.read_prompts(prompts, self._encode, self._config.n_vocab)
 
-    def _start(
+    def _start(self, requests: Sequence[Request], speculator: Speculator | None) -> Stream:
+        return generation.start(Batch(*self._parts, speculator), requests)
+
+    def _requests(
         self,
         prompts: Mapping[str, NDArray[np.int32]],
         params: SamplingParams,
         cancel: CancelToken | None,
-        speculator: Speculator | None,
-        *,
-        session: _core.Session | None = None,
-        eos_ids: frozenset[int] = frozenset(),
-    ) -> Stream:
-        """The stream of prompts' tokens, by the names that errors give them."""
+        **more: Any,
+    ) -> list[Request]:
+        """Requests to continue prompts' tokens; more as of `generation.make_requests`."""
         if params.stop and self._tokenizer is None:
             raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
-        batch = Batch(*self._parts, speculator)
-        return generation.start(batch, self._config, prompts, params, cancel, session=session, eos_ids=eos_ids)
+        return generation.make_requests(self._config, prompts, params, cancel, **more)
 
     def _speculator(
         self, speculate: Speculate | None, draft: Writer | None, *, keeps: bool = False

@@ -138,16 +138,23 @@ PYTHON_RANKS = {
     "writer": 4,
     "model": 5,
     "reply": 5,
+    "scheduler": 6,
     "inspection": 5,
     "chat": 6,
+    "delivery": 6,
     "registry": 4,
     "training": 6,
     "__init__": 6,
-    "cli": 7,
-    "__main__": 8,
+    "jobs": 7,
+    "server": 7,
+    "ray": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 BASE_DEPENDENCIES = {"jinja2", "numpy", "regex", "safetensors", "tiktoken", "tokenizers"}  # of all but the command line
 CLI_DEPENDENCIES = {"rich", "typer"}
+SERVER_DEPENDENCIES = {"prometheus_client", "pydantic", "starlette", "uvicorn"}  # of the extra `server`
+OWN_DEPENDENCIES = {"cli": CLI_DEPENDENCIES, "server": SERVER_DEPENDENCIES}  # of parts of the package
 
 
 def imports(path: Path, *, lazy: bool) -> Iterator[str]:
@@ -201,7 +208,7 @@ def test_the_reference_stands_alone() -> None:
 
 @pytest.mark.parametrize("path", PACKAGE, ids=name_of)
 def test_importing_needs_the_base_dependencies_only(path: Path) -> None:
-    allowed = BASE_DEPENDENCIES | (CLI_DEPENDENCIES if part_of(module_of(path)) == "cli" else set()) | {"pygpt"}
+    allowed = BASE_DEPENDENCIES | OWN_DEPENDENCIES.get(part_of(module_of(path)), set()) | {"pygpt"}
     found = {m.split(".")[0] for m in imports(path, lazy=False)}
     assert found <= allowed | sys.stdlib_module_names
 
@@ -215,7 +222,7 @@ def test_the_dependencies_are_those_that_are_imported() -> None:
         assert found is not None
         return set(re.findall(r'"([\w-]+)[^"]*"', found[1]))
 
-    extras = names("hub") | names("train")
+    extras = {name.split("-")[0] for key in ("hub", "server", "trace", "train") for name in names(key)}
     modules = {m.split(".")[0] for path in PACKAGE for m in imports(path, lazy=True)} - {"pygpt"}
     assert names("dependencies") == BASE_DEPENDENCIES | CLI_DEPENDENCIES
     assert modules - sys.stdlib_module_names == BASE_DEPENDENCIES | CLI_DEPENDENCIES | extras

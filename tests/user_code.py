@@ -110,6 +110,37 @@ def answers(model: Model, n: int) -> None:
     assert len(chat.messages) == 5
 
 
+class Printer:
+    """What a program does with what comes."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def on_pieces(self, pieces: Sequence[pygpt.Piece]) -> None:
+        print(*(piece.text for piece in pieces), sep="", end="")
+        if pieces[-1].finish_reason is not None:
+            self.ended.set()
+
+    def on_error(self, error: Exception) -> None:
+        print(error)
+        self.ended.set()
+
+
+def many(model: Model) -> None:
+    with pygpt.Scheduler(model, max_running=8) as scheduler:
+        printer = Printer()
+        ticket = assert_type(scheduler.submit("Once", listener=printer, max_tokens=4, client="a"), pygpt.Ticket)
+        printer.ended.wait()
+        assert ticket.n_prompt > (ticket.n_cached or 0)
+        assert_type(scheduler.stream(["Once", "There"], max_tokens=4), Stream).collect()
+        scheduler.generate("Once", max_tokens=4)
+        entries = scheduler.submit_read("Once upon", output="logprobs", n_top=2).result()
+        vector = assert_type(scheduler.submit_read("Once upon", output="embedding").result(), NDArray[np.float32])
+        assert len(entries) < len(vector)
+        stats: pygpt.SchedulerStats = scheduler.stats()
+        assert stats.running == 0
+
+
 def numbers(model: Model) -> None:
     assert_type(model.logits("Once upon"), NDArray[np.float32])
     assert_type(model.score([1, 2, 3]), NDArray[np.float32])
@@ -148,6 +179,7 @@ def facts(model: Model) -> Sequence[object]:
     if tokenizer is not None:
         text: str = tokenizer.decode(tokenizer.encode("Once"))
         assert text
+        assert b"".join(map(tokenizer.token_bytes, tokenizer.encode("Once", continues=True))) == b"Once"
         assert tokenizer.n_vocab
         assert tokenizer.special_tokens is not None
     return (config.n_ctx, model.weights, model.kv, model.isa, model.threads, model.threads_backend, model.weight_bytes,
@@ -199,6 +231,7 @@ def main(folder: Path) -> None:
     several_prompts(model, 2)
     streams(model)
     answers(model, 2)
+    many(model)
     numbers(model)
     sessions(model)
     labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])

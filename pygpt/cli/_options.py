@@ -20,15 +20,17 @@ def with_fields(
     more: Mapping[str, tuple[str, ...]] | None = None,
     defaults: object = None,
     without: Sequence[str] = (),
+    environment: str | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command an option for each field of a class, in the place of its argument `given`, which gets a table of
     them. `unset`: the fields have no default on the command line, which shows this instead, and `given` has those alone
     that were used. `more`: other names of some options. `defaults`: an object of the class that has them instead of the
-    class. `without`: fields that get no option."""
+    class. `without`: fields that get no option. `environment`: the
+    beginning of the variables that may set them."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "given"]
-        added = [p for p in _parameters(cls, unset, more or {}, defaults) if p.name not in without]
+        added = [p for p in _parameters(cls, unset, more or {}, defaults, environment) if p.name not in without]
 
         @functools.wraps(function)
         def command(**options: Any) -> None:
@@ -44,7 +46,11 @@ def with_fields(
 
 
 def _parameters(
-    cls: type[Any], unset: str | None, more: Mapping[str, tuple[str, ...]], defaults: object
+    cls: type[Any],
+    unset: str | None,
+    more: Mapping[str, tuple[str, ...]],
+    defaults: object,
+    environment: str | None,
 ) -> list[inspect.Parameter]:
     hints, helps, nones = get_type_hints(cls), field_help(cls), field_none(cls)
     parameters = []
@@ -56,7 +62,8 @@ def _parameters(
             kind, default = kind | None, None
         shown: bool | str = unset or (nones.get(f.name, "") if default is None else True)
         names = (f"--{f.name.replace('_', '-')}", *more.get(f.name, ()))
-        option = typer.Option(*names, help=helps[f.name], show_default=shown)
+        variable = None if environment is None else f"{environment}{f.name.upper()}"
+        option = typer.Option(*names, help=helps[f.name], show_default=shown, envvar=variable, show_envvar=False)
         parameters.append(
             inspect.Parameter(
                 f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]

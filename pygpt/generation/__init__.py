@@ -1,35 +1,47 @@
 """Text from a model: the options, the loop over a batch of sequences, streams and sessions. `pygpt.Model` drives it."""
 
-from pygpt.generation.cancel import CancelToken
+from pygpt.generation.cancel import CancelToken, cancel_token
 from pygpt.generation.draft import Parts, speculator
-from pygpt.generation.loop import Batch, Request
+from pygpt.generation.loop import MAX_STEP_TOKENS, Batch, Outcome, Prefixes
 from pygpt.generation.params import CHAT, SamplingOptions, SamplingParams, resolve, takes_chat_options, takes_options
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
+from pygpt.generation.reading import Found, Reading, ReadOutput
 from pygpt.generation.reasoning import Section, Splitter
 from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogprob, collect
 from pygpt.generation.reuse import PrefixCache
+from pygpt.generation.scheduling import Scheduling
+from pygpt.generation.sequence import Request
 from pygpt.generation.session import Session
 from pygpt.generation.speculate import Speculate, Speculation, Speculator
-from pygpt.generation.stream import Stream, start
+from pygpt.generation.stream import Stream, make_requests, start
 from pygpt.generation.turn import ChatOptions, GenerateOptions, Layout, Message, Turn, read_turn
+from pygpt.generation.worker import Listener, Worker
 
 __all__ = [
     "CHAT",
+    "MAX_STEP_TOKENS",
     "Batch",
     "CancelToken",
     "ChatOptions",
     "Completion",
     "FinishReason",
+    "Found",
     "GenerateOptions",
     "Layout",
+    "Listener",
     "Message",
+    "Outcome",
     "Parts",
     "Piece",
     "PrefixCache",
+    "Prefixes",
     "Prompt",
+    "ReadOutput",
+    "Reading",
     "Request",
     "SamplingOptions",
     "SamplingParams",
+    "Scheduling",
     "Section",
     "Session",
     "Speculate",
@@ -39,9 +51,12 @@ __all__ = [
     "Stream",
     "TokenLogprob",
     "Turn",
+    "Worker",
+    "cancel_token",
     "check_fits",
     "collect",
     "is_several",
+    "make_requests",
     "read_prompt",
     "read_prompts",
     "read_turn",

@@ -24,3 +24,12 @@ class CancelToken(_core.CancelFlag):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a CancelToken belongs to one process: make one where the model computes, and cancel it there")
+
+
+def cancel_token(cancel: CancelToken | None) -> CancelToken:
+    """The caller's, or a new one. TypeError: it is something else."""
+    if cancel is None:
+        return CancelToken()
+    if not isinstance(cancel, CancelToken):
+        raise TypeError(f"cancel must be a CancelToken or None, not {type(cancel).__name__}")
+    return cancel

@@ -84,8 +84,8 @@ class SamplingParams:
             ("seed", 0, 2**64 - 1),
         ):
             value = getattr(self, name)
-            set_(self, name, None if value is None else _integer(name, value, low, high))
-        set_(self, "n", _integer("n", self.n, 1, _MAX_N))
+            set_(self, name, None if value is None else integer(name, value, low, high))
+        set_(self, "n", integer("n", self.n, 1, _MAX_N))
         set_(self, "temperature", _number("temperature", self.temperature, ">= 0", lambda x: x >= 0))
         set_(self, "repetition_penalty", _number("repetition_penalty", self.repetition_penalty, "> 0", lambda x: x > 0))
         if self.top_p is not None:
@@ -128,7 +128,8 @@ def takes_chat_options(function: _Function) -> _Function:
     return takes_options(function, CHAT)
 
 
-def _integer(name: str, value: object, low: int, high: int) -> int:
+def integer(name: str, value: object, low: int, high: int = _INT32_MAX) -> int:
+    """The value, from low to high. TypeError, ValueError: it is something else."""
     allowed = f"an integer from {low} to {high}"
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be {allowed}, not {value!r:.80}")

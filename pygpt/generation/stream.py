@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
-from pygpt.generation.cancel import CancelToken
-from pygpt.generation.loop import Batch, Request, run
+from pygpt.generation.cancel import CancelToken, cancel_token
+from pygpt.generation.loop import Batch, run
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.prompt import overflow
 from pygpt.generation.results import Completion, Piece, collect
+from pygpt.generation.sequence import Request
 from pygpt.generation.speculate import Speculation
 
 if TYPE_CHECKING:
@@ -84,8 +85,14 @@ class Stream:
         )
 
 
-def start(
-    batch: Batch,
+def start(batch: Batch, requests: Sequence[Request]) -> Stream:
+    """The stream that an empty batch makes of requests with one `params` and `cancel`."""
+    first = requests[0]
+    seeds = [request.seed for request in requests]
+    return Stream(run(batch, requests), first.params, seeds, first.cancel, batch.speculation)
+
+
+def make_requests(
     config: ModelConfig,
     prompts: Mapping[str, NDArray[np.int32]],
     params: SamplingParams,
@@ -93,16 +100,14 @@ def start(
     *,
     session: _core.Session | None = None,
     eos_ids: frozenset[int] = frozenset(),
-) -> Stream:
-    """The stream that an empty batch makes of prompts, which have the names that errors give them. `session` is for one
-    prompt; it and `eos_ids` are as a `Request`'s.
+    client: str = "",
+) -> list[Request]:
+    """Requests to continue prompts, which have the names that errors give them. `session` is for one prompt; it,
+    `eos_ids` and `client` are as a `Request`'s.
 
     ContextOverflowError: a prompt that leaves no room for a token.
     """
-    if cancel is None:
-        cancel = CancelToken()
-    elif not isinstance(cancel, CancelToken):
-        raise TypeError(f"cancel must be a CancelToken or None, not {type(cancel).__name__}")
+    cancel = cancel_token(cancel)
     requests: list[Request] = []
     for name, tokens in prompts.items():
         if len(tokens) >= config.n_ctx:
@@ -111,8 +116,8 @@ def start(
                 f"{name}'s {len(tokens)} tokens leave no room for a new one in the context of {n_ctx}", config
             )
         index = len(requests) * params.n
-        requests.append(Request(tokens, params, _seed(params), index, cancel, session, eos_ids))
-    return Stream(run(batch, requests), params, [request.seed for request in requests], cancel, batch.speculation)
+        requests.append(Request(tokens, params, _seed(params), index, cancel, session, eos_ids, client))
+    return requests
 
 
 def _seed(params: SamplingParams) -> int:

@@ -66,6 +66,10 @@ class Encoding:
             data = data.removeprefix(b" ")
         return data.decode("utf-8", "replace")
 
+    def token_bytes(self, token: int) -> bytes:
+        """See `Tokenizer.token_bytes`."""
+        return self.texts.get(token, b"")
+
     def decoder(self, after: Iterable[int]) -> StreamDecoder:
         """See `Tokenizer.stream`."""
         return ByteDecoder(self.texts, self._at_start(after))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pygpt.tokenizer.vocabulary import Vocabulary
 
 _T = TypeVar("_T")
 _MAX_PIECE = 4096  # characters; the library frees its tree of pieces by recursion, one call a byte
+_BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 _CONTEXT = 8  # ids before a text, at most, that say how it goes on
 
 
@@ -124,6 +126,12 @@ class LibraryEncoding:
         """See `Tokenizer.decode`."""
         before = self._context(after)
         return self.text([*before, *ids])[len(self.text(before)) :]
+
+    def token_bytes(self, token: int) -> bytes:
+        """See `Tokenizer.token_bytes`. The library gives texts alone: the name of a byte's token says which it is."""
+        name = self._tokenizer.id_to_token(self._to_own.get(token, token)) if token < self.n_vocab else None
+        byte = _BYTE_TOKEN.fullmatch(name or "")
+        return bytes.fromhex(byte[1]) if byte else self.decode([token], [token]).encode("utf-8", "replace")
 
     def decoder(self, after: Sequence[int]) -> StreamDecoder:
         """See `Tokenizer.stream`."""

@@ -262,6 +262,11 @@ class Tokenizer:
         """
         return self._state.decode(integers(ids), integers(after))
 
+    def token_bytes(self, token: int) -> bytes:
+        """What a token stands for within a text, as UTF-8; perhaps a part of a character, and nothing where an id has
+        no token. Errors as of `decode`."""
+        return self._state.token_bytes(integers([token])[0])
+
     def stream(self, *, after: Iterable[int] = ()) -> StreamDecoder:
         """A decoder that takes one id at a time; `after` as in `decode`."""
         return self._state.decoder(integers(after))

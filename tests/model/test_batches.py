@@ -11,7 +11,7 @@ import pytest
 from pygpt import CancelToken, Completion, Model, SamplingParams, _core
 from pygpt.embedding import pooled
 from pygpt.errors import ContextOverflowError
-from pygpt.generation import Batch, Piece, Request, SamplingOptions
+from pygpt.generation import Batch, Outcome, Piece, Request, SamplingOptions
 from pygpt.generation import loop as loop_module
 
 PROMPTS = ["in the", "a", "on and on in the"]
@@ -70,7 +70,7 @@ def test_more_prompts_than_are_computed_together(model: Model, monkeypatch: pyte
     sizes: list[int] = []
     step = Batch.step
 
-    def counted(batch: Batch) -> list[Piece]:
+    def counted(batch: Batch) -> list[Outcome]:
         sizes.append(len(batch))
         return step(batch)
 
@@ -108,6 +108,10 @@ def batch_of(model: Model) -> Batch:
     return Batch(model._engine, model.config, model.tokenizer)
 
 
+def pieces_of_step(batch: Batch) -> list[Piece]:
+    return [piece for outcome in batch.step() for piece in outcome.pieces]
+
+
 def tokens_of(pieces: list[Piece], index: int) -> list[int]:
     return [p.token for p in pieces if p.index == index and p.token is not None]
 
@@ -119,7 +123,7 @@ def test_sequences_are_admitted_at_any_step_and_retire(model: Model) -> None:
         if step in arrivals:
             prompt, index, n = arrivals[step]
             batch.admit(request(model, prompt, index, n=n))
-        pieces += batch.step()
+        pieces += pieces_of_step(batch)
         sizes.append(len(batch))
     assert max(sizes) == 4
     assert sizes[-1] == 0
@@ -136,12 +140,12 @@ def test_cancelling_one_request_leaves_the_others(model: Model) -> None:
     batch, cancel = batch_of(model), CancelToken()
     batch.admit(request(model, "in the", 0))
     batch.admit(request(model, "a", 1, cancel, n=2))
-    pieces = [*batch.step(), *batch.step()]
+    pieces = [*pieces_of_step(batch), *pieces_of_step(batch)]
     cancel.cancel()
-    pieces += batch.step()
+    pieces += pieces_of_step(batch)
     assert [(p.index, p.finish_reason) for p in pieces[6:]] == [(0, None), (1, "cancelled"), (2, "cancelled")]
     while len(batch):
-        pieces += batch.step()
+        pieces += pieces_of_step(batch)
     assert tokens_of(pieces, 0) == list(model.generate("in the", **{**OPTIONS, "stop": ()}).tokens)
 
 
@@ -152,7 +156,7 @@ def test_cancelling_in_the_middle_of_a_computation(
     batch, cancels = batch_of(model), [CancelToken(), CancelToken()]
     batch.admit(request(model, "in the", 0, cancels[0]))
     batch.admit(request(model, "a", 1, cancels[1]))
-    pieces, completed, forward = batch.step(), [], _core.Engine.forward
+    pieces, completed, forward = pieces_of_step(batch), [], _core.Engine.forward
 
     def cancelled_meanwhile(engine: Any, inputs: Any, **options: Any) -> Any:
         for token in cancels if all_of_them else cancels[:1]:
@@ -163,7 +167,7 @@ def test_cancelling_in_the_middle_of_a_computation(
         return outputs
 
     monkeypatch.setattr(_core.Engine, "forward", cancelled_meanwhile)
-    pieces += batch.step()
+    pieces += pieces_of_step(batch)
     monkeypatch.undo()
     ended = [(p.index, p.token is None, p.finish_reason) for p in pieces[2:]]
     assert ended[0] == (0, True, "cancelled")
@@ -174,7 +178,7 @@ def test_cancelling_in_the_middle_of_a_computation(
         assert ended[1] == (1, False, None)
         assert completed == [True]
         while len(batch):
-            pieces += batch.step()
+            pieces += pieces_of_step(batch)
         assert tokens_of(pieces, 1) == list(model.generate("a", **{**OPTIONS, "stop": ()}).tokens)
 
 

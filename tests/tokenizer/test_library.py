@@ -128,6 +128,22 @@ def test_a_text_goes_on() -> None:
     assert "\ufffd" in stream.finish()
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma", "unigram"])
+def test_the_bytes_of_tokens(name: str) -> None:
+    """Together they are the text, also where a token is a part of a character."""
+    tokenizer = Tokenizer.from_gguf(metadata(name), "x.gguf")
+    text = "to be, \U0001d4b3 or\nnot"
+    ids = tokenizer.encode(text, add_special=False, continues=True)
+    assert b"".join(map(tokenizer.token_bytes, ids)).decode() == text
+    spaced = b"" if name == "gemma" else b" "
+    assert b"".join(map(tokenizer.token_bytes, tokenizer.encode("to", add_special=False))) == spaced + b"to"
+    special = tokenizer.special_tokens
+    assert {tokenizer.token_bytes(i).decode(): i for i in special.values()} == special
+    assert tokenizer.token_bytes(10**6) == b""
+    with pytest.raises(ValueError, match="0 or more"):
+        tokenizer.token_bytes(-1)
+
+
 def gpt1() -> Any:
     """As transformers makes it of vocab.json and merges.txt."""
     library = tokenizers.Tokenizer(

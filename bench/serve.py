@@ -1,0 +1,173 @@
+"""`pygpt serve` beside other servers that speak OpenAI's API: the same GGUF file, the same load, in interleaved runs.
+
+    python bench/serve.py model.gguf --threads 2 --server pygpt --server llamacpp=PATH/llama-server
+    python bench/serve.py model.gguf --threads 2 --prefix 1000
+    python bench/serve.py model.gguf --threads 2 --soak 20000
+
+The load: 1, 8 and 32 clients (--clients), each of which asks for its next streamed completion when it has the last one.
+Prompts are cut from a text (--text), 32 to 512 tokens, as many short ones as long ones on a scale of logarithms, none
+asked twice; answers are 64 tokens, taken by temperature 0 with end-of-text forbidden by a bias, so that all servers
+write as many. The clients are one process, which shares the cores with the server: `foreign` is their share.
+
+For each number of clients every round asks each server in turn, forwards and backwards by turns; `bare` is no server
+but pygpt's loop over a batch in this process, without scheduler, HTTP or chunks, with as many sequences as clients:
+what serving costs is the difference. The result is the median of the rounds and of the ratios within a round.
+
+Every figure is written to a file of --out before the next begins, as `peers.py` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import serve_load as load
+from machine import Others, machine
+from peer_results import RunFile, file_name
+from serve_servers import Server
+
+import pygpt
+from pygpt.generation import Batch, CancelToken, Request, SamplingParams
+
+SHORTEST, LONGEST, ANSWER = 32, 512, 64
+HERE = Path(__file__).resolve().parent
+
+
+class Prompts:
+    """Prompts that no one asked before, cut from a text at random."""
+
+    def __init__(self, model: pygpt.Model, text: str, seed: int) -> None:
+        self._model, self._ids = model, model.tokenizer.encode(text)
+        self._rng = np.random.default_rng(seed)
+
+    def __next__(self) -> str:
+        """Of 32 to 512 tokens, or one or two more or less where the cut fell within a word."""
+        return self.of(int(np.exp(self._rng.uniform(np.log(SHORTEST), np.log(LONGEST)))))
+
+    def of(self, n_tokens: int) -> str:
+        begin = int(self._rng.integers(len(self._ids) - n_tokens))
+        return self._model.tokenizer.decode(self._ids[begin : begin + n_tokens])
+
+    def requests(self, forbidden: dict[str, int]) -> Iterator[bytes]:
+        while True:
+            yield load.completion(next(self), ANSWER, logit_bias=forbidden)
+
+
+def bare(model: pygpt.Model, n_clients: int, seconds: float, warm: float, prompts: Prompts) -> dict[str, Any]:
+    """The same load without a server: sequences that enter a batch as others leave it."""
+    ids = [np.array(model.tokenizer.encode(next(prompts)), np.int32) for _ in range(4096)]
+    params = SamplingParams(temperature=0, max_tokens=ANSWER, logit_bias=dict.fromkeys(model.config.eos_ids, -100))
+    batch = Batch(*model._parts)
+    times: list[list[tuple[float, float]]] = []
+    sent: list[float] = []
+    begin = time.perf_counter()
+    while time.perf_counter() < begin + seconds or len(batch):
+        while len(batch) < n_clients and time.perf_counter() < begin + seconds:
+            batch.admit(Request(ids[len(sent)], params, 0, len(sent), CancelToken()))
+            sent.append(time.perf_counter())
+            times.append([])
+        pieces = batch.step()
+        now = time.perf_counter()
+        for piece in pieces:
+            times[piece.index].append((now, 1.0))
+    return load.figures(times, sent, begin + warm, begin + seconds)
+
+
+def compare(args: argparse.Namespace, model: pygpt.Model, prompts: Prompts, file: RunFile) -> None:
+    forbidden = {str(i): -100 for i in sorted(model.config.eos_ids)}
+    servers = args.server or ["pygpt"]
+    for n_clients in args.clients:
+        seen: dict[str, list[dict[str, Any]]] = {}
+        running = [Server(name, args.model, args.threads, n_clients) for name in servers]
+        try:
+            for number in range(args.rounds):
+                order: list[Server | None] = [*running, *([None] if args.bare else [])]
+                for server in order if number % 2 == 0 else reversed(order):
+                    others = Others(os.getpid() if server is None else server.process.pid)
+                    if server is None:
+                        result = bare(model, n_clients, args.seconds, args.warm, prompts)
+                    else:
+                        requests = prompts.requests(forbidden)
+                        result = load.measure(server.port, n_clients, args.seconds, args.warm, requests)
+                    name = "bare" if server is None else server.name
+                    sample = {"server": name, "clients": n_clients, **result, **others.shares()}
+                    file.add("sample", sample)
+                    seen.setdefault(name, []).append(sample)
+                    print(sample, flush=True)
+        finally:
+            for server in running:
+                server.close()
+        show(seen, n_clients)
+
+
+def show(seen: dict[str, list[dict[str, Any]]], n_clients: int) -> None:
+    """Medians over the rounds, and of the ratios to the first server's tokens a second."""
+    first = next(iter(seen))
+    print(
+        f"\n{n_clients} clients: tokens/s, ms to the first token p50 and p99, between tokens p50 and p99, {first} / it"
+    )
+    for name, samples in seen.items():
+        values = [statistics.median(s["tokens_per_second"] for s in samples)]
+        for key in ("first_ms", "between_ms"):
+            values += [statistics.median(s[key][p] for s in samples) for p in ("p50", "p99")]
+        pairs = zip(seen[first], samples, strict=True)
+        ratio = statistics.median(a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs)
+        print(f"{name:10}" + "".join(f"{value:10.1f}" for value in values) + f"{ratio:10.3f}")
+
+
+def prefix(args: argparse.Namespace, prompts: Prompts, file: RunFile) -> None:
+    """How much sooner the second of two requests with the same beginning has its first token."""
+    for name in args.server or ["pygpt"]:
+        ratios = []
+        with Server(name, args.model, args.threads, 4, n_ctx=2048) as server:
+            for _ in range(args.rounds):
+                shared = prompts.of(args.prefix)
+                cold, _ = load.alone(server.port, load.completion(f"{shared} First, {prompts.of(8)}", 4))
+                time.sleep(0.2)
+                again, _ = load.alone(server.port, load.completion(f"{shared} Then, {prompts.of(8)}", 4))
+                sample = {"server": server.name, "prefix": args.prefix, "first_s": cold, "second_s": again}
+                file.add("prefix", sample)
+                ratios.append(cold / again)
+        print(f"{server.name}: the second answer begins {statistics.median(ratios):.1f}x as soon ({ratios})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a GGUF file")
+    parser.add_argument("--server", action="append", help="pygpt[=PROGRAM] or llamacpp=PROGRAM; more than one")
+    parser.add_argument("--threads", type=int, default=2, help="of each server")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--seconds", type=float, default=10, help="a server is asked in a round")
+    parser.add_argument("--warm", type=float, default=2, help="of them, before anything counts")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bare", action="store_true", help="measure the loop in this process as well")
+    parser.add_argument("--text", type=Path, default=HERE.parent / "docs", help="a file, or a folder of Markdown")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--prefix", type=int, help="instead: two requests with the same beginning of so many tokens")
+    parser.add_argument("--soak", type=int, help="instead: so many requests, a tenth cut off, a tenth malformed")
+    parser.add_argument("--out", type=Path, default=Path("serve-results"))
+    args = parser.parse_args()
+    files = sorted(args.text.glob("*.md")) if args.text.is_dir() else [args.text]
+    model = pygpt.Model.load(args.model, threads=args.threads)
+    prompts = Prompts(model, "\n".join(f.read_text(encoding="utf-8") for f in files), args.seed)
+    about = machine()
+    file = RunFile(args.out / file_name(about, args.threads))
+    file.add("run", {"machine": about, "threads": args.threads, "model": args.model.name, "seed": args.seed})
+    if args.prefix:
+        prefix(args, prompts, file)
+    elif args.soak:
+        from serve_soak import soak
+
+        soak(args, model, prompts, file)
+    else:
+        compare(args, model, prompts, file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""`pygpt batch`: answer a file of requests."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pygpt import jobs
+from pygpt.cli._common import MODEL, ProgressBar, fetch_model
+from pygpt.cli._options import with_fields
+from pygpt.server.settings import Settings, named_sources
+
+_FIELDS = {
+    *("weights", "kv", "threads", "isa", "n_ctx", "model_memory"),
+    *("max_running", "max_step_tokens", "cache_memory", "prefix_memory", "max_tokens", "max_sequences"),
+}
+_LIMITS = {"request_timeout": 365 * 86400.0, "max_body": 2**30, "log_level": "error"}  # nobody waits, nobody attacks
+
+
+@with_fields(Settings, without=[f.name for f in dataclasses.fields(Settings) if f.name not in _FIELDS])
+def batch(
+    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="A request a line, in OpenAI's batch format.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Gets an answer a line, in any order.")],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "--model", "-m", help=f"{MODEL} NAME=MODEL gives it the name that requests ask for; may be repeated."
+        ),
+    ],
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Answer the requests of a file. Stopped or killed at any moment, the same command goes on where it was: each
+    request is answered once, and no answer is lost."""
+    paths = [f"{name}={fetch_model(path)}" for name, path in named_sources(model).items()]
+    settings = Settings(models=paths, **{**_LIMITS, **given})
+    bar = ProgressBar(f"answering {source}")
+
+    def show(done: jobs.Summary) -> None:
+        rate = done.completion_tokens / done.seconds if done.seconds else 0.0
+        failed = f", {done.n_failed} with an error" if done.n_failed else ""
+        bar(done.n_before + done.n_answered, done.n_requests, f"{rate:.0f} tokens/s{failed}")
+
+    try:
+        summary = jobs.run(source, target, _work(settings), named_sources(paths), show)
+    finally:
+        bar.clear()
+    typer.echo(str(summary), err=True)
+
+
+def _work(settings: Settings) -> jobs.Work:
+    try:
+        from pygpt.server.app import create_app
+    except ModuleNotFoundError as error:
+        raise ValueError(f"pygpt batch needs {error.name}: pip install 'pygpt-cpu[server]'") from None
+    return jobs.answer_with(lambda: create_app(settings), 2 * settings.max_running)

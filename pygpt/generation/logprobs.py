@@ -1,0 +1,30 @@
+"""The log-probability of a token, and those of the likeliest ones at its place."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt.generation.results import TokenLogprob
+
+_BLOCK = 64
+
+
+def token_logprob(logprobs: NDArray[np.float32], token: int, n_top: int) -> TokenLogprob:
+    """The token's log-probability out of all (n_vocab,), and the n_top largest: equal ones by id."""
+    top: tuple[tuple[int, float], ...] = ()
+    if n_top:
+        ids = np.flatnonzero(logprobs >= _bound(logprobs, n_top))
+        ids = ids[np.argsort(-logprobs[ids], kind="stable")][:n_top]
+        top = tuple(zip(ids.tolist(), logprobs[ids].tolist(), strict=True))
+    return TokenLogprob(token, float(logprobs[token]), top)
+
+
+def _bound(logprobs: NDArray[np.float32], n: int) -> float:
+    """At least n of the log-probabilities are no less than this, where there are so many; few are. It is the n-th
+    largest of the maxima of blocks, which are found sooner than the n-th largest of all."""
+    n_blocks = len(logprobs) // _BLOCK
+    if n_blocks < n:
+        return -np.inf
+    maxima = logprobs[: n_blocks * _BLOCK].reshape(n_blocks, _BLOCK).max(axis=1)
+    return float(np.partition(maxima, n_blocks - n)[n_blocks - n])

@@ -1,0 +1,155 @@
+"""One sequence while it grows: its tokens, its text, and the draws from its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt import _core
+from pygpt.generation.cancel import CancelToken
+from pygpt.generation.logprobs import token_logprob
+from pygpt.generation.params import SamplingParams
+from pygpt.generation.results import FinishReason, Piece, TokenLogprob
+from pygpt.generation.text import Text
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """One prompt, to be continued params.n times."""
+
+    prompt: NDArray[np.int32]  # (T,), shorter than the context
+    params: SamplingParams
+    seed: int
+    first_index: int  # of the n sequences' pieces
+    cancel: CancelToken
+    session: _core.Session | None = None  # holds a beginning of the prompt, less than all of it; None: a new one
+    eos_ids: frozenset[int] = frozenset()  # tokens that end it, besides those of the configuration
+    client: str = ""  # who asks; nobody is to wait for all that another asks for
+    n_cached: int | None = None  # tokens of the prompt that need not be read; None: it was not admitted yet
+
+    @property
+    def n_places(self) -> int:
+        """How many sequences it counts as."""
+        return self.params.n
+
+    def cancelled_pieces(self) -> list[Piece]:
+        """All that comes of a request that was cancelled before it was read."""
+        return [Piece("", None, self.first_index + k, "cancelled", None) for k in range(self.params.n)]
+
+
+class TokenSequence:
+    """One of the n sequences of a request while it grows. It is a `Growing`, which describes what has no words here."""
+
+    def __init__(
+        self,
+        request: Request,
+        number: int,
+        session: _core.Session,
+        sampler: _core.Sampler,
+        eos_ids: frozenset[int],
+        limit: int,
+        text: Text,
+    ) -> None:
+        self.request = request
+        self.session = session
+        self.finish_reason: FinishReason | None = None
+        self.n_proposed = 0  # tokens, which stand behind the history
+        self.confidence = 0  # in the first of them
+        self._number = number
+        self._sampler = sampler
+        self._eos_ids = eos_ids
+        self._text = text
+        self._length = len(request.prompt)
+        self._history = np.empty(self._length + limit, np.int32)  # the prompt and every token after it
+        self._history[: self._length] = request.prompt
+        self._logits: NDArray[np.float32] | None = None  # of the next token, and of those after each proposed one
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        return self._history[: self._length]
+
+    @property
+    def n_room(self) -> int:
+        return len(self._history) - self._length - 1
+
+    @property
+    def cancel(self) -> CancelToken:
+        return self.request.cancel
+
+    def propose(self, tokens: Sequence[int], confidence: int) -> bool:
+        if not self.n_proposed:
+            self.confidence = confidence
+        for token in tokens:
+            self._history[self._length + self.n_proposed] = token
+            self.n_proposed += 1
+            if token in self._eos_ids:
+                return False
+        return True
+
+    def guess(self, engine: _core.Engine, logits: NDArray[np.float32]) -> int:
+        return self._draw(engine, logits, self._length + self.n_proposed)
+
+    @property
+    def n_unread(self) -> int:
+        """How many tokens the session does not hold yet: those of the prompt, then the newest one."""
+        return self._length - self.session.length
+
+    @property
+    def unread(self) -> NDArray[np.int32]:
+        """Those tokens, and the proposed ones."""
+        return self._history[self.session.length : self._length + self.n_proposed]
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the logits of the next token are there."""
+        return self._logits is not None
+
+    def take(self, logits: NDArray[np.float32]) -> None:
+        """(1 + n_proposed, n_vocab)"""
+        self._logits = logits
+
+    def step(self, engine: _core.Engine) -> Piece:
+        """Draw the next token from its logits. The session keeps it if it was proposed, and the logits after it are the
+        next ones."""
+        assert self._logits is not None
+        logits = self._logits[0]
+        token = self._draw(engine, logits, self._length)
+        if self.n_proposed and token == self._history[self._length]:
+            self.session.keep(1)
+            self.n_proposed, self.confidence, self._logits = self.n_proposed - 1, self.confidence + 1, self._logits[1:]
+        else:
+            self.n_proposed, self._logits = 0, None
+        self._history[self._length] = token
+        self._length += 1
+        if token in self._eos_ids:
+            text, self.finish_reason = self._text.end(), "stop"
+        else:
+            text, stopped = self._text.push(token)
+            if stopped:
+                self.finish_reason = "stop"
+            elif self._length == len(self._history):
+                text, self.finish_reason = text + self._text.cut(), "length"
+        logprob = None
+        if self.request.params.logprobs is not None:
+            logprob = token_logprob(engine.log_softmax(logits), token, self.request.params.logprobs)
+        return self._piece(text, token, logprob)
+
+    def cut(self) -> Piece:
+        """The last piece of a sequence that is cancelled."""
+        self.finish_reason = "cancelled"
+        return self._piece(self._text.cut(), None, None)
+
+    def _draw(self, engine: _core.Engine, logits: NDArray[np.float32], length: int) -> int:
+        """The token after the first `length`."""
+        return self._sampler.draw(engine, logits, self._history[:length], self._number, length)
+
+    def _piece(self, text: str, token: int | None, logprob: TokenLogprob | None) -> Piece:
+        return Piece(text, token, self.request.first_index + self._number, self.finish_reason, logprob)
+
+
+def sampler_of(params: SamplingParams, seed: int) -> _core.Sampler:
+    values = {name: getattr(params, name) for name in _core.Sampler.options}
+    return _core.Sampler(**{**values, "seed": seed})

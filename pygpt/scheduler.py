@@ -1,0 +1,303 @@
+"""`Scheduler`: many requests at a time to one model."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pygpt import generation
+from pygpt.errors import check_type
+from pygpt.fields import doc, documented
+from pygpt.generation import (
+    MAX_STEP_TOKENS,
+    Batch,
+    CancelToken,
+    Completion,
+    Layout,
+    Listener,
+    Message,
+    Prompt,
+    Reading,
+    ReadOutput,
+    Request,
+    SamplingParams,
+    Scheduling,
+    Speculation,
+    Stream,
+    TokenLogprob,
+    Turn,
+    Worker,
+)
+from pygpt.generation.params import integer
+from pygpt.generation.receive import Feed, Pieces, Promise
+from pygpt.model import Model
+
+__all__ = ["Listener", "Scheduler", "SchedulerStats", "Ticket"]
+
+_AnyPrompt = TypeVar("_AnyPrompt", bound=Prompt)
+
+
+@documented
+@dataclass(frozen=True, slots=True)
+class SchedulerStats:
+    """What a `Scheduler` has to do now, and did so far."""
+
+    waiting: int = field(metadata=doc("Requests that have no place yet."))
+    running: int = field(metadata=doc("Sequences that are computed: n of a request."))
+    steps: int = field(metadata=doc("Steps of the model."))
+    read_tokens: int = field(metadata=doc("Tokens that were computed: those of prompts, and those that were drawn."))
+
+
+class Ticket:
+    """A request that a `Scheduler` took."""
+
+    def __init__(self, request: Request, turn: Turn | None = None) -> None:
+        """Private: use `Scheduler.submit`."""
+        self._request, self._turn = request, turn
+
+    @property
+    def n_prompt(self) -> int:
+        """How many tokens the prompt has."""
+        return len(self._request.prompt)
+
+    @property
+    def n_cached(self) -> int | None:
+        """How many of them need not be computed, because they were before; None until the request has its place."""
+        return self._request.n_cached
+
+    @property
+    def seed(self) -> int:
+        """The seed that is used, also where none was given."""
+        return self._request.seed
+
+    @property
+    def turn(self) -> Turn | None:
+        """How a conversation was laid out; None: it is a prompt."""
+        return self._turn
+
+    def cancel(self) -> None:
+        """Give the request up, from any thread: its place is free within one step of the model."""
+        self._request.cancel.cancel()
+
+    def __repr__(self) -> str:
+        return f"<pygpt.Ticket: a prompt of {self.n_prompt} tokens>"
+
+
+class Scheduler:
+    """Computes many requests together with one model, on a thread of its own. Any number of threads may ask.
+
+        with pygpt.Scheduler(model) as scheduler:
+            done = scheduler.generate(["Once upon a time", "There was"], max_tokens=64)
+
+    What a request gets is what the model gives it alone, to the bit, whoever else is there. Prompts are read in parts
+    among the others' steps. Each client, by whatever name it is given, gets its share.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        max_running: int = 64,
+        max_waiting: int = 1024,
+        max_step_tokens: int = MAX_STEP_TOKENS,
+        cache_bytes: int | None = None,
+        prefix_bytes: int | None = None,
+    ) -> None:
+        """A scheduler without requests.
+
+        max_running: sequences that are computed together.
+        max_waiting: requests that wait for a place; for more, `submit` raises `Overloaded`.
+        max_step_tokens: tokens that a step reads: of each sequence that grows one, and of prompts what is left, but a
+            quarter at least. The fewer, the shorter the steps, and the longer a prompt takes.
+        cache_bytes: memory of all keys and values. None: half of what is free.
+        prefix_bytes: of that, for the beginnings of prompts that may come again; 0: none. None: half.
+        """
+        check_type("model", model, Model)
+        self._model = model
+        batch = Batch(*model._parts, max_step_tokens=integer("max_step_tokens", max_step_tokens, 1))
+        scheduling = Scheduling(batch, max_running=integer("max_running", max_running, 1))
+        self._batch = batch
+        self._worker = Worker(scheduling, integer("max_waiting", max_waiting, 1))
+        weakref.finalize(self, self._worker.abandon).atexit = False
+
+    @property
+    def model(self) -> Model:
+        """What computes."""
+        return self._model
+
+    def submit(
+        self,
+        prompt: Prompt,
+        *,
+        listener: Listener,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        client: str = "",
+        **options: Any,
+    ) -> Ticket:
+        """Continue a prompt; the listener is told of what comes, on the scheduler's thread.
+
+        client: who asks. Where several do, each has its turn.
+        The other arguments are those of `Model.generate`, which says what is raised for wrong ones; and `Overloaded`:
+        the queue is full, or the scheduler closed.
+        """
+        prompts = {"the prompt": generation.read_prompt(prompt, self._model._encode, self._model.config.n_vocab)}
+        (request,) = self._model._requests(prompts, generation.resolve(params, options), cancel, client=_client(client))
+        return self._submit(request, listener)
+
+    def submit_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        listener: Listener,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        continue_final_message: bool = False,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        client: str = "",
+        **options: Any,
+    ) -> Ticket:
+        """Answer a conversation; the listener is told of what comes, on the scheduler's thread. The arguments are those
+        of `Model.chat` and `submit`."""
+        layout = Layout(
+            tools=tools,
+            documents=documents,
+            template=template,
+            variables=variables,
+            continue_final_message=continue_final_message,
+        )
+        turn = generation.read_turn(self._model.tokenizer, self._model.config, messages, layout)
+        resolved = generation.resolve(params, options, generation.CHAT)
+        (request,) = self._model._requests(
+            {"the conversation": turn.tokens}, resolved, cancel, eos_ids=turn.eos_ids, client=_client(client)
+        )
+        return self._submit(request, listener, turn)
+
+    @overload
+    def submit_read(
+        self,
+        prompt: Prompt,
+        *,
+        output: Literal["logprobs"],
+        n_top: int = 0,
+        cancel: CancelToken | None = None,
+        client: str = "",
+    ) -> Future[tuple[TokenLogprob, ...]]: ...
+
+    @overload
+    def submit_read(
+        self, prompt: Prompt, *, output: Literal["embedding"], cancel: CancelToken | None = None, client: str = ""
+    ) -> Future[NDArray[np.float32]]: ...
+
+    def submit_read(
+        self,
+        prompt: Prompt,
+        *,
+        output: ReadOutput,
+        n_top: int = 0,
+        cancel: CancelToken | None = None,
+        client: str = "",
+    ) -> Future[tuple[TokenLogprob, ...]] | Future[NDArray[np.float32]]:
+        """Read a text in parts, among the others' steps; the future's `cancel()` gives it up, as `cancel` does.
+
+        output: "logprobs" gives for each token after the first its log-probability, as `Model.score`, and those of the
+            `n_top` likeliest at its place; "embedding" gives `Model.embed`'s vector, (n_embd,).
+
+        The future raises `Cancelled` where `cancel` was used. Raises what `submit` does.
+        """
+        tokens = generation.read_prompt(prompt, self._model._encode, self._model.config.n_vocab)
+        generation.check_fits(tokens, self._model.config)
+        n_top = integer("n_top", n_top, 0)
+        reading = Reading(tokens, output, n_top, generation.cancel_token(cancel), _client(client))
+        promise = Promise(reading.cancel)
+        if len(reading.tokens):
+            self._worker.submit(reading, promise)
+        else:  # one token alone, which has no log-probability
+            promise.on_found(())
+        return promise.future
+
+    def stream(
+        self,
+        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        client: str = "",
+        **options: Any,
+    ) -> Stream:
+        """As `Model.stream`, together with whatever else is asked of the scheduler."""
+        resolved = generation.resolve(params, options)
+        requests = self._model._requests(self._model._read(prompt), resolved, cancel, client=_client(client))
+        return self._stream(requests)
+
+    def generate(
+        self,
+        prompt: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...],
+        *,
+        params: SamplingParams | None = None,
+        cancel: CancelToken | None = None,
+        client: str = "",
+        **options: Any,
+    ) -> Completion | list[Completion]:
+        """As `Model.generate`, together with whatever else is asked of the scheduler."""
+        done = self.stream(prompt, params=params, cancel=cancel, client=client, **options).collect()
+        return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
+
+    def stream_chat(self, messages: Sequence[Message], **options: Any) -> Stream:
+        """As `Model.stream_chat`, with client=, together with whatever else is asked of the scheduler."""
+        feed = Feed()
+        ticket = self.submit_chat(messages, listener=feed, **options)
+        return self._stream([ticket._request], feed)
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> Completion | list[Completion]:
+        """As `Model.chat`, with client=, together with whatever else is asked of the scheduler."""
+        done = self.stream_chat(messages, **options).collect()
+        return done[0] if len(done) == 1 else done
+
+    def stats(self) -> SchedulerStats:
+        """What it has to do now, and did so far."""
+        scheduling = self._worker.scheduling
+        return SchedulerStats(self._worker.n_waiting, scheduling.n_running, scheduling.n_steps, self._batch.n_read)
+
+    def close(self, grace: float = 0.0) -> None:
+        """Take nothing more. What waits or runs may go on for so many seconds, and is cancelled then; returns once all
+        has ended. Also from several threads: the least grace counts."""
+        self._worker.close()
+        if not self._worker.join(grace):
+            self._worker.end()
+
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<pygpt.Scheduler of {self._model!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Scheduler computes in the process that made it and cannot be pickled or copied")
+
+    def _submit(self, request: Request, listener: Listener, turn: Turn | None = None) -> Ticket:
+        self._worker.submit(request, listener)
+        return Ticket(request, turn)
+
+    def _stream(self, requests: list[Request], feed: Feed | None = None) -> Stream:
+        """The stream of requests, which are submitted as room is made; of those of a feed, which are already."""
+        first = requests[0]
+        pieces = Pieces(self._submit, requests, feed)
+        return Stream(pieces, first.params, [r.seed for r in requests], first.cancel, Speculation())
+
+
+def _client(client: object) -> str:
+    check_type("client", client, str)
+    return client  # type: ignore[return-value]

@@ -1,0 +1,54 @@
+"""Keys that clients show."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from pathlib import Path
+
+from starlette.requests import Request
+
+from pygpt.server.errors import ApiError
+from pygpt.server.settings import Settings
+
+
+class Keys:
+    """The keys that are let in; none lets everyone in."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = [key.encode() for key in keys]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Keys:
+        """Those of the settings and of their file. ValueError for a file without any: that would let everyone in."""
+        keys = list(settings.api_key)
+        if settings.api_key_file is not None:
+            keys += _read(settings.api_key_file)
+        if not all(key.strip() for key in keys):
+            raise ValueError("api_key must not be empty")
+        return cls(keys)
+
+    def check(self, request: Request) -> str | None:
+        """Which key the request shows, by its number; None where no key is needed. ApiError 401.
+
+        All keys are compared, each in constant time: how long it takes tells nothing about them.
+        """
+        if not self._keys:
+            return None
+        kind, _, shown = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            shown = request.headers.get("x-api-key", "")
+        given = shown.strip().encode()
+        found = [number for number, key in enumerate(self._keys) if hmac.compare_digest(key, given)]
+        if not found:
+            what = "a key is needed: Authorization: Bearer KEY" if not given else "the key is not valid"
+            raise ApiError(401, what, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+        return f"key {found[0] + 1}"
+
+
+def _read(path: Path) -> list[str]:
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise ValueError(f"api_key_file must have a key in a line: {path}")
+    return keys

@@ -1,0 +1,189 @@
+"""Endpoints: a path, the form of what comes in and what goes out, and a handler. One description of all of it, from
+which the routes and /openapi.json follow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from pygpt.server import log
+from pygpt.server.call import Call, Service, check_media_type, check_open, read_body, until_gone
+from pygpt.server.errors import ApiError, internal, of_any, unavailable
+
+
+class Form(BaseModel):
+    """The base of what comes in: unknown fields are refused by name, and nothing is converted but an integer to a
+    float. NaN and infinity are no JSON."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Events(Response):
+    """An answer that is sent piece by piece, as server-sent events unless told otherwise. It begins with the first
+    piece: what goes wrong before has its own status. `failed` says how an error is told after that."""
+
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes],
+        failed: Callable[[ApiError], bytes] | None = None,
+        media_type: str = "text/event-stream",
+    ) -> None:
+        headers = {"content-type": f"{media_type}; charset=utf-8", "cache-control": "no-cache"}
+        super().__init__(headers={**headers, "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self.has_begun = False
+        self._pieces = pieces
+        self._failed = failed or sse_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async for piece in self._pieces:
+            if not self.has_begun:
+                self.has_begun = True
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def fail(self, error: ApiError, send: Send) -> None:
+        """Tell of an error in the midst of the answer, and end it."""
+        await send({"type": "http.response.body", "body": self._failed(error), "more_body": False})
+
+
+def sse(data: str) -> bytes:
+    """A server-sent event."""
+    return f"data: {data}\n\n".encode()
+
+
+def sse_error(error: ApiError) -> bytes:
+    """As OpenAI tells of errors in a stream."""
+    return sse(error.body.model_dump_json())
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What stands at a path. An ASGI application by itself."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    handler: Callable[..., Awaitable[BaseModel | Response]]
+    form: type[BaseModel] | None  # of the body; None: there is none
+    answer: type[BaseModel] | None  # of the answer; None: it is not JSON
+    event: type[BaseModel] | None  # of the events of an answer that streams
+    errors: tuple[int, ...]  # statuses, beside those that every endpoint may have
+    is_open: bool  # without a key, and while the server stops
+    error_body: Callable[[ApiError], Mapping[str, Any]] | None  # of errors, where it is not OpenAI's
+
+    @property
+    def summary(self) -> str:
+        return inspect.cleandoc(self.handler.__doc__ or "")
+
+    def route(self) -> Route:
+        return Route(self.path, self, methods=[self.method], name=self.handler.__name__)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        service: Service = scope["app"].state.service
+        call = Call(service, request, self.form)
+        timer = asyncio.get_running_loop().call_later(service.settings.request_timeout, call.stop, "late")
+        watch: asyncio.Task[None] | None = None
+        response: Response | None = None
+        service.calls.add(call)
+        call.record.endpoint = self.path
+        try:
+            if not self.is_open:
+                call.record.client = service.keys.check(request) or call.record.client
+                check_open(service)
+            arguments: list[object] = [call]
+            if self.form is not None:
+                check_media_type(request)
+                arguments.append(self.form.model_validate_json(await read_body(call, receive)))
+            watch = asyncio.create_task(until_gone(call, receive))
+            answer = await self.handler(*arguments)
+            response = answer if isinstance(answer, Response) else json_response(answer)
+            await response(scope, receive, send)
+        except asyncio.CancelledError:
+            if call.stopped is None:
+                raise  # the server stops
+            call.record.finish.add(call.stopped)
+            if call.stopped != "gone":
+                telling = self._tell(_STOPPED[call.stopped](service), response, scope, receive, send)
+                with contextlib.suppress(asyncio.TimeoutError):  # of a client that does not read
+                    await asyncio.wait_for(telling, _LAST_WORDS)
+        except Exception as error:
+            known = of_any(error)
+            if known is None:
+                log.server.exception("request %s: %s %s", call.record.id, self.method, self.path)
+                known = internal(call.record.id)
+            call.record.finish.add("error")
+            await self._tell(known, response, scope, receive, send)
+        finally:
+            timer.cancel()
+            call.close()
+            service.calls.discard(call)
+            if watch is not None:
+                watch.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watch
+
+    async def _tell(
+        self, error: ApiError, response: Response | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer with an error, if nothing was sent yet, or in the midst of what was."""
+        if isinstance(response, Events) and response.has_begun:
+            await response.fail(error, send)
+        else:
+            body = error.body.model_dump() if self.error_body is None else self.error_body(error)
+            await JSONResponse(body, error.status, error.headers)(scope, receive, send)
+
+
+_LAST_WORDS = 1.0  # seconds to tell a client why its answer ends
+_STOPPED: Mapping[str, Callable[[Service], ApiError]] = {
+    "late": lambda service: ApiError(
+        504, f"the answer took longer than {service.settings.request_timeout:g} seconds", code="timeout"
+    ),
+    "shutdown": lambda service: unavailable("the server is shutting down"),
+    "slow body": lambda service: ApiError(
+        408,
+        f"the body took longer than {service.settings.body_timeout:g} seconds",
+        code="timeout",
+        headers={"connection": "close"},
+    ),
+}
+
+
+def json_response(answer: BaseModel) -> Response:
+    """A form as JSON."""
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def endpoint(
+    method: Literal["GET", "POST"],
+    path: str,
+    *,
+    form: type[BaseModel] | None = None,
+    answer: type[BaseModel] | None = None,
+    event: type[BaseModel] | None = None,
+    errors: tuple[int, ...] = (),
+    is_open: bool = False,
+    error_body: Callable[[ApiError], Mapping[str, Any]] | None = None,
+) -> Callable[[Callable[..., Awaitable[BaseModel | Response]]], Endpoint]:
+    """Makes an endpoint of ``async def handler(call)``, or ``handler(call, form)`` where there is a form: it returns an
+    answer's form or a response. Its docstring describes the endpoint.
+
+    What the handler raises becomes an answer: see `pygpt.server.errors`. It is cancelled when the client goes away or
+    the time is up, and what it took through the call is given back.
+    """
+
+    def decorate(handler: Callable[..., Awaitable[BaseModel | Response]]) -> Endpoint:
+        return Endpoint(method, path, handler, form, answer, event, errors, is_open, error_body)
+
+    return decorate

@@ -1,0 +1,223 @@
+"""/v1/completions: texts that go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, ValidatorFunctionWrapHandler, WrapValidator
+from starlette.responses import Response
+
+from pygpt.generation import Completion, Prompt, SamplingParams, TokenLogprob, is_several
+from pygpt.model import Model
+from pygpt.server.call import Call
+from pygpt.server.endpoint import Events, endpoint
+from pygpt.server.errors import bad_request
+from pygpt.server.models import Entry
+from pygpt.server.openai.answers import Chunks, Count, Head, Usage, new_head
+from pygpt.server.openai.forms import Sampling, StreamOptions, check_stream_options, sampling_params
+from pygpt.server.openai.logprobs import CompletionLogprobs
+from pygpt.server.openai.running import Run, finish_reason
+
+_DEFAULT_TOKENS = 16  # OpenAI's
+_MAX_LOGPROBS = 20
+
+
+def _check_prompt(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValueError:  # pydantic would tell of each kind in turn
+        raise ValueError("must be a text, a list of texts, a list of token ids, or a list of such lists") from None
+
+
+class CompletionForm(Sampling):
+    """What /v1/completions takes."""
+
+    model: str
+    prompt: Annotated[str | list[str] | list[int] | list[list[int]], WrapValidator(_check_prompt)] = Field(
+        description="A text, a list of texts, a list of token ids, or a list of such lists."
+    )
+    max_tokens: int | None = Field(
+        None, ge=0, description=f"At most this many new tokens; null: {_DEFAULT_TOKENS}. 0 only with echo."
+    )
+    n: int = Field(1, ge=1, description="How many completions of each prompt.")
+    best_of: int | None = Field(
+        None, ge=1, description="Make so many, and answer with the n of the highest mean log-probability."
+    )
+    echo: bool = Field(False, description="Begin the text with the prompt; with logprobs, also those of its tokens.")
+    logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=_MAX_LOGPROBS,
+        description="Report each token's log-probability, and those of this many likeliest tokens at its place.",
+    )
+    stream: bool = Field(False, description="Send the text as it comes, as server-sent events.")
+    stream_options: StreamOptions | None = None
+
+    @property
+    def prompts(self) -> Sequence[Prompt]:
+        """One or several."""
+        return self.prompt if is_several(self.prompt) else [self.prompt]  # type: ignore[return-value, list-item]
+
+    def check(self) -> None:
+        """ApiError: fields that do not go together."""
+        check_stream_options(self.stream, self.stream_options)
+        if self.best_of is not None and self.best_of < self.n:
+            raise bad_request(f"best_of must be at least n, which is {self.n}", param="best_of")
+        if self.best_of is not None and self.stream:
+            raise bad_request("best_of cannot be streamed: which is best is known at the end", param="best_of")
+        if self.max_tokens == 0 and not self.echo:
+            raise bad_request("max_tokens must be at least 1, or 0 with echo: true", param="max_tokens")
+        if self.max_tokens == 0 and self.stream:
+            raise bad_request("max_tokens must be at least 1 in a stream", param="max_tokens")
+
+    def params(self) -> SamplingParams:
+        """For every prompt."""
+        n = self.best_of or self.n
+        logprobs = 0 if self.logprobs is None and n > self.n else self.logprobs
+        max_tokens = _DEFAULT_TOKENS if self.max_tokens is None else self.max_tokens
+        return sampling_params(self, n=n, logprobs=logprobs, max_tokens=max_tokens or 1)
+
+
+class LogprobLists(BaseModel):
+    """A list of each, with an entry for a token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(BaseModel):
+    """One text."""
+
+    index: int
+    text: str
+    logprobs: LogprobLists | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class CompletionAnswer(BaseModel):
+    """The texts; in a stream, what is new of one of them."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+
+
+class _Echo(NamedTuple):
+    """What stands before the new text of every completion of a prompt."""
+
+    text: str = ""
+    first: int | None = None  # the prompt's first token
+    logprobs: Sequence[TokenLogprob] = ()  # of its others
+
+
+_OBJECT: Literal["text_completion"] = "text_completion"
+
+
+@endpoint(
+    *("POST", "/v1/completions"),
+    form=CompletionForm,
+    answer=CompletionAnswer,
+    event=CompletionAnswer,
+    errors=(404, 429),
+)
+async def create_completion(call: Call, form: CompletionForm) -> CompletionAnswer | Response:
+    """Continue a prompt, or several."""
+    form.check()
+    prompts = form.prompts
+    run = Run(call, form.params(), len(prompts))
+    entry = await call.model(form.model)
+    writer = _Writer(form, entry.model, new_head("cmpl-", form.model, entry.model))
+    if form.echo:
+        writer.echoes = [await _echo(call, entry, prompt) for prompt in prompts]
+    for prompt in prompts:
+        await run.submit("prompt", entry.scheduler.submit, prompt)
+    if form.stream:
+        return Events(writer.chunks(run))
+    done = await run.completions()
+    n = run.params.n
+    n_new = sum(len(one.tokens) for one in done)
+    best = [_best(done[first : first + n], form.n) for first in range(0, len(done), n)]
+    return writer.answer(best, run.count(n_new))
+
+
+async def _echo(call: Call, entry: Entry, prompt: Prompt) -> _Echo:
+    """What a prompt's completions begin with."""
+    if isinstance(prompt, str):
+        return _Echo(prompt)
+    return _Echo(await call.run(entry.model.tokenizer.decode, prompt))
+
+
+def _best(done: Sequence[Completion], n: int) -> Sequence[Completion]:
+    """The n whose tokens are likeliest on average, the best first; all of n as they are."""
+    return done if len(done) == n else sorted(done, key=_mean_logprob, reverse=True)[:n]
+
+
+def _mean_logprob(done: Completion) -> float:
+    return math.fsum(one.logprob for one in done.logprobs or ()) / max(len(done.tokens), 1)
+
+
+class _Writer:
+    """Writes the answer to one request."""
+
+    def __init__(self, form: CompletionForm, model: Model, head: Head) -> None:
+        self._form, self._head = form, head
+        self._tokenizer = model.tokenizer if model.has_tokenizer else None
+        self.echoes: Sequence[_Echo] = [_Echo()] * len(form.prompts)
+
+    def answer(self, done: Sequence[Sequence[Completion]], count: Count) -> CompletionAnswer:
+        """n completions of each prompt."""
+        texts = [(echo, one) for echo, several in zip(self.echoes, done, strict=True) for one in several]
+        choices = [
+            CompletionChoice(
+                index=index,
+                text=echo.text + one.text,
+                logprobs=self._logprobs(echo, one.logprobs),
+                finish_reason=finish_reason(one.finish_reason),
+            )
+            for index, (echo, one) in enumerate(texts)
+        ]
+        return CompletionAnswer(object=_OBJECT, **self._head._asdict(), choices=choices, usage=count.usage())
+
+    async def chunks(self, run: Run) -> AsyncIterator[bytes]:
+        """The same as it comes."""
+        form = self._form
+        chunks = Chunks(
+            self._head, _OBJECT, has_usage=form.stream_options is not None and form.stream_options.include_usage
+        )
+        lists = [CompletionLogprobs(self._tokenizer) for _ in range(run.n_sequences)]
+        n_new = 0
+        if form.echo:
+            yield b"".join(
+                chunks.choice(i, {"text": echo.text}, self._rows(lists[i], echo.logprobs, echo.first))
+                for i, echo in enumerate(echo for echo in self.echoes for _ in range(run.params.n))
+            )
+        async for pieces in run:
+            out = []
+            for piece in pieces:
+                n_new += piece.token is not None
+                if piece.logprob is None and piece.finish_reason is None:
+                    if piece.text:
+                        out.append(chunks.text(piece.index, '"text":', piece.text))
+                    continue
+                rows = self._rows(lists[piece.index], () if piece.logprob is None else (piece.logprob,))
+                out.append(chunks.choice(piece.index, {"text": piece.text}, rows, piece.finish_reason))
+            if out:
+                yield b"".join(out)
+        yield chunks.end(run.count(n_new))
+
+    def _logprobs(self, echo: _Echo, logprobs: Sequence[TokenLogprob] | None) -> LogprobLists | None:
+        rows = self._rows(CompletionLogprobs(self._tokenizer), (*echo.logprobs, *(logprobs or ())), echo.first)
+        return None if rows is None else LogprobLists(**rows)
+
+    def _rows(
+        self, lists: CompletionLogprobs, logprobs: Sequence[TokenLogprob], first: int | None = None
+    ) -> dict[str, list[Any]] | None:
+        return None if self._form.logprobs is None else lists.rows(logprobs, first)

@@ -1,0 +1,69 @@
+"""The prompts of one request while a model continues them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Literal
+
+from pygpt.generation import Completion, FinishReason, Piece, SamplingParams, Turn, collect
+from pygpt.scheduler import Ticket
+from pygpt.server.call import Call
+from pygpt.server.errors import ApiError, bad_request, unavailable
+from pygpt.server.openai.answers import Count
+
+
+class Run:
+    """Asks for the continuation of one prompt or several, and gives what comes: `Piece.index` counts through all of
+    them, as that of a `Stream`."""
+
+    def __init__(self, call: Call, params: SamplingParams, n_prompts: int = 1) -> None:
+        """ApiError: more sequences than the server allows."""
+        self.params = params
+        self.n_sequences = params.n * n_prompts
+        if self.n_sequences > call.settings.max_sequences:
+            what = f"{n_prompts} prompts, {params.n} times each," if n_prompts > 1 else f"n = {params.n}"
+            raise bad_request(
+                f"{what} is more than the {call.settings.max_sequences} that this server allows", param="n"
+            )
+        self._call = call
+        self._delivery = call.deliver(self.n_sequences)
+
+    async def submit(self, field: str, submit: Callable[..., Ticket], prompt: object, **options: Any) -> None:
+        """Give the next prompt to `Scheduler.submit` or `submit_chat`; `field` is the form's name for it."""
+        first = len(self._delivery.tickets) * self.params.n
+        try:
+            await self._call.submit(self._delivery, submit, prompt, first=first, params=self.params, **options)
+        except ApiError as error:
+            if error.status == 400 and error.body.error.param is None:
+                error.body.error.param = field
+            raise
+
+    @property
+    def turn(self) -> Turn:
+        """How the conversation was laid out."""
+        turn = self._delivery.tickets[0].turn
+        assert turn is not None
+        return turn
+
+    async def __aiter__(self) -> AsyncIterator[list[Piece]]:
+        """What has come since the last time. ApiError: the scheduler was closed."""
+        async for pieces in self._delivery:
+            for piece in pieces:
+                if piece.finish_reason == "cancelled":
+                    raise unavailable("the answer was cut short, because the server stops")
+            yield pieces
+
+    async def completions(self) -> list[Completion]:
+        """All of it, once it has come: n for each prompt."""
+        pieces = [piece async for several in self for piece in several]
+        return collect(pieces, self.params, [ticket.seed for ticket in self._delivery.tickets])
+
+    def count(self, n_new: int, n_reasoning: int = 0) -> Count:
+        """What was read, and that so many tokens are new."""
+        n_prompt = sum(ticket.n_prompt for ticket in self._delivery.tickets)
+        return Count(n_prompt, self._delivery.n_cached, n_new, n_reasoning)
+
+
+def finish_reason(reason: FinishReason | None) -> Literal["stop", "length"]:
+    """Of a sequence that was not cancelled."""
+    return "length" if reason == "length" else "stop"

@@ -1,0 +1,57 @@
+"""What a model says in a conversation, taken apart as it comes: reasoning, text, calls of tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple, TypeAlias
+
+from pygpt.generation import FinishReason, Piece, Section, Splitter, TokenLogprob, Turn
+
+Part: TypeAlias = Literal["reasoning", "content"]
+
+
+class Spoken(NamedTuple):
+    """The next text of a part."""
+
+    part: Part
+    text: str
+
+
+class Speech:
+    """One answer to a conversation: `take` says what a piece adds to it, and all of it is kept."""
+
+    def __init__(self, turn: Turn, *, is_constrained: bool) -> None:
+        """Where the text is constrained, no marks of reasoning can stand in it: all of it is content."""
+        self._splitter = Splitter(None if is_constrained else turn.marks, "" if is_constrained else turn.text)
+        self._texts: dict[Part, list[str]] = {"reasoning": [], "content": []}
+        self.logprobs: list[TokenLogprob] = []
+        self.finish_reason: FinishReason | None = None
+        self.n_tokens = 0
+        self.n_reasoning = 0  # tokens, those of marks included
+
+    @property
+    def content(self) -> str:
+        return "".join(self._texts["content"])
+
+    @property
+    def reasoning(self) -> str | None:
+        return "".join(self._texts["reasoning"]) or None
+
+    def take(self, piece: Piece) -> list[Spoken]:
+        """What is certain by now."""
+        said = list(self._said(self._splitter.feed(piece.text)))
+        if piece.finish_reason is not None:
+            said += self._said(self._splitter.finish())
+            self.finish_reason = piece.finish_reason
+        if piece.logprob is not None:
+            self.logprobs.append(piece.logprob)
+        if piece.token is not None:
+            self.n_tokens += 1
+            self.n_reasoning += bool(self._texts["reasoning"]) and not self._texts["content"]
+        return said
+
+    def _said(self, sections: Iterable[Section]) -> Iterator[Spoken]:
+        for section in sections:
+            part: Part = "reasoning" if section.part == "reasoning" else "content"
+            self._texts[part].append(section.text)
+            yield Spoken(part, section.text)

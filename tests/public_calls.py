@@ -1,0 +1,204 @@
+"""The arguments of every public call: what `tests/test_wrong_types.py` then makes wrong, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pygpt
+from pygpt import CancelToken, Model, checkpoint
+
+
+class Deaf:
+    """A listener."""
+
+    def on_pieces(self, pieces: object) -> None:
+        pass
+
+    def on_error(self, error: object) -> None:
+        pass
+
+
+@dataclasses.dataclass
+class Good:
+    """What the calls are right with; each call gets objects of its own."""
+
+    model: Model
+    folder: Path
+    tmp: Path
+
+    def config(self) -> dict[str, Any]:
+        config = self.model.config
+        return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+
+    def tensors(self) -> dict[str, Any]:
+        return {name: np.asarray(t, np.float32) for name, t in checkpoint.read(self.folder)[1].items()}
+
+    def prompt(self) -> dict[str, Any]:
+        return {"prompt": "in the"}
+
+    def generate(self) -> dict[str, Any]:
+        options = {"params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
+        return {"prompt": "in the", **options, "speculate": None, "draft": self.model}
+
+    def layout(self) -> dict[str, Any]:
+        return {"template": "{{ messages[0].content }}"}
+
+    def render(self) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": "in"}], **self.layout()}
+
+    def conversation(self, begun: bool = False) -> pygpt.Chat:
+        chat = pygpt.Chat(self.model, **self.layout(), max_tokens=2)
+        if begun:
+            chat.send("in")
+        return chat
+
+    def saved_conversation(self) -> Path:
+        self.conversation().save(self.tmp / "saved.json")
+        return self.tmp / "saved.json"
+
+    def chat(self) -> dict[str, Any]:
+        options = {"params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
+        return {**self.render(), **options, "speculate": "prompt", "draft": None}
+
+    def scheduler(self) -> pygpt.Scheduler:
+        return pygpt.Scheduler(self.model)
+
+    def submit(self) -> dict[str, Any]:
+        options = {"params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2, "client": "me"}
+        return {"self": self.scheduler(), "prompt": "in the", "listener": Deaf(), **options}
+
+    def ticket(self) -> pygpt.Ticket:
+        return self.scheduler().submit("a", listener=Deaf())
+
+    def training(self) -> dict[str, Any]:
+        (self.tmp / "text.txt").write_text("the cat sat on the mat. " * 40, encoding="utf-8")
+        out = self.tmp / f"run{len(list(self.tmp.iterdir()))}"
+        return {"data": self.tmp / "text.txt", "out": out, "steps": 1, "batch": 1, "threads": 1}
+
+    def pretrain(self) -> dict[str, Any]:
+        return {**self.training(), "tokenizer": "char", "n_layer": 1, "n_head": 1, "n_embd": 8, "n_ctx": 16}
+
+    def finetune(self) -> dict[str, Any]:
+        return {"model": self.folder, **self.training()}
+
+    def fetched(self) -> dict[str, Any]:
+        folder = self.tmp / "hub" / "models--org--name" / "snapshots" / "0"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "a.gguf").write_text("1", encoding="utf-8")
+        return {"name": "org/name"}
+
+    def forward(self) -> dict[str, Any]:
+        return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
+
+
+def without(arguments: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in names}
+
+
+TICKET = ("cancel", "n_cached", "n_prompt", "seed", "turn")
+REPLY_STREAM = ("cancel", "close", "finish", "n_read", "reply", "speculation")
+# The arguments of each public call; of a method also the object, unless it is the model, and of a property nothing.
+CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
+    "Model.load": lambda g: {"source": g.folder, "threads": 1, "progress": lambda done, total: None},
+    "Model.from_tensors": lambda g: {"config": g.model.config, "tensors": g.tensors(), "threads": 1},
+    "Model.generate": Good.generate,
+    "Model.stream": Good.generate,
+    "Model.render": Good.render,
+    "Model.chat": Good.chat,
+    "Model.stream_chat": Good.chat,
+    "Chat": lambda g: {"model": g.model, "system": "S", **g.layout(), "params": pygpt.SamplingParams()},
+    "Chat.send": lambda g: {"self": g.conversation(), "message": "in", "params": pygpt.SamplingParams(max_tokens=2)},
+    "Chat.stream": lambda g: {"self": g.conversation(), "message": "in", "params": pygpt.SamplingParams(max_tokens=2)},
+    "Chat.retry": lambda g: {"self": g.conversation(True), "params": pygpt.SamplingParams(max_tokens=2)},
+    "Chat.save": lambda g: {"self": g.conversation(), "path": g.tmp / "c.json"},
+    "Chat.load": lambda g: {"self": g.conversation(), "path": g.saved_conversation()},
+    "Chat.reset": lambda g: {"self": g.conversation()},
+    "Chat.messages": lambda g: {"self": g.conversation()},
+    "Chat.system": lambda g: {"self": g.conversation()},
+    "Chat.n_forgotten": lambda g: {"self": g.conversation()},
+    **{f"ReplyStream.{name}": (lambda g: {"self": g.conversation().stream("in")}) for name in REPLY_STREAM},
+    "Reply": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.Reply)),
+    "Section": lambda g: {"part": "answer", "text": ""},
+    "Model.logits": Good.prompt,
+    "Model.hidden_states": Good.prompt,
+    "Model.embed": lambda g: {"text": "in the"},
+    "Model.classify": lambda g: {"item": "in the"},
+    "Model.score": Good.prompt,
+    "Model.perplexity": lambda g: {"prompt": [1] * 70, "stride": 30},
+    "Model.save": lambda g: {"path": g.tmp / "saved"},
+    "Session.append": lambda g: {"self": g.model.session(), "ids": [1, 2]},
+    "Session.fork": lambda g: {"self": g.model.session()},
+    "Session.truncate": lambda g: {"self": g.model.session(), "length": 0},
+    "Session.length": lambda g: {"self": g.model.session()},
+    "Stream.cancel": lambda g: {"self": g.model.stream("a")},
+    "Stream.collect": lambda g: {"self": g.model.stream("a")},
+    "Stream.seed": lambda g: {"self": g.model.stream("a")},
+    "Stream.speculation": lambda g: {"self": g.model.stream("a")},
+    "Stream.seeds": lambda g: {"self": g.model.stream("a")},
+    "Scheduler": lambda g: {"model": g.model, "max_running": 2},
+    "Scheduler.submit": Good.submit,
+    "Scheduler.submit_chat": lambda g: {**without(g.submit(), "prompt"), **g.render()},
+    "Scheduler.submit_read": lambda g: {
+        **without(g.submit(), "params", "max_tokens", "listener"),
+        "output": "logprobs",
+        "n_top": 2,
+    },
+    "Scheduler.stream": lambda g: without(g.submit(), "listener"),
+    "Scheduler.generate": lambda g: without(g.submit(), "listener"),
+    "Scheduler.stream_chat": lambda g: {**without(g.submit(), "prompt", "listener"), **g.render()},
+    "Scheduler.chat": lambda g: {**without(g.submit(), "prompt", "listener"), **g.render()},
+    "Scheduler.close": lambda g: {"self": g.scheduler()},
+    "Scheduler.model": lambda g: {"self": g.scheduler()},
+    "Scheduler.stats": lambda g: {"self": g.scheduler()},
+    "SchedulerStats": lambda g: dict.fromkeys((f.name for f in dataclasses.fields(pygpt.SchedulerStats)), 0),
+    **{
+        f"Ticket.{name}": (lambda g: {"self": g.ticket()})
+        for name in ("cancel", "n_cached", "n_prompt", "seed", "turn")
+    },
+    "CancelToken": lambda g: {},
+    "CancelToken.cancel": lambda g: {"self": CancelToken()},
+    "CancelToken.cancelled": lambda g: {"self": CancelToken()},
+    "CancelToken.set": lambda g: {"self": CancelToken()},
+    "CancelToken.is_set": lambda g: {"self": CancelToken()},
+    "SamplingParams": lambda g: {},
+    "Completion": lambda g: {"text": "", "tokens": (), "finish_reason": "stop", "logprobs": None, "seed": 0},
+    "Piece": lambda g: {"text": "", "token": 0, "index": 0, "finish_reason": None, "logprob": None},
+    "Speculation": lambda g: {},
+    "TokenLogprob": lambda g: {"token": 0, "logprob": 0.0, "top": ()},
+    "Classification": lambda g: {"label": "a", "probabilities": {"a": 1.0}},
+    "ModelConfig": Good.config,
+    "ModelConfig.with_context": lambda g: {"self": g.model.config, "n_ctx": 5},
+    "ModelConfig.with_layers": lambda g: {"self": g.model.config, "attn_scale": 0.5, "rope": None},
+    "Tokenizer.from_folder": lambda g: {"folder": g.folder, "bos_id": 263, "eos_id": 263},
+    "Tokenizer.from_gguf": lambda g: {"metadata": {}, "source": "a file"},
+    "Tokenizer.from_pieces": lambda g: {
+        "pieces": [b"?", b"<s>", b"</s>", b"a"],
+        "scores": [0.0, 0.0, 0.0, -1.0],
+        "bos_id": 1,
+        "eos_id": 2,
+        "source": "a file",
+    },
+    "Tokenizer.with_special": lambda g: {"self": g.model.tokenizer, "tokens": {"<new>": 264}},
+    "Tokenizer.encode": lambda g: {"self": g.model.tokenizer, "text": "in the"},
+    "Tokenizer.render": lambda g: {"self": g.model.tokenizer, **g.render()},
+    "Tokenizer.chat_template": lambda g: {"self": g.model.tokenizer, "name": "{{ x }}"},
+    "Tokenizer.decode": lambda g: {"self": g.model.tokenizer, "ids": [1, 2], "after": [3]},
+    "Tokenizer.token_bytes": lambda g: {"self": g.model.tokenizer, "token": 1},
+    "Tokenizer.stream": lambda g: {"self": g.model.tokenizer, "after": [1, 2]},
+    "Tokenizer.save": lambda g: {"self": g.model.tokenizer, "folder": g.tmp},
+    "TrainingResult": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.TrainingResult)),
+    "pretrain": Good.pretrain,
+    "finetune": Good.finetune,
+    "checkpoint.read": lambda g: {"path": g.folder},
+    "checkpoint.write": lambda g: {"folder": g.tmp / "w", "config": g.model.config, "tensors": g.tensors()},
+    "reference.forward": Good.forward,
+    "reference.hidden": Good.forward,
+    "registry.on_disk": lambda g: {},
+    "registry.pull": lambda g: {"name": str(g.folder), "progress": lambda done, total: None},
+    "registry.remove": Good.fetched,
+}

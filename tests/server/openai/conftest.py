@@ -1,0 +1,78 @@
+"""A server at a real socket, in a thread of the tests' process, asked through OpenAI's own client."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+from pygpt import Model
+from pygpt.server.app import create_app
+from pygpt.server.settings import Settings
+
+
+@contextlib.contextmanager
+def running(settings: Settings) -> Iterator[tuple[str, Starlette]]:
+    """The address and the application."""
+    app = create_app(settings)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", app
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="session")
+def server(gpt2_folder: Path, chat_folder: Path) -> Iterator[tuple[str, Starlette]]:
+    """Serves "gpt2", random and small, and "chat", the same with a chat template."""
+    with running(Settings(models=(f"gpt2={gpt2_folder}", f"chat={chat_folder}"), threads=1)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def chat_folder(
+    gpt2_folder: Path, with_template: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return with_template(gpt2_folder, tmp_path_factory.mktemp("chat") / "m")
+
+
+@pytest.fixture(scope="session")
+def chat_model(chat_folder: Path) -> Model:
+    return Model.load(chat_folder, threads=1)
+
+
+@pytest.fixture(scope="session")
+def base_url(server: tuple[str, Starlette]) -> str:
+    return server[0]
+
+
+@pytest.fixture(scope="session")
+def client(base_url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+def refused(client: openai.OpenAI) -> Callable[..., openai.BadRequestError]:
+    """Sends what the server must refuse with status 400, and gives the error."""
+
+    def send(path: str, **body: Any) -> openai.BadRequestError:
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.post(path, body=body, cast_to=object)
+        return caught.value
+
+    return send

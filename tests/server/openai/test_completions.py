@@ -1,0 +1,200 @@
+"""/v1/completions, through OpenAI's own client: answers are what `Model.generate` gives, to the bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from starlette.applications import Starlette
+
+from pygpt import Completion, Model
+from pygpt.server.openai.completions import CompletionAnswer
+
+Refused = Callable[..., openai.BadRequestError]
+SEED = {"seed": 7, "temperature": 0.8}
+PROMPT = "Once upon a time"
+
+
+def generate(model: Model, prompt: Any = PROMPT, **options: Any) -> list[Completion]:
+    """With OpenAI's defaults."""
+    done = model.generate(prompt, **{"temperature": 1.0, "top_p": None, "max_tokens": 16, **options})
+    return done if isinstance(done, list) else [done]
+
+
+def test_the_first_snippet_of_openai_runs(client: openai.OpenAI, model: Model) -> None:
+    response = client.completions.create(
+        model="gpt2", prompt="Once upon a time in a land far, far away,", temperature=0.7, max_tokens=150
+    )
+    assert response.object == "text_completion"
+    assert response.model == "gpt2"
+    assert response.id.startswith("cmpl-")
+    assert response.usage is not None
+    assert response.usage.completion_tokens <= 150
+    assert response.choices[0].text
+    assert response.system_fingerprint is not None
+    assert response.system_fingerprint.startswith("pygpt-")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_tokens": 5},
+        {"temperature": 0},
+        {"top_p": 0.5},
+        {"n": 3},
+        {"stop": "t"},
+        {"stop": ["e", "xyz"]},
+        {"top_k": 5},
+        {"min_p": 0.1},
+        {"repetition_penalty": 1.5},
+    ],
+    ids=str,
+)
+def test_options_are_those_of_generate(client: openai.OpenAI, model: Model, options: dict[str, Any]) -> None:
+    own = {key: options[key] for key in options if key in ("top_k", "min_p", "repetition_penalty")}
+    others = {key: options[key] for key in options if key not in own}
+    asked = client.completions.create(model="gpt2", prompt=PROMPT, **{**SEED, **others}, extra_body=own)
+    done = generate(model, **{**SEED, **options})
+    assert [(c.index, c.text, c.finish_reason) for c in asked.choices] == [
+        (i, one.text, one.finish_reason) for i, one in enumerate(done)
+    ]
+    assert asked.usage is not None
+    assert asked.usage.completion_tokens == sum(len(one.tokens) for one in done)
+    assert asked.usage.prompt_tokens == len(model.tokenizer.encode(PROMPT))
+    assert asked.usage.total_tokens == asked.usage.prompt_tokens + asked.usage.completion_tokens
+
+
+def test_prompts_of_every_kind(client: openai.OpenAI, model: Model) -> None:
+    texts = ["Once", "upon", "a time"]
+    ids = [model.tokenizer.encode(text) for text in texts]
+    expected = [one.text for one in generate(model, texts, n=2, **SEED)]
+    prompts: list[Any] = [texts, ids]
+    for prompt in prompts:
+        asked = client.completions.create(model="gpt2", prompt=prompt, n=2, **SEED)
+        assert [choice.text for choice in asked.choices] == expected
+        assert [choice.index for choice in asked.choices] == list(range(6))
+    assert client.completions.create(model="gpt2", prompt=ids[0], **SEED).choices[0].text == expected[0]
+
+
+def test_a_stream_is_the_same_text(client: openai.OpenAI, model: Model) -> None:
+    prompts = ["Once", "upon"]
+    texts, reasons, usage = ["", "", "", ""], [None] * 4, None
+    stream = client.completions.create(
+        model="gpt2", prompt=prompts, n=2, stream=True, stream_options={"include_usage": True}, **SEED
+    )
+    for chunk in stream:
+        CompletionAnswer.model_validate(chunk.model_dump(), strict=True)
+        for choice in chunk.choices:
+            assert chunk.usage is None
+            texts[choice.index] += choice.text
+            reasons[choice.index] = choice.finish_reason or reasons[choice.index]
+        usage = chunk.usage
+    done = generate(model, prompts, n=2, **SEED)
+    assert texts == [one.text for one in done]
+    assert reasons == [one.finish_reason for one in done]
+    assert usage is not None
+    assert usage.completion_tokens == sum(len(one.tokens) for one in done)
+
+
+def test_logprobs(client: openai.OpenAI, model: Model) -> None:
+    done = generate(model, logprobs=3, **SEED)[0]
+    assert done.logprobs is not None
+    asked = client.completions.create(model="gpt2", prompt=PROMPT, logprobs=3, **SEED).choices[0]
+    assert asked.logprobs is not None
+    assert asked.logprobs.token_logprobs == [one.logprob for one in done.logprobs]
+    assert asked.logprobs.tokens is not None
+    assert asked.logprobs.top_logprobs is not None
+    for shown, top, one in zip(asked.logprobs.tokens, asked.logprobs.top_logprobs, done.logprobs, strict=True):
+        assert top[shown] == one.logprob
+        assert max(top.values()) == one.top[0][1]
+        assert 1 <= len(top) <= 4
+    assert asked.logprobs.text_offset is not None
+    assert asked.logprobs.text_offset[0] == 0
+    streamed = client.completions.create(model="gpt2", prompt=PROMPT, logprobs=3, stream=True, **SEED)
+    rows = [choice.logprobs.model_dump() for chunk in streamed for choice in chunk.choices if choice.logprobs]
+    assert {key: [value for row in rows for value in row[key]] for key in rows[0]} == asked.logprobs.model_dump()
+
+
+def test_best_of_takes_the_likeliest_on_average(client: openai.OpenAI, model: Model) -> None:
+    done = generate(model, n=5, logprobs=0, **SEED)
+    ranked = sorted(done, key=lambda one: -sum(p.logprob for p in one.logprobs or ()) / len(one.tokens))
+    asked = client.completions.create(model="gpt2", prompt=PROMPT, best_of=5, n=2, **SEED)
+    assert [choice.text for choice in asked.choices] == [one.text for one in ranked[:2]]
+    assert asked.choices[0].logprobs is None
+    assert asked.usage is not None
+    assert asked.usage.completion_tokens == sum(len(one.tokens) for one in done)
+
+
+def test_echo_begins_with_the_prompt(client: openai.OpenAI, model: Model) -> None:
+    done = generate(model, **SEED)[0]
+    ids: Any = model.tokenizer.encode(PROMPT)
+    for prompt in (PROMPT, ids):
+        asked = client.completions.create(model="gpt2", prompt=prompt, echo=True, **SEED)
+        assert asked.choices[0].text == PROMPT + done.text
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({"suffix": "."}, "suffix", "unknown parameter"),
+        ({"temprature": 1}, "temprature", "unknown parameter"),
+        ({"prompt": [1, "a"]}, "prompt", "a list of texts"),
+        ({"prompt": ""}, "prompt", "must not be empty"),
+        ({"prompt": [999999]}, "prompt", "outside the vocabulary"),
+        ({"temperature": -1}, "temperature", "finite number >= 0"),
+        ({"temperature": "hot"}, "temperature", "valid number"),
+        ({"max_tokens": 0}, "max_tokens", "at least 1"),
+        ({"n": 0}, "n", "greater than or equal to 1"),
+        ({"n": 129}, "n", "more than the 128"),
+        ({"logprobs": 21}, "logprobs", "less than or equal to 20"),
+        ({"best_of": 1, "n": 2}, "best_of", "at least n"),
+        ({"best_of": 2, "stream": True}, "best_of", "cannot be streamed"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "stream: true"),
+        ({"stop": [""]}, "stop", "empty string"),
+        ({"seed": -1}, "seed", "an integer from 0"),
+        ({"top_p": 2}, "top_p", "<= 1"),
+    ],
+    ids=str,
+)
+def test_what_is_refused_is_named(refused: Refused, body: dict[str, Any], param: str, message: str) -> None:
+    error = refused("/completions", **{"model": "gpt2", "prompt": PROMPT, **body})
+    assert error.param == param
+    assert message in error.message
+
+
+def test_null_is_left_out_and_harmless_fields_are_ignored(client: openai.OpenAI) -> None:
+    nothing = dict.fromkeys(("suffix", "logprobs", "best_of", "stop", "stream", "temprature"))
+    harmless = {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto"}
+    body = {"model": "gpt2", "prompt": PROMPT, **nothing, **harmless, **SEED}
+    asked: Any = client.post("/completions", body=body, cast_to=object)
+    plain = client.completions.create(model="gpt2", prompt=PROMPT, **SEED)
+    assert asked["choices"][0]["text"] == plain.choices[0].text
+
+
+def test_an_unknown_model(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.completions.create(model="gpt-9", prompt=PROMPT)
+    assert caught.value.code == "model_not_found"
+
+
+def test_a_prompt_beyond_the_context(refused: Refused) -> None:
+    error = refused("/completions", model="gpt2", prompt="the " * 100)
+    assert (error.param, error.code) == ("prompt", "context_length_exceeded")
+
+
+def test_a_client_that_goes_away_frees_its_place(server: tuple[str, Starlette]) -> None:
+    url, app = server
+    (entry,) = (entry for entry in app.state.service.models.loaded if entry.name == "gpt2")
+    body = {"model": "gpt2", "prompt": "a", "max_tokens": 60, "n": 16, "stream": True}
+    for _ in range(3):
+        with httpx.stream("POST", f"{url}/v1/completions", json=body) as response:
+            next(response.iter_lines())
+        deadline = time.monotonic() + 10
+        while entry.scheduler.stats().running:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
