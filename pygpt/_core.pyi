@@ -86,6 +86,10 @@ class Engine:
     @property
     def weight_bytes(self) -> int: ...
     @property
+    def kv(self) -> str:
+        """The format of cached keys and values."""
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """In all layers; those with a window hold a token only until it is out of sight."""
 
@@ -98,7 +102,7 @@ class Engine:
 
     def session(self) -> Session: ...
     def page(self, page_class: int, contents: NDArray[np.uint8]) -> Page:
-        """A new page of a class, with the (bytes,) that `Page.array` gave. ValueError: not as many, or no such class."""
+        """A new page of a class, with the (bytes,) that `Page.array` gave. ValueError: not as many, or no class."""
 
     def restore(self, length: int, pages: Sequence[Sequence[Page | None]]) -> Session:
         """A session of `length` tokens that shares these pages, as `Session.pages` lists them. ValueError: they are not

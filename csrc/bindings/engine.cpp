@@ -194,8 +194,7 @@ Page new_page(const Engine& engine, std::size_t page_class, const py::array& con
     return {engine.page(page_class, std::as_bytes(bytes))};
 }
 
-std::shared_ptr<Session> restore(const Engine& engine, int length,
-                                 const std::vector<std::vector<const Page*>>& pages) {
+std::shared_ptr<Session> restore(const Engine& engine, int length, const std::vector<std::vector<const Page*>>& pages) {
     std::vector<PageList> lists;
     for (const auto& of_class : pages) {
         PageList& list = lists.emplace_back();
@@ -214,6 +213,7 @@ void bind_engine(py::module_& m) {
         .def_property_readonly("weight_bytes", &Engine::weight_bytes)
         .def_property_readonly("kv_bytes_per_token", &Engine::kv_bytes_per_token)
         .def("tensors", &tensors)
+        .def_property_readonly("kv", [](const Engine& e) { return e.cache_format().name; })
         .def("fingerprint", &Engine::fingerprint, py::call_guard<GilReleased>())
         .def("session", py::overload_cast<>(&Engine::session, py::const_))
         .def("page", &new_page, py::arg("page_class"), py::arg("contents"))

@@ -36,7 +36,8 @@ std::vector<std::vector<std::optional<Page>>> pages(const Session& session) {
 
 void bind_session(py::module_& m) {
     py::class_<Page>(m, "Page")
-        .def_property_readonly("address", [](const Page& p) { return reinterpret_cast<std::uintptr_t>(p.memory.get()); })
+        .def_property_readonly("address",
+                               [](const Page& p) { return reinterpret_cast<std::uintptr_t>(p.memory.get()); })
         .def_property_readonly("nbytes", [](const Page& p) { return p.memory->size(); })
         .def("array", &bytes_of);
     py::class_<Session, std::shared_ptr<Session>>(m, "Session")

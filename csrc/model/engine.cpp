@@ -109,7 +109,8 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, std:
       page_classes_(page_classes(layout_, config_.n_ctx)) {}
 
 std::shared_ptr<Session> Engine::session(int length, std::span<const PageList> pages) const {
-    if (length > config_.n_ctx) throw InvalidArgument("the context does not hold " + std::to_string(length) + " tokens");
+    if (length > config_.n_ctx)
+        throw InvalidArgument("the context does not hold " + std::to_string(length) + " tokens");
     return std::shared_ptr<Session>(new Session(shared_from_this(), KvCache(page_classes_, length, pages)));
 }
 

@@ -100,6 +100,7 @@ public:
     std::shared_ptr<Session> session(int length, std::span<const PageList> pages) const;
     // A page of a class with these contents. InvalidArgument: no such class, or not as many bytes.
     std::shared_ptr<Buffer> page(std::size_t page_class, std::span<const std::byte> contents) const;
+    const CacheFormat& cache_format() const { return layout_.format(); }
     // Of all packed weights, in the order and with the names of tensors(). Computed once.
     std::uint64_t fingerprint() const;
 

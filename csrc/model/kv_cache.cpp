@@ -89,8 +89,7 @@ KvCache::KvCache(std::span<const PageClass> classes) {
     for (const PageClass& c : classes) classes_.push_back({c, {}});
 }
 
-KvCache::KvCache(std::span<const PageClass> classes, int length, std::span<const PageList> pages)
-    : KvCache(classes) {
+KvCache::KvCache(std::span<const PageClass> classes, int length, std::span<const PageList> pages) : KvCache(classes) {
     if (length < 0) throw InvalidArgument("a length must not be negative: " + std::to_string(length));
     bool fits = pages.size() == classes_.size();
     for (std::size_t c = 0; fits && c < classes_.size(); ++c) {

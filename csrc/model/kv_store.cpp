@@ -17,7 +17,8 @@ void store_rows(const PageLayout& layout, int layer, std::byte* page, int slot, 
 }
 
 void clear_slots(const PageLayout& layout, std::size_t page_class, std::byte* page, int slot) {
-    const std::vector<float> zeros(static_cast<std::size_t>(layout.heads()) * static_cast<std::size_t>(layout.head_dim()));
+    const std::vector<float> zeros(static_cast<std::size_t>(layout.heads()) *
+                                   static_cast<std::size_t>(layout.head_dim()));
     for (int layer = 0; layer < layout.n_layers(); ++layer) {
         if (layout.class_of(layer) != page_class) continue;
         store_rows(layout, layer, page, slot, {zeros.data(), zeros.data(), 0, kPagePositions - slot, nullptr});
