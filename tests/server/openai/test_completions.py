@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -136,6 +137,36 @@ def test_echo_begins_with_the_prompt(client: openai.OpenAI, model: Model) -> Non
     for prompt in (PROMPT, ids):
         asked = client.completions.create(model="gpt2", prompt=prompt, echo=True, **SEED)
         assert asked.choices[0].text == PROMPT + done.text
+
+
+def test_echo_with_logprobs_scores_the_prompt(client: openai.OpenAI, model: Model) -> None:
+    """As lm-evaluation-harness asks: `max_tokens` 0, or 1 whose token it leaves out."""
+    ids = model.tokenizer.encode(PROMPT)
+    scores = model.score(PROMPT).tolist()
+    texts = [model.tokenizer.decode([i]) for i in ids]
+    done = generate(model, logprobs=2, temperature=0, max_tokens=1)[0]
+    prompts: list[Any] = [[PROMPT, PROMPT], [ids, ids]]
+    for max_tokens, prompt in itertools.product((0, 1), prompts):
+        asked = client.completions.create(
+            model="gpt2", prompt=prompt, echo=True, logprobs=2, max_tokens=max_tokens, temperature=0
+        )
+        for choice in asked.choices:
+            lists = choice.logprobs
+            assert choice.text == PROMPT + (done.text if max_tokens else "")
+            assert lists is not None
+            assert lists.tokens is not None
+            assert lists.tokens[: len(ids)] == texts
+            assert lists.token_logprobs is not None
+            assert lists.token_logprobs[: len(ids)] == [None, *scores]
+            assert lists.top_logprobs is not None
+            assert lists.top_logprobs[0] is None
+            assert all(2 <= len(top) <= 3 for top in lists.top_logprobs[1:])
+            assert all(max(top.values()) >= one for top, one in zip(lists.top_logprobs[1:], scores, strict=False))
+            assert lists.text_offset is not None
+            assert lists.text_offset[: len(ids)] == [len("".join(texts[:i])) for i in range(len(ids))]
+            assert len(lists.tokens) == len(ids) + max_tokens
+        assert asked.usage is not None
+        assert asked.usage.completion_tokens == 2 * max_tokens
 
 
 @pytest.mark.parametrize(
