@@ -181,6 +181,7 @@ def sessions(model: Model, folder: Path) -> None:
     fork.append(np.argsort(row)[-1:])
     fork.truncate(session.length)
     ids: NDArray[np.int32] = fork.tokens
+    assert_type(model.generate("Once upon", prefix=session, max_tokens=4), Completion)
     fork.save(folder / "once.session")
     assert model.load_session(folder / "once.session").tokens.tolist() == ids.tolist()
 

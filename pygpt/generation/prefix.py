@@ -108,7 +108,7 @@ class PrefixTree:
         for node in [*(path[-1].line() if path else ()), *reversed(path[:-1])]:
             if node.session is None or min(node.session.length, n_wanted) <= n_best:
                 continue
-            session = _truncated(node.session, n_wanted)
+            session = truncated(node.session, n_wanted)
             if session is not None:
                 best, n_best = (node, session), session.length
                 if n_best == n_wanted:
@@ -199,8 +199,10 @@ def _pages(session: _core.Session) -> dict[int, int]:
     return {page.address: page.nbytes for pages in session.pages() for page in pages if page is not None}
 
 
-def _truncated(session: _core.Session, length: int) -> _core.Session | None:
-    """A fork with so many tokens at most; None where layers with a window cannot go back to them."""
+def truncated(session: _core.Session, length: int) -> _core.Session | None:
+    """A fork with so many tokens at most; None for none, and where layers with a window cannot go back to them."""
+    if length == 0:
+        return None
     fork = session.fork()
     if fork.length > length:
         try:
@@ -214,6 +216,6 @@ def _whole_pages(depth: int, *sessions: _core.Session | None) -> _core.Session |
     """A fork of the whole pages of the first `depth` tokens, of the first of these sessions that has them."""
     for session in sessions:
         n = 0 if session is None else min(session.length, depth) // _PAGE * _PAGE
-        if session is not None and n and (found := _truncated(session, n)) is not None:
+        if session is not None and (found := truncated(session, n)) is not None:
             return found
     return None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pygpt import _core
 from pygpt.errors import CheckpointError
 from pygpt.generation import cache_file
+from pygpt.generation.prefix import n_common, truncated
 from pygpt.generation.prompt import as_ids, overflow
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ class Session:
         """Write the tokens and their cache to a file, as a whole or not at all, for `Model.load_session`. It takes as
         much room as the cache takes memory. OSError where it cannot be written."""
         cache_file.write(Path(path), self._engine, self._config, [(self._tokens, self._core)])
+
+    def _beginning_of(self, tokens: NDArray[np.int32]) -> _core.Session | None:
+        """A core's session that holds what these (T,) tokens and the session's begin with together, less than T; None:
+        nothing, or so little that layers with a window cannot go back to it."""
+        return truncated(self._core, n_common(self._tokens, tokens[:-1]))
 
     def __repr__(self) -> str:
         return f"<pygpt.Session: {self.length} of {self._config.n_ctx} tokens>"
