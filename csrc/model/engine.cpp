@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "base/xxh64.h"
@@ -72,6 +73,18 @@ std::uint64_t Engine::fingerprint() const {
     hash = hash == 0 ? 1 : hash;
     fingerprint_ = hash;  // whoever comes meanwhile computes the same: no lock, which a child process might wait for
     return hash;
+}
+
+std::size_t Engine::held_bytes(std::span<const std::shared_ptr<Session>> sessions) {
+    std::unordered_set<const void*> seen;
+    std::size_t bytes = 0;
+    for (const auto& session : sessions) {
+        const SessionLock lock(*session);
+        session->cache_.visit_pages([&](const void* page, std::size_t size) {
+            if (seen.insert(page).second) bytes += size;
+        });
+    }
+    return bytes;
 }
 
 void Engine::check(std::span<const SequenceInput> batch) const {
