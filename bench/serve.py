@@ -61,7 +61,7 @@ class Prompts:
 
 def bare(model: pygpt.Model, n_clients: int, seconds: float, warm: float, prompts: Prompts) -> dict[str, Any]:
     """The same load without a server: sequences that enter a batch as others leave it."""
-    ids = [np.array(model.tokenizer.encode(next(prompts)), np.int32) for _ in range(4096)]
+    ids = [np.array(model.tokenizer.encode(next(prompts)), np.int32) for _ in range(512)]
     params = SamplingParams(temperature=0, max_tokens=ANSWER, logit_bias=dict.fromkeys(model.config.eos_ids, -100))
     batch = Batch(*model._parts)
     times: list[list[tuple[float, float]]] = []

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 EVENT = b"data: {"  # how the event of a piece begins; the last, "[DONE]", is none
-END = b"0\r\n\r\n"  # of a body in chunks
+END = b"\r\n0\r\n\r\n"  # of a body in chunks
 
 
 @dataclass
@@ -86,6 +86,8 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
+        self._tail = b""
+        self._length: int | None = None
         self._done: asyncio.Future[None] | None = None
 
     @classmethod
@@ -102,7 +104,10 @@ class Connection(asyncio.Protocol):
         if answer is None:
             return
         answer.arrivals.append((time.perf_counter(), data))
-        if data.endswith(END) or _has_length(answer):
+        self._tail = (self._tail + data)[-len(END) :]
+        if len(answer.arrivals) == 1:  # a server sends the head at once
+            self._length = _length(data)
+        if self._tail == END or (self._length is not None and len(answer.raw) >= self._length):
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,7 +123,8 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes, cut_off: float | None = None) -> Answer:
         """Send a request and wait for the whole answer, or hang up after `cut_off` seconds."""
         assert self.transport is not None
-        self._answer = answer = Answer(time.perf_counter())
+        self._answer, self._tail = Answer(time.perf_counter()), b""
+        answer = self._answer
         self._done = asyncio.get_running_loop().create_future()
         self.transport.write(request)
         if cut_off is not None:
@@ -136,16 +142,13 @@ class Connection(asyncio.Protocol):
             self._done.set_result(None)
 
 
-def _has_length(answer: Answer) -> bool:
-    """Whether an answer that says how long it is is there."""
-    raw = answer.raw if len(answer.arrivals) > 1 else answer.arrivals[0][1]
-    head, separator, rest = raw.partition(b"\r\n\r\n")
-    if not separator:
-        return False
+def _length(begin: bytes) -> int | None:
+    """How many bytes an answer has that says so in its head; None: it comes in chunks."""
+    head, separator, _ = begin.partition(b"\r\n\r\n")
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
-            return len(rest) >= int(line[15:])
-    return False
+            return len(head) + len(separator) + int(line[15:])
+    return None
 
 
 def post(path: str, body: bytes) -> bytes:
