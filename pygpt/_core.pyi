@@ -212,6 +212,13 @@ class Sampler:
         word's lowest on: 0 forbids it. Logits of +infinity share all of the probability. ValueError: a logit that is
         NaN, an id in `history` that has no logit, or a mask that forbids all."""
 
+def draw(
+    engine: Engine,
+    draws: Sequence[tuple[Sampler, NDArray[np.float32], NDArray[np.int32], int, int, int, NDArray[np.uint32] | None]],
+) -> list[int]:
+    """The tokens of several draws, which the engine's threads share: of each, `Sampler.draw`'s sampler, logits,
+    history, sequence, position, n_prompt and mask. ValueError: one of them fails."""
+
 class TrainingKernels:
     """The primitives of `pygpt.training.functions` in float32. Results go to arrays that the caller brings, all
     C-contiguous; results are the same bits for any number of threads and on every ISA. ValueError: an array that is not
