@@ -67,8 +67,8 @@ def bare(model: pygpt.Model, n_clients: int, seconds: float, warm: float, prompt
     times: list[list[tuple[float, float]]] = []
     sent: list[float] = []
     begin = time.perf_counter()
-    while time.perf_counter() < begin + seconds or len(batch):
-        while len(batch) < n_clients and time.perf_counter() < begin + seconds:
+    while time.perf_counter() < begin + seconds:
+        while len(batch) < n_clients:
             batch.admit(Request(ids[len(sent)], params, 0, first_index=len(sent), cancel=CancelToken()))
             sent.append(time.perf_counter())
             times.append([])

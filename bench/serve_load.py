@@ -76,7 +76,7 @@ class Answer:
         empty = [data.count(b'"text":""') + data.count(b'"text": ""') for _, data in self.arrivals]
         counts = [(at, n - e) for (at, n), e in zip(counts, empty, strict=True) if n > e]
         n_events = sum(n for _, n in counts)
-        each = self.n_tokens() / n_events if n_events else 0.0
+        each = self.n_tokens() / n_events if self.is_whole() and n_events else 1.0
         return [(at, n * each) for at, n in counts]
 
 
@@ -164,20 +164,23 @@ def completion(prompt: str | Sequence[int], max_tokens: int, **more: Any) -> byt
 
 
 async def load(port: int, n_clients: int, seconds: float, requests: Iterator[bytes]) -> tuple[list[Answer], float]:
-    """Clients that each send the next request when they have the answer to the last; the answers that were sent
-    within `seconds`, and when it began."""
+    """Clients that each send the next request when they have the answer to the last, until the time is over and they
+    hang up; the answers, and when it began."""
     answers: list[Answer] = []
+    connections = [await Connection.open(port) for _ in range(n_clients)]
     begin = time.perf_counter()
 
-    async def client() -> None:
-        connection = await Connection.open(port)
+    async def client(k: int) -> None:
         while time.perf_counter() < begin + seconds:
-            if not connection.is_open:
-                connection = await Connection.open(port)
-            answers.append(await connection.ask(next(requests)))
-        connection.close()
+            if not connections[k].is_open:
+                connections[k] = await Connection.open(port)
+            answers.append(await connections[k].ask(next(requests)))
 
-    await asyncio.gather(*(client() for _ in range(n_clients)))
+    clients = asyncio.gather(*(client(k) for k in range(n_clients)))
+    await asyncio.wait([clients], timeout=seconds)
+    for connection in connections:
+        connection.close()
+    await clients
     return answers, begin
 
 
@@ -211,12 +214,13 @@ def figures(
 def measure(port: int, n_clients: int, seconds: float, warm: float, requests: Iterator[bytes]) -> dict[str, Any]:
     """The figures of a load without its first `warm` seconds; SystemExit for an answer that is not whole."""
     answers, begin = asyncio.run(load(port, n_clients, seconds, requests))
+    whole = [answer for answer in answers if answer.is_whole()]
     for answer in answers:
-        if answer.status != 200 or not answer.is_whole():
+        if answer.arrivals and (answer.status != 200 or answer.closed is answer.is_whole()):
             raise SystemExit(f"the server answered {answer.raw[:500]!r}")
     tokens = [answer.token_times() for answer in answers]
     result = figures(tokens, [answer.sent for answer in answers], begin + warm, begin + seconds)
-    mean = sum(answer.n_tokens() for answer in answers) / len(answers)
+    mean = sum(answer.n_tokens() for answer in whole) / max(1, len(whole))
     return {**result, "tokens_per_answer": round(mean, 1)}
 
 

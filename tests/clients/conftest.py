@@ -51,7 +51,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     command = [str(Path(sys.executable).with_name("pygpt")), "serve", str(folder), "--port", str(port)]
-    process = subprocess.Popen([*command, "--threads", "1", "--max-tokens", "32"], cwd=folder.parent)
+    process = subprocess.Popen(
+        [*command, "--threads", "1", "--max-tokens", "32", "--log-level", "error"], cwd=folder.parent
+    )
     try:
         wait_for(port, process)
         yield Service(port, Model.load(folder, threads=1))
@@ -94,7 +96,7 @@ def run(tmp_path: Path) -> Callable[..., str]:
             timeout=280,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
         return done.stdout
 
     return call

@@ -50,8 +50,7 @@ def test_llm(service: Any, run: Callable[..., str], tmp_path: Path, answer: str,
     entry = f"- model_id: here\n  model_name: tiny\n  api_base: {service.api}\n"
     entry += "" if kind == "chat" else f"  {kind}: true\n"
     (tmp_path / "home" / "extra-openai-models.yaml").write_text(entry, encoding="utf-8")
-    limit = "max_output_tokens" if kind == "responses" else "max_tokens"
-    options = ["-o", "temperature", "0", "-o", limit, str(N)]
+    options = ["-o", "temperature", "0", "-o", "max_tokens", str(N)]
     prompt = [PROMPT] if kind == "completion" else ["-s", MESSAGES[0]["content"], MESSAGES[1]["content"]]
     expected = (text if kind == "completion" else answer).strip()
     for more in ([], ["--no-stream"]):

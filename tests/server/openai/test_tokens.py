@@ -96,4 +96,5 @@ def test_a_tokenizer_says_what_it_has(serving: Callable[..., Any]) -> None:
         return (await client.get("/tokenizer_info")).json()
 
     info = serving(use)
-    assert info == {"bos_token": None, "eos_token": "<|endoftext|>", "chat_template": None, "model_max_length": 512}
+    end = "<|endoftext|>"
+    assert info == {"bos_token": end, "eos_token": end, "chat_template": None, "model_max_length": 512}
