@@ -23,6 +23,7 @@ from pygpt.generation import (
     Layout,
     Listener,
     Message,
+    PrefixTree,
     Prompt,
     Reading,
     ReadOutput,
@@ -128,7 +129,10 @@ class Scheduler:
         self._model = model
         self._cache_bytes, self._prefix_bytes = share_memory(cache_bytes, prefix_bytes)
         account = CacheAccount(model._engine, model.config.n_ctx, self._cache_bytes - self._prefix_bytes)
-        batch = Batch(*model._parts, max_step_tokens=integer("max_step_tokens", max_step_tokens, 1))
+        self._prefixes = PrefixTree(self._prefix_bytes)
+        prefixes = self._prefixes if self._prefix_bytes else None
+        max_step_tokens = integer("max_step_tokens", max_step_tokens, 1)
+        batch = Batch(*model._parts, max_step_tokens=max_step_tokens, prefixes=prefixes)
         scheduling = Scheduling(batch, account, max_running=integer("max_running", max_running, 1))
         self._batch = batch
         self._worker = Worker(scheduling, integer("max_waiting", max_waiting, 1))
