@@ -93,13 +93,13 @@ class Batch:
             return False
         for entry in self.running:
             first = reader_of(entry)
-            if isinstance(first, Reading) or first.n_unread <= 1 or first.cancel.is_set():
+            if isinstance(first, Reading) or first.n_unread <= 1:
                 continue
             n = n_common(job.prompt[:-1], first.tokens)
             if n >= _WORTH_WAITING and n - self._prefixes.n_kept(job.prompt) >= _WORTH_WAITING:
-                if first.session.length < n:
+                if first.session.length < n and not first.cancel.is_set():
                     return True
-                self._prefixes.give(first.tokens[: first.session.length], first.session)
+                self._keep(entry)
         return False
 
     def free_prefixes(self) -> bool:
