@@ -8,8 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 
 from pygpt.fields import field_help, field_none
-from pygpt.server.app import ROUTES
-from pygpt.server.endpoint import Endpoint
 from pygpt.server.metrics import Metrics
 from pygpt.server.settings import Settings
 
@@ -37,12 +35,6 @@ def metrics() -> Iterator[Sequence[str]]:
             yield f"`{name}`", kinds[name], meaning
 
 
-def endpoints() -> Iterator[Sequence[str]]:
-    for route in ROUTES:
-        if isinstance(route, Endpoint):
-            yield f"`{route.method} {route.path.replace(':path', '')}`", " ".join(route.description.split())
-
-
 def check(expected: str) -> None:
     assert expected in PAGE.read_text(encoding="utf-8"), f"docs/serving.md should have:\n\n{expected}\n"
 
@@ -53,7 +45,3 @@ def test_the_settings() -> None:
 
 def test_the_metrics() -> None:
     check(table(("metric", "kind", "what it is"), metrics()))
-
-
-def test_the_endpoints() -> None:
-    check(table(("endpoint", "what it does"), endpoints()))
