@@ -1,6 +1,7 @@
 """Text from a model: the options, the loop over a batch of sequences, streams and sessions. `pygpt.Model` drives it."""
 
 from pygpt.generation.cancel import CancelToken, cancel_token
+from pygpt.generation.constrain import Grammars
 from pygpt.generation.draft import Parts, speculator
 from pygpt.generation.loop import MAX_STEP_TOKENS, Batch, Outcome, Prefixes
 from pygpt.generation.params import (
@@ -37,6 +38,7 @@ __all__ = [
     "FinishReason",
     "Found",
     "GenerateOptions",
+    "Grammars",
     "Layout",
     "Listener",
     "LogitsProcessor",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import Cancelled
+from pygpt.generation.constrain import Beside
 from pygpt.generation.reading import Found, Reading
 from pygpt.generation.results import Piece
 from pygpt.generation.sequence import Request, TokenSequence, sampler_of
@@ -91,6 +92,7 @@ class Batch:
         self._speculator, self._prefixes = speculator, prefixes
         self._max_step_tokens = max_step_tokens
         self._turns = Turns()
+        self._beside = Beside()
         self.speculation = Speculation()
         self.n_read = 0  # tokens that were computed
 
@@ -188,6 +190,9 @@ class Batch:
         chunks = self._plan()
         if not chunks:
             return
+        masks = self._beside.start(
+            [(s.allowed, s.proposed) for c in chunks if c.output != "none" for s in c.row if s.allowed is not None]
+        )
         begun = time.perf_counter()
         outputs: Sequence[NDArray[np.float32] | None]
         try:
@@ -199,6 +204,9 @@ class Batch:
             )
         except Cancelled:
             return
+        finally:
+            if masks is not None:
+                masks.result()
         seconds = time.perf_counter() - begun
         n_proposed = sum(c.n_proposed for c in chunks)
         n_read = sum(len(c.tokens) for c in chunks)

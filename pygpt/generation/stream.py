@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.generation.cancel import CancelToken, cancel_token
+from pygpt.generation.constrain import Constraint
 from pygpt.generation.loop import Batch, run
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.prompt import overflow
@@ -20,6 +21,7 @@ from pygpt.generation.speculate import Speculation
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
+    from pygpt.generation.turn import Turn
 
 
 class Stream:
@@ -99,15 +101,17 @@ def make_requests(
     cancel: CancelToken | None,
     *,
     session: _core.Session | None = None,
-    eos_ids: frozenset[int] = frozenset(),
+    turn: Turn | None = None,
     client: str = "",
+    constraint: Constraint | None = None,
 ) -> list[Request]:
-    """Requests to continue prompts, which have the names that errors give them. `session` is for one prompt; it,
-    `eos_ids` and `client` are as a `Request`'s.
+    """Requests to continue prompts, which have the names that errors give them. `session` and `turn`, of a
+    conversation, are for one prompt; the others are as a `Request`'s.
 
     ContextOverflowError: a prompt that leaves no room for a token.
     """
     cancel = cancel_token(cancel)
+    eos_ids = frozenset[int]() if turn is None else turn.eos_ids
     requests: list[Request] = []
     for name, tokens in prompts.items():
         if len(tokens) >= config.n_ctx:
@@ -116,7 +120,7 @@ def make_requests(
                 f"{name}'s {len(tokens)} tokens leave no room for a new one in the context of {n_ctx}", config
             )
         index = len(requests) * params.n
-        requests.append(Request(tokens, params, _seed(params), index, cancel, session, eos_ids, client))
+        requests.append(Request(tokens, params, _seed(params), index, cancel, session, eos_ids, client, constraint))
     return requests
 
 
