@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,11 @@ from pygpt.generation.logprobs import token_logprob
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.results import FinishReason, Piece, TokenLogprob
 from pygpt.generation.text import Text
+
+_Draw: TypeAlias = tuple[
+    _core.Sampler, NDArray[np.float32], NDArray[np.int32], int, int, int, "NDArray[np.uint32] | None"
+]
+"""What `_core.draw` takes."""
 
 
 @dataclass(eq=False, slots=True)
@@ -58,6 +63,7 @@ class TokenSequence:
     ) -> None:
         self.request = request
         self.session = session
+        self.shares_page = True  # another session may hold the one that its next token is written to
         self.finish_reason: FinishReason | None = None
         self.n_proposed = 0  # tokens, which stand behind the history
         self.confidence = 0  # in the first of them
@@ -70,10 +76,26 @@ class TokenSequence:
         self._history[: self._length] = request.prompt
         self.allowed = None if request.constraint is None else request.constraint.begin(eos_ids)
         self._logits: NDArray[np.float32] | None = None  # of the next token, and of those after each proposed one
+        self._drawn: int | None = None  # the next token, where it was drawn together with others'
 
     @property
     def tokens(self) -> NDArray[np.int32]:
         return self._history[: self._length]
+
+    @property
+    def n_tokens(self) -> int:
+        """How many these are."""
+        return self._length
+
+    @property
+    def longest(self) -> int:
+        """How many they may become."""
+        return len(self._history)
+
+    @property
+    def client(self) -> str:
+        """Who asks."""
+        return self.request.client
 
     @property
     def n_room(self) -> int:
@@ -96,7 +118,7 @@ class TokenSequence:
 
     def guess(self, engine: _core.Engine, logits: NDArray[np.float32]) -> int:
         mask = None if self.allowed is None else self.allowed.after(self.proposed)
-        return self._draw(engine, logits, self._length + self.n_proposed, mask)
+        return _core.draw(engine, [self._draw(logits, self._length + self.n_proposed, mask)])[0]
 
     @property
     def n_unread(self) -> int:
@@ -118,6 +140,11 @@ class TokenSequence:
         """Whether the logits of the next token are there."""
         return self._logits is not None
 
+    def restart(self, session: _core.Session) -> None:
+        """Go on with another session, which holds a beginning of the tokens, less than all."""
+        self.session, self.shares_page = session, True
+        self.n_proposed, self._logits = 0, None
+
     def take(self, logits: NDArray[np.float32]) -> None:
         """(1 + n_proposed, n_vocab)"""
         self._logits = logits
@@ -127,8 +154,9 @@ class TokenSequence:
         next ones."""
         assert self._logits is not None
         logits = self._logits[0]
-        mask = None if self.allowed is None else self.allowed.mask()
-        token = self._draw(engine, self._processed(logits), self._length, mask)
+        token, self._drawn = self._drawn, None
+        if token is None:
+            token = _core.draw(engine, [self._next_draw(self._processed(logits))])[0]
         if self.n_proposed and token == self._history[self._length]:
             self.session.keep(1)
             self.n_proposed, self.confidence, self._logits = self.n_proposed - 1, self.confidence + 1, self._logits[1:]
@@ -164,16 +192,14 @@ class TokenSequence:
         n_fitting = self.allowed.n_fitting([*self.proposed, *tokens])
         return tokens[: max(0, n_fitting - self.n_proposed)]
 
-    def _draw(
-        self,
-        engine: _core.Engine,
-        logits: NDArray[np.float32],
-        length: int,
-        mask: NDArray[np.uint32] | None = None,
-    ) -> int:
-        """The token after the first `length`."""
-        tokens, n_prompt = self._history[:length], len(self.request.prompt)
-        return self._sampler.draw(engine, logits, tokens, self._number, length, n_prompt, mask)
+    def _next_draw(self, logits: NDArray[np.float32]) -> _Draw:
+        """How to draw the next token. ValueError: there is none."""
+        return self._draw(logits, self._length, None if self.allowed is None else self.allowed.mask())
+
+    def _draw(self, logits: NDArray[np.float32], length: int, mask: NDArray[np.uint32] | None) -> _Draw:
+        """How to draw the token after the first `length`."""
+        n_prompt = len(self.request.prompt)
+        return self._sampler, logits, self._history[:length], self._number, length, n_prompt, mask
 
     def _processed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the request's own function makes of the logits. ValueError: it gives something else."""
@@ -194,6 +220,18 @@ class TokenSequence:
 
     def _piece(self, text: str, token: int | None, logprob: TokenLogprob | None) -> Piece:
         return Piece(text, token, self.request.first_index + self._number, self.finish_reason, logprob)
+
+
+def draw_together(engine: _core.Engine, sequences: Sequence[TokenSequence]) -> None:
+    """Draw the next tokens of sequences whose logits are computed, for their next `step`: all threads at once. What has
+    a function of its own, and all where one fails, is left to that."""
+    plain = [s for s in sequences if s.request.params.logits_processor is None]
+    try:
+        tokens = _core.draw(engine, [s._next_draw(s._logits[0]) for s in plain if s._logits is not None])
+    except ValueError:
+        return
+    for sequence, token in zip(plain, tokens, strict=True):
+        sequence._drawn = token
 
 
 def sampler_of(params: SamplingParams, seed: int) -> _core.Sampler:

@@ -195,7 +195,7 @@ class _Writer:
     def __init__(self, form: ChatForm, run: Run, model: Model, head: Head) -> None:
         self._form, self._run, self._head = form, run, head
         self._tokenizer = model.tokenizer
-        self._speeches = [Speech(run.turn, is_constrained=bool(form.format_options)) for _ in range(form.n)]
+        self._speeches = [Speech(run.turn) for _ in range(form.n)]
 
     async def answer(self) -> ChatAnswer:
         """Once it has come."""

@@ -163,7 +163,7 @@ class _Writer:
 
     def __init__(self, form: ResponseForm, run: Run, model: Model) -> None:
         self._form, self._run, self._tokenizer = form, run, model.tokenizer
-        self._speech = Speech(run.turn, is_constrained=bool(form.format_options))
+        self._speech = Speech(run.turn)
         self._events = EventWriter()
         self._items = OutputItems(self._events)
         self.body: dict[str, Any] = {**_asked(form, run.params), "status": "in_progress"}

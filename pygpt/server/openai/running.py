@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pygpt.generation import Completion, FinishReason, Piece, Prompt, SamplingParams, Turn, collect, read_prompt
 from pygpt.scheduler import Ticket
 from pygpt.server.call import Call
-from pygpt.server.errors import ApiError, bad_request, unavailable
+from pygpt.server.errors import ApiError, bad_request, of_input, unavailable
 from pygpt.server.models import Entry
 from pygpt.server.openai.answers import Count
 
@@ -45,12 +45,16 @@ class Run:
         return turn
 
     async def __aiter__(self) -> AsyncIterator[list[Piece]]:
-        """What has come since the last time. ApiError: the scheduler was closed."""
-        async for pieces in self._delivery:
-            for piece in pieces:
-                if piece.finish_reason == "cancelled":
-                    raise unavailable("the answer was cut short, because the server stops")
-            yield pieces
+        """What has come since the last time. ApiError: the scheduler was closed, or what the text must be turned out
+        to be impossible."""
+        try:
+            async for pieces in self._delivery:
+                for piece in pieces:
+                    if piece.finish_reason == "cancelled":
+                        raise unavailable("the answer was cut short, because the server stops")
+                yield pieces
+        except ValueError as error:
+            raise of_input(error) from error
 
     async def completions(self) -> list[Completion]:
         """All of it, once it has come: n for each prompt."""

@@ -20,9 +20,9 @@ class Spoken(NamedTuple):
 class Speech:
     """One answer to a conversation: `take` says what a piece adds to it, and all of it is kept."""
 
-    def __init__(self, turn: Turn, *, is_constrained: bool) -> None:
-        """Where the text is constrained, no marks of reasoning can stand in it: all of it is content."""
-        self._splitter = Splitter(None if is_constrained else turn.marks, "" if is_constrained else turn.text)
+    def __init__(self, turn: Turn | None) -> None:
+        """None: it continues a text, all of it is content."""
+        self._splitter = Splitter(None, "") if turn is None else Splitter(turn.marks, turn.text)
         self._texts: dict[Part, list[str]] = {"reasoning": [], "content": []}
         self.logprobs: list[TokenLogprob] = []
         self.finish_reason: FinishReason | None = None

@@ -53,6 +53,8 @@ def test_the_first_snippet_of_openai_runs(client: openai.OpenAI, model: Model) -
         {"top_k": 5},
         {"min_p": 0.1},
         {"repetition_penalty": 1.5},
+        {"presence_penalty": 1.5, "frequency_penalty": -0.5},
+        {"logit_bias": {"5": 100, "7": 99.5}},
     ],
     ids=str,
 )
@@ -60,7 +62,8 @@ def test_options_are_those_of_generate(client: openai.OpenAI, model: Model, opti
     own = {key: options[key] for key in options if key in ("top_k", "min_p", "repetition_penalty")}
     others = {key: options[key] for key in options if key not in own}
     asked = client.completions.create(model="gpt2", prompt=PROMPT, **{**SEED, **others}, extra_body=own)
-    done = generate(model, **{**SEED, **options})
+    biases = {int(token): bias for token, bias in options.get("logit_bias", {}).items()}
+    done = generate(model, **{**SEED, **options, "logit_bias": biases})
     assert [(c.index, c.text, c.finish_reason) for c in asked.choices] == [
         (i, one.text, one.finish_reason) for i, one in enumerate(done)
     ]
@@ -189,6 +192,11 @@ def test_echo_with_logprobs_scores_the_prompt(client: openai.OpenAI, model: Mode
         ({"stop": [""]}, "stop", "empty string"),
         ({"seed": -1}, "seed", "an integer from 0"),
         ({"top_p": 2}, "top_p", "<= 1"),
+        ({"logit_bias": {"x": 1}}, "logit_bias", "token ids"),
+        ({"presence_penalty": "x"}, "presence_penalty", "valid number"),
+        ({"regex": "a", "choices": ["b"]}, "regex", "exclude each other"),
+        ({"choices": "a"}, "choices", "valid list"),
+        ({"logits_processor": "a"}, "logits_processor", "unknown parameter"),
     ],
     ids=str,
 )
