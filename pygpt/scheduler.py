@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, overload
 
 import numpy as np
@@ -23,6 +25,7 @@ from pygpt.generation import (
     Layout,
     Listener,
     Message,
+    PrefixTree,
     Prompt,
     Reading,
     ReadOutput,
@@ -34,6 +37,7 @@ from pygpt.generation import (
     TokenLogprob,
     Turn,
     Worker,
+    cache_file,
     share_memory,
 )
 from pygpt.generation.params import integer
@@ -55,6 +59,8 @@ class SchedulerStats:
     steps: int = field(metadata=doc("Steps of the model."))
     read_tokens: int = field(metadata=doc("Tokens that were computed: those of prompts, and those that were drawn."))
     cached_tokens: int = field(metadata=doc("Tokens of prompts that were not: a prompt before them began with them."))
+    prefix_hits: int = field(metadata=doc("Requests whose prompt began with what was kept."))
+    prefix_bytes: int = field(metadata=doc("Memory of what is kept of prompts, and of answers, for those to come."))
     pauses: int = field(metadata=doc("How often a sequence had to wait for memory, and was read again after that."))
     cache_bytes: int = field(metadata=doc("Memory of the keys and values of what is computed."))
     max_cache_bytes: int = field(metadata=doc("What it may become."))
@@ -128,7 +134,10 @@ class Scheduler:
         self._model = model
         self._cache_bytes, self._prefix_bytes = share_memory(cache_bytes, prefix_bytes)
         account = CacheAccount(model._engine, model.config.n_ctx, self._cache_bytes - self._prefix_bytes)
-        batch = Batch(*model._parts, max_step_tokens=integer("max_step_tokens", max_step_tokens, 1))
+        self._prefixes = PrefixTree(self._prefix_bytes)
+        prefixes = self._prefixes if self._prefix_bytes else None
+        max_step_tokens = integer("max_step_tokens", max_step_tokens, 1)
+        batch = Batch(*model._parts, max_step_tokens=max_step_tokens, prefixes=prefixes)
         scheduling = Scheduling(batch, account, max_running=integer("max_running", max_running, 1))
         self._batch = batch
         self._worker = Worker(scheduling, integer("max_waiting", max_waiting, 1))
@@ -281,10 +290,22 @@ class Scheduler:
             steps=scheduling.n_steps,
             read_tokens=self._batch.n_read,
             cached_tokens=scheduling.n_cached,
+            prefix_hits=self._prefixes.n_hits,
+            prefix_bytes=self._prefixes.n_bytes,
             pauses=scheduling.n_pauses,
             cache_bytes=scheduling.cache_bytes,
             max_cache_bytes=self._cache_bytes - self._prefix_bytes,
         )
+
+    def save_prefixes(self, path: str | os.PathLike[str]) -> None:
+        """Write what is kept of prompts to a file, as a whole or not at all. OSError where it cannot be written."""
+        cache_file.write(Path(path), self._model._engine, self._model.config, self._prefixes.kept())
+
+    def load_prefixes(self, path: str | os.PathLike[str]) -> None:
+        """Keep what another scheduler of an equal model had, which `save_prefixes` wrote, as far as there is room.
+        Raises what `Model.load_session` does."""
+        for tokens, session in cache_file.read(Path(path), self._model._engine, self._model.config):
+            self._prefixes.give(tokens, session)
 
     def close(self, grace: float = 0.0) -> None:
         """Take nothing more. What waits or runs may go on for so many seconds, and is cancelled then; returns once all
