@@ -126,12 +126,16 @@ class Scheduler:
         """
         check_type("model", model, Model)
         self._model = model
-        self._cache_bytes, self._prefix_bytes = share_memory(cache_bytes, prefix_bytes)
-        account = CacheAccount(model._engine, model.config.n_ctx, self._cache_bytes - self._prefix_bytes)
-        batch = Batch(*model._parts, max_step_tokens=integer("max_step_tokens", max_step_tokens, 1))
-        scheduling = Scheduling(batch, account, max_running=integer("max_running", max_running, 1))
-        self._batch = batch
-        self._worker = Worker(scheduling, integer("max_waiting", max_waiting, 1))
+        total, for_prefixes = share_memory(cache_bytes, prefix_bytes)
+        account = CacheAccount(model._engine, model.config.n_ctx, total - for_prefixes)
+        max_running = integer("max_running", max_running, 1)
+        max_step_tokens = integer("max_step_tokens", max_step_tokens, 1)
+        parts = model._parts
+
+        def make() -> Scheduling:
+            return Scheduling(Batch(*parts, max_step_tokens=max_step_tokens), account, max_running=max_running)
+
+        self._worker = Worker(make, integer("max_waiting", max_waiting, 1))
         weakref.finalize(self, self._worker.abandon).atexit = False
 
     @property
@@ -279,11 +283,11 @@ class Scheduler:
             waiting=self._worker.n_waiting,
             running=scheduling.n_running,
             steps=scheduling.n_steps,
-            read_tokens=self._batch.n_read,
+            read_tokens=scheduling.n_read,
             cached_tokens=scheduling.n_cached,
             pauses=scheduling.n_pauses,
             cache_bytes=scheduling.cache_bytes,
-            max_cache_bytes=self._cache_bytes - self._prefix_bytes,
+            max_cache_bytes=scheduling.max_cache_bytes,
         )
 
     def close(self, grace: float = 0.0) -> None:
