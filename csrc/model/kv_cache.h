@@ -76,7 +76,6 @@ public:
 
     std::size_t page_bytes() const { return page_bytes_; }
     std::shared_ptr<Buffer> take();  // contents: finite numbers, otherwise arbitrary
-    std::size_t page_bytes() const { return page_bytes_; }
 
 private:
     const std::size_t page_bytes_;
