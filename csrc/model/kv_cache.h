@@ -75,6 +75,7 @@ public:
     }
 
     std::shared_ptr<Buffer> take();  // contents: finite numbers, otherwise arbitrary
+    std::size_t page_bytes() const { return page_bytes_; }
 
 private:
     const std::size_t page_bytes_;
