@@ -71,12 +71,14 @@ def create_app(settings: Settings) -> Starlette:
                 expose_headers=expose,
             )
         )
-    return Starlette(
+    app = Starlette(
         routes=[route.route() if isinstance(route, Endpoint) else route for route in ROUTES],
         middleware=middleware,
         exception_handlers={HTTPException: _http_exception},
         lifespan=lifespan,
     )
+    app.state.models = models
+    return app
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
