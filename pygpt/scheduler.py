@@ -198,7 +198,7 @@ class Scheduler:
         turn = generation.read_turn(self._model.tokenizer, self._model.config, messages, layout)
         resolved = generation.resolve(params, options, generation.CHAT)
         (request,) = self._model._requests(
-            {"the conversation": turn.tokens}, resolved, cancel, eos_ids=turn.eos_ids, client=_client(client)
+            {"the conversation": turn.tokens}, resolved, cancel, turn=turn, client=_client(client)
         )
         return self._submit(request, listener, turn)
 

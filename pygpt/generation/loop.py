@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import Cancelled
+from pygpt.generation.constrain import Beside
 from pygpt.generation.plan import MAX_STEP_TOKENS, Chunk, Entry, Job, Planner, job_of, reader_of
 from pygpt.generation.prefix import PrefixTree, n_common
 from pygpt.generation.reading import Found, Reading
@@ -58,6 +59,7 @@ class Batch:
         self._engine, self._config, self._tokenizer = engine, config, tokenizer
         self._eos_ids = frozenset(config.eos_ids)
         self._speculator, self.prefixes = speculator, prefixes
+        self._beside = Beside()
         self._planner = Planner(max_step_tokens, config.n_vocab)
         self.running: list[Entry] = []  # in the order in which they came
         self.paused: list[Entry] = []  # those that came after them, whose sessions are empty: see `pause`
@@ -186,6 +188,15 @@ class Batch:
         chunks = self._planner.plan(self.running)
         if not chunks:
             return
+        masks = self._beside.start(
+            [
+                (sequence.allowed, sequence.proposed)
+                for chunk in chunks
+                if isinstance(chunk.entry, list) and chunk.output != "none"
+                for sequence in chunk.entry
+                if sequence.allowed is not None
+            ]
+        )
         begun = time.perf_counter()
         readers = [reader_of(chunk.entry) for chunk in chunks]
         outputs: Sequence[NDArray[np.float32] | None]
@@ -198,6 +209,9 @@ class Batch:
             )
         except Cancelled:
             return
+        finally:
+            if masks is not None:
+                masks.result()
         seconds = time.perf_counter() - begun
         n_proposed = sum(chunk.n_proposed for chunk in chunks)
         n_read = sum(len(chunk.tokens) for chunk in chunks)

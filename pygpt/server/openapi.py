@@ -19,7 +19,7 @@ from pygpt.server.errors import ErrorBody
 _Mode = Literal["validation", "serialization"]
 _OF_FORMS = (400, 408, 413, 415, 429)  # what an endpoint with a body may answer
 _OF_ALL = (500,)
-_OF_CLOSED = (401, 503)  # of those that need a key, and nothing new while the server stops
+_OF_CLOSED = (401, 403, 503)  # of those that need a key, and nothing new while the server stops
 
 
 @endpoint("GET", "/openapi.json", is_open=True)

@@ -195,7 +195,7 @@ def test_echo_with_logprobs_scores_the_prompt(client: openai.OpenAI, model: Mode
         ({"logit_bias": {"x": 1}}, "logit_bias", "token ids"),
         ({"presence_penalty": "x"}, "presence_penalty", "valid number"),
         ({"regex": "a", "choices": ["b"]}, "regex", "exclude each other"),
-        ({"choices": "a"}, "choices", "valid list"),
+        ({"choices": "a"}, "choices", "valid array"),
         ({"logits_processor": "a"}, "logits_processor", "unknown parameter"),
     ],
     ids=str,
