@@ -132,15 +132,18 @@ class Scheduler:
         """
         check_type("model", model, Model)
         self._model = model
-        self._cache_bytes, self._prefix_bytes = share_memory(cache_bytes, prefix_bytes)
-        account = CacheAccount(model._engine, model.config.n_ctx, self._cache_bytes - self._prefix_bytes)
-        self._prefixes = PrefixTree(self._prefix_bytes)
-        prefixes = self._prefixes if self._prefix_bytes else None
+        total, for_prefixes = share_memory(cache_bytes, prefix_bytes)
+        account = CacheAccount(model._engine, model.config.n_ctx, total - for_prefixes)
+        max_running = integer("max_running", max_running, 1)
         max_step_tokens = integer("max_step_tokens", max_step_tokens, 1)
-        batch = Batch(*model._parts, max_step_tokens=max_step_tokens, prefixes=prefixes)
-        scheduling = Scheduling(batch, account, max_running=integer("max_running", max_running, 1))
-        self._batch = batch
-        self._worker = Worker(scheduling, integer("max_waiting", max_waiting, 1))
+        parts = model._parts
+
+        def make() -> Scheduling:
+            prefixes = PrefixTree(for_prefixes) if for_prefixes else None
+            batch = Batch(*parts, max_step_tokens=max_step_tokens, prefixes=prefixes)
+            return Scheduling(batch, account, max_running=max_running)
+
+        self._worker = Worker(make, integer("max_waiting", max_waiting, 1))
         weakref.finalize(self, self._worker.abandon).atexit = False
 
     @property
@@ -195,7 +198,7 @@ class Scheduler:
         turn = generation.read_turn(self._model.tokenizer, self._model.config, messages, layout)
         resolved = generation.resolve(params, options, generation.CHAT)
         (request,) = self._model._requests(
-            {"the conversation": turn.tokens}, resolved, cancel, eos_ids=turn.eos_ids, client=_client(client)
+            {"the conversation": turn.tokens}, resolved, cancel, turn=turn, client=_client(client)
         )
         return self._submit(request, listener, turn)
 
@@ -284,28 +287,29 @@ class Scheduler:
     def stats(self) -> SchedulerStats:
         """What it has to do now, and did so far."""
         scheduling = self._worker.scheduling
+        prefixes = scheduling.prefixes
         return SchedulerStats(
             waiting=self._worker.n_waiting,
             running=scheduling.n_running,
             steps=scheduling.n_steps,
-            read_tokens=self._batch.n_read,
+            read_tokens=scheduling.n_read,
             cached_tokens=scheduling.n_cached,
-            prefix_hits=self._prefixes.n_hits,
-            prefix_bytes=self._prefixes.n_bytes,
+            prefix_hits=prefixes.n_hits,
+            prefix_bytes=prefixes.n_bytes,
             pauses=scheduling.n_pauses,
             cache_bytes=scheduling.cache_bytes,
-            max_cache_bytes=self._cache_bytes - self._prefix_bytes,
+            max_cache_bytes=scheduling.max_cache_bytes,
         )
 
     def save_prefixes(self, path: str | os.PathLike[str]) -> None:
         """Write what is kept of prompts to a file, as a whole or not at all. OSError where it cannot be written."""
-        cache_file.write(Path(path), self._model._engine, self._model.config, self._prefixes.kept())
+        cache_file.write(Path(path), self._model._engine, self._model.config, self._worker.scheduling.prefixes.kept())
 
     def load_prefixes(self, path: str | os.PathLike[str]) -> None:
         """Keep what another scheduler of an equal model had, which `save_prefixes` wrote, as far as there is room.
         Raises what `Model.load_session` does."""
         for tokens, session in cache_file.read(Path(path), self._model._engine, self._model.config):
-            self._prefixes.give(tokens, session)
+            self._worker.scheduling.prefixes.give(tokens, session)
 
     def close(self, grace: float = 0.0) -> None:
         """Take nothing more. What waits or runs may go on for so many seconds, and is cancelled then; returns once all

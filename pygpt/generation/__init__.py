@@ -2,6 +2,7 @@
 
 from pygpt.generation.cache_account import CacheAccount, share_memory
 from pygpt.generation.cancel import CancelToken, cancel_token
+from pygpt.generation.constrain import Grammars
 from pygpt.generation.draft import Parts, speculator
 from pygpt.generation.loop import Batch, Outcome
 from pygpt.generation.params import (
@@ -41,6 +42,7 @@ __all__ = [
     "FinishReason",
     "Found",
     "GenerateOptions",
+    "Grammars",
     "Layout",
     "Listener",
     "LogitsProcessor",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import Cancelled
+from pygpt.generation.constrain import Beside
 from pygpt.generation.plan import MAX_STEP_TOKENS, Chunk, Entry, Job, Planner, job_of, reader_of
 from pygpt.generation.prefix import PrefixTree, n_common
 from pygpt.generation.reading import Found, Reading
@@ -57,7 +58,8 @@ class Batch:
         """`max_step_tokens`: see `Planner`. `prefixes`: keeps what is read, for those who read the same."""
         self._engine, self._config, self._tokenizer = engine, config, tokenizer
         self._eos_ids = frozenset(config.eos_ids)
-        self._speculator, self._prefixes = speculator, prefixes
+        self._speculator, self.prefixes = speculator, prefixes
+        self._beside = Beside()
         self._planner = Planner(max_step_tokens, config.n_vocab)
         self.running: list[Entry] = []  # in the order in which they came
         self.paused: list[Entry] = []  # those that came after them, whose sessions are empty: see `pause`
@@ -89,14 +91,14 @@ class Batch:
     def awaits(self, job: Job) -> bool:
         """Whether what a request begins with is being read for another one, which it had better wait for. What was
         read until now is there for those who share no more with it."""
-        if self._prefixes is None or isinstance(job, Reading) or job.session is not None:
+        if self.prefixes is None or isinstance(job, Reading) or job.session is not None:
             return False
         for entry in self.running:
             first = reader_of(entry)
             if isinstance(first, Reading) or first.n_unread <= 1:
                 continue
             n = n_common(job.prompt[:-1], first.tokens)
-            if n >= _WORTH_WAITING and n - self._prefixes.n_kept(job.prompt) >= _WORTH_WAITING:
+            if n >= _WORTH_WAITING and n - self.prefixes.n_kept(job.prompt) >= _WORTH_WAITING:
                 if first.session.length < n and not first.cancel.is_set():
                     return True
                 self._keep(entry)
@@ -104,7 +106,7 @@ class Batch:
 
     def free_prefixes(self) -> bool:
         """Give memory of prefixes back; False: there was none."""
-        return self._prefixes is not None and self._prefixes.halve()
+        return self.prefixes is not None and self.prefixes.halve()
 
     def pause(self) -> None:
         """Free the memory of what came last of all that runs. What it wrote stays; once `resume` lets it, its tokens
@@ -117,7 +119,7 @@ class Batch:
     def resume(self) -> None:
         """Let what was paused and came first go on."""
         entry = self.paused.pop(0)
-        if self._prefixes is not None and not isinstance(entry, Reading):
+        if self.prefixes is not None and not isinstance(entry, Reading):
             self._restart(entry, self._session(entry[0].tokens))
         self.running.append(entry)
 
@@ -186,6 +188,15 @@ class Batch:
         chunks = self._planner.plan(self.running)
         if not chunks:
             return
+        masks = self._beside.start(
+            [
+                (sequence.allowed, sequence.proposed)
+                for chunk in chunks
+                if isinstance(chunk.entry, list) and chunk.output != "none"
+                for sequence in chunk.entry
+                if sequence.allowed is not None
+            ]
+        )
         begun = time.perf_counter()
         readers = [reader_of(chunk.entry) for chunk in chunks]
         outputs: Sequence[NDArray[np.float32] | None]
@@ -198,6 +209,9 @@ class Batch:
             )
         except Cancelled:
             return
+        finally:
+            if masks is not None:
+                masks.result()
         seconds = time.perf_counter() - begun
         n_proposed = sum(chunk.n_proposed for chunk in chunks)
         n_read = sum(len(chunk.tokens) for chunk in chunks)
@@ -223,7 +237,7 @@ class Batch:
         for sequence in entry[1:]:
             sequence.session = first.session.fork()
         for sequence in entry:
-            sequence.shares_page = len(entry) > 1 or self._prefixes is not None
+            sequence.shares_page = len(entry) > 1 or self.prefixes is not None
             sequence.take(output if chunk.output == "all" else output[None])
         self.speculation.n_steps += len(entry)
         self.speculation.n_proposed += chunk.n_proposed
@@ -244,13 +258,13 @@ class Batch:
 
     def _keep(self, entry: Entry) -> None:
         """What was read of a request, for those who read the same: its next turn, or itself once it is resumed."""
-        if self._prefixes is not None and not isinstance(entry, Reading):
+        if self.prefixes is not None and not isinstance(entry, Reading):
             session = entry[0].session
-            self._prefixes.give(entry[0].tokens[: session.length], session)
+            self.prefixes.give(entry[0].tokens[: session.length], session)
 
     def _session(self, tokens: NDArray[np.int32]) -> _core.Session:
         """One that holds what is kept of these tokens."""
-        kept = None if self._prefixes is None else self._prefixes.take(tokens)
+        kept = None if self.prefixes is None else self.prefixes.take(tokens)
         return kept or self._engine.session()
 
     @staticmethod

@@ -11,6 +11,7 @@ from pygpt.errors import Cancelled, ContextOverflowError
 from pygpt.generation.cache_account import CacheAccount
 from pygpt.generation.loop import Batch, Outcome
 from pygpt.generation.plan import Job, job_of
+from pygpt.generation.prefix import PrefixTree
 from pygpt.generation.sequence import Request
 from pygpt.generation.turns import Turns
 
@@ -46,6 +47,21 @@ class Scheduling:
     def cache_bytes(self) -> int:
         """Of keys and values of what runs, if it shares nothing. From any thread."""
         return self._account.of_entries(self._batch.running)
+
+    @property
+    def prefixes(self) -> PrefixTree:
+        """What is kept of prompts; where nothing is, one that has no room."""
+        return PrefixTree(0) if self._batch.prefixes is None else self._batch.prefixes
+
+    @property
+    def max_cache_bytes(self) -> int:
+        """What it may become."""
+        return self._account.limit
+
+    @property
+    def n_read(self) -> int:
+        """How many tokens were computed."""
+        return self._batch.n_read
 
     @property
     def is_busy(self) -> bool:
@@ -92,28 +108,29 @@ class Scheduling:
         while len(self._batch.running) > 1 and not self._account.has_room(self._batch.running, 0, self._limit):
             self._pause()
         self.n_steps += 1
-        try:
-            found = self._batch.step()
-        except MemoryError as error:
-            found = self._yield_memory(error)
-        except Exception as error:
-            found = self._fail(list(self._unfinished), error)
+        found = self._advance()
         for outcome in found:
             self._count(outcome)
         if not self._unfinished:
             self._limit = self._account.limit
         return outcomes + found
 
-    def _yield_memory(self, error: MemoryError) -> list[Outcome]:
-        """There is less memory than was thought: others need it, too. What is kept of prefixes goes first. Then, until
-        all that runs has ended, no more is taken than there is now."""
-        if self._batch.free_prefixes():
-            return []
-        if len(self._batch.running) <= 1:
-            return self._fail([job_of(entry) for entry in self._batch.running], error)
-        self._limit = min(self._limit, self._account.held(self._batch.running))
-        self._pause()
-        return []
+    def _advance(self) -> list[Outcome]:
+        """A step of the batch. Where there is less memory than was thought, because others need it, too, what is kept
+        of prefixes goes first; then what came last is paused, and until all that runs has ended, no more is taken than
+        there is now."""
+        while True:
+            try:
+                return self._batch.step()
+            except MemoryError as error:  # noqa: PERF203
+                if self._batch.free_prefixes():
+                    continue
+                if len(self._batch.running) <= 1:
+                    return self._fail([job_of(entry) for entry in self._batch.running], error)
+                self._limit = min(self._limit, self._account.held(self._batch.running))
+                self._pause()
+            except Exception as error:
+                return self._fail(list(self._unfinished), error)
 
     def _fail(self, jobs: Iterable[Job], error: Exception) -> list[Outcome]:
         """Give these up."""

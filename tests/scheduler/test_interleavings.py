@@ -18,7 +18,6 @@ from pygpt.errors import Cancelled
 from pygpt.generation import Batch, CacheAccount, Piece, PrefixTree, Reading, Request, Scheduling, collect
 
 N_CTX = 420
-N_ROUNDS = 150
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +114,7 @@ class Round:
         self.rng = rng
         engine = model._engine
         unit = engine.cache_bytes(64)
-        self.limit = None if rng.random() < 0.3 else engine.cache_bytes(384) + int(rng.integers(3)) * unit
+        self.limit = engine.cache_bytes(384) + int(rng.choice([0, 0, 0, 1, 1000])) * unit
         self.account = CacheAccount(engine, N_CTX, self.limit)
         self.max_step_tokens = int(rng.choice([1, 7, 30, 64, 200]))
         n_pages = [0, 3, 1000][int(rng.integers(3))]
@@ -167,7 +166,7 @@ class Round:
             assert job not in waiting
         assert self.scheduling.n_running <= max(self.scheduling._max_running, 5)
         assert self.prefixes.n_bytes <= self.prefix_limit
-        if self.limit is not None and len(self.batch.running) > 1:
+        if len(self.batch.running) > 1:
             assert self.account.held(self.batch.running) <= self.limit
 
 
@@ -177,9 +176,9 @@ def cases(long_model: Model) -> list[Case]:
     return [Case(long_model, rng) for _ in range(120)]
 
 
-@pytest.mark.parametrize("fails", [False, True], ids=["", "memory-fails"])
+@pytest.mark.parametrize(("n_rounds", "fails"), [(130, False), (25, True)], ids=["", "memory-fails"])
 def test_random_interleavings(
-    long_model: Model, cases: list[Case], monkeypatch: pytest.MonkeyPatch, fails: bool
+    long_model: Model, cases: list[Case], monkeypatch: pytest.MonkeyPatch, n_rounds: int, fails: bool
 ) -> None:
     forward = _core.Engine.forward
     rows: list[list[int]] = []
@@ -193,9 +192,9 @@ def test_random_interleavings(
 
     monkeypatch.setattr(_core.Engine, "forward", watched)
     n_asked = n_pauses = n_cached = 0
-    for seed in range(N_ROUNDS):
+    for seed in range(n_rounds):
         rows.clear()
-        round_ = Round(long_model, cases, seed + fails * N_ROUNDS)
+        round_ = Round(long_model, cases, seed + 1000 * fails)
         round_.run()
         for step in rows:
             n_prompt = sum(n for n in step if n > 1)
@@ -203,6 +202,6 @@ def test_random_interleavings(
         n_asked += len(round_.asked)
         n_pauses += round_.scheduling.n_pauses
         n_cached += round_.scheduling.n_cached
-    assert n_asked > 10 * N_ROUNDS
-    assert n_pauses > N_ROUNDS
-    assert n_cached > 20 * N_ROUNDS
+    assert n_asked > 10 * n_rounds
+    assert n_pauses > n_rounds // 2
+    assert n_cached > 20 * n_rounds

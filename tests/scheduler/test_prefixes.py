@@ -33,7 +33,7 @@ class Steps:
     def __init__(self, model: Model, **options: Any) -> None:
         self.prefixes = PrefixTree(2**30)
         self.batch = Batch(*model._parts, prefixes=self.prefixes, max_step_tokens=options.pop("max_step_tokens", 40))
-        account = CacheAccount(model._engine, model.config.n_ctx, options.pop("limit", None))
+        account = CacheAccount(model._engine, model.config.n_ctx, options.pop("limit", 2**40))
         self.scheduling = Scheduling(self.batch, account, max_running=options.pop("max_running", 8))
         self.pieces: dict[Request, list[Piece]] = {}
 
