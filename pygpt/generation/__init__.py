@@ -1,8 +1,9 @@
 """Text from a model: the options, the loop over a batch of sequences, streams and sessions. `pygpt.Model` drives it."""
 
+from pygpt.generation.cache_account import CacheAccount, share_memory
 from pygpt.generation.cancel import CancelToken, cancel_token
 from pygpt.generation.draft import Parts, speculator
-from pygpt.generation.loop import MAX_STEP_TOKENS, Batch, Outcome, Prefixes
+from pygpt.generation.loop import Batch, Outcome, Prefixes
 from pygpt.generation.params import (
     CHAT,
     CONSTRAINTS,
@@ -13,6 +14,7 @@ from pygpt.generation.params import (
     takes_chat_options,
     takes_options,
 )
+from pygpt.generation.plan import MAX_STEP_TOKENS
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
 from pygpt.generation.reading import Found, Reading, ReadOutput
 from pygpt.generation.reasoning import Section, Splitter
@@ -20,7 +22,7 @@ from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogpr
 from pygpt.generation.reuse import PrefixCache
 from pygpt.generation.scheduling import Scheduling
 from pygpt.generation.sequence import Request
-from pygpt.generation.session import Session
+from pygpt.generation.session import Session, load_session
 from pygpt.generation.speculate import Speculate, Speculation, Speculator
 from pygpt.generation.stream import Stream, make_requests, start
 from pygpt.generation.turn import ChatOptions, GenerateOptions, Layout, Message, Turn, read_turn
@@ -31,6 +33,7 @@ __all__ = [
     "CONSTRAINTS",
     "MAX_STEP_TOKENS",
     "Batch",
+    "CacheAccount",
     "CancelToken",
     "ChatOptions",
     "Completion",
@@ -67,11 +70,13 @@ __all__ = [
     "check_fits",
     "collect",
     "is_several",
+    "load_session",
     "make_requests",
     "read_prompt",
     "read_prompts",
     "read_turn",
     "resolve",
+    "share_memory",
     "speculator",
     "start",
     "takes_chat_options",

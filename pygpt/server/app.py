@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from pygpt.delivery import Hub
-from pygpt.server import basics, openai, openapi, static
+from pygpt.server import basics, ollama, openai, openapi, static
 from pygpt.server.auth import Keys
 from pygpt.server.call import Service
 from pygpt.server.endpoint import Endpoint
@@ -27,7 +27,13 @@ from pygpt.server.observe import Observed
 from pygpt.server.settings import Settings
 from pygpt.server.trace import Tracing
 
-ROUTES: Sequence[Endpoint | BaseRoute] = [*basics.ROUTES, *openapi.ROUTES, *openai.ROUTES, *static.ROUTES]
+ROUTES: Sequence[Endpoint | BaseRoute] = [
+    *basics.ROUTES,
+    *openapi.ROUTES,
+    *openai.ROUTES,
+    *ollama.ROUTES,
+    *static.ROUTES,
+]
 """Those of all modules."""
 
 _CORS_HEADERS = ("authorization", "content-type", "x-api-key", "x-request-id")

@@ -123,7 +123,7 @@ class Call:
 async def read_body(call: Call, receive: Receive) -> bytes:
     """The body of a request, within the limits of size and time. ApiError: 408 and 413."""
     settings = call.settings
-    too_large = ApiError(413, f"the body is larger than {settings.max_body} bytes", headers={"connection": "close"})
+    too_large = ApiError(413, f"the body is larger than {settings.max_body} bytes")
     length = call.request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > settings.max_body:
         raise too_large
