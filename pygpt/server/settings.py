@@ -82,6 +82,13 @@ class Settings:
         default=None, metadata=doc("GiB of those for prompts read before; 0 keeps none.", none="half of them")
     )
 
+    prefix_folder: str | None = field(
+        default=None,
+        metadata=doc(
+            "A folder that keeps them when the server ends, or a model leaves, for its next start.", none="none"
+        ),
+    )
+
     max_tokens: int | None = field(
         default=None,
         metadata=doc("New tokens that a request may have, and gets if it does not say.", none="the context"),
