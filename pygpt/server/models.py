@@ -115,10 +115,10 @@ class Models:
             cache_bytes=None if s.cache_memory is None else int(s.cache_memory * GIB),
             prefix_bytes=None if s.prefix_memory is None else int(s.prefix_memory * GIB),
         )
-        path = self._prefix_file(name)
-        if path is not None and path.exists():
+        prefixes = self._prefix_file(name)
+        if prefixes is not None and prefixes.exists():
             try:
-                scheduler.load_prefixes(path)
+                scheduler.load_prefixes(prefixes)
             except PygptError as error:  # of other weights, say: it is only slower without
                 log.server.warning("model %s: begins without the prompts of before: %s", name, error)
         return Entry(name, model, scheduler, last_used=time.monotonic())
@@ -126,7 +126,7 @@ class Models:
     def _prefix_file(self, name: str) -> Path | None:
         """Where a model's prefixes are kept; None: nowhere."""
         folder = self._settings.prefix_folder
-        return None if folder is None else Path(folder) / f"{quote(name, safe='')}.prefixes"
+        return None if folder is None else folder / f"{quote(name, safe='')}.prefixes"
 
     def _end(self, entry: Entry) -> None:
         """End a model's requests, and keep what was read of prompts."""

@@ -82,11 +82,8 @@ class Settings:
         default=None, metadata=doc("GiB of those for prompts read before; 0 keeps none.", none="half of them")
     )
 
-    prefix_folder: str | None = field(
-        default=None,
-        metadata=doc(
-            "A folder that keeps them when the server ends, or a model leaves, for its next start.", none="none"
-        ),
+    prefix_folder: Path | None = field(
+        default=None, metadata=doc("A folder that keeps what was read of prompts for the next start.", none="none")
     )
 
     max_tokens: int | None = field(

@@ -24,12 +24,12 @@ def test_prompts_are_kept(serving: Callable[..., Any], tmp_path: Path, caplog: p
     folder = tmp_path / "kept"
     (text, none), (again, cached) = serving(twice)
     assert (again, none, cached) == (text, 0, 198)
-    assert serving(ask, prefix_folder=str(folder)) == (text, 0)
+    assert serving(ask, prefix_folder=folder) == (text, 0)
     assert [path.name for path in folder.iterdir()] == ["tiny.prefixes"]
-    assert serving(ask, prefix_folder=str(folder)) == (text, 198)
-    assert serving(ask, prefix_folder=str(folder), kv="int8")[1] == 0  # of other keys and values
+    assert serving(ask, prefix_folder=folder) == (text, 198)
+    assert serving(ask, prefix_folder=folder, kv="int8")[1] == 0  # of other keys and values
     assert "begins without the prompts of before" in caplog.text
     (folder / "tiny.prefixes").unlink()
     (folder / "tiny.prefixes").mkdir()
-    assert serving(ask, prefix_folder=str(folder)) == (text, 0)
+    assert serving(ask, prefix_folder=folder) == (text, 0)
     assert "its prompts cannot be kept" in caplog.text
