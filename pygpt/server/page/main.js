@@ -222,7 +222,7 @@ async function connect() {
     return;
   }
   notices.remove("models");
-  const options = models.map(({ id, answers }) => new Option(answers === false ? `${id} (continues texts)` : id, id));
+  const options = models.map(({ id }) => new Option(id, id));
   byId("model").replaceChildren(...options);
   show();
 }
