@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pygpt import errors
+    from pygpt.asynchronous import AsyncModel, AsyncStream
     from pygpt.chat import Chat
     from pygpt.classification import Classification
     from pygpt.config import ModelConfig
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = _build_info()["version"]
 
 _HOMES = {  # of the names, which are imported when they are first used
+    "asynchronous": ("AsyncModel", "AsyncStream"),
     "chat": ("Chat",),
     "classification": ("Classification",),
     "config": ("ModelConfig",),
@@ -53,6 +55,8 @@ _HOMES = {  # of the names, which are imported when they are first used
 }
 
 __all__ = [
+    "AsyncModel",
+    "AsyncStream",
     "CancelToken",
     "Chat",
     "Classification",

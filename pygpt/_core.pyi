@@ -1,6 +1,6 @@
 """The C++ core as Python sees it. Private: use `pygpt.Model`."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from mmap import mmap
 from typing import ClassVar, Literal, TypeAlias, overload
 
@@ -152,15 +152,23 @@ class Sampler:
     options: ClassVar[tuple[str, ...]]
     """The names of its options: fields of `pygpt.SamplingParams`, which says what they mean and checks them."""
 
-    def __init__(self, **options: float | None) -> None:
+    def __init__(self, **options: float | Mapping[int, float] | None) -> None:
         """All of `options`, by name. Temperature 0 is greedy (ties: the lowest id). TypeError: one more, or less."""
 
     def draw(
-        self, engine: Engine, logits: NDArray[np.float32], history: NDArray[np.int32], sequence: int, position: int
+        self,
+        engine: Engine,
+        logits: NDArray[np.float32],
+        history: NDArray[np.int32],
+        sequence: int,
+        position: int,
+        n_prompt: int = 0,
+        mask: NDArray[np.uint32] | None = None,
     ) -> int:
-        """One token id. `history` holds the ids that repetition_penalty applies to (prompt and generated).
-        Logits of +infinity share all of the probability. ValueError: a logit that is NaN, or an
-        id in `history` that has no logit."""
+        """One token id. `history` holds the ids that repetition_penalty applies to; the first `n_prompt` of them do not
+        count for presence_penalty and frequency_penalty. `mask` ((n_vocab + 31) // 32,) has a bit a token, from each
+        word's lowest on: 0 forbids it. Logits of +infinity share all of the probability. ValueError: a logit that is
+        NaN, an id in `history` that has no logit, or a mask that forbids all."""
 
 class TrainingKernels:
     """The primitives of `pygpt.training.functions` in float32. Results go to arrays that the caller brings, all

@@ -65,6 +65,9 @@ class Good:
         options = {"params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
         return {**self.render(), **options, "speculate": "prompt", "draft": None}
 
+    def asynchronous(self) -> pygpt.AsyncModel:
+        return pygpt.AsyncModel(self.model)
+
     def scheduler(self) -> pygpt.Scheduler:
         return pygpt.Scheduler(self.model)
 
@@ -140,6 +143,27 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Stream.seed": lambda g: {"self": g.model.stream("a")},
     "Stream.speculation": lambda g: {"self": g.model.stream("a")},
     "Stream.seeds": lambda g: {"self": g.model.stream("a")},
+    "AsyncModel": lambda g: {"model": g.model},
+    "AsyncModel.load": lambda g: {"source": g.folder, "threads": 1},
+    **{
+        f"AsyncModel.{name}": lambda g: {"self": g.asynchronous(), **without(g.submit(), "self", "listener", "cancel")}
+        for name in ("stream", "generate")
+    },
+    **{
+        f"AsyncModel.{name}": (
+            lambda g: {
+                "self": g.asynchronous(),
+                **without(g.submit(), "self", "listener", "cancel", "prompt"),
+                **g.render(),
+            }
+        )
+        for name in ("stream_chat", "chat")
+    },
+    **{f"AsyncModel.{name}": lambda g: {"self": g.asynchronous()} for name in ("close", "model", "scheduler")},
+    **{
+        f"AsyncStream.{name}": lambda g: {"self": g.asynchronous().stream("a", max_tokens=2)}
+        for name in ("cancel", "collect", "seed")
+    },
     "Scheduler": lambda g: {"model": g.model, "max_running": 2},
     "Scheduler.submit": Good.submit,
     "Scheduler.submit_chat": lambda g: {**without(g.submit(), "prompt"), **g.render()},

@@ -141,6 +141,7 @@ PYTHON_RANKS = {
     "scheduler": 6,
     "inspection": 5,
     "chat": 6,
+    "asynchronous": 6,
     "delivery": 6,
     "registry": 4,
     "training": 6,

@@ -6,6 +6,7 @@ a name that `CALLS` does not know how to call.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import importlib.util
@@ -65,7 +66,15 @@ def load(name: str) -> Any:
 
 calls = load("public_calls")
 Good, CALLS = calls.Good, calls.CALLS
-PRIVATE = {"Model", "ReplyStream", "Session", "Stream", "Ticket", "Tokenizer"}  # classes whose constructors say so
+PRIVATE = {
+    "AsyncStream",
+    "Model",
+    "ReplyStream",
+    "Session",
+    "Stream",
+    "Ticket",
+    "Tokenizer",
+}  # classes whose constructors say so
 
 
 def owners() -> dict[str, type]:
@@ -140,6 +149,10 @@ def call(name: str, good: Any, argument: str | None = None, wrong: object = None
     if argument is not None:
         arguments[argument] = wrong
     result = function(**arguments)
+    if isinstance(result, pygpt.AsyncStream):
+        result = result.collect()
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
     if isinstance(result, pygpt.Stream):
         result.collect()
     if isinstance(result, pygpt.ReplyStream):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -141,6 +142,28 @@ def many(model: Model) -> None:
         assert stats.running == 0
 
 
+async def tasks(model: Model) -> None:
+    async with pygpt.AsyncModel(model) as asynchronous:
+        assert_type(await asynchronous.generate("Once", max_tokens=4, client="a"), Completion)
+        assert_type(await asynchronous.generate("Once", n=2, max_tokens=4), list[Completion])
+        both = await asyncio.gather(*(asynchronous.generate(prompt, max_tokens=4) for prompt in ("Once", "There")))
+        assert_type(both, list[Completion])
+        stream = assert_type(asynchronous.stream("Once", max_tokens=4, seed=1), pygpt.AsyncStream)
+        async for piece in stream:
+            assert_type(piece, pygpt.Piece)
+        assert_type(await stream.collect(), list[Completion])
+        messages = [{"role": "user", "content": "Who?"}]
+        own = "{% for m in messages %}{{ m.content }}{% endfor %}"
+        assert_type(await asynchronous.chat(messages, template=own, max_tokens=4), Completion)
+        async with asynchronous.stream_chat(messages, template=own, max_tokens=4) as answer:
+            first = await answer.__anext__()
+            assert first.text or first.token is not None
+            answer.cancel()
+        assert asynchronous.model is asynchronous.scheduler.model
+    loaded = assert_type(await pygpt.AsyncModel.load("tiny", threads=1), pygpt.AsyncModel)
+    await loaded.close(grace=1.0)
+
+
 def numbers(model: Model) -> None:
     assert_type(model.logits("Once upon"), NDArray[np.float32])
     assert_type(model.score([1, 2, 3]), NDArray[np.float32])
@@ -232,6 +255,7 @@ def main(folder: Path) -> None:
     streams(model)
     answers(model, 2)
     many(model)
+    asyncio.run(tasks(model))
     numbers(model)
     sessions(model)
     labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])

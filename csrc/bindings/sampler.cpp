@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -17,6 +18,7 @@ namespace {
 
 using Ids = py::array_t<std::int32_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
+using Words = py::array_t<std::uint32_t, py::array::c_style>;
 
 // One value by name for each field, and no others.
 Sampler make(const py::kwargs& values) {
@@ -39,7 +41,7 @@ py::tuple option_names() {
 }
 
 int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, const Ids& history, std::uint64_t sequence,
-         std::uint64_t position) {
+         std::uint64_t position, std::size_t n_prompt, const std::optional<Words>& mask) {
     if (logits.ndim() != 1 || logits.size() == 0) throw InvalidArgument("logits must be one row of at least one value");
     if (history.ndim() != 1) throw InvalidArgument("history must be one row of ids");
     const std::span<const float> row(logits.data(), static_cast<std::size_t>(logits.size()));  // draw() copies it first
@@ -51,8 +53,16 @@ int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, con
                                   std::to_string(logits.size()) + " logits");
         }
     }
+    std::vector<std::uint32_t> words;
+    if (mask) {
+        if (mask->ndim() != 1 || mask->size() != (logits.size() + 31) / 32) {
+            throw InvalidArgument("mask must be one row with a bit for each of the " + std::to_string(logits.size()) +
+                                  " logits, in words of 32");
+        }
+        words.assign(mask->data(), mask->data() + mask->size());
+    }
     const GilReleased released;
-    return sampler.draw(engine.kernels(), row, ids, sequence, position);
+    return sampler.draw(engine.kernels(), row, ids, n_prompt, sequence, position, words);
 }
 
 }  // namespace
@@ -62,7 +72,7 @@ void bind_sampler(py::module_& m) {
         .def(py::init(&make))
         .def_property_readonly_static("options", [](const py::object&) { return option_names(); })
         .def("draw", &draw, py::arg("engine"), py::arg("logits"), py::arg("history"), py::arg("sequence"),
-             py::arg("position"));
+             py::arg("position"), py::arg("n_prompt") = std::size_t{0}, py::arg("mask") = py::none());
 }
 
 }  // namespace pygpt

@@ -16,16 +16,37 @@ namespace {
 
 std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
 
-// Each id once, however often it occurred: positive logits shrink, negative ones grow.
-void penalise(std::vector<float>& logits, std::span<const std::int32_t> history, float penalty) {
+// body(logit, count) for each id that occurs and has a logit.
+template <class Body>
+void each_counted(std::vector<float>& logits, std::span<const std::int32_t> history, Body body) {
     std::vector<std::int32_t> ids(history.begin(), history.end());
     std::sort(ids.begin(), ids.end());
-    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-    for (const std::int32_t id : ids) {
-        if (id < 0 || index(id) >= logits.size()) continue;
-        float& l = logits[index(id)];
-        l = l > 0 ? l / penalty : l * penalty;
+    for (std::size_t i = 0, next = 0; i < ids.size(); i = next) {
+        while (next < ids.size() && ids[next] == ids[i]) ++next;
+        if (ids[i] >= 0 && index(ids[i]) < logits.size()) body(logits[index(ids[i])], next - i);
     }
+}
+
+// Those whose bit is 0, or beyond the mask, become impossible. Where nothing else is possible, those that are left are
+// equally likely. InvalidArgument: the mask leaves none.
+void keep_allowed(std::vector<float>& logits, std::span<const std::uint32_t> mask) {
+    constexpr float kImpossible = -std::numeric_limits<float>::infinity();
+    constexpr std::size_t kBits = 32;
+    bool is_any_allowed = false, is_any_possible = false;
+    const auto each_allowed = [&](auto body) {
+        for (std::size_t begin = 0; begin < logits.size(); begin += kBits) {
+            const std::uint32_t bits = begin / kBits < mask.size() ? mask[begin / kBits] : 0;
+            const std::size_t end = std::min(begin + kBits, logits.size());
+            for (std::size_t i = begin; i < end; ++i) body(logits[i], ((bits >> (i - begin)) & 1u) != 0);
+        }
+    };
+    each_allowed([&](float& l, bool is_allowed) {
+        l = is_allowed ? l : kImpossible;
+        is_any_allowed |= is_allowed;
+        is_any_possible |= l != kImpossible;
+    });
+    if (!is_any_allowed) throw InvalidArgument("mask allows none of the " + std::to_string(logits.size()) + " tokens");
+    if (!is_any_possible) each_allowed([](float& l, bool is_allowed) { l = is_allowed ? 0.0f : l; });
 }
 
 // The greatest of the logits. InvalidArgument: one is NaN.
@@ -115,14 +136,33 @@ std::uint64_t philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t
     return (static_cast<std::uint64_t>(c[1]) << 32) | c[0];
 }
 
-int Sampler::draw(const Kernels& kernels, std::span<const float> logits, std::span<const std::int32_t> history,
-                  std::uint64_t sequence, std::uint64_t position) const {
-    std::vector<float> weights;
-    if (options_.repetition_penalty != 1.0) {
-        weights.assign(logits.begin(), logits.end());
-        penalise(weights, history, static_cast<float>(options_.repetition_penalty));
-        logits = weights;
+std::vector<float> Sampler::changed(std::span<const float> logits, std::span<const std::int32_t> history,
+                                    std::size_t n_prompt, std::span<const std::uint32_t> mask) const {
+    const SamplerOptions& o = options_;
+    const bool counts = o.presence_penalty != 0.0 || o.frequency_penalty != 0.0;
+    if (o.repetition_penalty == 1.0 && !counts && o.logit_bias.empty() && mask.empty()) return {};
+    std::vector<float> out(logits.begin(), logits.end());
+    if (o.repetition_penalty != 1.0) {  // positive logits shrink, negative ones grow
+        const auto penalty = static_cast<float>(o.repetition_penalty);
+        each_counted(out, history, [&](float& l, std::size_t) { l = l > 0 ? l / penalty : l * penalty; });
     }
+    if (counts) {
+        each_counted(out, history.subspan(std::min(n_prompt, history.size())), [&](float& l, std::size_t count) {
+            l -= static_cast<float>(o.presence_penalty + o.frequency_penalty * static_cast<double>(count));
+        });
+    }
+    for (const auto& [id, bias] : o.logit_bias) {
+        if (id >= 0 && index(id) < out.size()) out[index(id)] += static_cast<float>(bias);
+    }
+    if (!mask.empty()) keep_allowed(out, mask);
+    return out;
+}
+
+int Sampler::draw(const Kernels& kernels, std::span<const float> logits, std::span<const std::int32_t> history,
+                  std::size_t n_prompt, std::uint64_t sequence, std::uint64_t position,
+                  std::span<const std::uint32_t> mask) const {
+    std::vector<float> weights = changed(logits, history, n_prompt, mask);
+    if (!weights.empty()) logits = weights;
     const float top = greatest(logits);
     if (options_.temperature == 0.0 || options_.top_k == 1) {
         return static_cast<int>(std::find(logits.begin(), logits.end(), top) - logits.begin());

@@ -30,6 +30,7 @@ from pygpt.cli._common import (
 )
 from pygpt.cli._input import QUOTES, Messages, history
 from pygpt.cli._options import with_fields
+from pygpt.cli._sampling import NAMES, read_params
 from pygpt.cli._screen import Screen, open_screen
 from pygpt.errors import PygptError, TokenizerError
 from pygpt.generation import CHAT
@@ -38,7 +39,7 @@ _DEFAULT = "smollm2"
 _COMMAND = re.compile(r"/[a-z]*(?=\s|$)")
 
 
-@with_fields(SamplingParams, defaults=CHAT, without=("n", "logprobs"))
+@with_fields(SamplingParams, more=NAMES, defaults=CHAT, without=("n", "logprobs"))
 def chat(
     model: Annotated[str, typer.Argument(help=MODEL)] = _DEFAULT,
     message: Annotated[
@@ -69,10 +70,7 @@ def chat(
 ) -> None:
     """Talk with a model that was trained to answer. /help in the conversation lists what else it understands; piped in,
     each line is a message."""
-    try:
-        params = SamplingParams(**given)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    params = read_params(given)
     check_proposals(speculate, draft)
     variables = dict(map(_variable, variable or ()))
     if message is not None:

@@ -29,11 +29,12 @@ from pygpt.cli._common import (
     read_text,
 )
 from pygpt.cli._options import with_fields
+from pygpt.cli._sampling import NAMES, read_params
 from pygpt.errors import TokenizerError
 from pygpt.generation import collect
 
 
-@with_fields(SamplingParams, more={"n": ("-n",)})
+@with_fields(SamplingParams, more=NAMES)
 def generate(
     prompt: Annotated[
         str | None,
@@ -63,10 +64,7 @@ def generate(
     """Continue a prompt with a model, printing the text as it comes."""
     if given["logprobs"] is not None and not as_json:
         raise typer.BadParameter("needs --json", param_hint="--logprobs")
-    try:
-        params = SamplingParams(**given)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    params = read_params(given)
     check_proposals(speculate, draft)
     text = read_text(prompt, "PROMPT")
     if prompt in (None, "-"):

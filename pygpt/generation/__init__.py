@@ -3,7 +3,16 @@
 from pygpt.generation.cancel import CancelToken, cancel_token
 from pygpt.generation.draft import Parts, speculator
 from pygpt.generation.loop import MAX_STEP_TOKENS, Batch, Outcome, Prefixes
-from pygpt.generation.params import CHAT, SamplingOptions, SamplingParams, resolve, takes_chat_options, takes_options
+from pygpt.generation.params import (
+    CHAT,
+    CONSTRAINTS,
+    LogitsProcessor,
+    SamplingOptions,
+    SamplingParams,
+    resolve,
+    takes_chat_options,
+    takes_options,
+)
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
 from pygpt.generation.reading import Found, Reading, ReadOutput
 from pygpt.generation.reasoning import Section, Splitter
@@ -19,6 +28,7 @@ from pygpt.generation.worker import Listener, Worker
 
 __all__ = [
     "CHAT",
+    "CONSTRAINTS",
     "MAX_STEP_TOKENS",
     "Batch",
     "CancelToken",
@@ -29,6 +39,7 @@ __all__ = [
     "GenerateOptions",
     "Layout",
     "Listener",
+    "LogitsProcessor",
     "Message",
     "Outcome",
     "Parts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +117,7 @@ class TokenSequence:
         next ones."""
         assert self._logits is not None
         logits = self._logits[0]
-        token = self._draw(engine, logits, self._length)
+        token = self._draw(engine, self._processed(logits), self._length)
         if self.n_proposed and token == self._history[self._length]:
             self.session.keep(1)
             self.n_proposed, self.confidence, self._logits = self.n_proposed - 1, self.confidence + 1, self._logits[1:]
@@ -144,7 +145,25 @@ class TokenSequence:
 
     def _draw(self, engine: _core.Engine, logits: NDArray[np.float32], length: int) -> int:
         """The token after the first `length`."""
-        return self._sampler.draw(engine, logits, self._history[:length], self._number, length)
+        tokens, n_prompt = self._history[:length], len(self.request.prompt)
+        return self._sampler.draw(engine, logits, tokens, self._number, length, n_prompt)
+
+    def _processed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the request's own function makes of the logits. ValueError: it gives something else."""
+        process = self.request.params.logits_processor
+        if process is None:
+            return logits
+        given: NDArray[np.float32] = logits.copy()
+        returned = process(self.tokens.copy(), given)
+        if returned is None:
+            return given
+        made: NDArray[Any] = np.asarray(returned)
+        if made.shape != logits.shape or made.dtype.kind != "f":
+            raise ValueError(
+                f"logits_processor must return None or float logits of shape {logits.shape}, not {made.dtype} of shape "
+                f"{made.shape}"
+            )
+        return made.astype(np.float32, order="C")
 
     def _piece(self, text: str, token: int | None, logprob: TokenLogprob | None) -> Piece:
         return Piece(text, token, self.request.first_index + self._number, self.finish_reason, logprob)

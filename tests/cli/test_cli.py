@@ -82,10 +82,8 @@ def test_every_sampling_option_arrives(gpt2_folder: Path, model: Model) -> None:
         "top_p": 0.9,
         "min_p": 0.001,
         "repetition_penalty": 1.2,
-        "seed": 11,
-        "n": 2,
-        "logprobs": 2,
     }
+    options |= {"presence_penalty": 0.3, "frequency_penalty": -0.1, "seed": 11, "n": 2, "logprobs": 2}
     flags = [x for name, value in options.items() for x in (f"--{name.replace('_', '-')}", value)]
     result = generate(gpt2_folder, PROMPT, *flags, "--stop", "q", "--stop", "xyz", "--json")
     completions = [json.loads(line) for line in result.stdout.splitlines()]

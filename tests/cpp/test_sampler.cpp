@@ -16,7 +16,7 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 
 int draw(const SamplerOptions& options, const std::vector<float>& logits, std::uint64_t position = 0,
          const std::vector<std::int32_t>& history = {}, std::uint64_t sequence = 0) {
-    return Sampler(options).draw(best_kernels(), logits, history, sequence, position);
+    return Sampler(options).draw(best_kernels(), logits, history, 0, sequence, position);
 }
 
 std::map<int, int> counts(const SamplerOptions& options, const std::vector<float>& logits, int draws,
@@ -86,12 +86,14 @@ TEST(Sampler, EveryInstructionSetDrawsTheSame) {
     const std::vector<float> logits = Random(71).floats(50257, -6.0f, 6.0f);
     for (const SamplerOptions& options :
          {SamplerOptions{}, SamplerOptions{.temperature = 0.7, .top_k = 50, .top_p = 0.9},
-          SamplerOptions{.top_p = 0.999, .min_p = 0.001, .repetition_penalty = 1.3}}) {
+          SamplerOptions{.top_p = 0.999, .min_p = 0.001, .repetition_penalty = 1.3},
+          SamplerOptions{.presence_penalty = 0.5, .frequency_penalty = 0.3, .logit_bias = {{40000, 2.5}}}}) {
         for (std::uint64_t position = 0; position < 10; ++position) {
             const std::vector<std::int32_t> history = {3, 77, 40000};
-            const int expected = Sampler(options).draw(scalar_kernels(), logits, history, 1, position);
-            on_each_isa(
-                [&](const Kernels& k) { EXPECT_EQ(Sampler(options).draw(k, logits, history, 1, position), expected); });
+            const int expected = Sampler(options).draw(scalar_kernels(), logits, history, 1, 1, position);
+            on_each_isa([&](const Kernels& k) {
+                EXPECT_EQ(Sampler(options).draw(k, logits, history, 1, 1, position), expected);
+            });
         }
     }
 }
@@ -145,6 +147,54 @@ TEST(Sampler, RepetitionPenaltyAppliesOnceToEachId) {
     EXPECT_EQ(draw(greedy, {7.0f, 3.0f, 1.0f}, 0, {0, 0, 0, 0}), 0);      // 7 / 2 > 3, not 7 / 16
     EXPECT_EQ(draw(greedy, {-2.0f, -3.0f, -9.0f}, 0, {0}), 1);            // -2 * 2 < -3
     EXPECT_EQ(draw(greedy, {4.0f, 3.0f, 1.0f}, 0, {-1, 3, 1000000}), 0);  // ids of no logit
+}
+
+TEST(Sampler, PresenceAndFrequencyCountWhatFollowsThePrompt) {
+    const std::vector<float> logits = {4.0f, 3.5f, 1.0f};
+    const auto greedy = [&](const SamplerOptions& options, const std::vector<std::int32_t>& history, std::size_t n) {
+        return Sampler(options).draw(best_kernels(), logits, history, n, 0, 0);
+    };
+    const SamplerOptions presence{.temperature = 0.0, .presence_penalty = 0.75};
+    EXPECT_EQ(greedy(presence, {0}, 0), 1);
+    EXPECT_EQ(greedy(presence, {0}, 1), 0);         // the prompt has it, the new text has not
+    EXPECT_EQ(greedy(presence, {2, 1, 0}, 1), 0);   // both lose as much
+    EXPECT_EQ(greedy(presence, {0, 0, 0, 1}, 9), 0);  // a prompt longer than the history
+    const SamplerOptions frequency{.temperature = 0.0, .frequency_penalty = 0.3};
+    EXPECT_EQ(greedy(frequency, {0}, 0), 0);     // 4 - 0.3 > 3.5
+    EXPECT_EQ(greedy(frequency, {0, 0}, 0), 1);  // 4 - 0.6 < 3.5
+    EXPECT_EQ(greedy(frequency, {0, 0}, 1), 0);
+    const SamplerOptions reward{.temperature = 0.0, .presence_penalty = -1.0};
+    EXPECT_EQ(greedy(reward, {1}, 0), 1);
+}
+
+TEST(Sampler, BiasesAreAdded) {
+    EXPECT_EQ(draw({.temperature = 0.0, .logit_bias = {{2, 3.5}}}, {4.0f, 3.0f, 1.0f}), 2);
+    EXPECT_EQ(reached({.logit_bias = {{0, -INFINITY}, {2, -INFINITY}}}, {1.0f, 1.0f, 1.0f, 1.0f}), (std::set{1, 3}));
+    EXPECT_EQ(draw({.temperature = 0.0, .logit_bias = {{-1, 9.0}, {3, 9.0}}}, {4.0f, 3.0f, 1.0f}), 0);  // of no logit
+    const SamplerOptions both{.temperature = 0.0, .repetition_penalty = 4.0, .logit_bias = {{0, 2.5}}};
+    EXPECT_EQ(draw(both, {4.0f, 3.0f}, 0, {0}), 0);  // 4 / 4 + 2.5, not (4 + 2.5) / 4
+}
+
+TEST(Sampler, AMaskForbidsWhateverElseIsSaid) {
+    const auto draw_masked = [](const SamplerOptions& options, const std::vector<float>& logits,
+                                const std::vector<std::uint32_t>& mask, std::uint64_t position = 0) {
+        return Sampler(options).draw(best_kernels(), logits, {}, 0, 0, position, mask);
+    };
+    const std::vector<float> logits = Random(5).floats(77, -3.0f, 3.0f);
+    const std::vector<std::uint32_t> mask = {0x80000001u, 0u, 0x1000u};  // 0, 31 and 76
+    std::set<int> seen;
+    for (std::uint64_t i = 0; i < 300; ++i) seen.insert(draw_masked({.temperature = 5.0}, logits, mask, i));
+    EXPECT_EQ(seen, (std::set{0, 31, 76}));
+    EXPECT_EQ(draw_masked({.temperature = 0.0, .logit_bias = {{1, kInf}, {31, 99.0}}}, logits, mask), 31);
+    EXPECT_EQ(draw_masked({.temperature = 0.0}, logits, {0u, 2u}), 33);  // one that ends early
+    const SamplerOptions banned{.logit_bias = {{0, -kInf}, {31, -kInf}, {76, -kInf}}};  // all that it allows
+    EXPECT_TRUE((std::set{0, 31, 76}).contains(draw_masked(banned, logits, mask)));
+    EXPECT_THROW(draw_masked({}, logits, {0u, 0u, 0xFFFFE000u}), InvalidArgument);  // bits of no token
+    std::vector<float> broken = logits;
+    broken[31] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_THROW(draw_masked({}, broken, mask), InvalidArgument);
+    const std::vector<std::uint32_t> all = {~0u, ~0u, ~0u};
+    for (std::uint64_t i = 0; i < 50; ++i) EXPECT_EQ(draw_masked({}, logits, all, i), draw({}, logits, i));
 }
 
 TEST(Sampler, ImpossibleTokensAreNeverDrawn) {

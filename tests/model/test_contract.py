@@ -147,7 +147,9 @@ def test_outputs_agree(cores, name: str) -> None:
 def test_log_softmax_and_draws(cores) -> None:
     rows = np.random.default_rng(4).normal(0, 4, (3, 1013)).astype(np.float32)
     history = np.array([5, 7], np.int32)
-    sampler = _core.Sampler(temperature=0.8, top_k=200, top_p=0.95, min_p=0.001, repetition_penalty=1.2, seed=2**64 - 1)
+    options: dict[str, Any] = {"temperature": 0.8, "top_k": 200, "top_p": 0.95, "min_p": 0.001, "seed": 2**64 - 1}
+    options |= {"repetition_penalty": 1.2, "presence_penalty": 0.5, "frequency_penalty": 0.25, "logit_bias": {9: 3.5}}
+    sampler = _core.Sampler(**options)
 
     def results(isa: str) -> tuple[NDArray[np.float32], Sequence[int]]:
         model = cores.engine("gpt2", isa=isa)
@@ -168,7 +170,8 @@ def test_ids_without_a_logit_are_refused(cores) -> None:
     """Also where another thread writes to the array while the token is drawn without Python's lock."""
     model, row = cores.engine("gpt2"), np.zeros(50, np.float32)
     options: dict[str, Any] = dict.fromkeys(_core.Sampler.options)
-    sampler = _core.Sampler(**options | {"temperature": 0.0, "repetition_penalty": 2.0, "seed": 0})
+    penalties = {"repetition_penalty": 2.0, "presence_penalty": 0.5, "frequency_penalty": 0.5}
+    sampler = _core.Sampler(**options | {"temperature": 0.0, **penalties, "logit_bias": {}, "seed": 0})
     for odd in (-1, 50, 2**31 - 1):
         with pytest.raises(ValueError, match=f"history holds {odd}, outside the 50 logits"):
             sampler.draw(model, row, np.array([3, odd], np.int32), 0, 0)

@@ -1,10 +1,13 @@
 """Generation: what is drawn, where it stops, and what the text is."""
 
+import math
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import pygpt
 from pygpt import CancelToken, Model
@@ -82,6 +85,54 @@ def test_a_repetition_penalty_forbids_repeats_when_it_is_huge(model: Model) -> N
     assert len(set(done.tokens)) == len(done.tokens)
     assert not set(done.tokens) & set(model.tokenizer.encode(PROMPT))
     assert len(set(plain.tokens)) < len(plain.tokens)
+
+
+def test_a_presence_penalty_forbids_repeats_of_the_new_text_alone(model: Model) -> None:
+    done = model.generate(PROMPT, max_tokens=40, temperature=0, presence_penalty=1e30)
+    assert len(set(done.tokens)) == len(done.tokens)
+    ids = model.tokenizer.encode(PROMPT)
+    best = int(np.argmax(model.logits(ids)[-1]))
+    assert model.generate([*ids, best], max_tokens=1, temperature=0, presence_penalty=1e30).tokens == (
+        int(np.argmax(model.logits([*ids, best])[-1])),
+    )
+    counted = model.generate(PROMPT, max_tokens=40, temperature=0, frequency_penalty=0.5)
+    assert max(map(counted.tokens.count, counted.tokens)) < 40
+    assert counted != model.generate(PROMPT, max_tokens=40, temperature=0)
+
+
+def test_biases_ban_and_choose(model: Model) -> None:
+    plain = model.generate(PROMPT, max_tokens=1, temperature=0).tokens[0]
+    assert model.generate(PROMPT, max_tokens=8, temperature=0, logit_bias={7: 1e9}).tokens == (7,) * 8
+    banned = model.generate(PROMPT, max_tokens=40, temperature=2.0, logit_bias={plain: -math.inf}, seed=1)
+    assert plain not in banned.tokens
+
+
+def test_a_processor_changes_logits_first(model: Model) -> None:
+    seen: list[list[int]] = []
+
+    def only_7_after_8(tokens: NDArray[np.int32], logits: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        seen.append(tokens.tolist())
+        if tokens[-1] == 8:
+            return np.where(np.arange(len(logits)) == 7, 0.0, -np.inf)  # other floats are taken as well
+        logits[:] = 0.0
+        logits[8] = 1e9
+        return None
+
+    done = model.generate([3, 5], max_tokens=4, temperature=1, seed=0, logprobs=1, logits_processor=only_7_after_8)
+    assert done.tokens == (8, 7, 8, 7)
+    assert seen == [[3, 5], [3, 5, 8], [3, 5, 8, 7], [3, 5, 8, 7, 8]]
+    assert done.logprobs is not None
+    plain = model.generate([3, 5], max_tokens=1, logprobs=1, logit_bias={8: 1e9})
+    assert plain.logprobs is not None
+    assert done.logprobs[0] == plain.logprobs[0]  # the model's own
+    speculated = model.generate([3, 5, 8, 7], max_tokens=9, logits_processor=only_7_after_8, speculate="prompt")
+    assert speculated.tokens == (8, 7, 8, 7, 8, 7, 8, 7, 8)
+
+
+@pytest.mark.parametrize("returned", [np.zeros(3, np.float32), "x", np.zeros((264, 1)), np.arange(264)])
+def test_a_processor_that_returns_no_logits_is_refused(model: Model, returned: Any) -> None:
+    with pytest.raises(ValueError, match=r"^logits_processor must return None or float logits of shape"):
+        model.generate(PROMPT, max_tokens=1, logits_processor=lambda tokens, logits: returned)
 
 
 def test_top_k_draws_only_from_the_k_likeliest(model: Model) -> None:
