@@ -55,7 +55,8 @@ class Models:
         return list(self._entries.values())
 
     async def inspect(self, name: str) -> Inspection:
-        """What a model is, whether it is in memory or not: its headers, read once. PygptError, OSError: they cannot be."""
+        """What a model is, whether it is in memory or not: its headers, read once. PygptError, OSError: they cannot be
+        read."""
         if name not in self._found:
             self._found[name] = await asyncio.to_thread(inspect, self._paths[name])
         return self._found[name]

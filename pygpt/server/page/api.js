@@ -4,6 +4,7 @@ import { events } from "./sse.js";
 
 const TOP = 5; // likeliest tokens asked for at each place
 const TEXT_TOKENS = 256; // a text goes on without end: so much at a time, where no limit is set
+const BYTES = /^bytes:(?=\\x)/; // before a token that is no whole characters
 const KINDS = { 401: "key", 403: "key", 404: "model", 429: "busy", 502: "away", 503: "busy", 504: "away" };
 const CODES = { context_length_exceeded: "context", no_chat_template: "template" };
 
@@ -81,11 +82,16 @@ export function continuation(model, prompt, options, signal) {
     text: choice.text ?? "",
     reasoning: "",
     tokens: (choice.logprobs?.tokens ?? []).map((token, i) => [
-      token,
+      token.replace(BYTES, ""),
       choice.logprobs.token_logprobs[i],
-      Object.entries(choice.logprobs.top_logprobs?.[i] ?? {}).sort((a, b) => b[1] - a[1]),
+      likeliest(choice.logprobs.top_logprobs?.[i] ?? {}),
     ]),
   }));
+}
+
+function likeliest(top) {
+  const found = Object.entries(top).map(([token, logprob]) => [token.replace(BYTES, ""), logprob]);
+  return found.sort((a, b) => b[1] - a[1]);
 }
 
 const shared = (logprobs) => ({ logprobs: undefined, ...logprobs, stream: true, stream_options: { include_usage: true } });
