@@ -108,7 +108,8 @@ export class Answer {
 
   #table({ head, rows }) {
     const row = (cells, tag) => h("tr", {}, ...cells.map((cell) => this.#rows(h(tag), [cell])));
-    const body = h("tbody", {}, ...rows.map((cells) => row(cells, "td")));
+    const body = h("tbody");
+    for (const cells of rows) body.append(row(cells, "td")); // more, perhaps, than a call can have arguments
     const table = h("table", {}, h("thead", {}, row(head, "th")), body);
     return h("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, table);
   }

@@ -147,7 +147,7 @@ async function begin(conversation, replaced = null) {
   }
   growth.end();
   turns.delete(conversation.id);
-  if (!turn.begun) {
+  if (!turn.begun && turn.message.page.finish !== "stop") {
     conversation.messages.pop();
     if (replaced) conversation.messages.push(replaced);
   }

@@ -126,7 +126,8 @@ class View {
     const actions = [copyButton("Copy", () => this.message.content)];
     if (this.options.last) actions.unshift(button("Retry", "retry", this.does.retry));
     this.#actions(actions, false);
-    if (ENDS[finish]) this.foot.prepend(h("p", { class: "end" }, ENDS[finish]));
+    const end = this.message.content || this.message.reasoning ? ENDS[finish] : "The model ended without a word.";
+    if (end) this.foot.prepend(h("p", { class: "end" }, end));
     const speed = speedOf(this.message.page ?? {});
     if (speed) this.foot.append(speed);
   }
