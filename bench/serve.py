@@ -69,12 +69,12 @@ def bare(model: pygpt.Model, n_clients: int, seconds: float, warm: float, prompt
     begin = time.perf_counter()
     while time.perf_counter() < begin + seconds or len(batch):
         while len(batch) < n_clients and time.perf_counter() < begin + seconds:
-            batch.admit(Request(ids[len(sent)], params, 0, len(sent), CancelToken()))
+            batch.admit(Request(ids[len(sent)], params, 0, first_index=len(sent), cancel=CancelToken()))
             sent.append(time.perf_counter())
             times.append([])
-        pieces = batch.step()
+        outcomes = batch.step()
         now = time.perf_counter()
-        for piece in pieces:
+        for piece in (piece for outcome in outcomes for piece in outcome.pieces):
             times[piece.index].append((now, 1.0))
     return load.figures(times, sent, begin + warm, begin + seconds)
 
@@ -140,7 +140,9 @@ def prefix(args: argparse.Namespace, prompts: Prompts, file: RunFile) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a GGUF file")
-    parser.add_argument("--server", action="append", help="pygpt[=PROGRAM] or llamacpp=PROGRAM; more than one")
+    parser.add_argument(
+        "--server", action="append", help="pygpt[=PROGRAM] or llamacpp=PROGRAM, and =MODEL for another file; several"
+    )
     parser.add_argument("--threads", type=int, default=2, help="of each server")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=10, help="a server is asked in a round")

@@ -24,20 +24,22 @@ def free_port() -> int:
 def command(kind: str, program: str, model: Path, port: int, threads: int, n_clients: int, n_ctx: int) -> list[str]:
     """The command line of a server: pygpt's, or llama.cpp's with a slot for each client, to batch them all."""
     if kind == "pygpt":
-        return [program or str(Path(sys.executable).with_name("pygpt")), "serve", str(model), "--port", str(port),
+        return [program or str(Path(sys.executable).with_name("pygpt")), "serve", f"m={model}", "--port", str(port),
                 "--threads", str(threads)]  # fmt: skip
     if kind == "llamacpp":
         return [program, "-m", str(model), "--port", str(port), "--host", "127.0.0.1", "-t", str(threads), "-tb",
                 str(threads), "-np", str(n_clients), "-c", str(n_ctx * n_clients), "--no-webui"]  # fmt: skip
-    raise SystemExit(f"there is no server {kind!r}: pygpt, llamacpp=PROGRAM")
+    raise SystemExit(f"there is no server {kind!r}: pygpt[=PROGRAM], llamacpp=PROGRAM[=MODEL]")
 
 
 class Server:
     """A running server; leaving it ends it."""
 
     def __init__(self, name: str, model: Path, threads: int, n_clients: int, n_ctx: int = 1024) -> None:
-        kind, _, program = name.partition("=")
-        self.name, self.port = kind, free_port()
+        """name: pygpt[=PROGRAM] or llamacpp=PROGRAM, and =MODEL where it is to serve another file."""
+        kind, program, own = (*name.split("="), "", "")[:3]
+        model = Path(own) if own else model
+        self.name, self.port = f"{kind} {model.name}" if own else kind, free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
         self.process = subprocess.Popen(
             command(kind, program, model, self.port, threads, n_clients, n_ctx), stdout=self._log, stderr=self._log

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pygpt import errors
-    from pygpt.asynchronous import AsyncModel, AsyncStream
+    from pygpt.async_stream import AsyncStream
+    from pygpt.asynchronous import AsyncModel
     from pygpt.chat import Chat
     from pygpt.classification import Classification
     from pygpt.config import ModelConfig
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 __version__ = _build_info()["version"]
 
 _HOMES = {  # of the names, which are imported when they are first used
-    "asynchronous": ("AsyncModel", "AsyncStream"),
+    "async_stream": ("AsyncStream",),
+    "asynchronous": ("AsyncModel",),
     "chat": ("Chat",),
     "classification": ("Classification",),
     "config": ("ModelConfig",),

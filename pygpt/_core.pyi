@@ -89,6 +89,14 @@ class Engine:
     def kv_bytes_per_token(self) -> int:
         """In all layers; those with a window hold a token only until it is out of sight."""
 
+    def cache_bytes(self, length: int) -> int:
+        """Memory of the keys and values of a sequence of this length, from 0 to n_ctx: as of an `EngineBuilder`."""
+
+    @staticmethod
+    def held_bytes(sessions: Sequence[Session]) -> int:
+        """Memory of all keys and values that these sessions hold; what they share counts once. ValueError: one is in
+        use by another thread."""
+
     def tensors(self) -> dict[str, tuple[str, NDArray[np.generic]]]:
         """The packed weights, (dtype, array) by name, as `EngineBuilder.packed` describes them: read-only views, which
         keep the engine alive."""
@@ -272,6 +280,10 @@ def dequantize(name: str, blocks: NDArray[np.uint8]) -> _Floats:
 
 def usable_cores() -> tuple[int, str]:
     """How many physical cores this process may use, and why: "affinity", "cgroup quota", ..."""
+
+def available_memory() -> int | None:
+    """Bytes that this process can still get before the system or a control group has to end it, free swap included;
+    None where nobody says."""
 
 def build_info() -> dict[str, str]:
     """version, compiler."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeAlias, overload
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeAlias, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pygpt import generation
-from pygpt.delivery import Delivery, Hub
+from pygpt.async_stream import AsyncStream
+from pygpt.delivery import Hub
 from pygpt.errors import check_type
-from pygpt.generation import CancelToken, Completion, Layout, Message, Piece, Prompt, SamplingOptions, SamplingParams
+from pygpt.generation import CancelToken, Completion, Layout, Message, Prompt, SamplingOptions, SamplingParams
 from pygpt.model import Model
 from pygpt.scheduler import Listener, Scheduler, Ticket
 
@@ -20,88 +24,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 _P = ParamSpec("_P")
+_Found = TypeVar("_Found")
 _Several: TypeAlias = Literal[2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]  # type checkers know no "int > 1"
 
 
 class AsyncAnswerOptions(Layout, SamplingOptions):
     """The keyword arguments of `AsyncModel.chat`, for type checkers."""
-
-
-class AsyncStream:
-    """An asynchronous iterator over the `Piece`s of one generation, as they come. One task reads it at a time.
-
-    The generation begins when the first piece is asked for. It ends, and its place is free within a step, where the
-    task that waits for a piece is cancelled or the stream is left behind; `async with` ends it at a certain place.
-    """
-
-    def __init__(
-        self, submit: Callable[[Listener, CancelToken], Ticket], hub: Callable[[], Hub], params: SamplingParams
-    ) -> None:
-        """Private: use `AsyncModel.stream`."""
-        self._submit = submit
-        self._hub = hub
-        self._params = params
-        self._cancel = CancelToken()
-        self._ticket: Ticket | None = None
-        self._delivery: Delivery | None = None
-        self._unread: deque[Piece] = deque()
-        self._n_unfinished = params.n
-
-    @property
-    def seed(self) -> int | None:
-        """The seed that is used, also where none was given. None: the generation has not begun."""
-        return None if self._ticket is None else self._ticket.seed
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Piece:
-        if not self._unread:
-            if not self._n_unfinished:
-                raise StopAsyncIteration
-            try:
-                if self._delivery is None:
-                    self._delivery = await self._begin()
-                self._unread.extend(await self._delivery.__anext__())
-            except BaseException:
-                self._n_unfinished = 0
-                self.cancel()
-                raise
-        piece = self._unread.popleft()
-        self._n_unfinished -= piece.finish_reason is not None
-        return piece
-
-    async def _begin(self) -> Delivery:
-        """Submit, in a thread, because a long text takes a while to become tokens. The stream's own CancelToken reaches
-        it there: a request whose task was cancelled meanwhile does not begin."""
-        delivery = Delivery(self._hub(), self._params.n)
-        self._ticket = await asyncio.to_thread(self._submit, delivery, self._cancel)
-        return delivery
-
-    def cancel(self) -> None:
-        """End the stream, from any thread: unfinished sequences get a last piece with finish_reason "cancelled"."""
-        self._cancel.cancel()
-
-    async def collect(self) -> list[Completion]:
-        """Read what is left of the stream: the completions of its n sequences."""
-        pieces = [piece async for piece in self]
-        return generation.collect(pieces, self._params, [self.seed or 0])
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.cancel()
-
-    def __del__(self) -> None:
-        if getattr(self, "_n_unfinished", 0):  # none where __init__ failed
-            self.cancel()
-
-    def __repr__(self) -> str:
-        return f"<pygpt.AsyncStream: {self._n_unfinished} of {self._params.n} sequences unfinished>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("an AsyncStream belongs to an event loop and cannot be pickled or copied: send its pieces")
 
 
 def _awaited(load: Callable[_P, Model]) -> Callable[_P, Coroutine[Any, Any, AsyncModel]]:
@@ -300,6 +228,17 @@ class AsyncModel:
         """Answer a conversation; n > 1 gives a list of answers. The options are those of `stream_chat`."""
         return _one_or_all(await self.stream_chat(messages, params=params, client=client, **options).collect())
 
+    async def embed(self, text: Prompt, *, client: str = "") -> NDArray[np.float32]:
+        """The vector of a text (n_embd,), as that of `Model.embed`."""
+        submit = self._scheduler.submit_read
+        return await _read(lambda cancel: submit(text, output="embedding", cancel=cancel, client=client))
+
+    async def score(self, prompt: Prompt, *, client: str = "") -> NDArray[np.float32]:
+        """(T,) tokens -> (T - 1,): the log-probability of each token after the first, as that of `Model.score`."""
+        submit = self._scheduler.submit_read
+        entries = await _read(lambda cancel: submit(prompt, output="logprobs", cancel=cancel, client=client))
+        return np.array([entry.logprob for entry in entries], np.float32)
+
     async def close(self, grace: float = 0.0) -> None:
         """Take nothing more. What runs may go on for `grace` seconds and is cancelled then. Of a scheduler that was
         given, nothing is closed."""
@@ -330,3 +269,13 @@ class AsyncModel:
 
 def _one_or_all(completions: list[Completion]) -> Completion | list[Completion]:
     return completions[0] if len(completions) == 1 else completions
+
+
+async def _read(submit: Callable[[CancelToken], Future[_Found]]) -> _Found:
+    """What a reading finds; it ends where the task that waits is cancelled."""
+    cancel = CancelToken()
+    try:
+        return await asyncio.wrap_future(await asyncio.to_thread(submit, cancel))
+    except BaseException:
+        cancel.cancel()
+        raise

@@ -17,6 +17,7 @@ from pygpt.fields import doc, documented
 from pygpt.generation import (
     MAX_STEP_TOKENS,
     Batch,
+    CacheAccount,
     CancelToken,
     Completion,
     Layout,
@@ -33,6 +34,7 @@ from pygpt.generation import (
     TokenLogprob,
     Turn,
     Worker,
+    share_memory,
 )
 from pygpt.generation.params import integer
 from pygpt.generation.receive import Feed, Pieces, Promise
@@ -52,6 +54,10 @@ class SchedulerStats:
     running: int = field(metadata=doc("Sequences that are computed: n of a request."))
     steps: int = field(metadata=doc("Steps of the model."))
     read_tokens: int = field(metadata=doc("Tokens that were computed: those of prompts, and those that were drawn."))
+    cached_tokens: int = field(metadata=doc("Tokens of prompts that were not: a prompt before them began with them."))
+    pauses: int = field(metadata=doc("How often a sequence had to wait for memory, and was read again after that."))
+    cache_bytes: int = field(metadata=doc("Memory of the keys and values of what is computed."))
+    max_cache_bytes: int = field(metadata=doc("What it may become."))
 
 
 class Ticket:
@@ -120,8 +126,10 @@ class Scheduler:
         """
         check_type("model", model, Model)
         self._model = model
+        self._cache_bytes, self._prefix_bytes = share_memory(cache_bytes, prefix_bytes)
+        account = CacheAccount(model._engine, model.config.n_ctx, self._cache_bytes - self._prefix_bytes)
         batch = Batch(*model._parts, max_step_tokens=integer("max_step_tokens", max_step_tokens, 1))
-        scheduling = Scheduling(batch, max_running=integer("max_running", max_running, 1))
+        scheduling = Scheduling(batch, account, max_running=integer("max_running", max_running, 1))
         self._batch = batch
         self._worker = Worker(scheduling, integer("max_waiting", max_waiting, 1))
         weakref.finalize(self, self._worker.abandon).atexit = False
@@ -220,6 +228,7 @@ class Scheduler:
         reading = Reading(tokens, output, n_top, generation.cancel_token(cancel), _client(client))
         promise = Promise(reading.cancel)
         if len(reading.tokens):
+            self._worker.scheduling.check(reading)
             self._worker.submit(reading, promise)
         else:  # one token alone, which has no log-probability
             promise.on_found(())
@@ -266,7 +275,16 @@ class Scheduler:
     def stats(self) -> SchedulerStats:
         """What it has to do now, and did so far."""
         scheduling = self._worker.scheduling
-        return SchedulerStats(self._worker.n_waiting, scheduling.n_running, scheduling.n_steps, self._batch.n_read)
+        return SchedulerStats(
+            waiting=self._worker.n_waiting,
+            running=scheduling.n_running,
+            steps=scheduling.n_steps,
+            read_tokens=self._batch.n_read,
+            cached_tokens=scheduling.n_cached,
+            pauses=scheduling.n_pauses,
+            cache_bytes=scheduling.cache_bytes,
+            max_cache_bytes=self._cache_bytes - self._prefix_bytes,
+        )
 
     def close(self, grace: float = 0.0) -> None:
         """Take nothing more. What waits or runs may go on for so many seconds, and is cancelled then; returns once all
@@ -288,6 +306,7 @@ class Scheduler:
         raise TypeError("a Scheduler computes in the process that made it and cannot be pickled or copied")
 
     def _submit(self, request: Request, listener: Listener, turn: Turn | None = None) -> Ticket:
+        self._worker.scheduling.check(request)
         self._worker.submit(request, listener)
         return Ticket(request, turn)
 

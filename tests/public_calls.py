@@ -159,6 +159,8 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
         )
         for name in ("stream_chat", "chat")
     },
+    "AsyncModel.embed": lambda g: {"self": g.asynchronous(), "text": "in the", "client": "me"},
+    "AsyncModel.score": lambda g: {"self": g.asynchronous(), "prompt": "in the", "client": "me"},
     **{f"AsyncModel.{name}": lambda g: {"self": g.asynchronous()} for name in ("close", "model", "scheduler")},
     **{
         f"AsyncStream.{name}": lambda g: {"self": g.asynchronous().stream("a", max_tokens=2)}

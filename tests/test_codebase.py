@@ -141,6 +141,7 @@ PYTHON_RANKS = {
     "scheduler": 6,
     "inspection": 5,
     "chat": 6,
+    "async_stream": 6,
     "asynchronous": 6,
     "delivery": 6,
     "registry": 4,
@@ -155,7 +156,12 @@ PYTHON_RANKS = {
 BASE_DEPENDENCIES = {"jinja2", "numpy", "regex", "safetensors", "tiktoken", "tokenizers"}  # of all but the command line
 CLI_DEPENDENCIES = {"rich", "typer"}
 SERVER_DEPENDENCIES = {"prometheus_client", "pydantic", "starlette", "uvicorn"}  # of the extra `server`
-OWN_DEPENDENCIES = {"cli": CLI_DEPENDENCIES, "server": SERVER_DEPENDENCIES}  # of parts of the package
+RAY_DEPENDENCIES = {"ray"}  # of the extra `ray`
+OWN_DEPENDENCIES = {  # of parts of the package
+    "cli": CLI_DEPENDENCIES,
+    "server": SERVER_DEPENDENCIES,
+    "ray": RAY_DEPENDENCIES | SERVER_DEPENDENCIES,
+}
 
 
 def imports(path: Path, *, lazy: bool) -> Iterator[str]:
@@ -223,7 +229,7 @@ def test_the_dependencies_are_those_that_are_imported() -> None:
         assert found is not None
         return set(re.findall(r'"([\w-]+)[^"]*"', found[1]))
 
-    extras = {name.split("-")[0] for key in ("hub", "server", "trace", "train") for name in names(key)}
+    extras = {name.split("-")[0] for key in ("hub", "ray", "server", "trace", "train") for name in names(key)}
     modules = {m.split(".")[0] for path in PACKAGE for m in imports(path, lazy=True)} - {"pygpt"}
     assert names("dependencies") == BASE_DEPENDENCIES | CLI_DEPENDENCIES
     assert modules - sys.stdlib_module_names == BASE_DEPENDENCIES | CLI_DEPENDENCIES | extras

@@ -159,6 +159,8 @@ async def tasks(model: Model) -> None:
             first = await answer.__anext__()
             assert first.text or first.token is not None
             answer.cancel()
+        assert_type(await asynchronous.embed("a cat"), NDArray[np.float32])
+        assert_type(await asynchronous.score("Once upon"), NDArray[np.float32])
         assert asynchronous.model is asynchronous.scheduler.model
     loaded = assert_type(await pygpt.AsyncModel.load("tiny", threads=1), pygpt.AsyncModel)
     await loaded.close(grace=1.0)

@@ -194,6 +194,20 @@ void bind_engine(py::module_& m) {
         .def_property_readonly("threads_backend", [](const Engine& e) { return backend_name(e.threads().regions()); })
         .def_property_readonly("weight_bytes", &Engine::weight_bytes)
         .def_property_readonly("kv_bytes_per_token", &Engine::kv_bytes_per_token)
+        .def(
+            "cache_bytes",
+            [](const Engine& e, int length) {
+                if (length < 0 || length > e.config().n_ctx) {
+                    throw InvalidArgument("length must be from 0 to " + std::to_string(e.config().n_ctx) + ", not " +
+                                          std::to_string(length));
+                }
+                return e.cache_bytes(length);
+            },
+            py::arg("length"))
+        .def_static(
+            "held_bytes",
+            [](const std::vector<std::shared_ptr<Session>>& sessions) { return Engine::held_bytes(sessions); },
+            py::arg("sessions"))
         .def("tensors", &tensors)
         .def("session", &Engine::session)
         .def("forward", &forward, py::arg("batch"), py::kw_only(), py::arg("output") = "last",

@@ -1,6 +1,7 @@
 // What `pygpt info` says of the machine and the build.
 #include <pybind11/stl.h>
 
+#include "base/system.h"
 #include "bindings/backend.h"
 #include "bindings/module.h"
 #include "cpu/cores.h"
@@ -31,6 +32,7 @@ void bind_machine(py::module_& m) {
         const UsableCores cores = usable_cores();
         return std::pair(cores.count, cores.reason);
     });
+    m.def("available_memory", [] { return available_memory(); });
     m.def("build_info", [] {
         py::dict info;
         info["version"] = PYGPT_VERSION;

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "model/forward.h"
@@ -87,6 +88,18 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, std:
       layout_(config_, kernels_.cache(kv)),
       centers_(layout_.format().centered ? KeyCenters(config_, weights_, kernels_, ropes_) : KeyCenters()),
       page_classes_(page_classes(layout_, config_.n_ctx)) {}
+
+std::size_t Engine::held_bytes(std::span<const std::shared_ptr<Session>> sessions) {
+    std::unordered_set<const void*> seen;
+    std::size_t bytes = 0;
+    for (const auto& session : sessions) {
+        const SessionLock lock(*session);
+        session->cache_.visit_pages([&](const void* page, std::size_t size) {
+            if (seen.insert(page).second) bytes += size;
+        });
+    }
+    return bytes;
+}
 
 void Engine::check(std::span<const SequenceInput> batch) const {
     if (batch.empty()) throw InvalidArgument("the batch is empty");

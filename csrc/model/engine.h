@@ -86,6 +86,12 @@ public:
     // In layers with a window, a token takes it only while it is seen.
     std::size_t kv_bytes_per_token() const { return layout_.bytes() / kPagePositions; }
 
+    // Memory of the keys and values of a sequence of this length: see PageLayout::bytes_at.
+    std::size_t cache_bytes(int length) const { return layout_.bytes_at(length); }
+    // Memory of all keys and values that these sessions hold; what they share counts once. InvalidArgument: one is in
+    // use.
+    static std::size_t held_bytes(std::span<const std::shared_ptr<Session>> sessions);
+
     std::shared_ptr<Session> session() const { return std::make_shared<Session>(shared_from_this()); }
 
     // Throws what forward() would for these arguments.

@@ -73,6 +73,7 @@ public:
         free_.reserve(spare);  // whoever gives a page back takes no memory
     }
 
+    std::size_t page_bytes() const { return page_bytes_; }
     std::shared_ptr<Buffer> take();  // contents: finite numbers, otherwise arbitrary
 
 private:
@@ -104,6 +105,16 @@ public:
     // InvalidArgument if what a token at `length` sees is not there any more: see kReturn.
     void truncate(int length);
     KvCache fork() const { return *this; }
+
+    // Calls visit(page, bytes) for each page that it holds.
+    template <class F>
+    void visit_pages(F visit) const {
+        for (const Pages& pages : classes_) {
+            for (const auto& page : pages.list) {
+                if (page != nullptr) visit(static_cast<const void*>(page->data()), pages.of.pool->page_bytes());
+            }
+        }
+    }
 
     // Pages of a class by index, those that went back as null.
     std::vector<std::byte*> pages(std::size_t page_class) const;

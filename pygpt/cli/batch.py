@@ -30,13 +30,22 @@ def batch(
             "--model", "-m", help=f"{MODEL} NAME=MODEL gives it the name that requests ask for; may be repeated."
         ),
     ],
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help='Answer on the nodes of a Ray cluster: HOST:PORT, "auto" finds it, "local" makes one.',
+        ),
+    ] = None,
     *,
     given: dict[str, Any],
 ) -> None:
     """Answer the requests of a file. Stopped or killed at any moment, the same command goes on where it was: each
     request is answered once, and no answer is lost."""
-    paths = [f"{name}={fetch_model(path)}" for name, path in named_sources(model).items()]
-    settings = Settings(models=paths, **{**_LIMITS, **given})
+    names = named_sources(model)
+    if ray is None:  # whose nodes find the models themselves
+        model = [f"{name}={fetch_model(path)}" for name, path in names.items()]
+    settings = Settings(models=model, **{**_LIMITS, **given})
     bar = ProgressBar(f"answering {source}")
 
     def show(done: jobs.Summary) -> None:
@@ -45,15 +54,20 @@ def batch(
         bar(done.n_before + done.n_answered, done.n_requests, f"{rate:.0f} tokens/s{failed}")
 
     try:
-        summary = jobs.run(source, target, _work(settings), named_sources(paths), show)
+        summary = jobs.run(source, target, _work(source, settings, ray), names, show)
     finally:
         bar.clear()
     typer.echo(str(summary), err=True)
 
 
-def _work(settings: Settings) -> jobs.Work:
+def _work(source: Path, settings: Settings, ray: str | None) -> jobs.Work:
     try:
+        if ray is not None:
+            from pygpt.ray import answer_on
+
+            return answer_on(ray, source, settings)
         from pygpt.server.app import create_app
     except ModuleNotFoundError as error:
-        raise ValueError(f"pygpt batch needs {error.name}: pip install 'pygpt-cpu[server]'") from None
+        extras = "server" if ray is None else "ray,server"
+        raise ValueError(f"pygpt batch needs {error.name}: pip install 'pygpt-cpu[{extras}]'") from None
     return jobs.answer_with(lambda: create_app(settings), 2 * settings.max_running)

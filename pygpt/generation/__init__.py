@@ -1,8 +1,9 @@
 """Text from a model: the options, the loop over a batch of sequences, streams and sessions. `pygpt.Model` drives it."""
 
+from pygpt.generation.cache_account import CacheAccount, share_memory
 from pygpt.generation.cancel import CancelToken, cancel_token
 from pygpt.generation.draft import Parts, speculator
-from pygpt.generation.loop import MAX_STEP_TOKENS, Batch, Outcome, Prefixes
+from pygpt.generation.loop import Batch, Outcome, Prefixes
 from pygpt.generation.params import (
     CHAT,
     CONSTRAINTS,
@@ -13,6 +14,7 @@ from pygpt.generation.params import (
     takes_chat_options,
     takes_options,
 )
+from pygpt.generation.plan import MAX_STEP_TOKENS
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
 from pygpt.generation.reading import Found, Reading, ReadOutput
 from pygpt.generation.reasoning import Section, Splitter
@@ -31,6 +33,7 @@ __all__ = [
     "CONSTRAINTS",
     "MAX_STEP_TOKENS",
     "Batch",
+    "CacheAccount",
     "CancelToken",
     "ChatOptions",
     "Completion",
@@ -72,6 +75,7 @@ __all__ = [
     "read_prompts",
     "read_turn",
     "resolve",
+    "share_memory",
     "speculator",
     "start",
     "takes_chat_options",

@@ -5,33 +5,25 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import Cancelled
+from pygpt.generation.plan import MAX_STEP_TOKENS, Chunk, Entry, Job, Planner, job_of, reader_of
 from pygpt.generation.reading import Found, Reading
 from pygpt.generation.results import Piece
 from pygpt.generation.sequence import Request, TokenSequence, sampler_of
 from pygpt.generation.speculate import Speculation, Speculator
 from pygpt.generation.text import Text
-from pygpt.generation.turns import Turns
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
     from pygpt.tokenizer import Tokenizer
 
-MAX_STEP_TOKENS = 256  # rows of a step: as many as the engine computes at once
 _MAX_SEQUENCES = 128  # computed together by `run`: each holds a cache, and more rows make a step hardly more efficient
-
-
-_Row: TypeAlias = list[TokenSequence]
-
-
-Job: TypeAlias = Request | Reading
-"""What a batch is asked for."""
 
 
 class Outcome(NamedTuple):
@@ -53,22 +45,11 @@ class Prefixes(Protocol):
         """The session holds just these tokens. Whoever gives it goes on with it: a fork can be kept."""
 
 
-class _Chunk(NamedTuple):
-    """What a step reads for sequences that share a session, or for a reading."""
-
-    reader: TokenSequence | Reading  # the first of the sequences
-    row: _Row
-    session: _core.Session
-    tokens: NDArray[np.int32]
-    output: Literal["none", "last", "all", "hidden"]
-    n_proposed: int
-
-
 class Batch:
-    """The sequences that a model continues together. One caller at a time.
+    """The sequences that a model continues together, and the texts that it reads. One caller at a time.
 
-    What a sequence gets depends on its own request alone, whoever is in the batch with it and whatever is proposed: its
-    logits are the same bits, and its draws are keyed on its own seed.
+    What a sequence gets depends on its own request alone, whoever is in the batch with it, whatever is proposed and
+    however prompts are cut: its logits are the same bits, and its draws are keyed on its own seed.
     """
 
     def __init__(
@@ -81,56 +62,56 @@ class Batch:
         max_step_tokens: int = MAX_STEP_TOKENS,
         prefixes: Prefixes | None = None,
     ) -> None:
-        """A step reads `max_step_tokens` at most, as long as a quarter of them is left for prompts."""
+        """`max_step_tokens`: see `Planner`."""
         self._engine, self._config, self._tokenizer = engine, config, tokenizer
         self._eos_ids = frozenset(config.eos_ids)
-        self._rows: list[
-            list[TokenSequence]
-        ] = []  # sequences that share a session, because their next tokens are equal
-        self._readings: list[Reading] = []
         self._speculator, self._prefixes = speculator, prefixes
-        self._max_step_tokens = max_step_tokens
-        self._turns = Turns()
+        self._planner = Planner(max_step_tokens, config.n_vocab)
+        self.running: list[Entry] = []  # in the order in which they came
+        self.paused: list[Entry] = []  # those that came after them, whose sessions are empty: see `pause`
         self.speculation = Speculation()
         self.n_read = 0  # tokens that were computed
 
     def __len__(self) -> int:
-        """How many sequences are unfinished."""
-        return sum(map(len, self._rows)) + len(self._readings)
+        """How many sequences and texts are unfinished."""
+        return sum(len(e) if isinstance(e, list) else 1 for entries in (self.running, self.paused) for e in entries)
 
     def admit(self, job: Job) -> None:
-        """Take a reading or the n sequences of a request in. What its session lacks of the prompt is read once, beside
-        the next tokens of the others."""
+        """Take a text or the n sequences of a request in. What its session lacks of a prompt is read once, beside the
+        next tokens of the others."""
         if isinstance(job, Reading):
-            job.session, job.n_cached = self._engine.session(), 0
-            self._readings.append(job)
-        else:
-            self._admit(job)
+            job.n_cached = 0
+            job.restart(self._engine.session())
+            self.running.append(job)
+            return
+        session = job.session or self._session(job.prompt)
+        job.n_cached = session.length
+        sampler = sampler_of(job.params, job.seed)
+        limit = self._config.n_ctx - len(job.prompt)
+        if job.params.max_tokens is not None:
+            limit = min(limit, job.params.max_tokens)
+        texts = [Text(self._tokenizer, tuple(job.params.stop), job.prompt) for _ in range(job.params.n)]
+        eos_ids = job.eos_ids | self._eos_ids
+        self.running.append([TokenSequence(job, k, session, sampler, eos_ids, limit, t) for k, t in enumerate(texts)])
 
-    def _admit(self, request: Request) -> None:
-        session = request.session
-        if session is None and self._prefixes is not None:
-            session = self._prefixes.take(request.prompt)
-        if session is None:
-            session = self._engine.session()
-        sampler = sampler_of(request.params, request.seed)
-        limit = self._config.n_ctx - len(request.prompt)
-        if request.params.max_tokens is not None:
-            limit = min(limit, request.params.max_tokens)
-        stops, eos_ids = tuple(request.params.stop), request.eos_ids | self._eos_ids
-        self._rows.append(
-            [
-                TokenSequence(
-                    request, k, session, sampler, eos_ids, limit, Text(self._tokenizer, stops, request.prompt)
-                )
-                for k in range(request.params.n)
-            ]
-        )
-        request.n_cached = session.length
+    def pause(self) -> None:
+        """Free the memory of what came last of all that runs. What it wrote stays; once `resume` lets it, its tokens
+        are read again, which gives the same bits."""
+        entry = self.running.pop()
+        self._restart(entry, self._engine.session())
+        self.paused.insert(0, entry)
 
-    def clear(self) -> None:
-        """Drop all sequences."""
-        self._rows, self._readings = [], []
+    def resume(self) -> None:
+        """Let what was paused and came first go on."""
+        entry = self.paused.pop(0)
+        if self._prefixes is not None and not isinstance(entry, Reading):
+            self._restart(entry, self._session(entry[0].tokens))
+        self.running.append(entry)
+
+    def drop(self, job: Job) -> None:
+        """Forget all of a request or of a text."""
+        self.running = [entry for entry in self.running if job_of(entry) is not job]
+        self.paused = [entry for entry in self.paused if job_of(entry) is not job]
 
     def step(self) -> list[Outcome]:
         """Draw the next token of every sequence whose logits are computed, or compute what a step may and draw then;
@@ -140,68 +121,70 @@ class Batch:
 
         After an exception from within the model the batch is as it was before.
         """
-        if not any(row[0].is_computed for row in self._rows):
+        if not any(reader_of(entry).is_computed for entry in self.running):
             self._compute()
-        outcomes = self._draw_all()
-        for reading in self._readings:
-            if reading.cancel.is_set():
-                outcomes.append(Outcome(reading, [], Cancelled("the text was not read to its end")))
-            elif (found := reading.found) is not None:
-                outcomes.append(Outcome(reading, [], None, found))
-        ended = {outcome.job for outcome in outcomes if isinstance(outcome.job, Reading)}
-        self._readings = [reading for reading in self._readings if reading not in ended]
+        outcomes: list[Outcome] = []
+        left: tuple[list[Entry], list[Entry]] = ([], [])
+        for entries, stay in zip((self.running, self.paused), left, strict=True):
+            for entry in entries:
+                outcome, more = self._advance(entry)
+                stay += more
+                if outcome is not None and outcomes and outcomes[-1].job is outcome.job:
+                    before = outcomes.pop()
+                    outcome = Outcome(outcome.job, before.pieces + outcome.pieces, before.error or outcome.error)
+                if outcome is not None:
+                    outcomes.append(outcome)
+        self.running, self.paused = left
+        for outcome in outcomes:
+            if outcome.error is not None:
+                self.drop(outcome.job)
         return outcomes
 
-    def _draw_all(self) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        rows: list[_Row] = []
-        failed: set[Request] = set()
-        for row in self._rows:
-            request = row[0].request
-            error = None
-            if request.cancel.is_set():
-                pieces = [sequence.cut() for sequence in row]
-            elif row[0].is_computed:
-                try:
-                    pieces = [self._draw(sequence) for sequence in row]
-                except Exception as e:
-                    pieces, error = [], e
-                    failed.add(request)
-                rows += [[sequence] for sequence in row if sequence.finish_reason is None]
-            else:  # more of its prompt is to be read
-                rows.append(row)
-                continue
-            if outcomes and outcomes[-1].job is request:
-                pieces = outcomes.pop().pieces + pieces
-            outcomes.append(Outcome(request, pieces, error))
-        self._rows = [row for row in rows if row[0].request not in failed] if failed else rows
-        return outcomes
+    def _advance(self, entry: Entry) -> tuple[Outcome | None, list[Entry]]:
+        """What a step did for an entry, and what is left of it."""
+        if isinstance(entry, Reading):
+            if entry.cancel.is_set():
+                return Outcome(entry, [], Cancelled("the text was not read to its end")), []
+            if entry.is_computed:
+                return Outcome(entry, [], None, entry.found()), []
+            return None, [entry]
+        request = entry[0].request
+        if request.cancel.is_set():
+            return Outcome(request, [sequence.cut() for sequence in entry]), []
+        if not entry[0].is_computed:  # more of its prompt is to be read
+            return None, [entry]
+        try:
+            pieces = [self._draw(sequence) for sequence in entry]
+        except Exception as error:
+            return Outcome(request, [], error), []
+        return Outcome(request, pieces), [[sequence] for sequence in entry if sequence.finish_reason is None]
 
     def _compute(self) -> None:
         """Read what is unread, and proposals, as far as a step may."""
-        for row in self._rows:
-            row[0].n_proposed = 0
         seconds_before = 0.0
         if self._speculator is not None:
-            growing = [row[0] for row in self._rows if len(row) == row[0].n_unread == 1]
-            seconds_before = self._speculator.propose(growing)
-        chunks = self._plan()
+            single = [entry[0] for entry in self.running if isinstance(entry, list) and len(entry) == 1]
+            for sequence in single:
+                sequence.n_proposed = 0
+            seconds_before = self._speculator.propose([s for s in single if s.n_unread == 1])
+        chunks = self._planner.plan(self.running)
         if not chunks:
             return
         begun = time.perf_counter()
+        readers = [reader_of(chunk.entry) for chunk in chunks]
         outputs: Sequence[NDArray[np.float32] | None]
         try:
             outputs = self._engine.forward(
-                [(c.session, c.tokens) for c in chunks],
-                output=[c.output for c in chunks],
-                cancel=[c.reader.cancel for c in chunks],
-                tentative=[c.n_proposed for c in chunks],
+                [(reader.session, chunk.tokens) for reader, chunk in zip(readers, chunks, strict=True)],
+                output=[chunk.output for chunk in chunks],
+                cancel=[reader.cancel for reader in readers],
+                tentative=[chunk.n_proposed for chunk in chunks],
             )
         except Cancelled:
             return
         seconds = time.perf_counter() - begun
-        n_proposed = sum(c.n_proposed for c in chunks)
-        n_read = sum(len(c.tokens) for c in chunks)
+        n_proposed = sum(chunk.n_proposed for chunk in chunks)
+        n_read = sum(len(chunk.tokens) for chunk in chunks)
         if self._speculator is not None and n_read == len(chunks) + n_proposed:
             self._speculator.pace.measure(len(chunks), n_proposed, seconds, seconds_before)
         self.n_read += n_read
@@ -209,59 +192,25 @@ class Batch:
             if output is not None:
                 self._take(chunk, output)
 
-    def _plan(self) -> list[_Chunk]:
-        """What the next step reads: of what grows all, and of prompts as much as there is room for, in turns among
-        those who ask."""
-        chunks: list[_Chunk] = []
-        prompts: dict[str, deque[_Row | Reading]] = {}
-        n_left = self._max_step_tokens
-        for row in self._rows:
-            first = row[0]
-            if first.cancel.is_set():
-                continue
-            if first.n_unread == 1:
-                chunks.append(_Chunk(first, row, first.session, first.unread, "all", first.n_proposed))
-                n_left -= 1 + first.n_proposed
-            else:
-                prompts.setdefault(first.request.client, deque()).append(row)
-        for reading in self._readings:
-            if not reading.cancel.is_set():
-                prompts.setdefault(reading.client, deque()).append(reading)
-        n_left = max(n_left, self._max_step_tokens // 4, 1)
-        while prompts and n_left > 0:
-            client = self._turns.next(prompts)
-            chunks.append(self._beginning(prompts[client].popleft(), n_left))
-            n_left -= len(chunks[-1].tokens)
-            self._turns.serve(client)
-            if not prompts[client]:
-                del prompts[client]
-        return chunks
-
-    def _beginning(self, of: _Row | Reading, most: int) -> _Chunk:
-        """What to read next of a prompt or a text, so many tokens at most."""
-        if isinstance(of, Reading):
-            assert of.session is not None
-            tokens = of.unread[: min(most, of.most(self._config.n_vocab))]
-            return _Chunk(of, [], of.session, tokens, of.output, 0)
-        unread = of[0].unread
-        return _Chunk(of[0], of, of[0].session, unread[:most], "last" if len(unread) <= most else "none", 0)
-
-    def _take(self, chunk: _Chunk, output: NDArray[np.float32]) -> None:
+    def _take(self, chunk: Chunk, output: NDArray[np.float32]) -> None:
         """What a step computed."""
-        reader, row = chunk.reader, chunk.row
-        if isinstance(reader, Reading):
-            reader.take(self._engine, output)
+        entry = chunk.entry
+        if isinstance(entry, Reading):
+            entry.take(self._engine, output)
             return
+        first = entry[0]
+        first.shares_page = False
         if chunk.output == "none":
             return
         if chunk.output == "last" and self._prefixes is not None:
-            self._prefixes.give(reader.tokens, reader.session)
-        for sequence in row[1:]:
-            sequence.session = reader.session.fork()
-        for sequence in row:
+            self._prefixes.give(first.tokens, first.session)
+        for sequence in entry[1:]:
+            sequence.session = first.session.fork()
+        for sequence in entry:
+            sequence.shares_page = len(entry) > 1
             sequence.take(output if chunk.output == "all" else output[None])
-        self.speculation.n_steps += len(row)
-        self.speculation.n_proposed += reader.n_proposed
+        self.speculation.n_steps += len(entry)
+        self.speculation.n_proposed += chunk.n_proposed
 
     def _draw(self, sequence: TokenSequence) -> Piece:
         n_proposed, confidence = sequence.n_proposed, sequence.confidence
@@ -276,6 +225,16 @@ class Batch:
         if piece.finish_reason is not None and self._prefixes is not None:
             self._prefixes.give(sequence.tokens[: sequence.session.length], sequence.session)
         return piece
+
+    def _session(self, tokens: NDArray[np.int32]) -> _core.Session:
+        """One that holds what is kept of these tokens."""
+        kept = None if self._prefixes is None else self._prefixes.take(tokens)
+        return kept or self._engine.session()
+
+    @staticmethod
+    def _restart(entry: Entry, session: _core.Session) -> None:
+        for reader in [entry] if isinstance(entry, Reading) else entry:
+            reader.restart(session)
 
 
 def run(batch: Batch, requests: Iterable[Request]) -> Iterator[Piece]:

@@ -56,6 +56,7 @@ class TokenSequence:
     ) -> None:
         self.request = request
         self.session = session
+        self.shares_page = True  # another session may hold the one that its next token is written to
         self.finish_reason: FinishReason | None = None
         self.n_proposed = 0  # tokens, which stand behind the history
         self.confidence = 0  # in the first of them
@@ -71,6 +72,21 @@ class TokenSequence:
     @property
     def tokens(self) -> NDArray[np.int32]:
         return self._history[: self._length]
+
+    @property
+    def n_tokens(self) -> int:
+        """How many these are."""
+        return self._length
+
+    @property
+    def longest(self) -> int:
+        """How many they may become."""
+        return len(self._history)
+
+    @property
+    def client(self) -> str:
+        """Who asks."""
+        return self.request.client
 
     @property
     def n_room(self) -> int:
@@ -107,6 +123,11 @@ class TokenSequence:
     def is_computed(self) -> bool:
         """Whether the logits of the next token are there."""
         return self._logits is not None
+
+    def restart(self, session: _core.Session) -> None:
+        """Go on with another session, which holds a beginning of the tokens, less than all."""
+        self.session, self.shares_page = session, True
+        self.n_proposed, self._logits = 0, None
 
     def take(self, logits: NDArray[np.float32]) -> None:
         """(1 + n_proposed, n_vocab)"""

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol, overload
 
 from pygpt.errors import Overloaded
-from pygpt.generation.loop import Job, Outcome
+from pygpt.generation.loop import Outcome
+from pygpt.generation.plan import Job
 from pygpt.generation.reading import Found, Reading
 from pygpt.generation.results import Piece
 from pygpt.generation.scheduling import Scheduling
@@ -116,7 +117,7 @@ class Worker:
     def _run(self) -> None:
         try:
             while self._take_arrivals():
-                for outcome in self._step():
+                for outcome in self._scheduling.step():
                     self._deliver(outcome)
         finally:
             atexit.unregister(self.end)
@@ -131,12 +132,6 @@ class Worker:
             while self._arrivals:
                 self._scheduling.add(self._arrivals.popleft())
         return True
-
-    def _step(self) -> list[Outcome]:
-        try:
-            return self._scheduling.step()
-        except Exception as error:
-            return self._scheduling.fail(error)
 
     def _deliver(self, outcome: Outcome) -> None:
         job = outcome.job

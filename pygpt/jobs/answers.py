@@ -40,6 +40,12 @@ def refused(item: Item) -> Record:
     return {"id": _ID + item.key.hex(), "custom_id": item.custom_id, "response": None, "error": error}
 
 
+def key_of_record(record: Record) -> bytes:
+    """The key of the line that it answers. ValueError and the like for what is no record."""
+    key: str = record["id"].removeprefix(_ID)
+    return bytes.fromhex(key)
+
+
 def is_failure(record: Record) -> bool:
     """Whether an answer is an error."""
     response = record["response"]
@@ -129,8 +135,7 @@ def _named(line: bytes, where: str) -> tuple[bytes, str | None]:
     """The key of an answer and its `custom_id`."""
     try:
         record = json.loads(line)
-        key = bytes.fromhex(record["id"].removeprefix(_ID))
-        return key, record["custom_id"]
+        return key_of_record(record), record["custom_id"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValueError(f"{where} is no answer of a job: is it another file?") from None
 

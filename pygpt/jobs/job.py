@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pygpt._json import shown
-from pygpt.jobs.answers import Answers, Record, is_failure, refused
+from pygpt.jobs.answers import Answers, Record, is_failure, key_of_record, refused
 from pygpt.jobs.requests import Item, read, scan
 
 Work: TypeAlias = Callable[[Iterator[Item]], Iterator[Sequence[Record]]]
@@ -85,8 +85,11 @@ def run(
         started = time.perf_counter()
         if progress is not None:
             progress(summary)
-        for records in _records(source, remaining, work):
+        for given in _records(source, remaining, work):
+            # A cluster that lost a node may answer again what it was asked again.
+            records = [record for record in given if key_of_record(record) in remaining]
             answers.append(records)
+            remaining.difference_update(map(key_of_record, records))
             _count(summary, records)
             summary.seconds = time.perf_counter() - started
             if progress is not None:

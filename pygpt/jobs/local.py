@@ -28,7 +28,7 @@ def answer_with(make_app: Callable[[], App], n_together: int) -> Callable[[Itera
             loop.run_until_complete(stack.enter_async_context(running(app)))
             while True:
                 for item in itertools.islice(items, n_together - len(tasks)):
-                    tasks.add(loop.create_task(answer(app, item)))
+                    tasks.add(loop.create_task(ask(app, item)))
                 if not tasks:
                     break
                 done, tasks = loop.run_until_complete(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
@@ -48,7 +48,7 @@ async def _stop(tasks: set[asyncio.Task[Record]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def answer(app: App, item: Item) -> Record:
+async def ask(app: App, item: Item) -> Record:
     """The answer of an application to one request."""
     body = json.dumps(item.body).encode()
     while True:

@@ -36,6 +36,9 @@ class Item(NamedTuple):
     fault: str | None = None
     """What is wrong with the line, instead of a request."""
 
+    offset: int = 0
+    """Bytes before the line."""
+
     @property
     def key(self) -> bytes:
         """(16,) bytes that tell it from all others: by its `custom_id`, or its line where it has none."""
@@ -50,10 +53,12 @@ def key_of(name: int | str) -> bytes:
 
 def read(path: Path) -> Iterator[Item]:
     """The lines of a file one by one, without those that are blank. OSError where it cannot be read."""
+    offset = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield _item(number, line)
+                yield parse(number, line)._replace(offset=offset)
+            offset += len(line)
 
 
 def scan(path: Path) -> tuple[set[bytes], set[str]]:
@@ -71,7 +76,8 @@ def scan(path: Path) -> tuple[set[bytes], set[str]]:
     return keys, models
 
 
-def _item(number: int, line: bytes) -> Item:
+def parse(number: int, line: bytes) -> Item:
+    """A line."""
     try:
         table = json.loads(line)
     except (ValueError, RecursionError) as error:

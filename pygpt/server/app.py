@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from pygpt.delivery import Hub
-from pygpt.server import basics, openai, static
+from pygpt.server import basics, ollama, openai, openapi, static
 from pygpt.server.auth import Keys
 from pygpt.server.call import Service
 from pygpt.server.endpoint import Endpoint
@@ -26,7 +27,13 @@ from pygpt.server.observe import Observed
 from pygpt.server.settings import Settings
 from pygpt.server.trace import Tracing
 
-ROUTES: Sequence[Endpoint | BaseRoute] = [*basics.ROUTES, *openai.ROUTES, *static.ROUTES]
+ROUTES: Sequence[Endpoint | BaseRoute] = [
+    *basics.ROUTES,
+    *openapi.ROUTES,
+    *openai.ROUTES,
+    *ollama.ROUTES,
+    *static.ROUTES,
+]
 """Those of all modules."""
 
 _CORS_HEADERS = ("authorization", "content-type", "x-api-key", "x-request-id")
@@ -40,10 +47,12 @@ def create_app(settings: Settings) -> Starlette:
     """
     models, keys = Models(settings), Keys.of(settings)
     metrics = Metrics(lambda: models.loaded)
+    endpoints = [route for route in ROUTES if isinstance(route, Endpoint)]
+    description = functools.cache(lambda: openapi.describe(endpoints))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.service = Service(settings, models, Hub(asyncio.get_running_loop()), keys, metrics)
+        app.state.service = Service(settings, models, Hub(asyncio.get_running_loop()), keys, metrics, description)
         try:
             models.release(await models.acquire(models.names[0]))
             yield

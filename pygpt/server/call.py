@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -33,6 +33,7 @@ class Service:
     hub: Hub
     keys: Keys
     metrics: Metrics
+    description: Callable[[], Mapping[str, Any]]  # of the endpoints, by OpenAPI
     is_draining: bool = False  # takes no new requests, finishes what runs
     calls: set[Call] = field(default_factory=set)
 
@@ -116,12 +117,13 @@ class Call:
         for entry in self._entries:
             self.service.models.release(entry)
         self._entries.clear()
+        self._task = None
 
 
 async def read_body(call: Call, receive: Receive) -> bytes:
     """The body of a request, within the limits of size and time. ApiError: 408 and 413."""
     settings = call.settings
-    too_large = ApiError(413, f"the body is larger than {settings.max_body} bytes", headers={"connection": "close"})
+    too_large = ApiError(413, f"the body is larger than {settings.max_body} bytes")
     length = call.request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > settings.max_body:
         raise too_large

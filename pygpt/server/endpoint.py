@@ -81,9 +81,11 @@ class Endpoint:
     errors: tuple[int, ...]  # statuses, beside those that every endpoint may have
     is_open: bool  # without a key, and while the server stops
     error_body: Callable[[ApiError], Mapping[str, Any]] | None  # of errors, where it is not OpenAI's
+    event_type: str  # of an answer that streams
 
     @property
-    def summary(self) -> str:
+    def description(self) -> str:
+        """Its handler's docstring."""
         return inspect.cleandoc(self.handler.__doc__ or "")
 
     def route(self) -> Route:
@@ -131,8 +133,6 @@ class Endpoint:
             service.calls.discard(call)
             if watch is not None:
                 watch.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watch
 
     async def _tell(
         self, error: ApiError, response: Response | None, scope: Scope, receive: Receive, send: Send
@@ -175,6 +175,7 @@ def endpoint(
     errors: tuple[int, ...] = (),
     is_open: bool = False,
     error_body: Callable[[ApiError], Mapping[str, Any]] | None = None,
+    event_type: str = "text/event-stream",
 ) -> Callable[[Callable[..., Awaitable[BaseModel | Response]]], Endpoint]:
     """Makes an endpoint of ``async def handler(call)``, or ``handler(call, form)`` where there is a form: it returns an
     answer's form or a response. Its docstring describes the endpoint.
@@ -184,6 +185,6 @@ def endpoint(
     """
 
     def decorate(handler: Callable[..., Awaitable[BaseModel | Response]]) -> Endpoint:
-        return Endpoint(method, path, handler, form, answer, event, errors, is_open, error_body)
+        return Endpoint(method, path, handler, form, answer, event, errors, is_open, error_body, event_type)
 
     return decorate

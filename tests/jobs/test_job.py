@@ -244,7 +244,7 @@ async def app(scope, receive, send):
         await send({"type": "lifespan.shutdown.complete"})
         return
     body = (await receive())["body"]
-    await asyncio.sleep(random.uniform(0, 0.002))
+    await asyncio.sleep(random.uniform(0.004, 0.01))
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body})
 
@@ -265,7 +265,7 @@ def test_killed_at_any_moment(tmp_path: Path, write: Any, elsewhere: dict[str, A
         with process, process.stdout:
             assert process.stdout.readline() == b"ready\n"
             try:
-                assert process.wait(0.08) == 0
+                assert process.wait(0.05 * (1 + n_killed / 4)) == 0
                 break
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 
 import pygpt
@@ -92,6 +93,36 @@ def test_chat(speaker_folder: Callable[..., Any]) -> None:
     done, text = run(model, use)
     assert done == model.chat(messages, seed=1)
     assert text == done.text == "hello"
+
+
+def test_texts_are_read_as_by_the_model(model: Model) -> None:
+    texts = [prompt * 5 for prompt in PROMPTS]
+
+    async def use(asynchronous: AsyncModel) -> tuple[list[Any], list[Any]]:
+        vectors = asyncio.gather(*map(asynchronous.embed, texts))
+        scores = asyncio.gather(*map(asynchronous.score, [*texts, [1]]))
+        return list(await vectors), list(await scores)
+
+    vectors, scores = run(model, use)
+    assert np.array_equal(vectors, model.embed(texts))
+    for text, score in zip([*texts, [1]], scores, strict=True):
+        assert np.array_equal(score, model.score(text))
+        assert score.dtype == np.float32
+
+
+def test_a_cancelled_reading_ends(model: Model) -> None:
+    async def use(asynchronous: AsyncModel) -> None:
+        tasks = [asyncio.create_task(asynchronous.score("in the " * 8)) for _ in range(50)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+        await until(lambda: is_idle(asynchronous.scheduler))
+        with pytest.raises(ContextOverflowError):
+            await asynchronous.embed([1] * 1000)
+
+    run(model, use)
 
 
 def test_the_loop_goes_on_while_a_model_computes(model: Model) -> None:

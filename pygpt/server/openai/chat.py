@@ -19,7 +19,7 @@ from pygpt.server.openai.formats import ResponseFormat
 from pygpt.server.openai.forms import Sampling, StreamOptions, check_stream_options, sampling_params
 from pygpt.server.openai.logprobs import ChatLogprob, chat_logprob
 from pygpt.server.openai.messages import ChatMessage, NamedTool, Tool
-from pygpt.server.openai.running import Run, finish_reason
+from pygpt.server.openai.running import Run, finish_reason, new_tokens
 from pygpt.server.openai.speech import Speech
 
 
@@ -61,17 +61,19 @@ class ChatForm(Sampling):
                 "max_tokens is the older name of max_completion_tokens: give one of the two", param="max_tokens"
             )
 
+        check_tool_choice(self.tool_choice)
+
     @property
     def format_options(self) -> dict[str, Any]:
         """The constraint of `response_format`, as options of `SamplingParams`."""
         return {} if self.response_format is None else self.response_format.options()
 
-    def params(self) -> SamplingParams:
+    def params(self, max_tokens: int | None) -> SamplingParams:
         return sampling_params(
             self,
             n=self.n,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            max_tokens=self.max_completion_tokens or self.max_tokens,
+            max_tokens=max_tokens,
             **self.format_options,
         )
 
@@ -164,13 +166,20 @@ class ChatChunk(BaseModel):
 async def create_chat_completion(call: Call, form: ChatForm) -> ChatAnswer | Response:
     """Answer a conversation."""
     form.check()
-    run = Run(call, form.params())
+    field = "max_completion_tokens" if form.max_tokens is None else "max_tokens"
+    run = Run(call, form.params(new_tokens(call, field, getattr(form, field))))
     entry = await call.model(form.model)
     check_can_answer(entry)
     messages = [message.plain() for message in form.messages]
     await run.submit("messages", entry.scheduler.submit_chat, messages, **form.layout())
     writer = _Writer(form, run, entry.model, new_head("chatcmpl-", form.model, entry.model))
     return Events(writer.chunks()) if form.stream else await writer.answer()
+
+
+def check_tool_choice(choice: object) -> None:
+    """ApiError: a choice that nothing here can force."""
+    if choice not in (None, "none", "auto"):
+        raise bad_request('tool_choice must be "auto" or "none": calls cannot be forced', param="tool_choice")
 
 
 def check_can_answer(entry: Entry) -> None:
@@ -186,7 +195,7 @@ class _Writer:
     def __init__(self, form: ChatForm, run: Run, model: Model, head: Head) -> None:
         self._form, self._run, self._head = form, run, head
         self._tokenizer = model.tokenizer
-        self._speeches = [Speech(run.turn, is_constrained=bool(form.format_options)) for _ in range(form.n)]
+        self._speeches = [Speech(run.turn) for _ in range(form.n)]
 
     async def answer(self) -> ChatAnswer:
         """Once it has come."""

@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from pygpt.generation import Completion, Prompt, SamplingParams, TokenLogprob, is_several
+from pygpt.generation import Completion, Prompt, SamplingParams, TokenLogprob
 from pygpt.model import Model
 from pygpt.server.call import Call
 from pygpt.server.endpoint import Events, endpoint
 from pygpt.server.errors import bad_request
 from pygpt.server.models import Entry
 from pygpt.server.openai.answers import Chunks, Count, Head, Usage, new_head
-from pygpt.server.openai.forms import Sampling, StreamOptions, check_stream_options, sampling_params
+from pygpt.server.openai.forms import Prompts, Sampling, StreamOptions, check_stream_options, sampling_params, several
 from pygpt.server.openai.logprobs import CompletionLogprobs
-from pygpt.server.openai.running import Run, finish_reason
+from pygpt.server.openai.running import Run, finish_reason, new_tokens, read, token_ids
 
 _DEFAULT_TOKENS = 16  # OpenAI's
 _MAX_LOGPROBS = 20
-
-
-def _check_prompt(value: object, handler: ValidatorFunctionWrapHandler) -> object:
-    try:
-        return handler(value)
-    except ValueError:  # pydantic would tell of each kind in turn
-        raise ValueError("must be a text, a list of texts, a list of token ids, or a list of such lists") from None
 
 
 class CompletionForm(Sampling):
     """What /v1/completions takes."""
 
     model: str
-    prompt: Annotated[str | list[str] | list[int] | list[list[int]], WrapValidator(_check_prompt)] = Field(
-        description="A text, a list of texts, a list of token ids, or a list of such lists."
-    )
+    prompt: Prompts = Field(description="A text, a list of texts, a list of token ids, or a list of such lists.")
     max_tokens: int | None = Field(
         None, ge=0, description=f"At most this many new tokens; null: {_DEFAULT_TOKENS}. 0 only with echo."
     )
@@ -55,11 +46,6 @@ class CompletionForm(Sampling):
     stream: bool = Field(False, description="Send the text as it comes, as server-sent events.")
     stream_options: StreamOptions | None = None
 
-    @property
-    def prompts(self) -> Sequence[Prompt]:
-        """One or several."""
-        return self.prompt if is_several(self.prompt) else [self.prompt]  # type: ignore[return-value, list-item]
-
     def check(self) -> None:
         """ApiError: fields that do not go together."""
         check_stream_options(self.stream, self.stream_options)
@@ -72,12 +58,11 @@ class CompletionForm(Sampling):
         if self.max_tokens == 0 and self.stream:
             raise bad_request("max_tokens must be at least 1 in a stream", param="max_tokens")
 
-    def params(self) -> SamplingParams:
+    def params(self, max_tokens: int | None) -> SamplingParams:
         """For every prompt."""
         n = self.best_of or self.n
         logprobs = 0 if self.logprobs is None and n > self.n else self.logprobs
-        max_tokens = _DEFAULT_TOKENS if self.max_tokens is None else self.max_tokens
-        return sampling_params(self, n=n, logprobs=logprobs, max_tokens=max_tokens or 1)
+        return sampling_params(self, n=n, logprobs=logprobs, max_tokens=max_tokens or None)
 
 
 class LogprobLists(BaseModel):
@@ -114,6 +99,7 @@ class _Echo(NamedTuple):
     """What stands before the new text of every completion of a prompt."""
 
     text: str = ""
+    n_tokens: int = 0
     first: int | None = None  # the prompt's first token
     logprobs: Sequence[TokenLogprob] = ()  # of its others
 
@@ -131,12 +117,15 @@ _OBJECT: Literal["text_completion"] = "text_completion"
 async def create_completion(call: Call, form: CompletionForm) -> CompletionAnswer | Response:
     """Continue a prompt, or several."""
     form.check()
-    prompts = form.prompts
-    run = Run(call, form.params(), len(prompts))
+    prompts = several("prompt", form.prompt, call.settings.max_sequences)
+    run = Run(call, form.params(new_tokens(call, "max_tokens", form.max_tokens, _DEFAULT_TOKENS)), len(prompts))
     entry = await call.model(form.model)
-    writer = _Writer(form, entry.model, new_head("cmpl-", form.model, entry.model))
+    writer = _Writer(form, len(prompts), entry.model, new_head("cmpl-", form.model, entry.model))
     if form.echo:
-        writer.echoes = [await _echo(call, entry, prompt) for prompt in prompts]
+        writer.echoes = [await _echo(call, entry, prompt, form) for prompt in prompts]
+    if form.max_tokens == 0:
+        n_prompt = sum(echo.n_tokens for echo in writer.echoes)
+        return writer.answer([[_NOTHING] * form.n for _ in prompts], Count(n_prompt, 0, 0))
     for prompt in prompts:
         await run.submit("prompt", entry.scheduler.submit, prompt)
     if form.stream:
@@ -148,11 +137,17 @@ async def create_completion(call: Call, form: CompletionForm) -> CompletionAnswe
     return writer.answer(best, run.count(n_new))
 
 
-async def _echo(call: Call, entry: Entry, prompt: Prompt) -> _Echo:
+_NOTHING = Completion("", (), "length", (), 0)
+
+
+async def _echo(call: Call, entry: Entry, prompt: Prompt, form: CompletionForm) -> _Echo:
     """What a prompt's completions begin with."""
-    if isinstance(prompt, str):
-        return _Echo(prompt)
-    return _Echo(await call.run(entry.model.tokenizer.decode, prompt))
+    tokens = await token_ids(call, entry, "prompt", prompt)
+    text = prompt if isinstance(prompt, str) else await call.run(entry.model.tokenizer.decode, prompt)
+    if form.logprobs is None:
+        return _Echo(text, len(tokens))
+    logprobs = await read(call, entry, "prompt", tokens, output="logprobs", n_top=form.logprobs)
+    return _Echo(text, len(tokens), tokens[0], logprobs)
 
 
 def _best(done: Sequence[Completion], n: int) -> Sequence[Completion]:
@@ -167,10 +162,10 @@ def _mean_logprob(done: Completion) -> float:
 class _Writer:
     """Writes the answer to one request."""
 
-    def __init__(self, form: CompletionForm, model: Model, head: Head) -> None:
+    def __init__(self, form: CompletionForm, n_prompts: int, model: Model, head: Head) -> None:
         self._form, self._head = form, head
         self._tokenizer = model.tokenizer if model.has_tokenizer else None
-        self.echoes: Sequence[_Echo] = [_Echo()] * len(form.prompts)
+        self.echoes: Sequence[_Echo] = [_Echo()] * n_prompts
 
     def answer(self, done: Sequence[Sequence[Completion]], count: Count) -> CompletionAnswer:
         """n completions of each prompt."""

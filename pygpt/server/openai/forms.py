@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidatorFunctionWrapHandler, create_model, model_validator
+from pydantic import Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator, create_model, model_validator
 
-from pygpt.generation import SamplingParams
+from pygpt.generation import Prompt, SamplingParams, is_several
 from pygpt.server import endpoint
 from pygpt.server.errors import bad_request, of_input
 
@@ -114,3 +114,22 @@ def _by_id(biases: Mapping[str, float]) -> dict[int, float]:
         return {int(token): bias for token, bias in biases.items()}
     except ValueError:
         raise bad_request("logit_bias must have token ids as its keys", param="logit_bias") from None
+
+
+def _check_prompts(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValueError:  # pydantic would tell of each kind in turn
+        raise ValueError("must be a text, a list of texts, a list of token ids, or a list of such lists") from None
+
+
+Prompts = Annotated[str | list[str] | list[int] | list[list[int]], WrapValidator(_check_prompts)]
+"""One prompt or several."""
+
+
+def several(field: str, prompts: object, most: int) -> Sequence[Prompt]:
+    """One or several as a list. ApiError: more than `most`."""
+    found: Sequence[Prompt] = prompts if is_several(prompts) else [prompts]  # type: ignore[assignment, list-item]
+    if len(found) > most:
+        raise bad_request(f"{field} must have at most {most} entries, not {len(found)}", param=field)
+    return found

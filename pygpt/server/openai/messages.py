@@ -76,9 +76,8 @@ class ChatMessage(Form):
         """As chat templates read it."""
         message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role}
         message["content"] = self.refusal or "" if self.content is None else joined(self.content)
-        for name in ("name", "reasoning_content", "tool_call_id"):
-            if (value := getattr(self, name)) is not None:
-                message[name] = value
+        rest = {"name": self.name, "reasoning": self.reasoning_content, "tool_call_id": self.tool_call_id}
+        message |= {name: value for name, value in rest.items() if value is not None}
         if self.tool_calls:
             message["tool_calls"] = [plain_call(c.id, c.function.name, c.function.arguments) for c in self.tool_calls]
         return message

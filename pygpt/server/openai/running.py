@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Literal
 
-from pygpt.generation import Completion, FinishReason, Piece, SamplingParams, Turn, collect
+from pygpt.generation import Completion, FinishReason, Piece, Prompt, SamplingParams, Turn, collect, read_prompt
 from pygpt.scheduler import Ticket
 from pygpt.server.call import Call
-from pygpt.server.errors import ApiError, bad_request, unavailable
+from pygpt.server.errors import ApiError, bad_request, of_input, unavailable
+from pygpt.server.models import Entry
 from pygpt.server.openai.answers import Count
 
 
@@ -31,12 +34,8 @@ class Run:
     async def submit(self, field: str, submit: Callable[..., Ticket], prompt: object, **options: Any) -> None:
         """Give the next prompt to `Scheduler.submit` or `submit_chat`; `field` is the form's name for it."""
         first = len(self._delivery.tickets) * self.params.n
-        try:
+        with _blamed(field):
             await self._call.submit(self._delivery, submit, prompt, first=first, params=self.params, **options)
-        except ApiError as error:
-            if error.status == 400 and error.body.error.param is None:
-                error.body.error.param = field
-            raise
 
     @property
     def turn(self) -> Turn:
@@ -46,12 +45,16 @@ class Run:
         return turn
 
     async def __aiter__(self) -> AsyncIterator[list[Piece]]:
-        """What has come since the last time. ApiError: the scheduler was closed."""
-        async for pieces in self._delivery:
-            for piece in pieces:
-                if piece.finish_reason == "cancelled":
-                    raise unavailable("the answer was cut short, because the server stops")
-            yield pieces
+        """What has come since the last time. ApiError: the scheduler was closed, or what the text must be turned out
+        to be impossible."""
+        try:
+            async for pieces in self._delivery:
+                for piece in pieces:
+                    if piece.finish_reason == "cancelled":
+                        raise unavailable("the answer was cut short, because the server stops")
+                yield pieces
+        except ValueError as error:
+            raise of_input(error) from error
 
     async def completions(self) -> list[Completion]:
         """All of it, once it has come: n for each prompt."""
@@ -62,6 +65,45 @@ class Run:
         """What was read, and that so many tokens are new."""
         n_prompt = sum(ticket.n_prompt for ticket in self._delivery.tickets)
         return Count(n_prompt, self._delivery.n_cached, n_new, n_reasoning)
+
+
+def new_tokens(call: Call, field: str, asked: int | None, default: int | None = None) -> int | None:
+    """How many tokens an answer may have: what the form's field says, else the default, within the server's limit.
+    ApiError: more than that."""
+    most = call.settings.max_tokens
+    if asked is not None and most is not None and asked > most:
+        raise bad_request(f"{field} must be at most {most} on this server, not {asked}", param=field)
+    limits = [limit for limit in (default if asked is None else asked, most) if limit is not None]
+    return min(limits, default=None)
+
+
+@contextlib.contextmanager
+def _blamed(field: str) -> Iterator[None]:
+    """What is wrong with a request is wrong with this field, if it is not said."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status == 400 and error.body.error.param is None:
+            error.body.error.param = field
+        raise
+
+
+async def token_ids(call: Call, entry: Entry, field: str, prompt: Prompt) -> list[int]:
+    """A prompt's tokens. ApiError, by the field's name: what `Model.generate` would say against it."""
+    model = entry.model
+    with _blamed(field):
+        ids = await call.run(read_prompt, prompt, lambda text: model.tokenizer.encode(text), model.config.n_vocab)
+    found: list[int] = ids.tolist()
+    return found
+
+
+async def read(call: Call, entry: Entry, field: str, tokens: Sequence[int], **options: Any) -> Any:
+    """What `Scheduler.submit_read` finds."""
+    with _blamed(field):
+        future = await call.run(
+            entry.scheduler.submit_read, tokens, cancel=call.deliver(0).cancel, client=call.client, **options
+        )
+        return await asyncio.wrap_future(future)
 
 
 def finish_reason(reason: FinishReason | None) -> Literal["stop", "length"]:

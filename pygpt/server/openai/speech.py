@@ -20,14 +20,14 @@ class Spoken(NamedTuple):
 class Speech:
     """One answer to a conversation: `take` says what a piece adds to it, and all of it is kept."""
 
-    def __init__(self, turn: Turn, *, is_constrained: bool) -> None:
-        """Where the text is constrained, no marks of reasoning can stand in it: all of it is content."""
-        self._splitter = Splitter(None if is_constrained else turn.marks, "" if is_constrained else turn.text)
+    def __init__(self, turn: Turn | None) -> None:
+        """None: it continues a text, all of it is content."""
+        self._splitter = Splitter(None, "") if turn is None else Splitter(turn.marks, turn.text)
         self._texts: dict[Part, list[str]] = {"reasoning": [], "content": []}
         self.logprobs: list[TokenLogprob] = []
         self.finish_reason: FinishReason | None = None
         self.n_tokens = 0
-        self.n_reasoning = 0  # tokens, those of marks included
+        self._n_before = 0  # tokens before the first of the content
 
     @property
     def content(self) -> str:
@@ -36,6 +36,11 @@ class Speech:
     @property
     def reasoning(self) -> str | None:
         return "".join(self._texts["reasoning"]) or None
+
+    @property
+    def n_reasoning(self) -> int:
+        """How many tokens were reasoning and its marks."""
+        return self._n_before if self._texts["reasoning"] else 0
 
     def take(self, piece: Piece) -> list[Spoken]:
         """What is certain by now."""
@@ -47,7 +52,8 @@ class Speech:
             self.logprobs.append(piece.logprob)
         if piece.token is not None:
             self.n_tokens += 1
-            self.n_reasoning += bool(self._texts["reasoning"]) and not self._texts["content"]
+            if not self._texts["content"]:
+                self._n_before = self.n_tokens
         return said
 
     def _said(self, sections: Iterable[Section]) -> Iterator[Spoken]:

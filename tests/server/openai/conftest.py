@@ -67,6 +67,17 @@ def client(base_url: str) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture
+def thinker(speaker_folder: Callable[..., Path]) -> Iterator[openai.OpenAI]:
+    """A client of a server of "thinker", which thinks before it answers "hi"."""
+    folder = speaker_folder(("u:hi<|endoftext|>a:", "<think>Hm.</think>Yes"))
+    with (
+        running(Settings(models=(f"thinker={folder}",), threads=1)) as (url, _),
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made,
+    ):
+        yield made
+
+
+@pytest.fixture
 def refused(client: openai.OpenAI) -> Callable[..., openai.BadRequestError]:
     """Sends what the server must refuse with status 400, and gives the error."""
 

@@ -87,12 +87,14 @@ def test_messages_of_every_kind(client: openai.OpenAI, chat_model: Model) -> Non
         {"role": "developer", "content": parts},
         {"role": "user", "content": "c", "name": "me"},
         {"role": "assistant", "content": None, "refusal": "no", "annotations": [], "audio": None},
+        {"role": "assistant", "content": "x", "reasoning_content": "Hm."},
         {"role": "user", "content": "d"},
     ]
     plain = [
         {"role": "system", "content": "a\nb"},
         {"role": "user", "content": "c"},
         {"role": "assistant", "content": "no"},
+        {"role": "assistant", "content": "x", "reasoning": "Hm."},
         {"role": "user", "content": "d"},
     ]
     asked = client.chat.completions.create(model="chat", messages=messages, **SEED)
@@ -104,6 +106,18 @@ def test_the_last_message_goes_on(client: openai.OpenAI, chat_model: Model) -> N
     body = {"continue_final_message": True}
     asked = client.chat.completions.create(model="chat", messages=messages, extra_body=body, **SEED)
     assert asked.choices[0].message.content == chat(chat_model, messages, continue_final_message=True, **SEED)[0].text
+
+
+def test_reasoning_stands_apart(thinker: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": "hi"}]
+    answer: Any = thinker.chat.completions.create(model="thinker", messages=messages)
+    assert answer.choices[0].message.content == "Yes"
+    assert answer.choices[0].message.reasoning_content == "Hm."
+    assert answer.usage.completion_tokens_details.reasoning_tokens == len("<think>Hm.</think>")
+    chunks: Any = thinker.chat.completions.create(model="thinker", messages=messages, stream=True)
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == "Hm."
+    assert "".join(delta.content or "" for delta in deltas) == "Yes"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +135,7 @@ def test_the_last_message_goes_on(client: openai.OpenAI, chat_model: Model) -> N
         ({"functions": []}, "functions", "unknown parameter"),
         ({"top_logprobs": 2}, "top_logprobs", "logprobs: true"),
         ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", "one of the two"),
+        ({"tool_choice": "required"}, "tool_choice", "cannot be forced"),
         ({"modalities": ["audio"]}, "modalities.0", "'text'"),
     ],
     ids=str,

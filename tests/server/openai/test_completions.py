@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -52,6 +53,8 @@ def test_the_first_snippet_of_openai_runs(client: openai.OpenAI, model: Model) -
         {"top_k": 5},
         {"min_p": 0.1},
         {"repetition_penalty": 1.5},
+        {"presence_penalty": 1.5, "frequency_penalty": -0.5},
+        {"logit_bias": {"5": 100, "7": 99.5}},
     ],
     ids=str,
 )
@@ -59,7 +62,8 @@ def test_options_are_those_of_generate(client: openai.OpenAI, model: Model, opti
     own = {key: options[key] for key in options if key in ("top_k", "min_p", "repetition_penalty")}
     others = {key: options[key] for key in options if key not in own}
     asked = client.completions.create(model="gpt2", prompt=PROMPT, **{**SEED, **others}, extra_body=own)
-    done = generate(model, **{**SEED, **options})
+    biases = {int(token): bias for token, bias in options.get("logit_bias", {}).items()}
+    done = generate(model, **{**SEED, **options, "logit_bias": biases})
     assert [(c.index, c.text, c.finish_reason) for c in asked.choices] == [
         (i, one.text, one.finish_reason) for i, one in enumerate(done)
     ]
@@ -138,6 +142,36 @@ def test_echo_begins_with_the_prompt(client: openai.OpenAI, model: Model) -> Non
         assert asked.choices[0].text == PROMPT + done.text
 
 
+def test_echo_with_logprobs_scores_the_prompt(client: openai.OpenAI, model: Model) -> None:
+    """As lm-evaluation-harness asks: `max_tokens` 0, or 1 whose token it leaves out."""
+    ids = model.tokenizer.encode(PROMPT)
+    scores = model.score(PROMPT).tolist()
+    texts = [model.tokenizer.decode([i]) for i in ids]
+    done = generate(model, logprobs=2, temperature=0, max_tokens=1)[0]
+    prompts: list[Any] = [[PROMPT, PROMPT], [ids, ids]]
+    for max_tokens, prompt in itertools.product((0, 1), prompts):
+        asked = client.completions.create(
+            model="gpt2", prompt=prompt, echo=True, logprobs=2, max_tokens=max_tokens, temperature=0
+        )
+        for choice in asked.choices:
+            lists = choice.logprobs
+            assert choice.text == PROMPT + (done.text if max_tokens else "")
+            assert lists is not None
+            assert lists.tokens is not None
+            assert lists.tokens[: len(ids)] == texts
+            assert lists.token_logprobs is not None
+            assert lists.token_logprobs[: len(ids)] == [None, *scores]
+            assert lists.top_logprobs is not None
+            assert lists.top_logprobs[0] is None
+            assert all(2 <= len(top) <= 3 for top in lists.top_logprobs[1:])
+            assert all(max(top.values()) >= one for top, one in zip(lists.top_logprobs[1:], scores, strict=False))
+            assert lists.text_offset is not None
+            assert lists.text_offset[: len(ids)] == [len("".join(texts[:i])) for i in range(len(ids))]
+            assert len(lists.tokens) == len(ids) + max_tokens
+        assert asked.usage is not None
+        assert asked.usage.completion_tokens == 2 * max_tokens
+
+
 @pytest.mark.parametrize(
     ("body", "param", "message"),
     [
@@ -158,6 +192,11 @@ def test_echo_begins_with_the_prompt(client: openai.OpenAI, model: Model) -> Non
         ({"stop": [""]}, "stop", "empty string"),
         ({"seed": -1}, "seed", "an integer from 0"),
         ({"top_p": 2}, "top_p", "<= 1"),
+        ({"logit_bias": {"x": 1}}, "logit_bias", "token ids"),
+        ({"presence_penalty": "x"}, "presence_penalty", "valid number"),
+        ({"regex": "a", "choices": ["b"]}, "regex", "exclude each other"),
+        ({"choices": "a"}, "choices", "valid list"),
+        ({"logits_processor": "a"}, "logits_processor", "unknown parameter"),
     ],
     ids=str,
 )

@@ -1,0 +1,36 @@
+"""/openapi.json says what the endpoints take and give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from pygpt.server.app import ROUTES
+from pygpt.server.endpoint import Endpoint
+
+
+def test_every_endpoint_is_described(serving: Callable[..., Any]) -> None:
+    async def use(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.get("/openapi.json")
+
+    table = serving(use).json()
+    assert table["openapi"].startswith("3.1")
+    for route in ROUTES:
+        if isinstance(route, Endpoint):
+            found = table["paths"][route.path.replace(":path}", "}")][route.method.lower()]
+            assert found["summary"]
+            assert ("requestBody" in found) == (route.form is not None)
+            assert {str(status) for status in route.errors} < set(found["responses"])
+    names = set(table["components"]["schemas"])
+    assert {"ErrorBody", "ModelList", "Health"} <= names
+    assert references(table) <= {f"#/components/schemas/{name}" for name in names}
+
+
+def references(value: Any) -> set[str]:
+    """All that a table refers to."""
+    if isinstance(value, dict):
+        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return own.union(*map(references, value.values()))
+    return set().union(*map(references, value)) if isinstance(value, list) else set()
