@@ -86,6 +86,10 @@ class Engine:
     @property
     def weight_bytes(self) -> int: ...
     @property
+    def kv(self) -> str:
+        """The format of cached keys and values."""
+
+    @property
     def kv_bytes_per_token(self) -> int:
         """In all layers; those with a window hold a token only until it is out of sight."""
 
@@ -101,7 +105,17 @@ class Engine:
         """The packed weights, (dtype, array) by name, as `EngineBuilder.packed` describes them: read-only views, which
         keep the engine alive."""
 
+    def fingerprint(self) -> int:
+        """A hash of all packed weights, at the speed of memory when it is first asked for. The GIL is released."""
+
     def session(self) -> Session: ...
+    def page(self, page_class: int, contents: NDArray[np.uint8]) -> Page:
+        """A new page of a class, with the (bytes,) that `Page.array` gave. ValueError: not as many, or no class."""
+
+    def restore(self, length: int, pages: Sequence[Sequence[Page | None]]) -> Session:
+        """A session of `length` tokens that shares these pages, as `Session.pages` lists them. ValueError: they are not
+        those of a sequence of this length."""
+
     @overload
     def forward(
         self,
@@ -153,6 +167,26 @@ class Session:
         """Take in the next n of the tokens that the last `Engine.forward` with this session computed as tentative ones.
         ValueError: there are not so many, also after `truncate`."""
 
+    def pages(self) -> list[list[Page | None]]:
+        """The pages of each class of layers by index; None: no later token sees it. What lies behind the last token of
+        the last ones is arbitrary."""
+
+    def clear_rest(self) -> None:
+        """Make what lies behind the last token zeros, as of a sequence that was never longer."""
+
+class Page:
+    """Keys and values of 64 positions of a class of layers, the same bytes on every instruction set. No session writes
+    to it as long as this object is there."""
+
+    @property
+    def address(self) -> int:
+        """The same for all objects of one page."""
+
+    @property
+    def nbytes(self) -> int: ...
+    def array(self) -> NDArray[np.uint8]:
+        """A read-only view, (nbytes,)."""
+
 class Sampler:
     """Draws the next token of a sequence from its logits. Immutable. `draw` takes (seed, sequence, position) as the
     counter of a Philox generator (Salmon et al. 2011), so a draw depends on nothing drawn before it."""
@@ -177,6 +211,13 @@ class Sampler:
         count for presence_penalty and frequency_penalty. `mask` ((n_vocab + 31) // 32,) has a bit a token, from each
         word's lowest on: 0 forbids it. Logits of +infinity share all of the probability. ValueError: a logit that is
         NaN, an id in `history` that has no logit, or a mask that forbids all."""
+
+def draw(
+    engine: Engine,
+    draws: Sequence[tuple[Sampler, NDArray[np.float32], NDArray[np.int32], int, int, int, NDArray[np.uint32] | None]],
+) -> list[int]:
+    """The tokens of several draws, which the engine's threads share: of each, `Sampler.draw`'s sampler, logits,
+    history, sequence, position, n_prompt and mask. ValueError: one of them fails."""
 
 class TrainingKernels:
     """The primitives of `pygpt.training.functions` in float32. Results go to arrays that the caller brings, all
@@ -274,6 +315,9 @@ def block_formats() -> dict[str, tuple[int, int]]:
 def split_strings(data: bytes | mmap | NDArray[np.uint8], begin: int, count: int) -> tuple[list[bytes], int]:
     """The strings from byte `begin` on, each behind its length as a little-endian uint64, and where they end.
     ValueError where one does not end in `data`."""
+
+def xxh64(data: NDArray[np.generic], seed: int = 0) -> int:
+    """XXH64 of an array's bytes. The GIL is released. ValueError: not C-contiguous."""
 
 def dequantize(name: str, blocks: NDArray[np.uint8]) -> _Floats:
     """Blocks, (n, bytes) contiguous -> (n, values)."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, get_args
 
 from pygpt import generation
 from pygpt._json import parse_table
-from pygpt.checkpoint.folder import sync
+from pygpt.checkpoint.folder import replacing
 from pygpt.errors import PygptError, check_type
 from pygpt.generation import (
     CancelToken,
@@ -189,13 +189,8 @@ class Chat:
         path = Path(path)
         self._settle()
         text = json.dumps({"messages": self._messages}, ensure_ascii=False, indent=2) + "\n"
-        partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
-        try:
+        with replacing(path) as partial:
             partial.write_bytes(text.encode("utf-8", "replace"))
-            sync(partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on with a conversation that `save` wrote, in the place of this one. ValueError for a file that holds

@@ -227,7 +227,15 @@ class Model(Writer):
 
     def session(self) -> Session:
         """An empty cache, to drive the model token by token."""
-        return Session(self._engine, self._config, self._engine.session())
+        return Session(self._engine, self._config, self._engine.session(), np.empty(0, np.int32))
+
+    def load_session(self, path: str | os.PathLike[str]) -> Session:
+        """A session that `Session.save` wrote, of an equal model: the same weights and options but for the number of
+        threads and the instruction set. It goes on as the one that was saved, to the bit.
+
+        CheckpointError: a file that is missing, damaged, or of another model or version of pygpt.
+        """
+        return generation.load_session(Path(path), self._engine, self._config)
 
     def _ids(self, prompt: object) -> NDArray[np.int32]:
         return generation.read_prompt(prompt, self._encode, self._config.n_vocab)

@@ -22,6 +22,7 @@ from pygpt.generation import (
     Prompt,
     Request,
     SamplingParams,
+    Session,
     Speculate,
     Speculator,
     Stream,
@@ -131,6 +132,7 @@ class Writer:
         cancel: CancelToken | None = None,
         speculate: Speculate | None = None,
         draft: Writer | None = None,
+        prefix: Session | None = None,
         **options: Any,
     ) -> Completion | list[Completion]:
         """Continue a prompt, or each of a list of prompts.
@@ -145,8 +147,10 @@ class Writer:
         speculate, draft: two ways to compute several tokens in a step, which give the same ones, only sooner. They are
             proposed by "prompt", as what followed the last ones where they stood before: good where a text repeats its
             prompt or itself; or by a smaller model, which must have the same vocabulary. `Stream.speculation` counts.
+        prefix: a session. What it holds of a prompt's beginning is not read again; it stays as it is.
         """
-        done = self.stream(prompt, params=params, cancel=cancel, speculate=speculate, draft=draft, **options).collect()
+        options |= {"speculate": speculate, "draft": draft, "prefix": prefix}
+        done = self.stream(prompt, params=params, cancel=cancel, **options).collect()
         return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
 
     @generation.takes_options
@@ -158,12 +162,14 @@ class Writer:
         cancel: CancelToken | None = None,
         speculate: Speculate | None = None,
         draft: Writer | None = None,
+        prefix: Session | None = None,
         **options: Any,
     ) -> Stream:
         """As `generate`, but each piece as soon as there is one; where there are several sequences, `piece.index` says
         whose it is."""
-        speculator = self._speculator(speculate, draft)
-        return self._start(self._requests(self._read(prompt), generation.resolve(params, options), cancel), speculator)
+        resolved = generation.resolve(params, options)
+        requests = self._requests(self._read(prompt), resolved, cancel, prefix=prefix)
+        return self._start(requests, self._speculator(speculate, draft))
 
     def render(
         self,
@@ -271,19 +277,9 @@ class Writer:
 
         Raises what `render` and `generate` do.
         """
-        done = self.stream_chat(
-            messages,
-            tools=tools,
-            documents=documents,
-            template=template,
-            variables=variables,
-            continue_final_message=continue_final_message,
-            params=params,
-            cancel=cancel,
-            speculate=speculate,
-            draft=draft,
-            **options,
-        ).collect()
+        options |= {"tools": tools, "documents": documents, "template": template, "variables": variables}
+        options |= {"params": params, "cancel": cancel, "speculate": speculate, "draft": draft}
+        done = self.stream_chat(messages, continue_final_message=continue_final_message, **options).collect()
         return done[0] if len(done) == 1 else done
 
     @generation.takes_chat_options

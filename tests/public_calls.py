@@ -43,7 +43,8 @@ class Good:
 
     def generate(self) -> dict[str, Any]:
         options = {"params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
-        return {"prompt": "in the", **options, "speculate": None, "draft": self.model}
+        more = {"speculate": None, "draft": self.model, "prefix": self.model.session()}
+        return {"prompt": "in the", **options, **more}
 
     def layout(self) -> dict[str, Any]:
         return {"template": "{{ messages[0].content }}"}
@@ -95,6 +96,12 @@ class Good:
         (folder / "a.gguf").write_text("1", encoding="utf-8")
         return {"name": "org/name"}
 
+    def saved_session(self) -> Path:
+        session = self.model.session()
+        session.append([1, 2])
+        session.save(self.tmp / "session")
+        return self.tmp / "session"
+
     def forward(self) -> dict[str, Any]:
         return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
 
@@ -137,6 +144,9 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Session.append": lambda g: {"self": g.model.session(), "ids": [1, 2]},
     "Session.fork": lambda g: {"self": g.model.session()},
     "Session.truncate": lambda g: {"self": g.model.session(), "length": 0},
+    "Session.save": lambda g: {"self": g.model.session(), "path": g.tmp / "s"},
+    "Session.tokens": lambda g: {"self": g.model.session()},
+    "Model.load_session": lambda g: {"path": g.saved_session()},
     "Session.length": lambda g: {"self": g.model.session()},
     "Stream.cancel": lambda g: {"self": g.model.stream("a")},
     "Stream.collect": lambda g: {"self": g.model.stream("a")},

@@ -176,12 +176,16 @@ def numbers(model: Model) -> None:
     assert (texts @ query).shape == (2,)
 
 
-def sessions(model: Model) -> None:
+def sessions(model: Model, folder: Path) -> None:
     session = assert_type(model.session(), Session)
     row = session.append(model.tokenizer.encode("Once"))
     fork = session.fork()
     fork.append(np.argsort(row)[-1:])
     fork.truncate(session.length)
+    ids: NDArray[np.int32] = fork.tokens
+    assert_type(model.generate("Once upon", prefix=session, max_tokens=4), Completion)
+    fork.save(folder / "once.session")
+    assert model.load_session(folder / "once.session").tokens.tolist() == ids.tolist()
 
 
 def labels(model: Model, texts: list[str], pairs: list[tuple[str, str]], choices: list[tuple[str, list[str]]]) -> None:
@@ -259,7 +263,7 @@ def main(folder: Path) -> None:
     many(model)
     asyncio.run(tasks(model))
     numbers(model)
-    sessions(model)
+    sessions(model, folder)
     labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])
     assert facts(model)
     copies(model, folder)

@@ -10,9 +10,11 @@
 #include <pybind11/stl.h>
 #include "base/error.h"
 
+#include "bindings/arrays.h"
 #include "bindings/backend.h"
 #include "bindings/choice.h"
 #include "bindings/module.h"
+#include "bindings/page.h"
 #include "model/engine.h"
 
 namespace pygpt {
@@ -185,6 +187,22 @@ Floats log_softmax(const Engine& engine, const Floats& logits) {
     return result;
 }
 
+Page new_page(const Engine& engine, std::size_t page_class, const py::array& contents) {
+    const auto* const from = elements<const std::uint8_t>("contents", contents, {contents.size()});
+    const std::span bytes(from, static_cast<std::size_t>(contents.size()));
+    const GilReleased released;
+    return {engine.page(page_class, std::as_bytes(bytes))};
+}
+
+std::shared_ptr<Session> restore(const Engine& engine, int length, const std::vector<std::vector<const Page*>>& pages) {
+    std::vector<PageList> lists;
+    for (const auto& of_class : pages) {
+        PageList& list = lists.emplace_back();
+        for (const Page* const page : of_class) list.push_back(page == nullptr ? nullptr : page->memory);
+    }
+    return engine.session(length, lists);
+}
+
 }  // namespace
 
 void bind_engine(py::module_& m) {
@@ -209,7 +227,11 @@ void bind_engine(py::module_& m) {
             [](const std::vector<std::shared_ptr<Session>>& sessions) { return Engine::held_bytes(sessions); },
             py::arg("sessions"))
         .def("tensors", &tensors)
-        .def("session", &Engine::session)
+        .def_property_readonly("kv", [](const Engine& e) { return e.cache_format().name; })
+        .def("fingerprint", &Engine::fingerprint, py::call_guard<GilReleased>())
+        .def("session", py::overload_cast<>(&Engine::session, py::const_))
+        .def("page", &new_page, py::arg("page_class"), py::arg("contents"))
+        .def("restore", &restore, py::arg("length"), py::arg("pages"))
         .def("forward", &forward, py::arg("batch"), py::kw_only(), py::arg("output") = "last",
              py::arg("cancel") = std::shared_ptr<CancelFlag>(), py::arg("tentative") = std::size_t{0})
         .def("log_softmax", &log_softmax, py::arg("logits"));

@@ -41,6 +41,7 @@ PYBIND11_MODULE(_core, m) {
     bind_machine(m);
     bind_blocks(m);
     bind_strings(m);
+    bind_hash(m);
     bind_training(m);
 }
 

@@ -76,6 +76,7 @@ void bind_sampler(py::module_& m);
 void bind_machine(py::module_& m);
 void bind_blocks(py::module_& m);
 void bind_strings(py::module_& m);
+void bind_hash(py::module_& m);
 void bind_training(py::module_& m);
 
 }  // namespace pygpt

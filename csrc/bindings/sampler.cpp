@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -40,29 +41,56 @@ py::tuple option_names() {
     return py::tuple(names);
 }
 
-int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, const Ids& history, std::uint64_t sequence,
-         std::uint64_t position, std::size_t n_prompt, const std::optional<Words>& mask) {
+// What is drawn from lies in the caller's arrays. Where another thread writes to them meanwhile, the token is whatever
+// that makes it.
+Draw checked(const Sampler& sampler, const Floats& logits, const Ids& history, std::uint64_t sequence,
+             std::uint64_t position, std::size_t n_prompt, const std::optional<Words>& mask) {
     if (logits.ndim() != 1 || logits.size() == 0) throw InvalidArgument("logits must be one row of at least one value");
     if (history.ndim() != 1) throw InvalidArgument("history must be one row of ids");
-    const std::span<const float> row(logits.data(), static_cast<std::size_t>(logits.size()));  // draw() copies it first
-    // A copy, since other threads may write to the caller's array once Python's lock is released.
-    const std::vector<std::int32_t> ids(history.data(), history.data() + history.size());
+    const std::span<const std::int32_t> ids(history.data(), static_cast<std::size_t>(history.size()));
     for (const std::int32_t id : ids) {
         if (id < 0 || id >= logits.size()) {
             throw InvalidArgument("history holds " + std::to_string(id) + ", outside the " +
                                   std::to_string(logits.size()) + " logits");
         }
     }
-    std::vector<std::uint32_t> words;
+    std::span<const std::uint32_t> words;
     if (mask) {
         if (mask->ndim() != 1 || mask->size() != (logits.size() + 31) / 32) {
             throw InvalidArgument("mask must be one row with a bit for each of the " + std::to_string(logits.size()) +
                                   " logits, in words of 32");
         }
-        words.assign(mask->data(), mask->data() + mask->size());
+        words = {mask->data(), static_cast<std::size_t>(mask->size())};
     }
+    return {&sampler, {logits.data(), static_cast<std::size_t>(logits.size())}, ids, n_prompt, sequence, position,
+            words};
+}
+
+int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, const Ids& history, std::uint64_t sequence,
+         std::uint64_t position, std::size_t n_prompt, const std::optional<Words>& mask) {
+    const Draw one = checked(sampler, logits, history, sequence, position, n_prompt, mask);
+    int token = 0;
     const GilReleased released;
-    return sampler.draw(engine.kernels(), row, ids, n_prompt, sequence, position, words);
+    draw_all(engine.kernels(), engine.threads(), {&one, 1}, {&token, 1});
+    return token;
+}
+
+// The arguments of Sampler.draw, after the engine.
+using Arguments =
+    std::tuple<const Sampler&, Floats, Ids, std::uint64_t, std::uint64_t, std::size_t, std::optional<Words>>;
+
+std::vector<int> draw_several(const Engine& engine, const py::sequence& draws) {
+    std::vector<Arguments> arguments;  // keep what they had to convert
+    arguments.reserve(draws.size());
+    std::vector<Draw> several;
+    for (const py::handle item : draws) {
+        arguments.push_back(item.cast<Arguments>());
+        several.push_back(std::apply(checked, arguments.back()));
+    }
+    std::vector<int> tokens(several.size());
+    const GilReleased released;
+    draw_all(engine.kernels(), engine.threads(), several, tokens);
+    return tokens;
 }
 
 }  // namespace
@@ -73,6 +101,7 @@ void bind_sampler(py::module_& m) {
         .def_property_readonly_static("options", [](const py::object&) { return option_names(); })
         .def("draw", &draw, py::arg("engine"), py::arg("logits"), py::arg("history"), py::arg("sequence"),
              py::arg("position"), py::arg("n_prompt") = std::size_t{0}, py::arg("mask") = py::none());
+    m.def("draw", &draw_several, py::arg("engine"), py::arg("draws"));
 }
 
 }  // namespace pygpt

@@ -1,17 +1,52 @@
-// Session.
+// Session and Page.
 #include <memory>
+#include <vector>
+
+#include <pybind11/stl.h>
 
 #include "bindings/module.h"
+#include "bindings/page.h"
 #include "model/engine.h"
 
 namespace pygpt {
 
+namespace {
+
+// A read-only view, which keeps the page alive.
+py::array bytes_of(const py::object& page) {
+    const Buffer& memory = *page.cast<const Page&>().memory;
+    py::array array(py::dtype("uint8"), {memory.size()}, memory.data(), page);
+    array.attr("flags").attr("writeable") = false;
+    return array;
+}
+
+std::vector<std::vector<std::optional<Page>>> pages(const Session& session) {
+    std::vector<std::vector<std::optional<Page>>> out;
+    for (PageList& of_class : session.pages()) {
+        auto& list = out.emplace_back();
+        for (std::shared_ptr<Buffer>& page : of_class) {
+            list.emplace_back(std::nullopt);
+            if (page != nullptr) list.back() = Page{std::move(page)};
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
 void bind_session(py::module_& m) {
+    py::class_<Page>(m, "Page")
+        .def_property_readonly("address",
+                               [](const Page& p) { return reinterpret_cast<std::uintptr_t>(p.memory.get()); })
+        .def_property_readonly("nbytes", [](const Page& p) { return p.memory->size(); })
+        .def("array", &bytes_of);
     py::class_<Session, std::shared_ptr<Session>>(m, "Session")
         .def_property_readonly("length", &Session::length)
         .def("fork", &Session::fork)
         .def("truncate", &Session::truncate, py::arg("length"))
-        .def("keep", &Session::keep, py::arg("n"));
+        .def("keep", &Session::keep, py::arg("n"))
+        .def("pages", &pages)
+        .def("clear_rest", &Session::clear_rest);
 }
 
 }  // namespace pygpt

@@ -1,13 +1,16 @@
 #include "model/engine.h"
 
 #include <algorithm>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <string>
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/xxh64.h"
 #include "model/forward.h"
+#include "model/session_lock.h"
 
 namespace pygpt {
 
@@ -17,54 +20,6 @@ namespace {
 constexpr int kMaxRows = 256;
 
 }  // namespace
-
-// Marks a session as in use, or throws.
-class SessionLock {
-public:
-    explicit SessionLock(const Session& session) : session_(&session) {
-        if (session.busy_.exchange(true))
-            throw InvalidArgument("a session is in use by another call, or twice in this batch");
-    }
-    SessionLock(SessionLock&& other) noexcept : session_(std::exchange(other.session_, nullptr)) {}
-    SessionLock(const SessionLock&) = delete;
-    SessionLock& operator=(const SessionLock&) = delete;
-    SessionLock& operator=(SessionLock&&) = delete;
-    ~SessionLock() {
-        if (session_ != nullptr) session_->busy_ = false;
-    }
-
-private:
-    const Session* session_;
-};
-
-Session::Session(std::shared_ptr<const Engine> engine) : engine_(std::move(engine)), cache_(engine_->page_classes_) {}
-
-std::shared_ptr<Session> Session::fork() const {
-    const SessionLock lock(*this);
-    return std::shared_ptr<Session>(new Session(*this));
-}
-
-void Session::truncate(int length) {
-    const SessionLock lock(*this);
-    if (length < 0 || length > cache_.length()) {
-        throw InvalidArgument("length must be between 0 and " + std::to_string(cache_.length()) + ", not " +
-                              std::to_string(length));
-    }
-    cache_.truncate(length);
-    length_ = length;
-    tentative_ = 0;
-}
-
-void Session::keep(int n) {
-    const SessionLock lock(*this);
-    if (n < 0 || n > tentative_) {
-        throw InvalidArgument("the session has " + std::to_string(tentative_) + " tentative tokens, not " +
-                              std::to_string(n));
-    }
-    cache_.commit(cache_.length() + n);
-    length_ = cache_.length();
-    tentative_ -= n;
-}
 
 namespace {
 
@@ -88,6 +43,37 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, std:
       layout_(config_, kernels_.cache(kv)),
       centers_(layout_.format().centered ? KeyCenters(config_, weights_, kernels_, ropes_) : KeyCenters()),
       page_classes_(page_classes(layout_, config_.n_ctx)) {}
+
+std::shared_ptr<Session> Engine::session(int length, std::span<const PageList> pages) const {
+    if (length > config_.n_ctx)
+        throw InvalidArgument("the context does not hold " + std::to_string(length) + " tokens");
+    return std::shared_ptr<Session>(new Session(shared_from_this(), KvCache(page_classes_, length, pages)));
+}
+
+std::shared_ptr<Buffer> Engine::page(std::size_t page_class, std::span<const std::byte> contents) const {
+    if (page_class >= page_classes_.size() || contents.size() != layout_.page_bytes(page_class)) {
+        throw InvalidArgument(std::to_string(contents.size()) + " bytes are no page of class " +
+                              std::to_string(page_class));
+    }
+    auto page = page_classes_[page_class].pool->take();
+    std::memcpy(page->data(), contents.data(), contents.size());
+    return page;
+}
+
+std::uint64_t Engine::fingerprint() const {
+    if (const std::uint64_t known = fingerprint_; known != 0) return known;
+    const auto bytes = [](const auto* first, std::size_t n) { return std::as_bytes(std::span(first, n)); };
+    std::uint64_t hash = 0;
+    for (const PackedTensor& t : tensors()) {
+        std::size_t size = size_of(t.dtype);
+        for (const auto n : t.shape) size *= static_cast<std::size_t>(n);
+        hash = xxh64(bytes(t.name.data(), t.name.size()), hash);
+        hash = xxh64(bytes(static_cast<const std::byte*>(t.data), size), hash);
+    }
+    hash = hash == 0 ? 1 : hash;
+    fingerprint_ = hash;  // whoever comes meanwhile computes the same: no lock, which a child process might wait for
+    return hash;
+}
 
 std::size_t Engine::held_bytes(std::span<const std::shared_ptr<Session>> sessions) {
     std::unordered_set<const void*> seen;

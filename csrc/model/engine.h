@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -36,10 +37,17 @@ public:
     // fewer, because there was no such step, or the session was truncated or part of another step since.
     void keep(int n);
 
+    // Of each class. What lies behind the length in the last ones is arbitrary.
+    std::vector<PageList> pages() const;
+    // Makes what lies behind the length zeros.
+    void clear_rest();
+
 private:
     friend class Engine;
     friend class SessionLock;
-    Session(const Session& other) : engine_(other.engine_), cache_(other.cache_.fork()), length_(cache_.length()) {}
+    Session(const Session& other) : Session(other.engine_, other.cache_.fork()) {}
+    Session(std::shared_ptr<const Engine> engine, KvCache cache)
+        : engine_(std::move(engine)), cache_(std::move(cache)), length_(cache_.length()) {}
 
     std::shared_ptr<const Engine> engine_;
     KvCache cache_;  // of whoever holds the SessionLock
@@ -93,6 +101,14 @@ public:
     static std::size_t held_bytes(std::span<const std::shared_ptr<Session>> sessions);
 
     std::shared_ptr<Session> session() const { return std::make_shared<Session>(shared_from_this()); }
+    // A session that holds `length` tokens, with pages that were another's in this process or an equal one. They are as
+    // the format of the cache has them, the same on every instruction set. InvalidArgument: see KvCache.
+    std::shared_ptr<Session> session(int length, std::span<const PageList> pages) const;
+    // A page of a class with these contents. InvalidArgument: no such class, or not as many bytes.
+    std::shared_ptr<Buffer> page(std::size_t page_class, std::span<const std::byte> contents) const;
+    const CacheFormat& cache_format() const { return layout_.format(); }
+    // Of all packed weights, in the order and with the names of tensors(). Computed once.
+    std::uint64_t fingerprint() const;
 
     // Throws what forward() would for these arguments.
     void check(std::span<const SequenceInput> batch) const;
@@ -125,6 +141,7 @@ private:
     // ever, and a workspace more or less does no harm.
     mutable std::mutex mutex_;
     mutable std::vector<std::unique_ptr<Workspace>> idle_;
+    mutable std::atomic<std::uint64_t> fingerprint_{0};  // 0: not computed yet
 
     friend class Session;
 };

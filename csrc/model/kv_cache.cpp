@@ -57,6 +57,10 @@ bool KvCache::Pages::holds(int begin, int end) const {
     return true;
 }
 
+bool KvCache::Pages::can_go_on(int length) const {
+    return holds(of.window == 0 ? 0 : std::max(0, length + 1 - of.window), length);
+}
+
 void KvCache::Pages::reserve(int begin, int end) {
     for (int i = begin / kPagePositions; i < ceil_div(end, kPagePositions); ++i) {
         const auto at = static_cast<std::size_t>(i);
@@ -85,6 +89,21 @@ KvCache::KvCache(std::span<const PageClass> classes) {
     for (const PageClass& c : classes) classes_.push_back({c, {}});
 }
 
+KvCache::KvCache(std::span<const PageClass> classes, int length, std::span<const PageList> pages) : KvCache(classes) {
+    if (length < 0) throw InvalidArgument("a length must not be negative: " + std::to_string(length));
+    bool fits = pages.size() == classes_.size();
+    for (std::size_t c = 0; fits && c < classes_.size(); ++c) {
+        const std::size_t bytes = classes_[c].of.pool->page_bytes();
+        fits = pages[c].size() == static_cast<std::size_t>(ceil_div(length, kPagePositions)) &&
+               std::all_of(pages[c].begin(), pages[c].end(), [&](const auto& p) { return !p || p->size() == bytes; });
+        if (!fits) break;
+        classes_[c].list = pages[c];
+        fits = classes_[c].can_go_on(length);
+    }
+    if (!fits) throw InvalidArgument("these are not the pages of a sequence of " + std::to_string(length) + " tokens");
+    length_ = length;
+}
+
 void KvCache::reserve(int begin, int end) {
     for (Pages& pages : classes_) {
         pages.release(ceil_div(length_, kPagePositions), begin);
@@ -99,9 +118,8 @@ void KvCache::commit(int length) {
 
 void KvCache::truncate(int length) {
     for (const Pages& pages : classes_) {
-        const int window = pages.of.window;
-        if (length > 0 && window > 0 && !pages.holds(std::max(0, length + 1 - window), length)) {
-            throw InvalidArgument("a session of a model whose layers see " + std::to_string(window) +
+        if (!pages.can_go_on(length)) {
+            throw InvalidArgument("a session of a model whose layers see " + std::to_string(pages.of.window) +
                                   " tokens can be truncated to 0 or by up to " + std::to_string(kReturn) +
                                   " tokens from its greatest length, not to " + std::to_string(length));
         }

@@ -30,6 +30,7 @@ class PageLayout {
 public:
     PageLayout(const ModelConfig& config, const CacheFormat& format);
 
+    int n_layers() const { return static_cast<int>(places_.size()); }
     std::size_t n_classes() const { return windows_.size(); }
     std::size_t class_of(int layer) const { return places_[static_cast<std::size_t>(layer)].page_class; }
     // How many positions a token of the class sees, itself included; 0: all of the context.
@@ -75,6 +76,7 @@ public:
 
     std::size_t page_bytes() const { return page_bytes_; }
     std::shared_ptr<Buffer> take();  // contents: finite numbers, otherwise arbitrary
+    std::size_t page_bytes() const { return page_bytes_; }
 
 private:
     const std::size_t page_bytes_;
@@ -89,11 +91,17 @@ struct PageClass {
     int window;  // see PageLayout
 };
 
+// Those of one class by index; null: went back to the pool.
+using PageList = std::vector<std::shared_ptr<Buffer>>;
+
 // The pages of one sequence. Pages are shared between forks as long as nobody writes to them. Those that lie before the
 // window of every later position go back to the pool.
 class KvCache {
 public:
     explicit KvCache(std::span<const PageClass> classes);
+    // A cache of this length with its pages of each class, as shared_pages() of another one. InvalidArgument unless
+    // they are as many and as large as they must be, and what a token at `length` sees is among them.
+    KvCache(std::span<const PageClass> classes, int length, std::span<const PageList> pages);
 
     int length() const { return length_; }
 
@@ -118,13 +126,17 @@ public:
 
     // Pages of a class by index, those that went back as null.
     std::vector<std::byte*> pages(std::size_t page_class) const;
+    // The same: as long as somebody else holds them, nobody writes to them.
+    const PageList& shared_pages(std::size_t page_class) const { return classes_[page_class].list; }
 
 private:
     struct Pages {
         PageClass of;
-        std::vector<std::shared_ptr<Buffer>> list;
+        PageList list;
 
         bool holds(int begin, int end) const;
+        // Whether what a token at this length sees is there.
+        bool can_go_on(int length) const;
         void reserve(int begin, int end);
         void release(int first_page, int position);
     };

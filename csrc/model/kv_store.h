@@ -21,4 +21,7 @@ void store_rows(const PageLayout& layout, int layer, std::byte* page, int slot, 
 // The same of one head, which has cache lines of its own.
 void store_head(const PageLayout& layout, int layer, int head, std::byte* page, int slot, const NewKeysValues& from);
 
+// Makes all slots of a page from `slot` on zeros, in the layers of its class.
+void clear_slots(const PageLayout& layout, std::size_t page_class, std::byte* page, int slot);
+
 }  // namespace pygpt

@@ -71,28 +71,93 @@ float greatest(std::span<const float> logits) {
     return *std::max_element(best.begin(), best.end());
 }
 
+// exp((logit - the greatest) / temperature) of a row, from 0 to 1. Kept are the sums of blocks alone: of a large
+// vocabulary few tokens are likely enough to be looked at one by one.
+class Weights {
+public:
+    static constexpr std::size_t kBlock = kSoftmaxBlock;
+
+    Weights(const Kernels& kernels, std::span<const float> logits, float top, double temperature)
+        : kernels_(kernels),
+          logits_(logits),
+          top_(top),
+          factor_(
+              static_cast<float>(std::min(1.0 / temperature, static_cast<double>(std::numeric_limits<float>::max())))),
+          greatest_(count_softmax_blocks(logits.size())),
+          sums_(greatest_.size()) {
+        constexpr std::size_t kValues = 16 * kBlock;
+        std::array<float, kValues> x;
+        for (std::size_t from = 0; from < logits.size(); from += kValues) {
+            const std::size_t n = std::min(kValues, logits.size() - from);
+            scale(from, n, x.data());
+            kernels.softmax_blocks(x.data(), greatest_.data() + from / kBlock, sums_.data() + from / kBlock,
+                                   static_cast<std::ptrdiff_t>(n));
+        }
+        std::vector<float> factors(greatest_.size());
+        kernels.exp(greatest_.data(), factors.data(), static_cast<std::ptrdiff_t>(factors.size()));
+        for (std::size_t b = 0; b < sums_.size(); ++b) sums_[b] *= factors[b];
+    }
+
+    std::size_t size() const { return logits_.size(); }
+    std::size_t blocks() const { return sums_.size(); }
+    // Of a block's weights.
+    double sum(std::size_t block) const { return static_cast<double>(sums_[block]); }
+    double sum() const {
+        double total = 0.0;
+        for (const float s : sums_) total += static_cast<double>(s);
+        return total;
+    }
+    // The exponent of a block's greatest weight.
+    float greatest(std::size_t block) const { return greatest_[block]; }
+
+    struct Block {
+        std::size_t begin, size;
+        std::array<float, kBlock> exponents, weights;
+    };
+    Block block(std::size_t b) const {
+        Block out;
+        out.begin = b * kBlock;
+        out.size = std::min(kBlock, logits_.size() - out.begin);
+        scale(out.begin, out.size, out.exponents.data());
+        kernels_.exp(out.exponents.data(), out.weights.data(), static_cast<std::ptrdiff_t>(out.size));
+        return out;
+    }
+
+private:
+    // The best get 0, infinite ones too, beside which finite ones have no weight.
+    void scale(std::size_t from, std::size_t n, float* out) const {
+        const float* const l = logits_.data() + from;
+        for (std::size_t i = 0; i < n; ++i) out[i] = l[i] == top_ ? 0.0f : (l[i] - top_) * factor_;
+    }
+
+    const Kernels& kernels_;
+    std::span<const float> logits_;
+    float top_, factor_;
+    std::vector<float> greatest_, sums_;  // of each block
+};
+
+struct Candidate {
+    float exponent;
+    float weight;
+    std::int32_t id;
+    bool operator<(const Candidate& other) const {
+        return exponent > other.exponent || (exponent == other.exponent && id < other.id);
+    }
+};
+
 // Candidates in falling order of weight (rising id where equal), found and sorted only as far as they are asked for.
-// Weights are from 0 to 1.
 class Ranking {
 public:
-    explicit Ranking(const std::vector<float>& weights) : weights_(weights) {}
+    explicit Ranking(const Weights& weights) : weights_(weights) {}
 
     // The n-th best, n < size().
-    std::int32_t operator[](std::size_t n) {
+    const Candidate& operator[](std::size_t n) {
         while (n >= sorted_) sort_more();
-        return found_[n].id;
+        return found_[n];
     }
     std::size_t size() const { return weights_.size(); }
 
 private:
-    struct Candidate {
-        float weight;
-        std::int32_t id;
-        bool operator<(const Candidate& other) const {
-            return weight > other.weight || (weight == other.weight && id < other.id);
-        }
-    };
-
     void sort_more() {
         if (sorted_ == found_.size()) find_more();
         const std::size_t more = std::min(found_.size(), std::max<std::size_t>(64, sorted_ * 4));
@@ -103,21 +168,48 @@ private:
         sorted_ = more;
     }
 
-    // Those of the next lower weights: of a large vocabulary few are likely enough to be asked for.
+    // Those of the next lower weights.
     void find_more() {
+        constexpr float kStep = 2.8f, kLast = 20.0f;  // times 16; 5e8
         const float end = begin_;
-        begin_ = begin_ > 0x1p-28f ? begin_ * 0x1p-4f : 0.0f;
-        for (std::size_t i = 0; i < weights_.size(); ++i) {
-            if (const float w = weights_[i]; w >= begin_ && w < end)
-                found_.push_back({w, static_cast<std::int32_t>(i)});
+        begin_ = begin_ > -kLast ? std::min(begin_, 0.0f) - kStep : -std::numeric_limits<float>::infinity();
+        for (std::size_t b = 0; b < weights_.blocks(); ++b) {
+            if (!(weights_.greatest(b) >= begin_)) continue;
+            const Weights::Block block = weights_.block(b);
+            for (std::size_t i = 0; i < block.size; ++i) {
+                const float exponent = block.exponents[i];
+                if (exponent >= begin_ && exponent < end)
+                    found_.push_back({exponent, block.weights[i], static_cast<std::int32_t>(block.begin + i)});
+            }
         }
     }
 
-    const std::vector<float>& weights_;
-    std::vector<Candidate> found_;  // all whose weights are at least begin_
+    const Weights& weights_;
+    std::vector<Candidate> found_;  // all whose exponents are at least begin_
     std::size_t sorted_ = 0;        // so many of them
-    float begin_ = 2.0f;
+    float begin_ = std::numeric_limits<float>::infinity();
 };
+
+// The token at `share`, from 0 to 1, of all weights, one after the other.
+std::int32_t at_share(const Weights& weights, double share) {
+    double left = share * weights.sum();
+    std::size_t last = 0;  // the last block with any weight: beyond it only rounding leads
+    for (std::size_t b = 0; b < weights.blocks(); ++b) {
+        if (weights.sum(b) == 0.0) continue;
+        last = b;
+        if (left < weights.sum(b)) break;
+        left -= weights.sum(b);
+    }
+    const Weights::Block block = weights.block(last);
+    std::size_t found = 0;
+    for (std::size_t i = 0; i < block.size; ++i) {
+        if (block.weights[i] == 0.0f) continue;
+        found = i;
+        left -= static_cast<double>(block.weights[i]);
+        if (left < 0.0) break;
+    }
+    return static_cast<std::int32_t>(block.begin + found);
+}
 
 }  // namespace
 
@@ -161,37 +253,31 @@ std::vector<float> Sampler::changed(std::span<const float> logits, std::span<con
 int Sampler::draw(const Kernels& kernels, std::span<const float> logits, std::span<const std::int32_t> history,
                   std::size_t n_prompt, std::uint64_t sequence, std::uint64_t position,
                   std::span<const std::uint32_t> mask) const {
-    std::vector<float> weights = changed(logits, history, n_prompt, mask);
-    if (!weights.empty()) logits = weights;
+    const std::vector<float> other = changed(logits, history, n_prompt, mask);
+    if (!other.empty()) logits = other;
     const float top = greatest(logits);
     if (options_.temperature == 0.0 || options_.top_k == 1) {
         return static_cast<int>(std::find(logits.begin(), logits.end(), top) - logits.begin());
     }
 
-    // The best get weight 1, infinite ones too, beside which finite ones have none.
-    const auto scaled = [&](float l) {
-        return (static_cast<double>(l) - static_cast<double>(top)) / options_.temperature;
-    };
-    weights.resize(logits.size());
-    std::transform(logits.begin(), logits.end(), weights.begin(),
-                   [&](float l) { return l == top ? 0.0f : static_cast<float>(scaled(l)); });
-    kernels.exp(weights.data(), weights.data(), static_cast<std::ptrdiff_t>(weights.size()));
+    const Weights weights(kernels, logits, top, options_.temperature);
+    const double share = static_cast<double>(philox(options_.seed, position, sequence) >> 11) * 0x1p-53;
+    std::size_t kept = logits.size();
+    if (options_.top_k) kept = std::min(kept, static_cast<std::size_t>(*options_.top_k));
+    const bool has_top_k = kept < logits.size();
+    if (!has_top_k && !options_.top_p && !options_.min_p) return at_share(weights, share);
 
     Ranking ranking(weights);
-    std::size_t kept = ranking.size();
-    if (options_.top_k) kept = std::min(kept, static_cast<std::size_t>(*options_.top_k));
-    const bool ranked = kept < ranking.size() || options_.top_p || options_.min_p;
-    const auto id_at = [&](std::size_t i) { return ranked ? ranking[i] : static_cast<std::int32_t>(i); };
-    const auto weight_at = [&](std::size_t i) { return static_cast<double>(weights[index(id_at(i))]); };
+    const auto weight_at = [&](std::size_t i) { return static_cast<double>(ranking[i].weight); };
+    const auto sum_of = [&](std::size_t n) {
+        double sum = 0.0;
+        for (std::size_t i = 0; i < n; ++i) sum += weight_at(i);
+        return sum;
+    };
     if (options_.top_p) {
-        double total = 0.0, sum = 0.0;
-        if (kept < ranking.size()) {
-            for (std::size_t i = 0; i < kept; ++i) total += weight_at(i);
-        } else {
-            for (const float w : weights) total += static_cast<double>(w);
-        }
+        const double wanted = *options_.top_p * (has_top_k ? sum_of(kept) : weights.sum());
         std::size_t n = 0;
-        while (n < kept && (n == 0 || sum < *options_.top_p * total)) sum += weight_at(n++);
+        for (double sum = 0.0; n < kept && (n == 0 || sum < wanted);) sum += weight_at(n++);
         kept = n;
     }
     if (options_.min_p) {
@@ -199,16 +285,27 @@ int Sampler::draw(const Kernels& kernels, std::span<const float> logits, std::sp
         while (n < kept && weight_at(n) >= *options_.min_p) ++n;
         kept = n;
     }
-
-    double total = 0.0;
-    for (std::size_t i = 0; i < kept; ++i) total += weight_at(i);
-    const double u = static_cast<double>(philox(options_.seed, position, sequence) >> 11) * 0x1p-53;
-    double left = u * total;
+    double left = share * sum_of(kept);
     for (std::size_t i = 0; i < kept; ++i) {
         left -= weight_at(i);
-        if (left < 0.0) return id_at(i);
+        if (left < 0.0) return ranking[i].id;
     }
-    return id_at(0);  // only through rounding
+    return ranking[0].id;  // only through rounding
+}
+
+void draw_all(const Kernels& kernels, const Threads& threads, std::span<const Draw> draws, std::span<int> tokens) {
+    constexpr std::size_t kAlone = 4;  // fewer take less time than it takes to wake a team
+    const auto draw = [&](std::size_t i) {
+        const Draw& d = draws[i];
+        tokens[i] = d.sampler->draw(kernels, d.logits, d.history, d.n_prompt, d.sequence, d.position, d.mask);
+    };
+    if (draws.size() < kAlone) {
+        for (std::size_t i = 0; i < draws.size(); ++i) draw(i);
+        return;
+    }
+    threads.run([&](Team& team) {
+        team.parallel_for(static_cast<int>(draws.size()), [&](int i, int) { draw(static_cast<std::size_t>(i)); });
+    });
 }
 
 }  // namespace pygpt

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/table.h"
+#include "threads/parallel.h"
 
 namespace pygpt {
 
@@ -63,5 +64,18 @@ private:
 
     SamplerOptions options_;
 };
+
+// A token to be drawn: what Sampler::draw takes.
+struct Draw {
+    const Sampler* sampler;
+    std::span<const float> logits;
+    std::span<const std::int32_t> history;
+    std::size_t n_prompt;
+    std::uint64_t sequence, position;
+    std::span<const std::uint32_t> mask;
+};
+
+// The token of each of the draws, which threads share.
+void draw_all(const Kernels& kernels, const Threads& threads, std::span<const Draw> draws, std::span<int> tokens);
 
 }  // namespace pygpt

@@ -1,4 +1,4 @@
-"""Checkpoint folders that appear on the disk as a whole or not at all."""
+"""Folders and files that appear on the disk as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -85,6 +85,20 @@ def write_settings(
             tokenizer.save(folder)
     if extra is not None:
         (folder / CLASSIFIER).write_text(extra.text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new, hidden file beside `path`, to be written; when that is done and on the disk, it takes the place of what is
+    there. It is gone at the end, whatever happened."""
+    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+    try:
+        yield partial
+        sync(partial)
+        partial.replace(path)
+        sync(path.absolute().parent)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sync_all(folder: Path) -> None:

@@ -22,7 +22,7 @@ from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogpr
 from pygpt.generation.reuse import PrefixCache
 from pygpt.generation.scheduling import Scheduling
 from pygpt.generation.sequence import Request
-from pygpt.generation.session import Session
+from pygpt.generation.session import Session, load_session
 from pygpt.generation.speculate import Speculate, Speculation, Speculator
 from pygpt.generation.stream import Stream, make_requests, start
 from pygpt.generation.turn import ChatOptions, GenerateOptions, Layout, Message, Turn, read_turn
@@ -70,6 +70,7 @@ __all__ = [
     "check_fits",
     "collect",
     "is_several",
+    "load_session",
     "make_requests",
     "read_prompt",
     "read_prompts",

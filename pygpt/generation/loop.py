@@ -15,7 +15,7 @@ from pygpt.errors import Cancelled
 from pygpt.generation.plan import MAX_STEP_TOKENS, Chunk, Entry, Job, Planner, job_of, reader_of
 from pygpt.generation.reading import Found, Reading
 from pygpt.generation.results import Piece
-from pygpt.generation.sequence import Request, TokenSequence, sampler_of
+from pygpt.generation.sequence import Request, TokenSequence, draw_together, sampler_of
 from pygpt.generation.speculate import Speculation, Speculator
 from pygpt.generation.text import Text
 
@@ -123,6 +123,8 @@ class Batch:
         """
         if not any(reader_of(entry).is_computed for entry in self.running):
             self._compute()
+        computed = [e for e in self.running if isinstance(e, list) and e[0].is_computed]
+        draw_together(self._engine, [sequence for entry in computed for sequence in entry])
         outcomes: list[Outcome] = []
         left: tuple[list[Entry], list[Entry]] = ([], [])
         for entries, stay in zip((self.running, self.paused), left, strict=True):

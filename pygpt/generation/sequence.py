@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,11 @@ from pygpt.generation.logprobs import token_logprob
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.results import FinishReason, Piece, TokenLogprob
 from pygpt.generation.text import Text
+
+_Draw: TypeAlias = tuple[
+    _core.Sampler, NDArray[np.float32], NDArray[np.int32], int, int, int, "NDArray[np.uint32] | None"
+]
+"""What `_core.draw` takes."""
 
 
 @dataclass(eq=False, slots=True)
@@ -68,6 +73,7 @@ class TokenSequence:
         self._history = np.empty(self._length + limit, np.int32)  # the prompt and every token after it
         self._history[: self._length] = request.prompt
         self._logits: NDArray[np.float32] | None = None  # of the next token, and of those after each proposed one
+        self._drawn: int | None = None  # the next token, where it was drawn together with others'
 
     @property
     def tokens(self) -> NDArray[np.int32]:
@@ -107,7 +113,7 @@ class TokenSequence:
         return True
 
     def guess(self, engine: _core.Engine, logits: NDArray[np.float32]) -> int:
-        return self._draw(engine, logits, self._length + self.n_proposed)
+        return _core.draw(engine, [self._draw(logits, self._length + self.n_proposed)])[0]
 
     @property
     def n_unread(self) -> int:
@@ -138,7 +144,9 @@ class TokenSequence:
         next ones."""
         assert self._logits is not None
         logits = self._logits[0]
-        token = self._draw(engine, self._processed(logits), self._length)
+        token, self._drawn = self._drawn, None
+        if token is None:
+            token = _core.draw(engine, [self._draw(self._processed(logits), self._length)])[0]
         if self.n_proposed and token == self._history[self._length]:
             self.session.keep(1)
             self.n_proposed, self.confidence, self._logits = self.n_proposed - 1, self.confidence + 1, self._logits[1:]
@@ -164,10 +172,10 @@ class TokenSequence:
         self.finish_reason = "cancelled"
         return self._piece(self._text.cut(), None, None)
 
-    def _draw(self, engine: _core.Engine, logits: NDArray[np.float32], length: int) -> int:
-        """The token after the first `length`."""
-        tokens, n_prompt = self._history[:length], len(self.request.prompt)
-        return self._sampler.draw(engine, logits, tokens, self._number, length, n_prompt)
+    def _draw(self, logits: NDArray[np.float32], length: int) -> _Draw:
+        """How to draw the token after the first `length`."""
+        n_prompt = len(self.request.prompt)
+        return self._sampler, logits, self._history[:length], self._number, length, n_prompt, None
 
     def _processed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the request's own function makes of the logits. ValueError: it gives something else."""
@@ -188,6 +196,18 @@ class TokenSequence:
 
     def _piece(self, text: str, token: int | None, logprob: TokenLogprob | None) -> Piece:
         return Piece(text, token, self.request.first_index + self._number, self.finish_reason, logprob)
+
+
+def draw_together(engine: _core.Engine, sequences: Sequence[TokenSequence]) -> None:
+    """Draw the next tokens of sequences whose logits are computed, for their next `step`: all threads at once. What has
+    a function of its own, and all where one fails, is left to that."""
+    plain = [s for s in sequences if s.request.params.logits_processor is None]
+    try:
+        tokens = _core.draw(engine, [s._draw(s._logits[0], s._length) for s in plain if s._logits is not None])
+    except ValueError:
+        return
+    for sequence, token in zip(plain, tokens, strict=True):
+        sequence._drawn = token
 
 
 def sampler_of(params: SamplingParams, seed: int) -> _core.Sampler:

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
+from pygpt.errors import check_type
 from pygpt.generation.cancel import CancelToken, cancel_token
 from pygpt.generation.loop import Batch, run
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.prompt import overflow
 from pygpt.generation.results import Completion, Piece, collect
 from pygpt.generation.sequence import Request
+from pygpt.generation.session import Session
 from pygpt.generation.speculate import Speculation
 
 if TYPE_CHECKING:
@@ -99,15 +101,17 @@ def make_requests(
     cancel: CancelToken | None,
     *,
     session: _core.Session | None = None,
+    prefix: Session | None = None,
     eos_ids: frozenset[int] = frozenset(),
     client: str = "",
 ) -> list[Request]:
     """Requests to continue prompts, which have the names that errors give them. `session` is for one prompt; it,
-    `eos_ids` and `client` are as a `Request`'s.
+    `eos_ids` and `client` are as a `Request`'s. `prefix` is as of `Model.generate`.
 
     ContextOverflowError: a prompt that leaves no room for a token.
     """
     cancel = cancel_token(cancel)
+    check_type("prefix", prefix, Session, type(None))
     requests: list[Request] = []
     for name, tokens in prompts.items():
         if len(tokens) >= config.n_ctx:
@@ -116,6 +120,8 @@ def make_requests(
                 f"{name}'s {len(tokens)} tokens leave no room for a new one in the context of {n_ctx}", config
             )
         index = len(requests) * params.n
+        if prefix is not None:
+            session = prefix._beginning_of(tokens)
         requests.append(Request(tokens, params, _seed(params), index, cancel, session, eos_ids, client))
     return requests
 

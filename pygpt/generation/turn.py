@@ -13,6 +13,7 @@ from pygpt.errors import TokenizerError
 from pygpt.generation.params import SamplingOptions
 from pygpt.generation.prompt import as_ids
 from pygpt.generation.reasoning import Marks, find_marks
+from pygpt.generation.session import Session
 from pygpt.generation.speculate import SpeculateOptions
 from pygpt.tokenizer import Tokenizer
 
@@ -30,11 +31,13 @@ class Layout(TypedDict, total=False):
     continue_final_message: bool
 
 
-class GenerateOptions(SamplingOptions, SpeculateOptions):
+class GenerateOptions(SamplingOptions, SpeculateOptions, total=False):
     """The keyword arguments of `Model.generate`, for type checkers."""
 
+    prefix: Session | None
 
-class ChatOptions(Layout, GenerateOptions):
+
+class ChatOptions(Layout, SamplingOptions, SpeculateOptions):
     """The keyword arguments of `Model.chat`, for type checkers."""
 
 

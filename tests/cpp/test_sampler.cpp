@@ -109,6 +109,45 @@ TEST(Sampler, FollowsTheProbabilities) {
     expect_shares(counts({.min_p = 0.2}, logits, kDraws), {{0, 0.5}, {1, 0.3}, {2, 0.15}}, kDraws);
 }
 
+TEST(Sampler, FollowsTheProbabilitiesOfALargeVocabulary) {
+    constexpr int kDraws = 20000, kGroup = 90, kTokens = 1000;
+    const std::vector<float> logits = Random(74).floats(kTokens, -4.0f, 4.0f);
+    for (const double temperature : {1.0, 0.4}) {
+        std::map<int, double> probabilities;
+        for (int i = 0; i < kTokens; ++i)
+            probabilities[i / kGroup] +=
+                std::exp(static_cast<double>(logits[static_cast<std::size_t>(i)]) / temperature);
+        for (const SamplerOptions& options :
+             {SamplerOptions{.temperature = temperature}, SamplerOptions{.temperature = temperature, .min_p = 0.0}}) {
+            std::map<int, int> groups;
+            for (const auto& [id, n] : counts(options, logits, kDraws)) groups[id / kGroup] += n;
+            expect_shares(groups, probabilities, kDraws);
+        }
+    }
+}
+
+TEST(Sampler, SeveralDrawsAreThoseOfEach) {
+    const Threads threads(3);
+    const Sampler warm({}), greedy({.temperature = 0.0}), narrow({.top_p = 0.5, .seed = 3});
+    const std::vector<const Sampler*> samplers = {&warm, &greedy, &narrow};
+    const std::vector<std::int32_t> history = {5, 6};
+    for (const std::size_t n : {0, 1, 3, 4, 40}) {
+        std::vector<std::vector<float>> logits;
+        for (std::size_t i = 0; i < n; ++i) logits.push_back(Random(100 + i).floats(600 + i, -3.0f, 3.0f));
+        std::vector<Draw> draws;
+        for (std::size_t i = 0; i < n; ++i) draws.push_back({samplers[i % 3], logits[i], history, 1, i, 7, {}});
+        std::vector<int> tokens(n);
+        draw_all(best_kernels(), threads, draws, tokens);
+        for (std::size_t i = 0; i < n; ++i)
+            EXPECT_EQ(tokens[i], samplers[i % 3]->draw(best_kernels(), logits[i], history, 1, i, 7))
+                << i << " of " << n;
+        if (n > 0) {
+            logits.back()[3] = std::numeric_limits<float>::quiet_NaN();
+            EXPECT_THROW(draw_all(best_kernels(), threads, draws, tokens), InvalidArgument);
+        }
+    }
+}
+
 TEST(Sampler, TopPKeepsTheTokenThatCrosses) {
     const std::vector<float> logits = logs({0.05, 0.5, 0.15, 0.3});
     EXPECT_EQ(reached({.top_p = 0.01}, logits), (std::set{1}));
