@@ -74,7 +74,6 @@ public:
         free_.reserve(spare);  // whoever gives a page back takes no memory
     }
 
-    std::size_t page_bytes() const { return page_bytes_; }
     std::shared_ptr<Buffer> take();  // contents: finite numbers, otherwise arbitrary
     std::size_t page_bytes() const { return page_bytes_; }
 
