@@ -131,7 +131,9 @@ async function begin(conversation, replaced = null) {
     show();
     return;
   }
-  const turn = new Turn(conversation, modelOf(conversation)?.id ?? "", request(conversation));
+  const seen = { ...conversation, messages: [...conversation.messages] };
+  const options = settings.options(retries.get(conversation.id) ?? 0);
+  const turn = new Turn(conversation, (signal) => ask(turn, seen, options, signal));
   turns.set(conversation.id, turn);
   problems.delete(conversation.id);
   conversation.messages.push(turn.message);
@@ -156,17 +158,17 @@ async function begin(conversation, replaced = null) {
   if (growth.follows()) scrollTo(0, document.body.scrollHeight);
 }
 
-/** The request of a conversation as it is now: the answer itself becomes its last message afterwards. */
-function request(conversation) {
-  const model = modelOf(conversation)?.id ?? "";
-  const options = settings.options(retries.get(conversation.id) ?? 0);
-  if (!continues(conversation)) {
-    const messages = toSend(conversation);
-    return (signal) => api.answer(model, messages, options, signal);
+/** The parts of an answer. seen: the conversation as it was before the answer became its last message. */
+async function* ask(turn, seen, options, signal) {
+  if (!models.length) await connect();
+  const model = modelOf(seen)?.id ?? "";
+  turn.message.page.model = model;
+  if (!continues(seen)) {
+    yield* api.answer(model, toSend(seen), options, signal);
+    return;
   }
-  const said = conversation.messages.filter((message) => message.role !== "system");
-  const prompt = said.map(contentText).join("");
-  return (signal) => api.continuation(model, prompt, options, signal);
+  const said = seen.messages.filter((message) => message.role !== "system");
+  yield* api.continuation(model, said.map(contentText).join(""), options, signal);
 }
 
 /** Shows, keeps and says an answer while it grows: no more often than showing it takes. */

@@ -195,6 +195,12 @@ class Visit:
             self.page.select_option("#model", model)
         return self
 
+    def begin(self) -> None:
+        """A new conversation."""
+        if not self.page.is_visible("#new"):
+            self.page.click("#open-sidebar")
+        self.page.click("#new")
+
     def send(self, text: str, *, wait: bool = True) -> None:
         self.page.fill("#message", text)
         self.page.click("#send")

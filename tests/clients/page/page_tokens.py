@@ -142,7 +142,7 @@ def test_colours_show_every_token_by_its_surprise(visit: Any, markdown_text: str
     assert re.sub(r"‹[^›]*›", "", text).replace("↵\n", "\n") == markdown_text  # nothing is hidden
     assert text.count("‹\\x") == 3  # three of the four bytes of 🎈, which stands at the last
     page.click("#tokens")
-    assert page.locator(".assistant h4").inner_text() == "A heading"
+    assert page.locator(".assistant h3").inner_text() == "A heading"
 
 
 def test_markdown(visit: Any, markdown_text: str, markdown_code: str) -> None:
@@ -159,7 +159,7 @@ def test_markdown(visit: Any, markdown_text: str, markdown_code: str) -> None:
     assert texts("strong") == ["bold"]
     assert texts("em") == ["slanted", "more"]
     assert texts("p code") == ["code"]
-    assert texts("h4") == ["A heading"]
+    assert texts("h3") == ["A heading"]
     assert texts("ol > li:first-child") == ["one"]
     assert texts("ol > li > ul > li") == ["inner", "more"]
     assert texts("pre code") == [markdown_code]
