@@ -28,7 +28,7 @@ const UNKEPT = {
 const notices = new Notices(byId("notices"));
 const store = new Store(browserStorage(), (kind) => notices.show(kind, UNKEPT[kind]));
 const library = new Library(store, notices, () => show());
-const settings = new Settings(byId("settings"), store);
+const settings = new Settings(byId("settings-form"), store);
 const turns = new Map(); // id of a conversation -> its Turn
 const problems = new Map(); // id of a conversation -> the ServerError of its last turn
 const retries = new Map(); // id of a conversation -> how often its last answer was asked for again
@@ -69,8 +69,8 @@ function show() {
   composer.show({ busy: Boolean(turn), text: continues(current), model: model?.id, empty: !current.messages.length });
   byId("model").value = model?.id ?? "";
   byId("mode").hidden = !model || !continues(current);
-  byId("settings").elements.mode.value = current.mode ?? "";
-  const system = byId("settings").elements.system;
+  byId("settings-form").elements.mode.value = current.mode ?? "";
+  const system = byId("settings-form").elements.system;
   if (document.activeElement !== system) system.value = systemOf(current);
   document.title = current.messages.length ? `${titleOf(current)} – pygpt` : "pygpt";
 }
@@ -236,7 +236,6 @@ async function watch() {
   while (!(await api.isThere())) await new Promise((resolve) => setTimeout(resolve, POLLED));
   notices.remove("away");
   say("The server is back.");
-  for (const [id, error] of problems) if (error.kind === "away") problems.delete(id);
   await connect();
 }
 
@@ -296,17 +295,17 @@ byId("model").addEventListener("change", (event) => {
 });
 byId("tokens").addEventListener("click", () => switchTokens(byId("tokens").getAttribute("aria-pressed") !== "true"));
 byId("reset").addEventListener("click", () => settings.reset());
-byId("settings").addEventListener("submit", (event) => event.preventDefault());
-byId("settings").elements.system.addEventListener("change", (event) => {
+byId("settings-form").addEventListener("submit", (event) => event.preventDefault());
+byId("settings-form").elements.system.addEventListener("change", (event) => {
   setSystem(library.current, event.target.value.trim());
   if (library.all.includes(library.current)) library.keep(library.current, { touch: false });
 });
-byId("settings").elements.mode.addEventListener("change", (event) => {
+byId("settings-form").elements.mode.addEventListener("change", (event) => {
   library.current.mode = event.target.value || null;
   problems.delete(library.current.id);
   show();
 });
-for (const choice of byId("settings").elements.theme) {
+for (const choice of byId("settings-form").elements.theme) {
   choice.checked = choice.value === theme();
   choice.addEventListener("change", () => setTheme(choice.value));
 }

@@ -34,12 +34,12 @@ def test_a_server_that_goes_away_and_comes_back(
         assert visit.answers[0].startswith("word0. word1.")  # what was said stays
         page.wait_for_selector(".problem:has-text('the connection to the server was lost')")
         visit.send("again")
-        page.wait_for_selector(".problem:has-text('The server is away')")
+        page.wait_for_selector(".problem:has-text('The server could not be reached')")
         page.wait_for_selector(".notice:has-text('cannot be reached')")
         assert page.locator(".given .text").all_inner_texts() == ["go", "again"]
     with serve(models, tmp_path, "--port", server.url.rpartition(":")[2]):
         page.wait_for_selector(".notice:has-text('cannot be reached')", state="detached")
-        page.click(".problem button:has-text('Answer')")
+        page.click(".problem button:has-text('Try again')")
         visit.until(lambda: len(visit.answers) == 2)
         page.click("#stop")
         visit.wait()
@@ -86,6 +86,7 @@ def test_an_api_key_is_asked_for_and_kept_for_the_tab(
             page.fill("#key", key)
             page.click("#key-form button")
         page.wait_for_selector("#model option", state="attached")
+        visit.set(max_tokens=5)
         visit.send("A cat")
         assert len(visit.answers) == 1
         page.reload()
@@ -148,7 +149,7 @@ def test_answers_that_break_off_or_make_no_sense(visit: Any) -> None:
         (events('{"choices": 5}', "[]", "null"), "The answer broke off", []),
         ({"status": 200, "body": "<html>"}, "the server ended it early", []),
         ({"status": 500, "body": "<html>oops"}, "500", []),
-        ({"status": 502, "body": ""}, "away", []),
+        ({"status": 502, "body": ""}, "could not be reached", []),
         ({"status": 413, "json": {"error": {"message": "too large <b>"}}}, "too large <b>", []),
         ({"status": 404, "json": {"error": "gone"}}, "404", []),
     ]
