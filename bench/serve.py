@@ -61,14 +61,14 @@ class Prompts:
 
 def bare(model: pygpt.Model, n_clients: int, seconds: float, warm: float, prompts: Prompts) -> dict[str, Any]:
     """The same load without a server: sequences that enter a batch as others leave it."""
-    ids = [np.array(model.tokenizer.encode(next(prompts)), np.int32) for _ in range(4096)]
+    ids = [np.array(model.tokenizer.encode(next(prompts)), np.int32) for _ in range(512)]
     params = SamplingParams(temperature=0, max_tokens=ANSWER, logit_bias=dict.fromkeys(model.config.eos_ids, -100))
     batch = Batch(*model._parts)
     times: list[list[tuple[float, float]]] = []
     sent: list[float] = []
     begin = time.perf_counter()
-    while time.perf_counter() < begin + seconds or len(batch):
-        while len(batch) < n_clients and time.perf_counter() < begin + seconds:
+    while time.perf_counter() < begin + seconds:
+        while len(batch) < n_clients:
             batch.admit(Request(ids[len(sent)], params, 0, first_index=len(sent), cancel=CancelToken()))
             sent.append(time.perf_counter())
             times.append([])

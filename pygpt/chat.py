@@ -149,7 +149,7 @@ class Chat:
         session = self._cache.take(turn.tokens)
         n_read = len(turn.tokens) - session.length
         requests = self._model._requests(
-            {"the conversation": turn.tokens}, resolved, cancel, session=session, eos_ids=turn.eos_ids
+            {"the conversation": turn.tokens}, resolved, cancel, turn=turn, session=session
         )
         stream = self._model._start(requests, self._speculator)
 

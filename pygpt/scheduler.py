@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, overload
 
 import numpy as np
@@ -23,6 +25,7 @@ from pygpt.generation import (
     Layout,
     Listener,
     Message,
+    PrefixTree,
     Prompt,
     Reading,
     ReadOutput,
@@ -34,6 +37,7 @@ from pygpt.generation import (
     TokenLogprob,
     Turn,
     Worker,
+    cache_file,
     share_memory,
 )
 from pygpt.generation.params import integer
@@ -55,6 +59,8 @@ class SchedulerStats:
     steps: int = field(metadata=doc("Steps of the model."))
     read_tokens: int = field(metadata=doc("Tokens that were computed: those of prompts, and those that were drawn."))
     cached_tokens: int = field(metadata=doc("Tokens of prompts that were not: a prompt before them began with them."))
+    prefix_hits: int = field(metadata=doc("Requests whose prompt began with what was kept."))
+    prefix_bytes: int = field(metadata=doc("Memory of what is kept of prompts, and of answers, for those to come."))
     pauses: int = field(metadata=doc("How often a sequence had to wait for memory, and was read again after that."))
     cache_bytes: int = field(metadata=doc("Memory of the keys and values of what is computed."))
     max_cache_bytes: int = field(metadata=doc("What it may become."))
@@ -126,12 +132,18 @@ class Scheduler:
         """
         check_type("model", model, Model)
         self._model = model
-        self._cache_bytes, self._prefix_bytes = share_memory(cache_bytes, prefix_bytes)
-        account = CacheAccount(model._engine, model.config.n_ctx, self._cache_bytes - self._prefix_bytes)
-        batch = Batch(*model._parts, max_step_tokens=integer("max_step_tokens", max_step_tokens, 1))
-        scheduling = Scheduling(batch, account, max_running=integer("max_running", max_running, 1))
-        self._batch = batch
-        self._worker = Worker(scheduling, integer("max_waiting", max_waiting, 1))
+        total, for_prefixes = share_memory(cache_bytes, prefix_bytes)
+        account = CacheAccount(model._engine, model.config.n_ctx, total - for_prefixes)
+        max_running = integer("max_running", max_running, 1)
+        max_step_tokens = integer("max_step_tokens", max_step_tokens, 1)
+        parts = model._parts
+
+        def make() -> Scheduling:
+            prefixes = PrefixTree(for_prefixes) if for_prefixes else None
+            batch = Batch(*parts, max_step_tokens=max_step_tokens, prefixes=prefixes)
+            return Scheduling(batch, account, max_running=max_running)
+
+        self._worker = Worker(make, integer("max_waiting", max_waiting, 1))
         weakref.finalize(self, self._worker.abandon).atexit = False
 
     @property
@@ -186,7 +198,7 @@ class Scheduler:
         turn = generation.read_turn(self._model.tokenizer, self._model.config, messages, layout)
         resolved = generation.resolve(params, options, generation.CHAT)
         (request,) = self._model._requests(
-            {"the conversation": turn.tokens}, resolved, cancel, eos_ids=turn.eos_ids, client=_client(client)
+            {"the conversation": turn.tokens}, resolved, cancel, turn=turn, client=_client(client)
         )
         return self._submit(request, listener, turn)
 
@@ -275,16 +287,29 @@ class Scheduler:
     def stats(self) -> SchedulerStats:
         """What it has to do now, and did so far."""
         scheduling = self._worker.scheduling
+        prefixes = scheduling.prefixes
         return SchedulerStats(
             waiting=self._worker.n_waiting,
             running=scheduling.n_running,
             steps=scheduling.n_steps,
-            read_tokens=self._batch.n_read,
+            read_tokens=scheduling.n_read,
             cached_tokens=scheduling.n_cached,
+            prefix_hits=prefixes.n_hits,
+            prefix_bytes=prefixes.n_bytes,
             pauses=scheduling.n_pauses,
             cache_bytes=scheduling.cache_bytes,
-            max_cache_bytes=self._cache_bytes - self._prefix_bytes,
+            max_cache_bytes=scheduling.max_cache_bytes,
         )
+
+    def save_prefixes(self, path: str | os.PathLike[str]) -> None:
+        """Write what is kept of prompts to a file, as a whole or not at all. OSError where it cannot be written."""
+        cache_file.write(Path(path), self._model._engine, self._model.config, self._worker.scheduling.prefixes.kept())
+
+    def load_prefixes(self, path: str | os.PathLike[str]) -> None:
+        """Keep what another scheduler of an equal model had, which `save_prefixes` wrote, as far as there is room.
+        Raises what `Model.load_session` does."""
+        for tokens, session in cache_file.read(Path(path), self._model._engine, self._model.config):
+            self._worker.scheduling.prefixes.give(tokens, session)
 
     def close(self, grace: float = 0.0) -> None:
         """Take nothing more. What waits or runs may go on for so many seconds, and is cancelled then; returns once all

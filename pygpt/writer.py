@@ -46,6 +46,7 @@ class Writer:
         self._config = config
         self._source = source
         self._tokenizer = tokenizer
+        self._grammars = generation.Grammars(tokenizer, config)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -309,8 +310,7 @@ class Writer:
         turn = generation.read_turn(self.tokenizer, self._config, messages, layout)
         resolved = generation.resolve(params, options, generation.CHAT)
         speculator = self._speculator(speculate, draft)
-        prompts = {"the conversation": turn.tokens}
-        return self._start(self._requests(prompts, resolved, cancel, eos_ids=turn.eos_ids), speculator)
+        return self._start(self._requests({"the conversation": turn.tokens}, resolved, cancel, turn=turn), speculator)
 
     def _read(self, prompts: object) -> dict[str, NDArray[np.int32]]:
         return generation.read_prompts(prompts, self._encode, self._config.n_vocab)
@@ -328,7 +328,8 @@ class Writer:
         """Requests to continue prompts' tokens; more as of `generation.make_requests`."""
         if params.stop and self._tokenizer is None:
             raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
-        return generation.make_requests(self._config, prompts, params, cancel, **more)
+        constraint = self._grammars.constraint(params, more.get("turn"))
+        return generation.make_requests(self._config, prompts, params, cancel, constraint=constraint, **more)
 
     def _speculator(
         self, speculate: Speculate | None, draft: Writer | None, *, keeps: bool = False

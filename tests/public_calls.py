@@ -189,6 +189,8 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Scheduler.stream_chat": lambda g: {**without(g.submit(), "prompt", "listener"), **g.render()},
     "Scheduler.chat": lambda g: {**without(g.submit(), "prompt", "listener"), **g.render()},
     "Scheduler.close": lambda g: {"self": g.scheduler()},
+    "Scheduler.save_prefixes": lambda g: {"self": g.scheduler(), "path": g.tmp / "p"},
+    "Scheduler.load_prefixes": lambda g: {"self": g.scheduler(), "path": g.saved_session()},
     "Scheduler.model": lambda g: {"self": g.scheduler()},
     "Scheduler.stats": lambda g: {"self": g.scheduler()},
     "SchedulerStats": lambda g: dict.fromkeys((f.name for f in dataclasses.fields(pygpt.SchedulerStats)), 0),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +52,22 @@ def one_prompt(model: Model, n: int) -> None:
     )
     assert isinstance(of_params, list)
     assert len(of_params) == 2
+
+
+def forms(model: Model) -> None:
+    params = SamplingParams(max_tokens=40, presence_penalty=0.1, frequency_penalty=0.1, logit_bias={5: -1.0}, seed=1)
+    assert model.generate("Once", n=1, params=params, choices=["red", "green"]).text in ("red", "green")
+    assert re.fullmatch("[a-c]{3}", model.generate("Once", n=1, params=params, regex="[a-c]{3}").text)
+    assert model.generate("Once", n=1, params=params, grammar='start: "yes" | "no"').text in ("yes", "no")
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 9}}, "required": ["n"]}
+    closed = {**schema, "additionalProperties": False}
+    assert json.loads(model.generate("Once", n=1, params=params, json_schema=closed).text)["n"] <= 9
+
+    def never_5(tokens: NDArray[np.int32], logits: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        logits[5] = -np.inf
+        return None
+
+    assert 5 not in model.generate("Once", n=1, params=params, logits_processor=never_5).tokens
 
 
 def several_prompts(model: Model, n: int) -> None:
@@ -257,6 +275,7 @@ def main(folder: Path) -> None:
         root: pygpt.errors.PygptError = error
         print(root)
     one_prompt(model, 3)
+    forms(model)
     several_prompts(model, 2)
     streams(model)
     answers(model, 2)

@@ -2,8 +2,9 @@
 
 from pygpt.generation.cache_account import CacheAccount, share_memory
 from pygpt.generation.cancel import CancelToken, cancel_token
+from pygpt.generation.constrain import Grammars
 from pygpt.generation.draft import Parts, speculator
-from pygpt.generation.loop import Batch, Outcome, Prefixes
+from pygpt.generation.loop import Batch, Outcome
 from pygpt.generation.params import (
     CHAT,
     CONSTRAINTS,
@@ -15,6 +16,7 @@ from pygpt.generation.params import (
     takes_options,
 )
 from pygpt.generation.plan import MAX_STEP_TOKENS
+from pygpt.generation.prefix import PrefixTree
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
 from pygpt.generation.reading import Found, Reading, ReadOutput
 from pygpt.generation.reasoning import Section, Splitter
@@ -40,6 +42,7 @@ __all__ = [
     "FinishReason",
     "Found",
     "GenerateOptions",
+    "Grammars",
     "Layout",
     "Listener",
     "LogitsProcessor",
@@ -48,7 +51,7 @@ __all__ = [
     "Parts",
     "Piece",
     "PrefixCache",
-    "Prefixes",
+    "PrefixTree",
     "Prompt",
     "ReadOutput",
     "Reading",

@@ -30,9 +30,9 @@ def share_memory(cache_bytes: int | None, prefix_bytes: int | None) -> tuple[int
 class CacheAccount:
     """What sequences of an engine take, and whether it is within a limit in bytes."""
 
-    def __init__(self, engine: _core.Engine, n_ctx: int, limit: int | None) -> None:
-        """None: there is no limit. ValueError: not even one page is within it."""
-        self._engine, self.n_ctx, self._limit = engine, n_ctx, limit
+    def __init__(self, engine: _core.Engine, n_ctx: int, limit: int) -> None:
+        """ValueError: not even one page is within it."""
+        self._engine, self.n_ctx, self.limit = engine, n_ctx, limit
         lengths = [*range(0, n_ctx, PAGE), n_ctx]
         self._bytes = [engine.cache_bytes(length) for length in lengths]  # by the number of pages
         fitting = [n for n, n_bytes in zip(lengths, self._bytes, strict=True) if n_bytes <= self.limit]
@@ -41,11 +41,6 @@ class CacheAccount:
             raise ValueError(
                 f"the keys and values of {lengths[1]} tokens take {self._bytes[1]} bytes, and there is room for {limit}"
             )
-
-    @property
-    def limit(self) -> float:
-        """Bytes."""
-        return float("inf") if self._limit is None else self._limit
 
     def of(self, length: int) -> int:
         """Bytes that a sequence of this length takes; one that is longer than the context, as many as that."""
@@ -69,7 +64,7 @@ class CacheAccount:
         """Bytes that their sessions hold; pages that they share count once."""
         return self._engine.held_bytes([reader_of(entry).session for entry in entries])
 
-    def has_room(self, entries: Sequence[Entry], ahead: int, limit: float) -> bool:
+    def has_room(self, entries: Sequence[Entry], ahead: int, limit: int) -> bool:
         """Whether the entries stay within the limit while all that is known of them is read, and so many tokens ahead.
         What they share counts once, which takes longer to find out."""
         if self.of_entries(entries, ahead) <= limit:

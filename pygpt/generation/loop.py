@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import Cancelled
+from pygpt.generation.constrain import Beside
 from pygpt.generation.plan import MAX_STEP_TOKENS, Chunk, Entry, Job, Planner, job_of, reader_of
+from pygpt.generation.prefix import PrefixTree, n_common
 from pygpt.generation.reading import Found, Reading
 from pygpt.generation.results import Piece
 from pygpt.generation.sequence import Request, TokenSequence, draw_together, sampler_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pygpt.config import ModelConfig
     from pygpt.tokenizer import Tokenizer
 
+_WORTH_WAITING = 64  # tokens that need not be read twice
 _MAX_SEQUENCES = 128  # computed together by `run`: each holds a cache, and more rows make a step hardly more efficient
 
 
@@ -33,16 +36,6 @@ class Outcome(NamedTuple):
     pieces: list[Piece]
     error: Exception | None = None  # it failed: there is no more of it
     found: Found | None = None  # of a reading, which ends with it
-
-
-class Prefixes(Protocol):
-    """Keeps what was read, for those who read the same."""
-
-    def take(self, tokens: NDArray[np.int32]) -> _core.Session | None:
-        """A session of one's own that holds a beginning of these (T,) tokens, less than all; None: nothing is kept."""
-
-    def give(self, tokens: NDArray[np.int32], session: _core.Session) -> None:
-        """The session holds just these tokens. Whoever gives it goes on with it: a fork can be kept."""
 
 
 class Batch:
@@ -60,12 +53,13 @@ class Batch:
         speculator: Speculator | None = None,
         *,
         max_step_tokens: int = MAX_STEP_TOKENS,
-        prefixes: Prefixes | None = None,
+        prefixes: PrefixTree | None = None,
     ) -> None:
-        """`max_step_tokens`: see `Planner`."""
+        """`max_step_tokens`: see `Planner`. `prefixes`: keeps what is read, for those who read the same."""
         self._engine, self._config, self._tokenizer = engine, config, tokenizer
         self._eos_ids = frozenset(config.eos_ids)
-        self._speculator, self._prefixes = speculator, prefixes
+        self._speculator, self.prefixes = speculator, prefixes
+        self._beside = Beside()
         self._planner = Planner(max_step_tokens, config.n_vocab)
         self.running: list[Entry] = []  # in the order in which they came
         self.paused: list[Entry] = []  # those that came after them, whose sessions are empty: see `pause`
@@ -94,17 +88,38 @@ class Batch:
         eos_ids = job.eos_ids | self._eos_ids
         self.running.append([TokenSequence(job, k, session, sampler, eos_ids, limit, t) for k, t in enumerate(texts)])
 
+    def awaits(self, job: Job) -> bool:
+        """Whether what a request begins with is being read for another one, which it had better wait for. What was
+        read until now is there for those who share no more with it."""
+        if self.prefixes is None or isinstance(job, Reading) or job.session is not None:
+            return False
+        for entry in self.running:
+            first = reader_of(entry)
+            if isinstance(first, Reading) or first.n_unread <= 1:
+                continue
+            n = n_common(job.prompt[:-1], first.tokens)
+            if n >= _WORTH_WAITING and n - self.prefixes.n_kept(job.prompt) >= _WORTH_WAITING:
+                if first.session.length < n and not first.cancel.is_set():
+                    return True
+                self._keep(entry)
+        return False
+
+    def free_prefixes(self) -> bool:
+        """Give memory of prefixes back; False: there was none."""
+        return self.prefixes is not None and self.prefixes.halve()
+
     def pause(self) -> None:
         """Free the memory of what came last of all that runs. What it wrote stays; once `resume` lets it, its tokens
-        are read again, which gives the same bits."""
+        are read again, which gives the same bits; or taken from the prefixes, if they are there still."""
         entry = self.running.pop()
+        self._keep(entry)
         self._restart(entry, self._engine.session())
         self.paused.insert(0, entry)
 
     def resume(self) -> None:
         """Let what was paused and came first go on."""
         entry = self.paused.pop(0)
-        if self._prefixes is not None and not isinstance(entry, Reading):
+        if self.prefixes is not None and not isinstance(entry, Reading):
             self._restart(entry, self._session(entry[0].tokens))
         self.running.append(entry)
 
@@ -152,6 +167,7 @@ class Batch:
             return None, [entry]
         request = entry[0].request
         if request.cancel.is_set():
+            self._keep(entry)
             return Outcome(request, [sequence.cut() for sequence in entry]), []
         if not entry[0].is_computed:  # more of its prompt is to be read
             return None, [entry]
@@ -172,6 +188,15 @@ class Batch:
         chunks = self._planner.plan(self.running)
         if not chunks:
             return
+        masks = self._beside.start(
+            [
+                (sequence.allowed, sequence.proposed)
+                for chunk in chunks
+                if isinstance(chunk.entry, list) and chunk.output != "none"
+                for sequence in chunk.entry
+                if sequence.allowed is not None
+            ]
+        )
         begun = time.perf_counter()
         readers = [reader_of(chunk.entry) for chunk in chunks]
         outputs: Sequence[NDArray[np.float32] | None]
@@ -184,6 +209,9 @@ class Batch:
             )
         except Cancelled:
             return
+        finally:
+            if masks is not None:
+                masks.result()
         seconds = time.perf_counter() - begun
         n_proposed = sum(chunk.n_proposed for chunk in chunks)
         n_read = sum(len(chunk.tokens) for chunk in chunks)
@@ -204,12 +232,12 @@ class Batch:
         first.shares_page = False
         if chunk.output == "none":
             return
-        if chunk.output == "last" and self._prefixes is not None:
-            self._prefixes.give(first.tokens, first.session)
+        if chunk.output == "last":
+            self._keep(entry)
         for sequence in entry[1:]:
             sequence.session = first.session.fork()
         for sequence in entry:
-            sequence.shares_page = len(entry) > 1
+            sequence.shares_page = len(entry) > 1 or self.prefixes is not None
             sequence.take(output if chunk.output == "all" else output[None])
         self.speculation.n_steps += len(entry)
         self.speculation.n_proposed += chunk.n_proposed
@@ -224,13 +252,19 @@ class Batch:
             self._speculator.pace.drew()
             if n_proposed:
                 self._speculator.pace.judge(confidence, is_right)
-        if piece.finish_reason is not None and self._prefixes is not None:
-            self._prefixes.give(sequence.tokens[: sequence.session.length], sequence.session)
+        if piece.finish_reason is not None:
+            self._keep([sequence])
         return piece
+
+    def _keep(self, entry: Entry) -> None:
+        """What was read of a request, for those who read the same: its next turn, or itself once it is resumed."""
+        if self.prefixes is not None and not isinstance(entry, Reading):
+            session = entry[0].session
+            self.prefixes.give(entry[0].tokens[: session.length], session)
 
     def _session(self, tokens: NDArray[np.int32]) -> _core.Session:
         """One that holds what is kept of these tokens."""
-        kept = None if self._prefixes is None else self._prefixes.take(tokens)
+        kept = None if self.prefixes is None else self.prefixes.take(tokens)
         return kept or self._engine.session()
 
     @staticmethod

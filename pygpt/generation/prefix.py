@@ -81,6 +81,14 @@ class PrefixTree:
             while self.n_bytes > self._limit:
                 self._drop(next(iter(self._by_use)))
 
+    def halve(self) -> bool:
+        """Give half of the memory back, or all of it where little is kept. False: there was none."""
+        with self._lock:
+            was = self.n_bytes
+            while self._by_use and (self.n_bytes > was // 2 or not self.n_bytes):
+                self._drop(next(iter(self._by_use)))
+            return was > 0
+
     def kept(self) -> list[tuple[Ids, _core.Session]]:
         """All that is kept, tokens and a session of one's own, the longest unused first."""
         with self._lock:

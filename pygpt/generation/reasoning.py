@@ -64,6 +64,11 @@ class Splitter:
             if prompt.rstrip().endswith(mark):
                 self._enter(mode, "")
 
+    @property
+    def mode(self) -> _Mode:
+        """Where the reply is: "start" as long as a mark may come first."""
+        return self._mode
+
     def feed(self, text: str) -> Iterator[Section]:
         """What is certain by now."""
         self._held += text

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 from pygpt.errors import Cancelled, ContextOverflowError
 from pygpt.generation.cache_account import CacheAccount
 from pygpt.generation.loop import Batch, Outcome
 from pygpt.generation.plan import Job, job_of
+from pygpt.generation.prefix import PrefixTree
 from pygpt.generation.sequence import Request
 from pygpt.generation.turns import Turns
 
+_LOOK_AHEAD = 32  # requests that may be passed
 _AHEAD = 128  # tokens that there is to be room for when a sequence is admitted
 
 
@@ -20,7 +23,9 @@ class Scheduling:
     """Jobs that wait for their place in a batch. One caller at a time, who calls `step` as long as it `is_busy`.
 
     A place goes to whoever has the fewest, of equals to the one that was served longest ago; the requests of one client
-    are served in their order. Nobody is passed: where the next request finds no room, those behind it wait with it.
+    are served in their order. Nobody is passed: where the next request finds no room, those behind it wait with it. But
+    one whose beginning is being read for another lets others go first, and waits for that as long as it goes on: it
+    is read once, for all who begin so.
     Where what runs outgrows the memory, what came last is paused until there is room again, and so goes on what came
     first, which fits alone.
     """
@@ -42,6 +47,21 @@ class Scheduling:
     def cache_bytes(self) -> int:
         """Of keys and values of what runs, if it shares nothing. From any thread."""
         return self._account.of_entries(self._batch.running)
+
+    @property
+    def prefixes(self) -> PrefixTree:
+        """What is kept of prompts; where nothing is, one that has no room."""
+        return PrefixTree(0) if self._batch.prefixes is None else self._batch.prefixes
+
+    @property
+    def max_cache_bytes(self) -> int:
+        """What it may become."""
+        return self._account.limit
+
+    @property
+    def n_read(self) -> int:
+        """How many tokens were computed."""
+        return self._batch.n_read
 
     @property
     def is_busy(self) -> bool:
@@ -88,26 +108,29 @@ class Scheduling:
         while len(self._batch.running) > 1 and not self._account.has_room(self._batch.running, 0, self._limit):
             self._pause()
         self.n_steps += 1
-        try:
-            found = self._batch.step()
-        except MemoryError as error:
-            found = self._yield_memory(error)
-        except Exception as error:
-            found = self._fail(list(self._unfinished), error)
+        found = self._advance()
         for outcome in found:
             self._count(outcome)
         if not self._unfinished:
             self._limit = self._account.limit
         return outcomes + found
 
-    def _yield_memory(self, error: MemoryError) -> list[Outcome]:
-        """There is less memory than was thought: others need it, too. Until all that runs has ended, no more is taken
-        than there is now."""
-        if len(self._batch.running) <= 1:
-            return self._fail([job_of(entry) for entry in self._batch.running], error)
-        self._limit = min(self._limit, self._account.held(self._batch.running))
-        self._pause()
-        return []
+    def _advance(self) -> list[Outcome]:
+        """A step of the batch. Where there is less memory than was thought, because others need it, too, what is kept
+        of prefixes goes first; then what came last is paused, and until all that runs has ended, no more is taken than
+        there is now."""
+        while True:
+            try:
+                return self._batch.step()
+            except MemoryError as error:  # noqa: PERF203
+                if self._batch.free_prefixes():
+                    continue
+                if len(self._batch.running) <= 1:
+                    return self._fail([job_of(entry) for entry in self._batch.running], error)
+                self._limit = min(self._limit, self._account.held(self._batch.running))
+                self._pause()
+            except Exception as error:
+                return self._fail(list(self._unfinished), error)
 
     def _fail(self, jobs: Iterable[Job], error: Exception) -> list[Outcome]:
         """Give these up."""
@@ -141,18 +164,23 @@ class Scheduling:
 
     def _admit(self) -> None:
         """Let in who comes next, as long as there is room."""
-        while self._waiting and not self._batch.paused:
-            client = min(self._waiting, key=lambda name: (self._places[name], self._turns.age(name)))
-            job = self._waiting[client][0]
+        while not self._batch.paused and (job := self._next()) is not None:
             if self._unfinished and not self._fits(job):
                 return
-            self._waiting[client].popleft()
+            client = job.client
+            self._waiting[client].remove(job)
             self._replace(client, self._waiting[client])
             self._turns.serve(client)
             self._places[client] += job.n_places
             self._unfinished[job] = job.n_places
             self._batch.admit(job)
             self.n_cached += job.n_cached or 0
+
+    def _next(self) -> Job | None:
+        """Who comes next: of the first in the queue, who does not wait for what is being read for others."""
+        clients = sorted(self._waiting, key=lambda name: (self._places[name], self._turns.age(name)))
+        first = islice((job for client in clients for job in self._waiting[client]), _LOOK_AHEAD)
+        return next((job for job in first if not self._batch.awaits(job)), None)
 
     def _fits(self, job: Job) -> bool:
         """Beside what runs."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.generation.cancel import CancelToken
+from pygpt.generation.constrain import Constraint
 from pygpt.generation.logprobs import token_logprob
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.results import FinishReason, Piece, TokenLogprob
@@ -34,6 +35,7 @@ class Request:
     session: _core.Session | None = None  # holds a beginning of the prompt, less than all of it; None: a new one
     eos_ids: frozenset[int] = frozenset()  # tokens that end it, besides those of the configuration
     client: str = ""  # who asks; nobody is to wait for all that another asks for
+    constraint: Constraint | None = None  # what the texts must be
     n_cached: int | None = None  # tokens of the prompt that need not be read; None: it was not admitted yet
 
     @property
@@ -72,6 +74,7 @@ class TokenSequence:
         self._length = len(request.prompt)
         self._history = np.empty(self._length + limit, np.int32)  # the prompt and every token after it
         self._history[: self._length] = request.prompt
+        self.allowed = None if request.constraint is None else request.constraint.begin(eos_ids)
         self._logits: NDArray[np.float32] | None = None  # of the next token, and of those after each proposed one
         self._drawn: int | None = None  # the next token, where it was drawn together with others'
 
@@ -105,20 +108,27 @@ class TokenSequence:
     def propose(self, tokens: Sequence[int], confidence: int) -> bool:
         if not self.n_proposed:
             self.confidence = confidence
-        for token in tokens:
+        fitting = self._fitting(tokens)
+        for token in fitting:
             self._history[self._length + self.n_proposed] = token
             self.n_proposed += 1
             if token in self._eos_ids:
                 return False
-        return True
+        return len(fitting) == len(tokens)
 
     def guess(self, engine: _core.Engine, logits: NDArray[np.float32]) -> int:
-        return _core.draw(engine, [self._draw(logits, self._length + self.n_proposed)])[0]
+        mask = None if self.allowed is None else self.allowed.after(self.proposed)
+        return _core.draw(engine, [self._draw(logits, self._length + self.n_proposed, mask)])[0]
 
     @property
     def n_unread(self) -> int:
         """How many tokens the session does not hold yet: those of the prompt, then the newest one."""
         return self._length - self.session.length
+
+    @property
+    def proposed(self) -> NDArray[np.int32]:
+        """(n_proposed,) Tokens."""
+        return self._history[self._length : self._length + self.n_proposed]
 
     @property
     def unread(self) -> NDArray[np.int32]:
@@ -146,7 +156,7 @@ class TokenSequence:
         logits = self._logits[0]
         token, self._drawn = self._drawn, None
         if token is None:
-            token = _core.draw(engine, [self._draw(self._processed(logits), self._length)])[0]
+            token = _core.draw(engine, [self._next_draw(self._processed(logits))])[0]
         if self.n_proposed and token == self._history[self._length]:
             self.session.keep(1)
             self.n_proposed, self.confidence, self._logits = self.n_proposed - 1, self.confidence + 1, self._logits[1:]
@@ -158,8 +168,11 @@ class TokenSequence:
             text, self.finish_reason = self._text.end(), "stop"
         else:
             text, stopped = self._text.push(token)
+            is_complete = self.allowed is not None and self.allowed.accept(token)
             if stopped:
                 self.finish_reason = "stop"
+            elif is_complete:
+                text, self.finish_reason = text + self._text.end(), "stop"
             elif self._length == len(self._history):
                 text, self.finish_reason = text + self._text.cut(), "length"
         logprob = None
@@ -172,10 +185,21 @@ class TokenSequence:
         self.finish_reason = "cancelled"
         return self._piece(self._text.cut(), None, None)
 
-    def _draw(self, logits: NDArray[np.float32], length: int) -> _Draw:
+    def _fitting(self, tokens: Sequence[int]) -> Sequence[int]:
+        """Those of the tokens that may follow the proposed ones: others are not worth a row."""
+        if self.allowed is None:
+            return tokens
+        n_fitting = self.allowed.n_fitting([*self.proposed, *tokens])
+        return tokens[: max(0, n_fitting - self.n_proposed)]
+
+    def _next_draw(self, logits: NDArray[np.float32]) -> _Draw:
+        """How to draw the next token. ValueError: there is none."""
+        return self._draw(logits, self._length, None if self.allowed is None else self.allowed.mask())
+
+    def _draw(self, logits: NDArray[np.float32], length: int, mask: NDArray[np.uint32] | None) -> _Draw:
         """How to draw the token after the first `length`."""
         n_prompt = len(self.request.prompt)
-        return self._sampler, logits, self._history[:length], self._number, length, n_prompt, None
+        return self._sampler, logits, self._history[:length], self._number, length, n_prompt, mask
 
     def _processed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the request's own function makes of the logits. ValueError: it gives something else."""
@@ -203,7 +227,7 @@ def draw_together(engine: _core.Engine, sequences: Sequence[TokenSequence]) -> N
     a function of its own, and all where one fails, is left to that."""
     plain = [s for s in sequences if s.request.params.logits_processor is None]
     try:
-        tokens = _core.draw(engine, [s._draw(s._logits[0], s._length) for s in plain if s._logits is not None])
+        tokens = _core.draw(engine, [s._next_draw(s._logits[0]) for s in plain if s._logits is not None])
     except ValueError:
         return
     for sequence, token in zip(plain, tokens, strict=True):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pygpt import _core
 from pygpt.errors import check_type
 from pygpt.generation.cancel import CancelToken, cancel_token
+from pygpt.generation.constrain import Constraint
 from pygpt.generation.loop import Batch, run
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.prompt import overflow
@@ -22,6 +23,7 @@ from pygpt.generation.speculate import Speculation
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
+    from pygpt.generation.turn import Turn
 
 
 class Stream:
@@ -102,15 +104,18 @@ def make_requests(
     *,
     session: _core.Session | None = None,
     prefix: Session | None = None,
-    eos_ids: frozenset[int] = frozenset(),
+    turn: Turn | None = None,
     client: str = "",
+    constraint: Constraint | None = None,
 ) -> list[Request]:
-    """Requests to continue prompts, which have the names that errors give them. `session` is for one prompt; it,
-    `eos_ids` and `client` are as a `Request`'s. `prefix` is as of `Model.generate`.
+    """Requests to continue prompts, which have the names that errors give them. `session` and `turn`, of a
+    conversation, are for one prompt; the others are as a `Request`'s. `prefix` is as of
+    `Model.generate`.
 
     ContextOverflowError: a prompt that leaves no room for a token.
     """
     cancel = cancel_token(cancel)
+    eos_ids = frozenset[int]() if turn is None else turn.eos_ids
     check_type("prefix", prefix, Session, type(None))
     requests: list[Request] = []
     for name, tokens in prompts.items():
@@ -122,7 +127,7 @@ def make_requests(
         index = len(requests) * params.n
         if prefix is not None:
             session = prefix._beginning_of(tokens)
-        requests.append(Request(tokens, params, _seed(params), index, cancel, session, eos_ids, client))
+        requests.append(Request(tokens, params, _seed(params), index, cancel, session, eos_ids, client, constraint))
     return requests
 
 

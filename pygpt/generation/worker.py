@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, overload
 
 from pygpt.errors import Overloaded
@@ -44,18 +45,30 @@ class Finder(Protocol):
 class Worker:
     """Runs a `Scheduling` on a thread of its own, which begins with the first request and ends with `end`."""
 
-    def __init__(self, scheduling: Scheduling, max_waiting: int) -> None:
-        self._scheduling = scheduling
-        self._max_waiting = max_waiting
+    def __init__(self, make: Callable[[], Scheduling], max_waiting: int) -> None:
+        """`make` gives one that has nothing to do."""
+        self._make, self._max_waiting = make, max_waiting
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._scheduling = self._make()
         self._wake = threading.Condition()
         self._arrivals: deque[Job] = deque()
         self._listeners: dict[Job, Listener | Finder] = {}
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
+    def _begin_in_child(self) -> None:
+        """In a process that was forked from the one before there is no thread, and its lock may be held for ever: what
+        was asked for is answered there, and here all begins anew."""
+        if os.getpid() != self._process:
+            self._begin()
+
     @property
     def scheduling(self) -> Scheduling:
         """What it runs: for reading its counts."""
+        self._begin_in_child()
         return self._scheduling
 
     @property
@@ -71,6 +84,7 @@ class Worker:
 
     def submit(self, job: Job, listener: Listener | Finder) -> None:
         """Overloaded: it is closed, or too many wait."""
+        self._begin_in_child()
         with self._wake:
             if self._is_closed:
                 raise Overloaded("the scheduler is closed")
@@ -86,6 +100,7 @@ class Worker:
 
     def close(self) -> None:
         """Take nothing more; the thread ends with what there is to do."""
+        self._begin_in_child()
         with self._wake:
             self._is_closed = True
             self._wake.notify()
@@ -117,7 +132,7 @@ class Worker:
     def _run(self) -> None:
         try:
             while self._take_arrivals():
-                for outcome in self._scheduling.step():
+                for outcome in self._step():
                     self._deliver(outcome)
         finally:
             atexit.unregister(self.end)
@@ -132,6 +147,16 @@ class Worker:
             while self._arrivals:
                 self._scheduling.add(self._arrivals.popleft())
         return True
+
+    def _step(self) -> list[Outcome]:
+        """An error in the scheduling itself ends all that it had; whoever comes after that finds it working."""
+        try:
+            return self._scheduling.step()
+        except Exception as error:
+            _log.exception("the scheduling failed: all requests end with its error")
+            outcomes = [Outcome(job, [], error) for job in self._listeners if job not in self._arrivals]
+            self._scheduling = self._make()
+            return outcomes
 
     def _deliver(self, outcome: Outcome) -> None:
         job = outcome.job

@@ -17,7 +17,8 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         """Each node finds, or downloads, the models by itself."""
         paths = [f"{name}={checkpoint.locate(source)}" for name, source in named_sources(settings.models).items()]
-        self._app: App = create_app(dataclasses.replace(settings, models=paths))
+        # Names are Ray's business: its proxies listen, not the application.
+        self._app: App = create_app(dataclasses.replace(settings, models=paths, allowed_host=("*",)))
         self._running: AbstractAsyncContextManager[None] = running(self._app)
 
     async def start(self) -> App:

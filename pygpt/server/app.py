@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 
 from pygpt.delivery import Hub
 from pygpt.server import basics, ollama, openai, openapi, static
-from pygpt.server.auth import Keys
+from pygpt.server.auth import Hosts, Keys
 from pygpt.server.call import Service
 from pygpt.server.endpoint import Endpoint
 from pygpt.server.errors import http_error
@@ -46,13 +46,15 @@ def create_app(settings: Settings) -> Starlette:
     CheckpointError: a model that is not there. OSError, ValueError: a file of keys that cannot be used.
     """
     models, keys = Models(settings), Keys.of(settings)
-    metrics = Metrics(lambda: models.loaded)
+    hosts, metrics = Hosts(settings, keys), Metrics(lambda: models.loaded)
     endpoints = [route for route in ROUTES if isinstance(route, Endpoint)]
-    description = functools.cache(lambda: openapi.describe(endpoints))
+    description = functools.cache(lambda: openapi.describe(endpoints, models.names))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.service = Service(settings, models, Hub(asyncio.get_running_loop()), keys, metrics, description)
+        app.state.service = Service(
+            settings, models, Hub(asyncio.get_running_loop()), hosts, keys, metrics, description
+        )
         try:
             models.release(await models.acquire(models.names[0]))
             yield
@@ -71,12 +73,14 @@ def create_app(settings: Settings) -> Starlette:
                 expose_headers=expose,
             )
         )
-    return Starlette(
+    app = Starlette(
         routes=[route.route() if isinstance(route, Endpoint) else route for route in ROUTES],
         middleware=middleware,
         exception_handlers={HTTPException: _http_exception},
         lifespan=lifespan,
     )
+    app.state.models = models
+    return app
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -1,8 +1,9 @@
-"""Keys that clients show."""
+"""Who is let in: keys that clients show, and names by which they may address the server."""
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,9 @@ class Keys:
             raise ValueError("api_key must not be empty")
         return cls(keys)
 
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
     def check(self, request: Request) -> str | None:
         """Which key the request shows, by its number; None where no key is needed. ApiError 401.
 
@@ -44,6 +48,43 @@ class Keys:
             what = "a key is needed: Authorization: Bearer KEY" if not given else "the key is not valid"
             raise ApiError(401, what, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
         return f"key {found[0] + 1}"
+
+
+class Hosts:
+    """The names by which requests may address the server.
+
+    A page of another website can make its own name point at this machine, and is to a browser then a part of this
+    server, which it may ask anything (DNS rebinding). Where a key is needed it has none, and a server that listens to
+    the network cannot know its names: only one at the loopback looks at them.
+    """
+
+    def __init__(self, settings: Settings, keys: Keys) -> None:
+        is_open = bool(keys) or "*" in settings.allowed_host or settings.uds is not None
+        self._names = None if is_open or not _is_local(settings.host) else {*settings.allowed_host}
+
+    def check(self, request: Request) -> None:
+        """ApiError 403."""
+        if self._names is None:
+            return
+        name = request.headers.get("host", "")
+        name = name.partition("]")[0].lstrip("[") if name.startswith("[") else name.partition(":")[0]
+        if not (name in self._names or _is_local(name) or _is_address(name)):
+            message = f"this server is not {name[:100]!r}: it is addressed as localhost, or as --allowed-host says"
+            raise ApiError(403, message, code="wrong_host")
+
+
+def _is_local(name: str) -> bool:
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    return _is_address(name) and ipaddress.ip_address(name).is_loopback
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _read(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive
 from pygpt.delivery import Delivery, Hub
 from pygpt.errors import PygptError
 from pygpt.scheduler import Ticket
-from pygpt.server.auth import Keys
+from pygpt.server.auth import Hosts, Keys
 from pygpt.server.errors import ApiError, of_input, unavailable
 from pygpt.server.metrics import Metrics
 from pygpt.server.models import Entry, Models
@@ -31,6 +31,7 @@ class Service:
     settings: Settings
     models: Models
     hub: Hub
+    hosts: Hosts
     keys: Keys
     metrics: Metrics
     description: Callable[[], Mapping[str, Any]]  # of the endpoints, by OpenAPI

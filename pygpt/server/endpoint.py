@@ -102,6 +102,7 @@ class Endpoint:
         call.record.endpoint = self.path
         try:
             if not self.is_open:
+                service.hosts.check(request)
                 call.record.client = service.keys.check(request) or call.record.client
                 check_open(service)
             arguments: list[object] = [call]

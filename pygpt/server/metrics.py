@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from pygpt.fields import field_help
+from pygpt.scheduler import SchedulerStats
 
 if TYPE_CHECKING:
     from pygpt.server.models import Entry
@@ -82,18 +85,18 @@ class _OfModels(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        entries = [(entry.name, entry, entry.scheduler.stats()) for entry in self._loaded()]
-        for name, help_, kind, read in _STATS:
-            family = kind(name, help_, labels=["model"])
-            for model, entry, stats in entries:
-                family.add_metric([model], float(read(entry, stats)))
+        entries = self._loaded()
+        weights = GaugeMetricFamily("pygpt_weight_bytes", "Memory of the weights.", labels=["model"])
+        for entry in entries:
+            weights.add_metric([entry.name], entry.model.weight_bytes)
+        yield weights
+        stats = {entry.name: entry.scheduler.stats() for entry in entries}
+        for name, text in field_help(SchedulerStats).items():
+            kind = GaugeMetricFamily if name in _GAUGES or name.endswith("_bytes") else CounterMetricFamily
+            family = kind(f"pygpt_scheduler_{name}", text, labels=["model"])
+            for model, values in stats.items():
+                family.add_metric([model], getattr(values, name))
             yield family
 
 
-_STATS: Sequence[tuple[str, str, type[Any], Callable[[Any, Any], float]]] = (
-    ("pygpt_waiting_requests", "Requests without a place.", GaugeMetricFamily, lambda e, s: s.waiting),
-    ("pygpt_running_sequences", "Sequences computed together.", GaugeMetricFamily, lambda e, s: s.running),
-    ("pygpt_steps", "Steps of the model.", CounterMetricFamily, lambda e, s: s.steps),
-    ("pygpt_step_tokens", "Tokens computed by steps.", CounterMetricFamily, lambda e, s: s.read_tokens),
-    ("pygpt_weight_bytes", "Memory of weights.", GaugeMetricFamily, lambda e, s: e.model.weight_bytes),
-)
+_GAUGES = {"waiting", "running"}  # of `SchedulerStats`, besides memory; the others only grow

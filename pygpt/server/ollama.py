@@ -168,6 +168,9 @@ def error_body(error: ApiError) -> Mapping[str, Any]:
     return {"error": error.body.error.message}
 
 
+_LINES = "application/x-ndjson"
+
+
 @endpoint(
     *("POST", "/api/chat"),
     form=OllamaChatForm,
@@ -175,6 +178,7 @@ def error_body(error: ApiError) -> Mapping[str, Any]:
     event=OllamaAnswer,
     errors=(404, 429),
     error_body=error_body,
+    event_type=_LINES,
 )
 async def ollama_chat(call: Call, form: OllamaChatForm) -> Response:
     """Answer a conversation, in Ollama's form."""
@@ -193,6 +197,7 @@ async def ollama_chat(call: Call, form: OllamaChatForm) -> Response:
     event=OllamaAnswer,
     errors=(404, 429),
     error_body=error_body,
+    event_type=_LINES,
 )
 async def ollama_generate(call: Call, form: OllamaGenerateForm) -> Response:
     """Answer a prompt, or continue it where it is raw or the model has no chat template, in Ollama's form."""
@@ -237,7 +242,7 @@ async def _model(call: Call, name: str) -> Entry:
 
 async def _respond(form: _Asked, writer: _Writer) -> Response:
     if form.stream:
-        return Events(writer.lines(), lambda error: _line(error_body(error)), "application/x-ndjson")
+        return Events(writer.lines(), lambda error: _line(error_body(error)), _LINES)
     async for _ in writer.lines():
         pass
     return Response(dump(writer.whole()), media_type="application/json")

@@ -19,7 +19,7 @@ from pygpt.server.errors import ErrorBody
 _Mode = Literal["validation", "serialization"]
 _OF_FORMS = (400, 408, 413, 415, 429)  # what an endpoint with a body may answer
 _OF_ALL = (500,)
-_OF_CLOSED = (401, 503)  # of those that need a key, and nothing new while the server stops
+_OF_CLOSED = (401, 403, 503)  # of those that need a key, and nothing new while the server stops
 
 
 @endpoint("GET", "/openapi.json", is_open=True)
@@ -28,12 +28,19 @@ async def describe_api(call: Call) -> Response:
     return JSONResponse(call.service.description())
 
 
-def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """The description as a JSON table."""
+def describe(endpoints: Sequence[Endpoint], models: Sequence[str]) -> dict[str, Any]:
+    """The description as a JSON table. `models` are the names that a field `model` may have."""
     schemas, definitions = models_json_schema(
         sorted({*_models(endpoints)}, key=lambda pair: (pair[0].__name__, pair[1])),
         ref_template="#/components/schemas/{model}",
     )
+    components = definitions.get("$defs", {})
+    for field in (
+        table["properties"]["model"] for table in components.values() if "model" in table.get("properties", ())
+    ):
+        for kind in (field, *field.get("anyOf", ())):
+            if kind.get("type") == "string":
+                kind["enum"] = list(models)
     paths: dict[str, dict[str, Any]] = {}
     for one in endpoints:
         path = re.sub(r":\w+\}", "}", one.path)
@@ -43,7 +50,7 @@ def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "info": {"title": "pygpt", "version": pygpt.__version__},
         "paths": paths,
         "components": {
-            "schemas": definitions.get("$defs", {}),
+            "schemas": components,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }

@@ -19,6 +19,8 @@ from starlette.applications import Starlette
 from pygpt.server import log, trace
 from pygpt.server.app import create_app
 from pygpt.server.call import Service
+from pygpt.server.errors import ApiError
+from pygpt.server.models import Models
 from pygpt.server.protocol import connections
 from pygpt.server.settings import Settings
 
@@ -89,9 +91,14 @@ class _Server(uvicorn.Server):
         self._service.is_draining = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        models: Models = self._app.state.models
+        try:
+            models.release(await models.acquire(models.names[0]))  # here, where its error reaches the caller
+        except ApiError as error:
+            await models.close()
+            raise error.__cause__ or error from None
         await super().startup(sockets)
-        names = ", ".join(self._service.models.names)
-        print(f"pygpt: serving {names} at {self._address}", flush=True)
+        print(f"pygpt: serving {', '.join(models.names)} at {self._address}", flush=True)
 
     async def on_tick(self, counter: int) -> bool:
         if self.first_signal is not None and not self.should_exit:

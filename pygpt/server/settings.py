@@ -47,6 +47,14 @@ class Settings:
         default=(), metadata=doc("A website whose scripts may ask this server, or * for all; several are allowed.")
     )
 
+    allowed_host: Sequence[str] = field(
+        default=(),
+        metadata=doc(
+            "A name that requests may address a server by that listens at the loopback and wants no key, besides "
+            "localhost and addresses; several are allowed, * is any."
+        ),
+    )
+
     weights: Weights | None = field(
         default=None, metadata=doc("The format of the weights in memory.", none="int8, or as the model was saved")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import threading
@@ -128,10 +129,23 @@ class LibraryEncoding:
         return self.text([*before, *ids])[len(self.text(before)) :]
 
     def token_bytes(self, token: int) -> bytes:
-        """See `Tokenizer.token_bytes`. The library gives texts alone: the name of a byte's token says which it is."""
+        """See `Tokenizer.token_bytes`. The library gives texts alone: the name of a byte's token says which it is, and
+        of others it is what they add between two parts of one word."""
         name = self._tokenizer.id_to_token(self._to_own.get(token, token)) if token < self.n_vocab else None
-        byte = _BYTE_TOKEN.fullmatch(name or "")
-        return bytes.fromhex(byte[1]) if byte else self.decode([token], [token]).encode("utf-8", "replace")
+        if byte := _BYTE_TOKEN.fullmatch(name or ""):
+            return bytes.fromhex(byte[1])
+        part = self._part
+        if part is None:
+            return self.decode([token], [token]).encode("utf-8", "replace")
+        beside, text = part
+        between = self.text([beside, token, beside])
+        return between.removeprefix(text).removesuffix(text).encode("utf-8", "replace")
+
+    @functools.cached_property
+    def _part(self) -> tuple[int, str] | None:
+        """An id that nothing stands before or after within a word, and its text."""
+        texts = ((i, self.text([i])) for i in range(self.n_vocab))
+        return next(((i, text) for i, text in texts if text and self.text([i, i]) == 2 * text), None)
 
     def decoder(self, after: Sequence[int]) -> StreamDecoder:
         """See `Tokenizer.stream`."""

@@ -15,10 +15,9 @@ import pytest
 from pygpt import CancelToken, Completion, Model, ModelConfig, SamplingParams, _core
 from pygpt.config import LayerConfig, Rope
 from pygpt.errors import Cancelled
-from pygpt.generation import Batch, CacheAccount, Piece, Reading, Request, Scheduling, collect
+from pygpt.generation import Batch, CacheAccount, Piece, PrefixTree, Reading, Request, Scheduling, collect
 
 N_CTX = 420
-N_ROUNDS = 150
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +52,8 @@ class Case:
 
     def __init__(self, model: Model, rng: np.random.Generator) -> None:
         self.tokens = rng.integers(0, model.config.n_vocab, int(rng.choice([1, 5, 40, 63, 64, 130, 250])), np.int32)
+        n_shared = int(rng.choice([0, 40, 128, 200]))  # that others begin with, too
+        self.tokens[:n_shared] = np.resize([7, 1, 8, 2, 8], len(self.tokens[:n_shared]))
         self.reads = [None, None, None, "logprobs", "embedding"][int(rng.integers(5))]
         if self.reads == "logprobs" and len(self.tokens) == 1:
             self.reads = None
@@ -113,10 +114,13 @@ class Round:
         self.rng = rng
         engine = model._engine
         unit = engine.cache_bytes(64)
-        self.limit = None if rng.random() < 0.3 else engine.cache_bytes(384) + int(rng.integers(3)) * unit
+        self.limit = engine.cache_bytes(384) + int(rng.choice([0, 0, 0, 1, 1000])) * unit
         self.account = CacheAccount(engine, N_CTX, self.limit)
         self.max_step_tokens = int(rng.choice([1, 7, 30, 64, 200]))
-        self.batch = Batch(*model._parts, max_step_tokens=self.max_step_tokens)
+        n_pages = [0, 3, 1000][int(rng.integers(3))]
+        self.prefixes, self.prefix_limit = PrefixTree(n_pages * unit), n_pages * unit
+        prefixes = self.prefixes if n_pages else None
+        self.batch = Batch(*model._parts, max_step_tokens=self.max_step_tokens, prefixes=prefixes)
         self.scheduling = Scheduling(self.batch, self.account, max_running=int(rng.choice([1, 3, 8, 30])))
         self.asked: dict[object, Asked] = {}
         self.arrivals: dict[int, list[Asked]] = defaultdict(list)
@@ -161,7 +165,8 @@ class Round:
             assert not self.scheduling.has(job)
             assert job not in waiting
         assert self.scheduling.n_running <= max(self.scheduling._max_running, 5)
-        if self.limit is not None and len(self.batch.running) > 1:
+        assert self.prefixes.n_bytes <= self.prefix_limit
+        if len(self.batch.running) > 1:
             assert self.account.held(self.batch.running) <= self.limit
 
 
@@ -171,9 +176,9 @@ def cases(long_model: Model) -> list[Case]:
     return [Case(long_model, rng) for _ in range(120)]
 
 
-@pytest.mark.parametrize("fails", [False, True], ids=["", "memory-fails"])
+@pytest.mark.parametrize(("n_rounds", "fails"), [(130, False), (25, True)], ids=["", "memory-fails"])
 def test_random_interleavings(
-    long_model: Model, cases: list[Case], monkeypatch: pytest.MonkeyPatch, fails: bool
+    long_model: Model, cases: list[Case], monkeypatch: pytest.MonkeyPatch, n_rounds: int, fails: bool
 ) -> None:
     forward = _core.Engine.forward
     rows: list[list[int]] = []
@@ -186,15 +191,17 @@ def test_random_interleavings(
         return forward(engine, inputs, **options)
 
     monkeypatch.setattr(_core.Engine, "forward", watched)
-    n_asked = n_pauses = 0
-    for seed in range(N_ROUNDS):
+    n_asked = n_pauses = n_cached = 0
+    for seed in range(n_rounds):
         rows.clear()
-        round_ = Round(long_model, cases, seed + fails * N_ROUNDS)
+        round_ = Round(long_model, cases, seed + 1000 * fails)
         round_.run()
         for step in rows:
             n_prompt = sum(n for n in step if n > 1)
             assert n_prompt <= max(round_.max_step_tokens - step.count(1), round_.max_step_tokens // 4, 1)
         n_asked += len(round_.asked)
         n_pauses += round_.scheduling.n_pauses
-    assert n_asked > 10 * N_ROUNDS
-    assert n_pauses > N_ROUNDS
+        n_cached += round_.scheduling.n_cached
+    assert n_asked > 10 * n_rounds
+    assert n_pauses > n_rounds // 2
+    assert n_cached > 20 * n_rounds

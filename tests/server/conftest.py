@@ -28,7 +28,7 @@ async def client_of(settings: Settings, **options: Any) -> AsyncIterator[httpx.A
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server", **options) as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", **options) as client,
     ):
         yield client
 

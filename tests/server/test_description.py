@@ -23,6 +23,7 @@ def test_every_endpoint_is_described(serving: Callable[..., Any]) -> None:
             assert found["summary"]
             assert ("requestBody" in found) == (route.form is not None)
             assert {str(status) for status in route.errors} < set(found["responses"])
+    assert table["components"]["schemas"]["CompletionForm"]["properties"]["model"]["enum"] == ["tiny"]
     names = set(table["components"]["schemas"])
     assert {"ErrorBody", "ModelList", "Health"} <= names
     assert references(table) <= {f"#/components/schemas/{name}" for name in names}

@@ -134,19 +134,19 @@ def test_a_client_that_goes_away_frees_its_place(server: Server) -> None:
     """In a stream, and before an answer that comes at once."""
     for number, stream in enumerate((True, False)):
         request_id = f"gone-{number}"
-        body = json.dumps({**LONG, "stream": stream}).encode()
+        body = json.dumps({**LONG, "n": 64, "stream": stream}).encode()
         with server.connect() as connection:
             connection.sendall(post(body, b"x-request-id: " + request_id.encode()))
             if stream:
                 assert connection.recv(100).startswith(b"HTTP/1.1 200")
             else:
-                while value(server, "pygpt_running_sequences") == 0:
+                while value(server, "pygpt_scheduler_running") == 0:
                     time.sleep(0.01)
         line = line_of(server, request_id)
         assert "gone" in line["finish"]
         assert line["status"] == ("200" if stream else "499")
-        assert int(line["new_tokens"]) < 8 * 500
-        while value(server, "pygpt_running_sequences"):
+        assert int(line["new_tokens"]) < 64 * 500
+        while value(server, "pygpt_scheduler_running"):
             time.sleep(0.01)
 
 
@@ -186,7 +186,7 @@ def test_more_requests_than_may_wait_are_told_to_come_back(start: Start) -> None
         waiting = server.connect()
         stack.enter_context(waiting)
         waiting.sendall(post(json.dumps(LONG).encode()))
-        while value(server, "pygpt_waiting_requests") < 1:
+        while value(server, "pygpt_scheduler_waiting") < 1:
             time.sleep(0.01)
         answer = client.post("/v1/completions", json=SHORT)
         assert answer.status_code == 429

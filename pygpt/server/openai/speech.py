@@ -44,7 +44,12 @@ class Speech:
 
     def take(self, piece: Piece) -> list[Spoken]:
         """What is certain by now."""
-        said = list(self._said(self._splitter.feed(piece.text)))
+        content = self._texts["content"]
+        if content:  # no mark comes after it
+            said = [Spoken("content", piece.text)] if piece.text else []
+            content += [piece.text] if piece.text else ()
+        else:
+            said = list(self._said(self._splitter.feed(piece.text)))
         if piece.finish_reason is not None:
             said += self._said(self._splitter.finish())
             self.finish_reason = piece.finish_reason

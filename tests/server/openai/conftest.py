@@ -37,6 +37,12 @@ def running(settings: Settings) -> Iterator[tuple[str, Starlette]]:
 
 
 @pytest.fixture(scope="session")
+def serve() -> Callable[..., contextlib.AbstractContextManager[tuple[str, Starlette]]]:
+    """A server of NAME=SOURCE models: its address and the application."""
+    return lambda *models: running(Settings(models=models, threads=1))
+
+
+@pytest.fixture(scope="session")
 def server(gpt2_folder: Path, chat_folder: Path) -> Iterator[tuple[str, Starlette]]:
     """Serves "gpt2", random and small, and "chat", the same with a chat template."""
     with running(Settings(models=(f"gpt2={gpt2_folder}", f"chat={chat_folder}"), threads=1)) as found:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -195,7 +197,7 @@ def test_echo_with_logprobs_scores_the_prompt(client: openai.OpenAI, model: Mode
         ({"logit_bias": {"x": 1}}, "logit_bias", "token ids"),
         ({"presence_penalty": "x"}, "presence_penalty", "valid number"),
         ({"regex": "a", "choices": ["b"]}, "regex", "exclude each other"),
-        ({"choices": "a"}, "choices", "valid list"),
+        ({"choices": "a"}, "choices", "valid array"),
         ({"logits_processor": "a"}, "logits_processor", "unknown parameter"),
     ],
     ids=str,
@@ -237,3 +239,41 @@ def test_a_client_that_goes_away_frees_its_place(server: tuple[str, Starlette]) 
         while entry.scheduler.stats().running:
             assert time.monotonic() < deadline
             time.sleep(0.001)
+
+
+def test_many_at_a_time_get_what_each_gets_alone(client: openai.OpenAI, model: Model) -> None:
+    def ask(seed: int) -> str:
+        return client.completions.create(model="gpt2", prompt="a " * (seed % 7 + 1), seed=seed).choices[0].text
+
+    with ThreadPoolExecutor(12) as pool:
+        texts = list(pool.map(ask, range(36)))
+    assert texts == [generate(model, "a " * (seed % 7 + 1), seed=seed)[0].text for seed in range(36)]
+
+
+def test_what_was_read_before_is_counted(serve: Callable[..., Any]) -> None:
+    body: Any = {"model": "tiny", "prompt": "Once upon a time " * 40, "max_tokens": 3, "seed": 1}
+    with serve("tiny") as (url, _), openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        first, second = (client.completions.create(**body) for _ in range(2))
+    assert first.choices[0].text == second.choices[0].text
+    cached = [one.usage.prompt_tokens_details.cached_tokens for one in (first, second)]  # type: ignore[union-attr]
+    assert cached[0] == 0
+    assert cached[1] is not None
+    assert cached[1] > 0
+
+
+def test_an_error_within_a_stream_is_its_last_event(serve: Callable[..., Any]) -> None:
+    """As when the server stops."""
+    asked = {
+        "/v1/completions": {"prompt": "a", "max_tokens": 2000},
+        "/api/generate": {"prompt": "a", "options": {"num_predict": 2000}},
+    }
+    for path, body in asked.items():
+        with (
+            serve("tiny") as (url, app),
+            httpx.stream("POST", url + path, json={"model": "tiny", "stream": True, **body}) as response,
+        ):
+            lines = response.iter_lines()
+            next(lines)
+            app.state.service.models.loaded[0].scheduler.close()
+            rest = [line.removeprefix("data: ") for line in lines if line]
+        assert "the server stops" in str(json.loads(rest[-1])["error"])

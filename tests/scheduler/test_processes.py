@@ -1,0 +1,116 @@
+"""A scheduler's thread ends with whoever had it: the object, the process; and a forked process has one of its own."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pygpt import Model, Piece, Scheduler
+from pygpt.generation import Scheduling
+
+
+class Endless:
+    """A listener who is told how a request ended."""
+
+    def __init__(self) -> None:
+        self.reasons: list[object] = []
+        self.ended = threading.Event()
+
+    def on_pieces(self, pieces: Sequence[Piece]) -> None:
+        if pieces[-1].finish_reason is not None:
+            self.reasons.append(pieces[-1].finish_reason)
+            self.ended.set()
+
+    def on_error(self, error: Exception) -> None:
+        self.reasons.append(error)
+        self.ended.set()
+
+
+def test_a_scheduler_that_nobody_has_any_more_frees_itself(model: Model) -> None:
+    scheduler: Scheduler | None = Scheduler(model)
+    assert scheduler is not None
+    listeners = [Endless() for _ in range(40)]
+    for listener in listeners:
+        scheduler.submit("in the", listener=listener, max_tokens=None)
+    worker = weakref.ref(scheduler._worker)
+    thread = scheduler._worker._thread
+    assert thread is not None
+    scheduler = None
+    gc.collect()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert all(listener.ended.is_set() for listener in listeners)
+    gc.collect()
+    assert worker() is None
+
+
+def test_a_stream_that_nobody_reads_is_given_up(model: Model) -> None:
+    with Scheduler(model) as scheduler:
+        stream = scheduler.stream("in the", max_tokens=50, temperature=1.0, seed=1)
+        next(stream)
+        token = stream._cancel
+        del stream
+        gc.collect()
+        assert token.cancelled
+
+
+def test_an_error_of_the_scheduling_itself_ends_what_it_had(
+    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    with Scheduler(model) as scheduler:
+        failing = Endless()
+        with monkeypatch.context() as patch:
+            patch.setattr(Scheduling, "step", lambda self: 1 // 0)
+            scheduler.submit("in the", listener=failing)
+            assert failing.ended.wait(60)
+        assert isinstance(failing.reasons[0], ZeroDivisionError)
+        assert "the scheduling failed" in caplog.text
+        assert scheduler.generate("in the", seed=1) == model.generate("in the", seed=1)
+
+
+SCRIPT = """
+import os, sys, threading, pygpt
+model = pygpt.Model.load("tiny")
+scheduler = pygpt.Scheduler(model)
+class Listener:
+    def __init__(self): self.begun = threading.Event()
+    def on_pieces(self, pieces): self.begun.set()
+    def on_error(self, error): print(error, file=sys.stderr)
+listeners = [Listener() for _ in range(5)]
+for listener in listeners: scheduler.submit("Once upon a time", listener=listener, max_tokens=None)
+stream = scheduler.stream("Once upon a time", max_tokens=None)
+for listener in listeners: listener.begun.wait()
+"""
+FORKS = """
+expected = model.generate("Once upon a time", max_tokens=8, seed=1)
+child = os.fork()
+if child == 0:
+    right = scheduler.generate("Once upon a time", max_tokens=8, seed=1) == expected
+    try:
+        while True: next(stream)
+    except pygpt.errors.Cancelled:
+        pass
+    else:
+        right = False
+    scheduler.close()
+    sys.exit(0 if right else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert scheduler.generate("Once upon a time", max_tokens=8, seed=1) == expected
+"""
+
+
+@pytest.mark.parametrize("then", ["", "del scheduler, stream", "scheduler.close(0.01)", FORKS], ids=range(4))
+def test_a_process_ends(then: str, tmp_path: Path) -> None:
+    if then == FORKS and sys.platform == "win32":
+        pytest.skip("no fork")
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT + then]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
