@@ -19,7 +19,7 @@ from pygpt.server.openai.formats import ResponseFormat
 from pygpt.server.openai.forms import Sampling, StreamOptions, check_stream_options, sampling_params
 from pygpt.server.openai.logprobs import ChatLogprob, chat_logprob
 from pygpt.server.openai.messages import ChatMessage, NamedTool, Tool
-from pygpt.server.openai.running import Run, finish_reason, new_tokens
+from pygpt.server.openai.running import Run, finish_reason, new_tokens, schema_of
 from pygpt.server.openai.speech import Speech
 
 
@@ -167,11 +167,13 @@ async def create_chat_completion(call: Call, form: ChatForm) -> ChatAnswer | Res
     """Answer a conversation."""
     form.check()
     field = "max_completion_tokens" if form.max_tokens is None else "max_tokens"
-    run = Run(call, form.params(new_tokens(call, field, getattr(form, field))))
-    entry = await call.model(form.model)
-    check_can_answer(entry)
-    messages = [message.plain() for message in form.messages]
-    await run.submit("messages", entry.scheduler.submit_chat, messages, **form.layout())
+    max_tokens = new_tokens(call, field, getattr(form, field))
+    with schema_of("response_format", form.format_options):
+        run = Run(call, form.params(max_tokens))
+        entry = await call.model(form.model)
+        check_can_answer(entry)
+        messages = [message.plain() for message in form.messages]
+        await run.submit("messages", entry.scheduler.submit_chat, messages, **form.layout())
     writer = _Writer(form, run, entry.model, new_head("chatcmpl-", form.model, entry.model))
     return Events(writer.chunks()) if form.stream else await writer.answer()
 

@@ -22,7 +22,7 @@ from pygpt.server.openai.logprobs import chat_logprob
 from pygpt.server.openai.messages import Function
 from pygpt.server.openai.response_input import Input, to_messages
 from pygpt.server.openai.response_items import EventWriter, OutputItems
-from pygpt.server.openai.running import Run, new_tokens
+from pygpt.server.openai.running import Run, new_tokens, schema_of
 from pygpt.server.openai.speech import Speech
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -145,11 +145,13 @@ class ResponseEvent(BaseModel):
 async def create_response(call: Call, form: ResponseForm) -> ResponseAnswer | Response:
     """Answer a text or a conversation."""
     form.check()
-    run = Run(call, form.params(new_tokens(call, "max_output_tokens", form.max_output_tokens)))
-    entry = await call.model(form.model)
-    check_can_answer(entry)
-    messages = to_messages(form.input, form.instructions)
-    await run.submit("input", entry.scheduler.submit_chat, messages, **form.layout())
+    max_tokens = new_tokens(call, "max_output_tokens", form.max_output_tokens)
+    with schema_of("text.format", form.format_options):
+        run = Run(call, form.params(max_tokens))
+        entry = await call.model(form.model)
+        check_can_answer(entry)
+        messages = to_messages(form.input, form.instructions)
+        await run.submit("input", entry.scheduler.submit_chat, messages, **form.layout())
     writer = _Writer(form, run, entry.model)
     if form.stream:
         return Events(writer.events(), writer.failed)

@@ -25,6 +25,7 @@ def running(settings: Settings) -> Iterator[tuple[str, Starlette]]:
     app = create_app(settings)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # who asks before it has started waits
         config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
