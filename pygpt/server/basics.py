@@ -83,7 +83,7 @@ async def _info(call: Call, name: str) -> ModelInfo:
     n_ctx, has_template = None, None
     with contextlib.suppress(PygptError, OSError):  # of one, which hides no other
         found = await call.service.models.inspect(name)
-        n_ctx = call.service.settings.n_ctx or (found.config and found.config.n_ctx)
+        n_ctx = call.service.settings.n_ctx or (None if found.config is None else found.config.n_ctx)
         has_template = bool(found.chat_templates)
     return ModelInfo(
         id=name,
