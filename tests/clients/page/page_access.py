@@ -57,70 +57,86 @@ def test_axe_finds_nothing(visits: Callable[..., Any], colours: str, size: str) 
     check("a notice")
 
 
-def test_keys_are_enough(visit: Any) -> None:
-    """A conversation, its tokens, a new one, by Tab, Enter, arrows and Escape; the focus is never lost, and is seen."""
-    visit.open("story")
-    page = visit.page
+class Keys:
+    """Nothing but keys: where they lead, and that it is seen."""
 
-    def focus() -> str:
-        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        if page.evaluate("document.activeElement.id") != "message":  # whose frame shows it
+    def __init__(self, visit: Any) -> None:
+        self.page = visit.page
+        self.press = visit.page.keyboard.press
+
+    def at(self) -> str:
+        """What has the focus: its id, its token's number, or its text."""
+        outline = self.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        if self.page.evaluate("document.activeElement.id") != "message":  # whose frame shows it
             assert outline != "none"
-        return str(page.evaluate("(e => e.id || e.dataset.token || e.textContent)(document.activeElement)"))
+        return str(self.page.evaluate("(e => e.id || e.dataset.token || e.textContent)(document.activeElement)"))
 
-    def press_until(key: str, wanted: str) -> None:
+    def to(self, key: str, wanted: str) -> None:
+        """Press a key until it leads there."""
         for _ in range(40):
-            page.keyboard.press(key)
-            if focus() == wanted:
+            self.press(key)
+            if self.at() == wanted:
                 return
         pytest.fail(f"{key} does not lead to {wanted}")
 
-    assert focus() == "message"
+
+def test_keys_are_enough_to_talk(visit: Any) -> None:
+    """Tab, Enter, arrows and Escape; the focus is never lost, and is seen."""
+    visit.open("story")
+    page, keys = visit.page, Keys(visit)
+    assert keys.at() == "message"
     page.keyboard.type("One")
-    page.keyboard.press("Shift+Enter")
+    keys.press("Shift+Enter")
     page.keyboard.type("two")
-    page.keyboard.press("Enter")
+    keys.press("Enter")
     page.wait_for_timeout(50)
     visit.wait()
     assert visit.sent[0]["messages"][0]["content"] == "One\ntwo"
-    assert focus() == "message"
-    press_until("Shift+Tab", "0")
+    assert keys.at() == "message"
+    keys.to("Shift+Tab", "0")
     page.wait_for_selector("#card", state="visible")
-    page.keyboard.press("ArrowRight")
-    assert focus() == "1"
-    page.keyboard.press("Escape")
-    press_until("Shift+Tab", "open-settings")
-    page.keyboard.press("Enter")
+    keys.press("ArrowRight")
+    assert keys.at() == "1"
+    keys.press("Escape")
+    keys.to("Shift+Tab", "open-settings")
+    keys.press("Enter")
     assert page.evaluate("document.activeElement.closest('#settings') !== null")
-    page.keyboard.press("Escape")
-    assert focus() == "open-settings"
-    press_until("Shift+Tab", "tokens")
-    page.keyboard.press("Space")
+    keys.press("Escape")
+    assert keys.at() == "open-settings"
+    keys.to("Shift+Tab", "tokens")
+    keys.press("Space")
     assert page.get_attribute("#tokens", "aria-pressed") == "true"
-    press_until("Tab", "Retry")
-    page.keyboard.press("Enter")
+    keys.to("Tab", "Retry")
+    keys.press("Enter")
     page.wait_for_timeout(50)
     visit.wait()
     assert len(visit.sent) == 2
-    assert focus() == "message"
-    press_until("Shift+Tab", "new")
-    page.keyboard.press("Enter")
-    assert focus() == "message"
-    press_until("Shift+Tab", "One two")
-    page.keyboard.press("Enter")
-    assert focus() == "One two"
-    press_until("Tab", "Rename")
-    page.keyboard.press("Enter")
+    assert keys.at() == "message"
+
+
+def test_keys_are_enough_to_keep_order(visit: Any) -> None:
+    visit.open("story").set(max_tokens=5)
+    page, keys = visit.page, Keys(visit)
+    visit.send("One two")
+    keys.to("Shift+Tab", "new")
+    keys.press("Enter")
+    assert keys.at() == "message"
+    keys.to("Shift+Tab", "One two")
+    keys.press("Enter")
+    assert keys.at() == "One two"
+    keys.to("Tab", "Rename")
+    keys.press("Enter")
     page.keyboard.type("Numbers")
-    page.keyboard.press("Enter")
-    assert focus() == "Rename"
-    press_until("Tab", "Delete")
-    page.keyboard.press("Enter")
-    assert focus() == "message"
+    keys.press("Enter")
+    assert keys.at() == "Rename"
+    assert page.locator("#conversations .title").all_inner_texts() == ["Numbers"]
+    keys.to("Tab", "Delete")
+    keys.press("Enter")
+    assert keys.at() == "message"
     page.reload()
-    press_until("Shift+Tab", "To the message field")
-    page.keyboard.press("Enter")
-    assert focus() == "message"
+    keys.to("Shift+Tab", "To the message field")
+    keys.press("Enter")
+    assert keys.at() == "message"
 
 
 def test_a_screen_reader_hears_an_answer_once(visit: Any) -> None:
