@@ -127,9 +127,10 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         self._done = asyncio.get_running_loop().create_future()
         self.transport.write(request)
-        if cut_off is not None:
-            asyncio.get_running_loop().call_later(cut_off, self.transport.abort)
+        timer = None if cut_off is None else self._done.get_loop().call_later(cut_off, self.transport.abort)
         await self._done
+        if timer is not None:
+            timer.cancel()
         return answer
 
     def close(self) -> None:
@@ -163,25 +164,39 @@ def completion(prompt: str | Sequence[int], max_tokens: int, **more: Any) -> byt
     return post("/v1/completions", json.dumps(asked | {"stream_options": {"include_usage": True}} | more).encode())
 
 
-async def load(port: int, n_clients: int, seconds: float, requests: Iterator[bytes]) -> tuple[list[Answer], float]:
-    """Clients that each send the next request when they have the answer to the last, until the time is over and they
-    hang up; the answers, and when it began."""
+async def load(
+    port: int, n_clients: int, seconds: float, requests: Iterator[bytes]
+) -> tuple[list[Answer], float, float]:
+    """Clients that each send the next request when they have the answer to the last. Once each has had an answer, they
+    go on for some seconds and hang up; the answers, and from when until when it counts."""
     answers: list[Answer] = []
     connections = [await Connection.open(port) for _ in range(n_clients)]
-    begin = time.perf_counter()
+    waiting = set(range(n_clients))
+    warm = asyncio.Event()
+    is_over = False
 
     async def client(k: int) -> None:
-        while time.perf_counter() < begin + seconds:
-            if not connections[k].is_open:
-                connections[k] = await Connection.open(port)
-            answers.append(await connections[k].ask(next(requests)))
+        while not is_over:
+            request, answer = next(requests), None
+            while answer is None or (answer.closed and not answer.arrivals and not is_over):
+                if not connections[k].is_open:  # a server may end a connection that was used before
+                    connections[k] = await Connection.open(port)
+                answer = await connections[k].ask(request)
+            answers.append(answer)
+            waiting.discard(k)
+            if not waiting:
+                warm.set()
 
     clients = asyncio.gather(*(client(k) for k in range(n_clients)))
+    begun = asyncio.ensure_future(warm.wait())
+    await asyncio.wait([clients, begun], return_when=asyncio.FIRST_COMPLETED)
+    begin = time.perf_counter()
     await asyncio.wait([clients], timeout=seconds)
+    is_over, end = True, time.perf_counter()
     for connection in connections:
         connection.close()
     await clients
-    return answers, begin
+    return answers, begin, end
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -211,15 +226,14 @@ def figures(
     }
 
 
-def measure(port: int, n_clients: int, seconds: float, warm: float, requests: Iterator[bytes]) -> dict[str, Any]:
-    """The figures of a load without its first `warm` seconds; SystemExit for an answer that is not whole."""
-    answers, begin = asyncio.run(load(port, n_clients, seconds, requests))
+def measure(port: int, n_clients: int, seconds: float, requests: Iterator[bytes]) -> dict[str, Any]:
+    """The figures of a load; SystemExit for an answer that is not whole."""
+    answers, begin, end = asyncio.run(load(port, n_clients, seconds, requests))
     whole = [answer for answer in answers if answer.is_whole()]
     for answer in answers:
         if answer.arrivals and (answer.status != 200 or answer.closed is answer.is_whole()):
             raise SystemExit(f"the server answered {answer.raw[:500]!r}")
-    tokens = [answer.token_times() for answer in answers]
-    result = figures(tokens, [answer.sent for answer in answers], begin + warm, begin + seconds)
+    result = figures([answer.token_times() for answer in answers], [answer.sent for answer in answers], begin, end)
     mean = sum(answer.n_tokens() for answer in whole) / max(1, len(whole))
     return {**result, "tokens_per_answer": round(mean, 1)}
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from pygpt import checkpoint
 from pygpt.errors import ConfigError, PygptError
@@ -122,7 +123,29 @@ class Models:
             cache_bytes=None if s.cache_memory is None else int(s.cache_memory * GIB),
             prefix_bytes=None if s.prefix_memory is None else int(s.prefix_memory * GIB),
         )
+        prefixes = self._prefix_file(name)
+        if prefixes is not None and prefixes.exists():
+            try:
+                scheduler.load_prefixes(prefixes)
+            except PygptError as error:  # of other weights, say: it is only slower without
+                log.server.warning("model %s: begins without the prompts of before: %s", name, error)
         return Entry(name, model, scheduler, last_used=time.monotonic())
+
+    def _prefix_file(self, name: str) -> Path | None:
+        """Where a model's prefixes are kept; None: nowhere."""
+        folder = self._settings.prefix_folder
+        return None if folder is None else folder / f"{quote(name, safe='')}.prefixes"
+
+    def _end(self, entry: Entry) -> None:
+        """End a model's requests, and keep what was read of prompts."""
+        entry.scheduler.close()
+        path = self._prefix_file(entry.name)
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                entry.scheduler.save_prefixes(path)
+            except OSError as error:
+                log.server.error("model %s: its prompts cannot be kept: %s", entry.name, error)
 
     async def _make_room(self, name: str) -> None:
         """Let idle models leave, those first that nobody used for the longest time."""
@@ -143,7 +166,7 @@ class Models:
 
     async def _unload(self, name: str) -> None:
         entry = self._entries.pop(name)
-        await asyncio.get_running_loop().run_in_executor(self._thread, entry.scheduler.close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._end, entry)
         log.server.info("model %s: left memory", name)
 
     def _used(self) -> int:

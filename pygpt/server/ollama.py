@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timezone
@@ -19,8 +20,8 @@ from pygpt.server.models import Entry
 from pygpt.server.openai.answers import dump
 from pygpt.server.openai.chat import check_can_answer
 from pygpt.server.openai.forms import Form
-from pygpt.server.openai.running import Run, finish_reason, new_tokens
-from pygpt.server.openai.speech import Speech
+from pygpt.server.openai.running import Run, new_tokens
+from pygpt.server.openai.speech import Called, Said, Speech
 
 _LATEST = ":latest"  # the tag that Ollama gives to names without one
 _OWN_NAMES = {"repeat_penalty": "repetition_penalty"}
@@ -261,33 +262,36 @@ class _Writer:
         async for pieces in self._run:
             if is_first:
                 is_first, self._first = False, time.perf_counter_ns()
-            said = [spoken for piece in pieces for spoken in self._speech.take(piece)]
+            said = [one for piece in pieces for one in self._speech.take(piece)]
             if said:
-                yield b"".join(
-                    _line({**self._begin(), **self._text(*_parts(part, text)), "done": False}) for part, text in said
-                )
-        yield _line({**self._begin(), **self._text("", None), **self._end()})
+                yield b"".join(_line({**self._begin(), **self._told(one), "done": False}) for one in said)
+        yield _line({**self._begin(), **self._message(""), **self._end()})
 
     def whole(self) -> Mapping[str, Any]:
         """All of it at once, at the end."""
-        return {**self._begin(), **self._text(self._speech.content, self._speech.reasoning), **self._end()}
+        speech = self._speech
+        more = {} if speech.reasoning is None else {"thinking": speech.reasoning}
+        calls = {"tool_calls": [_call(one) for one in speech.calls]} if speech.calls else {}
+        return {**self._begin(), **self._message(speech.content, **more, **calls), **self._end()}
 
     def _begin(self) -> dict[str, Any]:
         return {"model": self._name, "created_at": datetime.now(timezone.utc).isoformat()}
 
-    def _text(self, content: str, thinking: str | None) -> dict[str, Any]:
-        more = {} if thinking is None else {"thinking": thinking}
-        return (
-            {"message": {"role": "assistant", "content": content, **more}}
-            if self._is_chat
-            else {"response": content, **more}
-        )
+    def _told(self, one: Said) -> dict[str, Any]:
+        if isinstance(one, Called):
+            return self._message("", tool_calls=[_call(one)])
+        return self._message(one.text) if one.part == "content" else self._message("", thinking=one.text)
+
+    def _message(self, content: str, **more: Any) -> dict[str, Any]:
+        if self._is_chat:
+            return {"message": {"role": "assistant", "content": content, **more}}
+        return {"response": content, **more}
 
     def _end(self) -> dict[str, Any]:
         now = time.perf_counter_ns()
         return {
             "done": True,
-            "done_reason": finish_reason(self._speech.finish_reason),
+            "done_reason": "length" if self._speech.finish_reason == "length" else "stop",
             "total_duration": now - self._begun,
             "load_duration": 0,
             "prompt_eval_count": self._run.count(0).prompt,
@@ -297,8 +301,8 @@ class _Writer:
         }
 
 
-def _parts(part: str, text: str) -> tuple[str, str | None]:
-    return (text, None) if part == "content" else ("", text)
+def _call(one: Called) -> dict[str, Any]:
+    return {"id": one.id, "function": {"name": one.name, "arguments": json.loads(one.arguments)}}
 
 
 def _line(body: Mapping[str, Any]) -> bytes:
