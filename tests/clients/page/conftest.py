@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_pla
 
 from pygpt import Model
 
+PATIENCE = 90  # seconds, also of a machine that has other things to do
 TINY_TEMPLATE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
 PROMPT = "u:go<|endoftext|>a:"  # of the speakers below, for a user's "go"
 CODE = 'def f(x):\n    return "<b>" + x * 2  # *no* **Markdown** here'
@@ -213,7 +214,7 @@ class Visit:
 
     def until(self, holds: Callable[[], bool]) -> None:
         """The policy of the page forbids what Playwright's own `wait_for_function` does."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while not holds():
             assert time.monotonic() < end
             self.page.wait_for_timeout(10)
@@ -254,7 +255,7 @@ def visits(browser: Browser, server: Server) -> Iterator[Callable[..., Visit]]:
 
     def make(*, url: str = server.url, **options: Any) -> Visit:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE * 1000)
         made.append(Visit(context, url))
         return made[-1]
 
