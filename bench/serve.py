@@ -9,9 +9,10 @@ Prompts are cut from a text (--text), 32 to 512 tokens, as many short ones as lo
 asked twice; answers are 64 tokens, taken by temperature 0 with end-of-text forbidden by a bias, so that all servers
 write as many. The clients are one process, which shares the cores with the server: `foreign` is their share.
 
-For each number of clients every round asks each server in turn, forwards and backwards by turns; `bare` is no server
-but pygpt's loop over a batch in this process, without scheduler, HTTP or chunks, with as many sequences as clients:
-what serving costs is the difference. The result is the median of the rounds and of the ratios within a round.
+What counts begins when each client has had one answer. For each number of clients every round asks each server in
+turn, forwards and backwards by turns; `bare` is no server but pygpt's loop over a batch in this process, without
+scheduler, HTTP or chunks, with as many sequences as clients: what serving costs is the difference. The result is the
+median of the rounds and of the ratios within a round.
 
 Every figure is written to a file of --out before the next begins, as `peers.py` does.
 """
@@ -19,6 +20,7 @@ Every figure is written to a file of --out before the next begins, as `peers.py`
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import time
@@ -33,6 +35,7 @@ from peer_results import RunFile, file_name
 from serve_servers import Server
 
 import pygpt
+from pygpt import checkpoint
 from pygpt.generation import Batch, CancelToken, Request, SamplingParams
 
 SHORTEST, LONGEST, ANSWER = 32, 512, 64
@@ -59,24 +62,27 @@ class Prompts:
             yield load.completion(next(self), ANSWER, logit_bias=forbidden)
 
 
-def bare(model: pygpt.Model, n_clients: int, seconds: float, warm: float, prompts: Prompts) -> dict[str, Any]:
+def bare(model: pygpt.Model, n_clients: int, seconds: float, prompts: Prompts) -> dict[str, Any]:
     """The same load without a server: sequences that enter a batch as others leave it."""
-    ids = [np.array(model.tokenizer.encode(next(prompts)), np.int32) for _ in range(4096)]
+    ids = [np.array(model.tokenizer.encode(next(prompts)), np.int32) for _ in range(512)]
     params = SamplingParams(temperature=0, max_tokens=ANSWER, logit_bias=dict.fromkeys(model.config.eos_ids, -100))
     batch = Batch(*model._parts)
     times: list[list[tuple[float, float]]] = []
     sent: list[float] = []
-    begin = time.perf_counter()
-    while time.perf_counter() < begin + seconds or len(batch):
-        while len(batch) < n_clients and time.perf_counter() < begin + seconds:
-            batch.admit(Request(ids[len(sent)], params, 0, first_index=len(sent), cancel=CancelToken()))
-            sent.append(time.perf_counter())
+    begin = math.inf
+    while (now := time.perf_counter()) < begin + seconds:
+        while len(batch) < n_clients:
+            request = Request(ids[len(sent) % len(ids)], params, 0, first_index=len(sent), cancel=CancelToken())
+            batch.admit(request)
+            sent.append(now)
             times.append([])
         outcomes = batch.step()
         now = time.perf_counter()
         for piece in (piece for outcome in outcomes for piece in outcome.pieces):
             times[piece.index].append((now, 1.0))
-    return load.figures(times, sent, begin + warm, begin + seconds)
+        if begin == math.inf and all(len(answer) == ANSWER for answer in times[:n_clients]):
+            begin = now
+    return load.figures(times, sent, begin, begin + seconds)
 
 
 def compare(args: argparse.Namespace, model: pygpt.Model, prompts: Prompts, file: RunFile) -> None:
@@ -89,12 +95,12 @@ def compare(args: argparse.Namespace, model: pygpt.Model, prompts: Prompts, file
             for number in range(args.rounds):
                 order: list[Server | None] = [*running, *([None] if args.bare else [])]
                 for server in order if number % 2 == 0 else reversed(order):
-                    others = Others(os.getpid() if server is None else server.process.pid)
+                    others = Others(os.getpid() if server is None else server.pid)
                     if server is None:
-                        result = bare(model, n_clients, args.seconds, args.warm, prompts)
+                        result = bare(model, n_clients, args.seconds, prompts)
                     else:
                         requests = prompts.requests(forbidden)
-                        result = load.measure(server.port, n_clients, args.seconds, args.warm, requests)
+                        result = load.measure(server.port, n_clients, args.seconds, requests)
                     name = "bare" if server is None else server.name
                     sample = {"server": name, "clients": n_clients, **result, **others.shares()}
                     file.add("sample", sample)
@@ -139,14 +145,13 @@ def prefix(args: argparse.Namespace, prompts: Prompts, file: RunFile) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a GGUF file")
+    parser.add_argument("model", help="a GGUF file, or what else every server loads")
     parser.add_argument(
         "--server", action="append", help="pygpt[=PROGRAM] or llamacpp=PROGRAM, and =MODEL for another file; several"
     )
     parser.add_argument("--threads", type=int, default=2, help="of each server")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--seconds", type=float, default=10, help="a server is asked in a round")
-    parser.add_argument("--warm", type=float, default=2, help="of them, before anything counts")
+    parser.add_argument("--seconds", type=float, default=10, help="a server is measured in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bare", action="store_true", help="measure the loop in this process as well")
     parser.add_argument("--text", type=Path, default=HERE.parent / "docs", help="a file, or a folder of Markdown")
@@ -156,6 +161,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("serve-results"))
     args = parser.parse_args()
     files = sorted(args.text.glob("*.md")) if args.text.is_dir() else [args.text]
+    args.model = checkpoint.locate(args.model)
     model = pygpt.Model.load(args.model, threads=args.threads)
     prompts = Prompts(model, "\n".join(f.read_text(encoding="utf-8") for f in files), args.seed)
     about = machine()

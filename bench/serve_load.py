@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 EVENT = b"data: {"  # how the event of a piece begins; the last, "[DONE]", is none
-END = b"0\r\n\r\n"  # of a body in chunks
+END = b"\r\n0\r\n\r\n"  # of a body in chunks
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Answer:
         empty = [data.count(b'"text":""') + data.count(b'"text": ""') for _, data in self.arrivals]
         counts = [(at, n - e) for (at, n), e in zip(counts, empty, strict=True) if n > e]
         n_events = sum(n for _, n in counts)
-        each = self.n_tokens() / n_events if n_events else 0.0
+        each = self.n_tokens() / n_events if self.is_whole() and n_events else 1.0
         return [(at, n * each) for at, n in counts]
 
 
@@ -86,6 +86,8 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
+        self._tail = b""
+        self._length: int | None = None
         self._done: asyncio.Future[None] | None = None
 
     @classmethod
@@ -102,7 +104,10 @@ class Connection(asyncio.Protocol):
         if answer is None:
             return
         answer.arrivals.append((time.perf_counter(), data))
-        if data.endswith(END) or _has_length(answer):
+        self._tail = (self._tail + data)[-len(END) :]
+        if len(answer.arrivals) == 1:  # a server sends the head at once
+            self._length = _length(data)
+        if self._tail == END or (self._length is not None and len(answer.raw) >= self._length):
             self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,12 +123,14 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes, cut_off: float | None = None) -> Answer:
         """Send a request and wait for the whole answer, or hang up after `cut_off` seconds."""
         assert self.transport is not None
-        self._answer = answer = Answer(time.perf_counter())
+        self._answer, self._tail = Answer(time.perf_counter()), b""
+        answer = self._answer
         self._done = asyncio.get_running_loop().create_future()
         self.transport.write(request)
-        if cut_off is not None:
-            asyncio.get_running_loop().call_later(cut_off, self.transport.abort)
+        timer = None if cut_off is None else self._done.get_loop().call_later(cut_off, self.transport.abort)
         await self._done
+        if timer is not None:
+            timer.cancel()
         return answer
 
     def close(self) -> None:
@@ -136,16 +143,13 @@ class Connection(asyncio.Protocol):
             self._done.set_result(None)
 
 
-def _has_length(answer: Answer) -> bool:
-    """Whether an answer that says how long it is is there."""
-    raw = answer.raw if len(answer.arrivals) > 1 else answer.arrivals[0][1]
-    head, separator, rest = raw.partition(b"\r\n\r\n")
-    if not separator:
-        return False
+def _length(begin: bytes) -> int | None:
+    """How many bytes an answer has that says so in its head; None: it comes in chunks."""
+    head, separator, _ = begin.partition(b"\r\n\r\n")
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
-            return len(rest) >= int(line[15:])
-    return False
+            return len(head) + len(separator) + int(line[15:])
+    return None
 
 
 def post(path: str, body: bytes) -> bytes:
@@ -160,22 +164,39 @@ def completion(prompt: str | Sequence[int], max_tokens: int, **more: Any) -> byt
     return post("/v1/completions", json.dumps(asked | {"stream_options": {"include_usage": True}} | more).encode())
 
 
-async def load(port: int, n_clients: int, seconds: float, requests: Iterator[bytes]) -> tuple[list[Answer], float]:
-    """Clients that each send the next request when they have the answer to the last; the answers that were sent
-    within `seconds`, and when it began."""
+async def load(
+    port: int, n_clients: int, seconds: float, requests: Iterator[bytes]
+) -> tuple[list[Answer], float, float]:
+    """Clients that each send the next request when they have the answer to the last. Once each has had an answer, they
+    go on for some seconds and hang up; the answers, and from when until when it counts."""
     answers: list[Answer] = []
+    connections = [await Connection.open(port) for _ in range(n_clients)]
+    waiting = set(range(n_clients))
+    warm = asyncio.Event()
+    is_over = False
+
+    async def client(k: int) -> None:
+        while not is_over:
+            request, answer = next(requests), None
+            while answer is None or (answer.closed and not answer.arrivals and not is_over):
+                if not connections[k].is_open:  # a server may end a connection that was used before
+                    connections[k] = await Connection.open(port)
+                answer = await connections[k].ask(request)
+            answers.append(answer)
+            waiting.discard(k)
+            if not waiting:
+                warm.set()
+
+    clients = asyncio.gather(*(client(k) for k in range(n_clients)))
+    begun = asyncio.ensure_future(warm.wait())
+    await asyncio.wait([clients, begun], return_when=asyncio.FIRST_COMPLETED)
     begin = time.perf_counter()
-
-    async def client() -> None:
-        connection = await Connection.open(port)
-        while time.perf_counter() < begin + seconds:
-            if not connection.is_open:
-                connection = await Connection.open(port)
-            answers.append(await connection.ask(next(requests)))
+    await asyncio.wait([clients], timeout=seconds)
+    is_over, end = True, time.perf_counter()
+    for connection in connections:
         connection.close()
-
-    await asyncio.gather(*(client() for _ in range(n_clients)))
-    return answers, begin
+    await clients
+    return answers, begin, end
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -205,15 +226,15 @@ def figures(
     }
 
 
-def measure(port: int, n_clients: int, seconds: float, warm: float, requests: Iterator[bytes]) -> dict[str, Any]:
-    """The figures of a load without its first `warm` seconds; SystemExit for an answer that is not whole."""
-    answers, begin = asyncio.run(load(port, n_clients, seconds, requests))
+def measure(port: int, n_clients: int, seconds: float, requests: Iterator[bytes]) -> dict[str, Any]:
+    """The figures of a load; SystemExit for an answer that is not whole."""
+    answers, begin, end = asyncio.run(load(port, n_clients, seconds, requests))
+    whole = [answer for answer in answers if answer.is_whole()]
     for answer in answers:
-        if answer.status != 200 or not answer.is_whole():
+        if answer.arrivals and (answer.status != 200 or answer.closed is answer.is_whole()):
             raise SystemExit(f"the server answered {answer.raw[:500]!r}")
-    tokens = [answer.token_times() for answer in answers]
-    result = figures(tokens, [answer.sent for answer in answers], begin + warm, begin + seconds)
-    mean = sum(answer.n_tokens() for answer in answers) / len(answers)
+    result = figures([answer.token_times() for answer in answers], [answer.sent for answer in answers], begin, end)
+    mean = sum(answer.n_tokens() for answer in whole) / max(1, len(whole))
     return {**result, "tokens_per_answer": round(mean, 1)}
 
 

@@ -43,7 +43,7 @@ class Good:
 
     def generate(self) -> dict[str, Any]:
         options = {"params": pygpt.SamplingParams(), "cancel": CancelToken(), "max_tokens": 2}
-        more = {"speculate": None, "draft": self.model, "prefix": self.model.session()}
+        more = {"progress": None, "speculate": None, "draft": self.model, "prefix": self.model.session()}
         return {"prompt": "in the", **options, **more}
 
     def layout(self) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class Printer:
         self.ended.set()
 
 
-def many(model: Model) -> None:
+def many(model: Model, folder: Path) -> None:
     with pygpt.Scheduler(model, max_running=8) as scheduler:
         printer = Printer()
         ticket = assert_type(scheduler.submit("Once", listener=printer, max_tokens=4, client="a"), pygpt.Ticket)
@@ -158,6 +158,8 @@ def many(model: Model) -> None:
         assert len(entries) < len(vector)
         stats: pygpt.SchedulerStats = scheduler.stats()
         assert stats.running == 0
+        scheduler.save_prefixes(folder / "prefixes")
+        scheduler.load_prefixes(folder / "prefixes")
 
 
 async def tasks(model: Model) -> None:
@@ -279,7 +281,7 @@ def main(folder: Path) -> None:
     several_prompts(model, 2)
     streams(model)
     answers(model, 2)
-    many(model)
+    many(model, folder)
     asyncio.run(tasks(model))
     numbers(model)
     sessions(model, folder)

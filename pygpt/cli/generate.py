@@ -7,17 +7,20 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
-from pygpt import Completion, Model, Piece, SamplingParams
+from pygpt import Completion, Model, Piece, SamplingParams, Session, Stream
 from pygpt.cli._common import (
     Draft,
     Isa,
     Kv,
     NCtx,
+    ProgressBar,
     Source,
     Speculate,
     Threads,
@@ -32,6 +35,7 @@ from pygpt.cli._options import with_fields
 from pygpt.cli._sampling import NAMES, read_params
 from pygpt.errors import TokenizerError
 from pygpt.generation import collect
+from pygpt.generation.prefix import n_common
 
 
 @with_fields(SamplingParams, more=NAMES)
@@ -58,6 +62,14 @@ def generate(
     n_ctx: NCtx = None,
     speculate: Speculate = None,
     draft: Draft = None,
+    prompt_cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file that keeps what was read of the prompt: a next one that begins alike begins sooner, the same "
+            "text. It is made where there is none.",
+            show_default="none",
+        ),
+    ] = None,
     *,
     given: dict[str, Any],
 ) -> None:
@@ -76,23 +88,61 @@ def generate(
         _advise(loaded, model)
     timer = _Timer(time.perf_counter() - started)
     tokens = _tokens(loaded, text, special)
-    stream = loaded.stream(tokens, params=params, speculate=speculate, draft=draft_model)
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    prefix = text if (terminal if echo is None else echo) else ""
-    if as_json:
-        for completion in collect(timer.watch(stream), params, stream.seeds):
-            typer.echo(json.dumps(_as_json(loaded, completion), ensure_ascii=False))
-    elif params.n > 1:
-        for i, completion in enumerate(collect(timer.watch(stream), params, stream.seeds), 1):
-            typer.echo(f"--- {i} of {params.n} ---\n{prefix}{completion.text}")
-    else:
-        typer.echo(prefix, nl=False)
-        for piece in timer.watch(stream):
-            typer.echo(piece.text, nl=False)
-        typer.echo()
+    with _cached(loaded, tokens, prompt_cache) as prefix:
+        stream = loaded.stream(tokens, params=params, speculate=speculate, draft=draft_model, prefix=prefix)
+        terminal = sys.stdout is not None and sys.stdout.isatty()
+        _print(loaded, stream, timer, params, text if (terminal if echo is None else echo) else "", as_json)
     if stats:
         how = f"seed {stream.seeds[0]}; {loaded.weights}, {loaded.isa}, {loaded.threads} threads"
         typer.echo(f"{timer.summary()}; {how}{describe_speculation(stream.speculation)}", err=True)
+
+
+def _print(model: Model, stream: Stream, timer: _Timer, params: SamplingParams, before: str, as_json: bool) -> None:
+    """The text as it comes, behind another; or when it is done, where it is one of several, or JSON."""
+    if as_json:
+        for completion in _collect(timer.watch(stream), params, stream.seeds):
+            typer.echo(json.dumps(_as_json(model, completion), ensure_ascii=False))
+    elif params.n > 1:
+        for i, completion in enumerate(_collect(timer.watch(stream), params, stream.seeds), 1):
+            typer.echo(f"--- {i} of {params.n} ---\n{before}{completion.text}")
+    else:
+        typer.echo(before, nl=False)
+        for piece in timer.watch(stream):
+            typer.echo(piece.text, nl=False)
+        typer.echo()
+
+
+@contextlib.contextmanager
+def _cached(model: Model, prompt: str | list[int], path: Path | None) -> Iterator[Session | None]:
+    """A session that has read the prompt, as much of it as there is in the file; at the end it takes the file's place.
+    None where there is no file to be, or no room for an answer, which whoever continues the prompt says."""
+    ids = model.tokenizer.encode(prompt) if isinstance(prompt, str) and path is not None else prompt
+    if path is None or not ids or len(ids) >= model.config.n_ctx:
+        yield None
+        return
+    if not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder {path.absolute().parent} does not exist", param_hint="--prompt-cache")
+    session = model.load_session(path) if path.exists() else model.session()
+    tokens = np.array(ids, np.int32)
+    try:
+        session.truncate(n_common(session.tokens, tokens))
+    except ValueError:  # layers with a window cannot go back so far
+        session.truncate(0)
+    if session.length < len(tokens):
+        session.append(tokens[session.length :])
+    try:
+        yield session
+    finally:
+        session.save(path)
+
+
+def _collect(pieces: Iterable[Piece], params: SamplingParams, seeds: Sequence[int]) -> list[Completion]:
+    """The completions, with a bar that counts those that are finished."""
+    bar = ProgressBar("generating")
+    try:
+        return collect(pieces, params, seeds, bar)
+    finally:
+        bar.clear()
 
 
 def _advise(loaded: Model, name: str) -> None:

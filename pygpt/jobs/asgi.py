@@ -71,7 +71,7 @@ async def respond(app: App, scope: Scope, body: bytes) -> AsyncIterator[Message]
 
 @contextlib.asynccontextmanager
 async def running(app: App) -> AsyncIterator[None]:
-    """An application between its startup and its shutdown. RuntimeError where it does not start."""
+    """An application between its startup and its shutdown. Raises what made it fail to start."""
     events: asyncio.Queue[Message] = asyncio.Queue()
     sent: asyncio.Queue[Message] = asyncio.Queue()
 
@@ -87,17 +87,16 @@ async def running(app: App) -> AsyncIterator[None]:
         await _expect("shutdown", sent, task)
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})
 
 
 async def _expect(event: str, sent: asyncio.Queue[Message], task: asyncio.Task[None]) -> None:
     first = asyncio.create_task(sent.get())
     await asyncio.wait({first, task}, return_when=asyncio.FIRST_COMPLETED)
-    if not first.done():
-        first.cancel()
-        await task  # which raises what went wrong
-        raise RuntimeError(f"the application ended before its {event}")
-    message = first.result()
-    if message["type"] != f"lifespan.{event}.complete":
-        raise RuntimeError(f"{event} of the application: {message.get('message', 'failed')}")
+    if first.done() and first.result()["type"] == f"lifespan.{event}.complete":
+        return
+    first.cancel()
+    await asyncio.wait({task}, timeout=_GRACE)
+    if task.done() and (error := task.exception()) is not None:
+        raise error.__cause__ or error
+    raise RuntimeError(f"the application failed at its {event}")

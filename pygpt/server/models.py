@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from pygpt import checkpoint
 from pygpt.errors import ConfigError, PygptError
-from pygpt.inspection import inspect
+from pygpt.inspection import Inspection, inspect
 from pygpt.model import Model
 from pygpt.scheduler import Scheduler
 from pygpt.server import log
@@ -39,6 +40,7 @@ class Models:
         self.created = int(time.time())
         self._settings = settings
         self._paths = {name: checkpoint.locate(source) for name, source in self.sources.items()}
+        self._found: dict[str, Inspection] = {}
         self._entries: dict[str, Entry] = {}
         self._loading: dict[str, asyncio.Task[Entry]] = {}
         self._thread = ThreadPoolExecutor(1, "pygpt-load")  # one load at a time
@@ -52,6 +54,13 @@ class Models:
     @property
     def loaded(self) -> Sequence[Entry]:
         return list(self._entries.values())
+
+    async def inspect(self, name: str) -> Inspection:
+        """What a model is, whether it is in memory or not: its headers, read once. PygptError, OSError: they cannot be
+        read."""
+        if name not in self._found:
+            self._found[name] = await asyncio.to_thread(inspect, self._paths[name])
+        return self._found[name]
 
     async def acquire(self, name: str) -> Entry:
         """A model, which stays until `release`. ApiError: no such model, or one that cannot be loaded now."""
@@ -114,7 +123,29 @@ class Models:
             cache_bytes=None if s.cache_memory is None else int(s.cache_memory * GIB),
             prefix_bytes=None if s.prefix_memory is None else int(s.prefix_memory * GIB),
         )
+        prefixes = self._prefix_file(name)
+        if prefixes is not None and prefixes.exists():
+            try:
+                scheduler.load_prefixes(prefixes)
+            except PygptError as error:  # of other weights, say: it is only slower without
+                log.server.warning("model %s: begins without the prompts of before: %s", name, error)
         return Entry(name, model, scheduler, last_used=time.monotonic())
+
+    def _prefix_file(self, name: str) -> Path | None:
+        """Where a model's prefixes are kept; None: nowhere."""
+        folder = self._settings.prefix_folder
+        return None if folder is None else folder / f"{quote(name, safe='')}.prefixes"
+
+    def _end(self, entry: Entry) -> None:
+        """End a model's requests, and keep what was read of prompts."""
+        entry.scheduler.close()
+        path = self._prefix_file(entry.name)
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                entry.scheduler.save_prefixes(path)
+            except OSError as error:
+                log.server.error("model %s: its prompts cannot be kept: %s", entry.name, error)
 
     async def _make_room(self, name: str) -> None:
         """Let idle models leave, those first that nobody used for the longest time."""
@@ -135,7 +166,7 @@ class Models:
 
     async def _unload(self, name: str) -> None:
         entry = self._entries.pop(name)
-        await asyncio.get_running_loop().run_in_executor(self._thread, entry.scheduler.close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._end, entry)
         log.server.info("model %s: left memory", name)
 
     def _used(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timezone
@@ -17,10 +18,11 @@ from pygpt.server.endpoint import Events, endpoint
 from pygpt.server.errors import ApiError, of_input
 from pygpt.server.models import Entry
 from pygpt.server.openai.answers import dump
+from pygpt.server.openai.call_reader import ToolCallReader
 from pygpt.server.openai.chat import check_can_answer
 from pygpt.server.openai.forms import Form
-from pygpt.server.openai.running import Run, finish_reason, new_tokens
-from pygpt.server.openai.speech import Speech
+from pygpt.server.openai.running import Run, new_tokens
+from pygpt.server.openai.speech import Called, Said, Speech
 
 _LATEST = ":latest"  # the tag that Ollama gives to names without one
 _OWN_NAMES = {"repeat_penalty": "repetition_penalty"}
@@ -187,7 +189,9 @@ async def ollama_chat(call: Call, form: OllamaChatForm) -> Response:
     check_can_answer(entry)
     layout = Layout(tools=form.tools, variables=form.variables)
     await run.submit("messages", entry.scheduler.submit_chat, [m.plain() for m in form.messages], **layout)
-    return await _respond(form, _Writer(form.model, run, Speech(run.turn), is_chat=True))
+    names = {str(tool["function"].get("name")) for tool in form.tools or () if isinstance(tool.get("function"), dict)}
+    speech = Speech(run.turn, ToolCallReader(names) if names and form.format is None else None)
+    return await _respond(form, _Writer(form.model, run, speech, is_chat=True))
 
 
 @endpoint(
@@ -261,33 +265,36 @@ class _Writer:
         async for pieces in self._run:
             if is_first:
                 is_first, self._first = False, time.perf_counter_ns()
-            said = [spoken for piece in pieces for spoken in self._speech.take(piece)]
+            said = [one for piece in pieces for one in self._speech.take(piece)]
             if said:
-                yield b"".join(
-                    _line({**self._begin(), **self._text(*_parts(part, text)), "done": False}) for part, text in said
-                )
-        yield _line({**self._begin(), **self._text("", None), **self._end()})
+                yield b"".join(_line({**self._begin(), **self._told(one), "done": False}) for one in said)
+        yield _line({**self._begin(), **self._message(""), **self._end()})
 
     def whole(self) -> Mapping[str, Any]:
         """All of it at once, at the end."""
-        return {**self._begin(), **self._text(self._speech.content, self._speech.reasoning), **self._end()}
+        speech = self._speech
+        more = {} if speech.reasoning is None else {"thinking": speech.reasoning}
+        calls = {"tool_calls": [_call(one) for one in speech.calls]} if speech.calls else {}
+        return {**self._begin(), **self._message(speech.content, **more, **calls), **self._end()}
 
     def _begin(self) -> dict[str, Any]:
         return {"model": self._name, "created_at": datetime.now(timezone.utc).isoformat()}
 
-    def _text(self, content: str, thinking: str | None) -> dict[str, Any]:
-        more = {} if thinking is None else {"thinking": thinking}
-        return (
-            {"message": {"role": "assistant", "content": content, **more}}
-            if self._is_chat
-            else {"response": content, **more}
-        )
+    def _told(self, one: Said) -> dict[str, Any]:
+        if isinstance(one, Called):
+            return self._message("", tool_calls=[_call(one)])
+        return self._message(one.text) if one.part == "content" else self._message("", thinking=one.text)
+
+    def _message(self, content: str, **more: Any) -> dict[str, Any]:
+        if self._is_chat:
+            return {"message": {"role": "assistant", "content": content, **more}}
+        return {"response": content, **more}
 
     def _end(self) -> dict[str, Any]:
         now = time.perf_counter_ns()
         return {
             "done": True,
-            "done_reason": finish_reason(self._speech.finish_reason),
+            "done_reason": "length" if self._speech.finish_reason == "length" else "stop",
             "total_duration": now - self._begun,
             "load_duration": 0,
             "prompt_eval_count": self._run.count(0).prompt,
@@ -297,8 +304,8 @@ class _Writer:
         }
 
 
-def _parts(part: str, text: str) -> tuple[str, str | None]:
-    return (text, None) if part == "content" else ("", text)
+def _call(one: Called) -> dict[str, Any]:
+    return {"id": one.id, "function": {"name": one.name, "arguments": json.loads(one.arguments)}}
 
 
 def _line(body: Mapping[str, Any]) -> bytes:

@@ -82,6 +82,10 @@ class Settings:
         default=None, metadata=doc("GiB of those for prompts read before; 0 keeps none.", none="half of them")
     )
 
+    prefix_folder: Path | None = field(
+        default=None, metadata=doc("A folder that keeps what was read of prompts for the next start.", none="none")
+    )
+
     max_tokens: int | None = field(
         default=None,
         metadata=doc("New tokens that a request may have, and gets if it does not say.", none="the context"),

@@ -228,7 +228,7 @@ def test_input_is_read_as_there_is_room(tmp_path: Path, write: Any, echo: App) -
             n_answered += len(records)
 
     assert jobs.run(source, tmp_path / "out.jsonl", watched).n_answered == 500
-    assert max(taken) <= 5
+    assert max(taken) <= 4 * 12
 
 
 SCRIPT = """
@@ -276,3 +276,27 @@ def test_killed_at_any_moment(tmp_path: Path, write: Any, elsewhere: dict[str, A
     assert len(records) == 160
     answers = {record["custom_id"]: record["response"]["body"] for record in records}
     assert answers == {f"r{i}": {"seed": i, "text": "x" * 3000} for i in range(160)}
+
+
+def test_what_an_application_fails_with_ends_the_job(tmp_path: Path, write: Any) -> None:
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no memory"})
+
+    async def raising(scope: Any, receive: Any, send: Any) -> None:
+        await silent(scope, receive, send)
+        raise KeyError("model") from ValueError("no memory")
+
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("no memory")
+
+    for app, kind, message in (
+        (silent, RuntimeError, "the application failed at its startup"),
+        (raising, ValueError, "no memory"),
+        (early, ValueError, "no memory"),
+        (None, TypeError, "not callable"),
+    ):
+        work: Any = jobs.answer_with(lambda app=app: app, 4)  # type: ignore[misc]
+        with pytest.raises(kind, match=message):
+            jobs.run(write([request("a")]), tmp_path / "out.jsonl", work)
+        assert (tmp_path / "out.jsonl").read_bytes() == b""

@@ -9,4 +9,5 @@ ROUTES = [
     embeddings.create_embeddings,
     tokens.tokenize,
     tokens.detokenize,
+    tokens.tokenizer_info,
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -19,8 +19,9 @@ from pygpt.server.openai.formats import ResponseFormat
 from pygpt.server.openai.forms import Sampling, StreamOptions, check_stream_options, sampling_params
 from pygpt.server.openai.logprobs import ChatLogprob, chat_logprob
 from pygpt.server.openai.messages import ChatMessage, NamedTool, Tool
-from pygpt.server.openai.running import Run, finish_reason, new_tokens
-from pygpt.server.openai.speech import Speech
+from pygpt.server.openai.running import Run, new_tokens, schema_of
+from pygpt.server.openai.speech import Called, Said, Speech, Spoken
+from pygpt.server.openai.tools import Tooling, tooling
 
 
 class ChatForm(Sampling):
@@ -61,30 +62,34 @@ class ChatForm(Sampling):
                 "max_tokens is the older name of max_completion_tokens: give one of the two", param="max_tokens"
             )
 
-        check_tool_choice(self.tool_choice)
-
     @property
     def format_options(self) -> dict[str, Any]:
         """The constraint of `response_format`, as options of `SamplingParams`."""
         return {} if self.response_format is None else self.response_format.options()
 
-    def params(self, max_tokens: int | None) -> SamplingParams:
+    @property
+    def tooling(self) -> Tooling:
+        """ApiError: a choice that cannot be."""
+        choice = self.tool_choice.function if isinstance(self.tool_choice, NamedTool) else self.tool_choice
+        return tooling([tool.function for tool in self.tools or ()], choice, self.format_options)
+
+    def params(self, max_tokens: int | None, options: Mapping[str, Any]) -> SamplingParams:
+        """options: what the text must look like."""
         return sampling_params(
             self,
             n=self.n,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             max_tokens=max_tokens,
-            **self.format_options,
+            **options,
         )
 
-    def layout(self) -> Layout:
+    def layout(self, tools: Sequence[Mapping[str, Any]] | None) -> Layout:
         """What the chat template gets besides messages."""
         variables = dict(self.chat_template_kwargs or {})
         if self.reasoning_effort is not None:
             variables.setdefault("reasoning_effort", self.reasoning_effort)
-        uses_tools = self.tools and self.tool_choice != "none"
         return Layout(
-            tools=[tool.function.plain() for tool in self.tools or ()] if uses_tools else None,
+            tools=tools,
             documents=self.documents,
             variables=variables,
             continue_final_message=self.continue_final_message,
@@ -97,12 +102,28 @@ class ChatLogprobs(BaseModel):
     content: list[ChatLogprob]
 
 
+class CalledFunction(BaseModel):
+    """What is called, and with what."""
+
+    name: str
+    arguments: str  # JSON
+
+
+class AnswerCall(BaseModel):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class AnswerMessage(BaseModel):
     """What the model said."""
 
     role: Literal["assistant"]
     content: str | None
     reasoning_content: str | None
+    tool_calls: list[AnswerCall] | None
     refusal: None = None
 
 
@@ -127,12 +148,19 @@ class ChatAnswer(BaseModel):
     usage: Usage
 
 
+class DeltaCall(AnswerCall):
+    """A call of a tool, as a whole."""
+
+    index: int
+
+
 class Delta(BaseModel):
     """What is new of a message."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
     reasoning_content: str | None = None
+    tool_calls: list[DeltaCall] | None = None
 
 
 class ChunkChoice(BaseModel):
@@ -167,19 +195,17 @@ async def create_chat_completion(call: Call, form: ChatForm) -> ChatAnswer | Res
     """Answer a conversation."""
     form.check()
     field = "max_completion_tokens" if form.max_tokens is None else "max_tokens"
-    run = Run(call, form.params(new_tokens(call, field, getattr(form, field))))
-    entry = await call.model(form.model)
-    check_can_answer(entry)
-    messages = [message.plain() for message in form.messages]
-    await run.submit("messages", entry.scheduler.submit_chat, messages, **form.layout())
-    writer = _Writer(form, run, entry.model, new_head("chatcmpl-", form.model, entry.model))
+    max_tokens = new_tokens(call, field, getattr(form, field))
+    tools = form.tooling
+    with schema_of("response_format", form.format_options):
+        run = Run(call, form.params(max_tokens, {**form.format_options, **tools.options}))
+        entry = await call.model(form.model)
+        check_can_answer(entry)
+        messages = [message.plain() for message in form.messages]
+        await run.submit("messages", entry.scheduler.submit_chat, messages, **form.layout(tools.layout))
+    speeches = [Speech(run.turn, tools.reader and tools.reader()) for _ in range(form.n)]
+    writer = _Writer(form, run, speeches, entry.model, new_head("chatcmpl-", form.model, entry.model))
     return Events(writer.chunks()) if form.stream else await writer.answer()
-
-
-def check_tool_choice(choice: object) -> None:
-    """ApiError: a choice that nothing here can force."""
-    if choice not in (None, "none", "auto"):
-        raise bad_request('tool_choice must be "auto" or "none": calls cannot be forced', param="tool_choice")
 
 
 def check_can_answer(entry: Entry) -> None:
@@ -192,10 +218,10 @@ def check_can_answer(entry: Entry) -> None:
 class _Writer:
     """Writes the answer to one request."""
 
-    def __init__(self, form: ChatForm, run: Run, model: Model, head: Head) -> None:
+    def __init__(self, form: ChatForm, run: Run, speeches: Sequence[Speech], model: Model, head: Head) -> None:
         self._form, self._run, self._head = form, run, head
         self._tokenizer = model.tokenizer
-        self._speeches = [Speech(run.turn) for _ in range(form.n)]
+        self._speeches = speeches
 
     async def answer(self) -> ChatAnswer:
         """Once it has come."""
@@ -208,11 +234,12 @@ class _Writer:
                     "index": index,
                     "message": {
                         "role": "assistant",
-                        "content": speech.content,
+                        "content": speech.content or (None if speech.calls else ""),
                         "reasoning_content": speech.reasoning,
+                        "tool_calls": [_call(one) for one in speech.calls] or None,
                     },
                     "logprobs": self._logprobs(speech.logprobs),
-                    "finish_reason": finish_reason(speech.finish_reason),
+                    "finish_reason": speech.finish_reason,
                 }
             )
             for index, speech in enumerate(self._speeches)
@@ -225,22 +252,24 @@ class _Writer:
         """As it comes."""
         options = self._form.stream_options
         chunks = Chunks(self._head, "chat.completion.chunk", has_usage=options is not None and options.include_usage)
-        yield b"".join(chunks.choice(i, {"delta": _FIRST}) for i in range(self._form.n))
+        out = [chunks.choice(i, {"delta": _FIRST}) for i in range(self._form.n)]
         async for pieces in self._run:
-            out: list[bytes] = []
             for piece in pieces:
-                said = self._speeches[piece.index].take(piece)
-                if piece.logprob is None and piece.finish_reason is None:
-                    out += [chunks.text(piece.index, _BEFORE[part], text, "}") for part, text in said]
-                    continue
+                speech = self._speeches[piece.index]
+                said = speech.take(piece)
                 logprobs = None if piece.logprob is None else self._logprobs((piece.logprob,))
-                for part, text in said:
-                    out.append(chunks.choice(piece.index, {"delta": {_NAME[part]: text}}, logprobs))
+                for one in said:
+                    if isinstance(one, Spoken) and logprobs is None:
+                        out.append(chunks.text(piece.index, _BEFORE[one.part], one.text, "}"))
+                        continue
+                    out.append(chunks.choice(piece.index, {"delta": _delta(one, speech)}, logprobs))
                     logprobs = None
                 if logprobs is not None or piece.finish_reason is not None:
-                    out.append(chunks.choice(piece.index, {"delta": {}}, logprobs, piece.finish_reason))
+                    reason = None if piece.finish_reason is None else speech.finish_reason
+                    out.append(chunks.choice(piece.index, {"delta": {}}, logprobs, reason))
             if out:
                 yield b"".join(out)
+                out = []
         yield chunks.end(self._count())
 
     def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> dict[str, Any] | None:
@@ -254,3 +283,13 @@ class _Writer:
 _FIRST = {"role": "assistant", "content": ""}
 _NAME = {"content": "content", "reasoning": "reasoning_content"}
 _BEFORE = {part: f'"delta":{{"{name}":' for part, name in _NAME.items()}
+
+
+def _call(one: Called) -> dict[str, Any]:
+    return {"id": one.id, "type": "function", "function": {"name": one.name, "arguments": one.arguments}}
+
+
+def _delta(one: Said, speech: Speech) -> dict[str, Any]:
+    if isinstance(one, Spoken):
+        return {_NAME[one.part]: one.text}
+    return {"tool_calls": [{"index": speech.calls.index(one), **_call(one)}]}

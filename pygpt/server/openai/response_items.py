@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pygpt.server.openai.answers import dump, new_id
-from pygpt.server.openai.speech import Part, Spoken
+from pygpt.server.openai.speech import Called, Part, Said
 
 _DELTAS: Mapping[Part, str] = {"reasoning": "response.reasoning_text.delta", "content": "response.output_text.delta"}
 
@@ -32,8 +32,8 @@ class EventWriter:
 
 
 class OutputItems:
-    """What the "output" of a response holds: reasoning, then a message. One item after the other is open; `take` and
-    `close` give the events that tell of it."""
+    """What the "output" of a response holds: reasoning, a message, calls of functions. One item after the other is
+    open; `take` and `close` give the events that tell of it."""
 
     def __init__(self, events: EventWriter) -> None:
         self.done: list[dict[str, Any]] = []
@@ -45,12 +45,19 @@ class OutputItems:
         self._new: list[dict[str, Any]] = []  # of those whose text has not come
         self._rest = ""  # of the open item's deltas
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said."""
+        return not self.done and self._part is None
+
     def weigh(self, logprob: dict[str, Any]) -> None:
         """The log-probability of the next token, whose text comes now or later."""
         self._new.append(logprob)
 
-    def take(self, said: Spoken) -> bytes:
-        """The next text."""
+    def take(self, said: Said) -> bytes:
+        """The next text, or a call."""
+        if isinstance(said, Called):
+            return self.close("completed") + self._call(said)
         out = b"" if said.part == self._part else self.close("completed") + self._open(said.part)
         self._texts.append(said.text)
         new, self._new = self._new, []
@@ -78,6 +85,23 @@ class OutputItems:
         self.done.append(item)
         self._part = None
         return out
+
+    def _call(self, call: Called) -> bytes:
+        item = {"id": new_id("fc_"), "type": "function_call", "call_id": call.id, "name": call.name}
+        place = {"output_index": len(self.done)}
+        begun = {**item, "arguments": "", "status": "in_progress"}
+        done = {**item, "arguments": call.arguments, "status": "completed"}
+        of_item = {"item_id": item["id"], **place}
+        kind = "response.function_call_arguments"
+        self.done.append(done)
+        return b"".join(
+            (
+                self._events.write("response.output_item.added", {**place, "item": begun}),
+                self._events.write(f"{kind}.delta", {**of_item, "delta": call.arguments}),
+                self._events.write(f"{kind}.done", {**of_item, "name": call.name, "arguments": call.arguments}),
+                self._events.write("response.output_item.done", {**place, "item": done}),
+            )
+        )
 
     def _open(self, part: Part) -> bytes:
         self._part, self._texts, self._logprobs = part, [], []

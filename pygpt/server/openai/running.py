@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pygpt.generation import Completion, FinishReason, Piece, Prompt, SamplingParams, Turn, collect, read_prompt
@@ -84,6 +84,17 @@ def _blamed(field: str) -> Iterator[None]:
         yield
     except ApiError as error:
         if error.status == 400 and error.body.error.param is None:
+            error.body.error.param = field
+        raise
+
+
+@contextlib.contextmanager
+def schema_of(field: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """What is wrong with a schema is wrong with this field, where its options are those of `SamplingParams`."""
+    try:
+        yield
+    except ApiError as error:
+        if options and error.body.error.param == "json_schema":
             error.body.error.param = field
         raise
 

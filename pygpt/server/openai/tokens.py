@@ -89,3 +89,26 @@ async def detokenize(call: Call, form: DetokenizeForm) -> DetokenizeAnswer:
     """The text of tokens."""
     model = (await call.model(form.model or call.service.models.names[0])).model
     return DetokenizeAnswer(prompt=await call.run(lambda: model.tokenizer.decode(form.tokens)))
+
+
+class TokenizerInfo(BaseModel):
+    """What evaluation harnesses ask before they tokenize here."""
+
+    bos_token: str | None
+    eos_token: str | None
+    chat_template: str | None
+    model_max_length: int
+
+
+@endpoint("GET", "/tokenizer_info", answer=TokenizerInfo)
+async def tokenizer_info(call: Call) -> TokenizerInfo:
+    """The special tokens and the chat template of the server's first model."""
+    model = (await call.model(call.service.models.names[0])).model
+    tokenizer = await call.run(lambda: model.tokenizer)
+    texts = {token: text for text, token in tokenizer.special_tokens.items()}
+    return TokenizerInfo(
+        bos_token=texts.get(tokenizer.bos_id),
+        eos_token=texts.get(tokenizer.eos_id),
+        chat_template=tokenizer.chat_templates.get("default"),
+        model_max_length=model.config.n_ctx,
+    )

@@ -25,6 +25,7 @@ def running(settings: Settings) -> Iterator[tuple[str, Starlette]]:
     app = create_app(settings)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # who asks before it has started waits
         config = uvicorn.Config(app, log_config=None, lifespan="on", ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -69,6 +70,27 @@ def base_url(server: tuple[str, Starlette]) -> str:
 @pytest.fixture(scope="session")
 def client(base_url: str) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def roomy_folder(
+    scripted_folder: Callable[..., Path],
+    with_template: Callable[..., Path],
+    vocab: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A model with room for some hundred tokens, to which all tokens but the last are equal."""
+    return with_template(scripted_folder([vocab.end_id] * 500), tmp_path_factory.mktemp("roomy") / "m")
+
+
+@pytest.fixture(scope="session")
+def roomy(roomy_folder: Path) -> Iterator[openai.OpenAI]:
+    """A client of a server of "chat", that model."""
+    with (
+        running(Settings(models=(f"chat={roomy_folder}",), threads=1)) as (url, _),
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made,
+    ):
         yield made
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -237,3 +240,57 @@ def test_a_client_that_goes_away_frees_its_place(server: tuple[str, Starlette]) 
         while entry.scheduler.stats().running:
             assert time.monotonic() < deadline
             time.sleep(0.001)
+
+
+def test_offsets_count_characters_of_the_text(serve: Callable[..., Any]) -> None:
+    """Where the vocabulary puts a token and a space before every text."""
+    source = Path(__file__).parents[2] / "data" / "stories260K"
+    with serve(f"m={source}") as (url, _), openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        choice = client.completions.create(
+            model="m", prompt="Once upon", echo=True, logprobs=0, max_tokens=8, temperature=0
+        ).choices[0]
+    lists = choice.logprobs
+    assert lists is not None
+    assert lists.tokens is not None
+    assert lists.text_offset is not None
+    assert lists.text_offset[:2] == [0, 0]
+    for token, begin, end in zip(lists.tokens[2:], lists.text_offset[2:], lists.text_offset[3:], strict=False):
+        assert choice.text[begin:end] == token
+
+
+def test_many_at_a_time_get_what_each_gets_alone(client: openai.OpenAI, model: Model) -> None:
+    def ask(seed: int) -> str:
+        return client.completions.create(model="gpt2", prompt="a " * (seed % 7 + 1), seed=seed).choices[0].text
+
+    with ThreadPoolExecutor(12) as pool:
+        texts = list(pool.map(ask, range(36)))
+    assert texts == [generate(model, "a " * (seed % 7 + 1), seed=seed)[0].text for seed in range(36)]
+
+
+def test_what_was_read_before_is_counted(serve: Callable[..., Any]) -> None:
+    body: Any = {"model": "tiny", "prompt": "Once upon a time " * 40, "max_tokens": 3, "seed": 1}
+    with serve("tiny") as (url, _), openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        first, second = (client.completions.create(**body) for _ in range(2))
+    assert first.choices[0].text == second.choices[0].text
+    cached = [one.usage.prompt_tokens_details.cached_tokens for one in (first, second)]  # type: ignore[union-attr]
+    assert cached[0] == 0
+    assert cached[1] is not None
+    assert cached[1] > 0
+
+
+def test_an_error_within_a_stream_is_its_last_event(serve: Callable[..., Any]) -> None:
+    """As when the server stops."""
+    asked = {
+        "/v1/completions": {"prompt": "a", "max_tokens": 2000},
+        "/api/generate": {"prompt": "a", "options": {"num_predict": 2000}},
+    }
+    for path, body in asked.items():
+        with (
+            serve("tiny") as (url, app),
+            httpx.stream("POST", url + path, json={"model": "tiny", "stream": True, **body}) as response,
+        ):
+            lines = response.iter_lines()
+            next(lines)
+            app.state.service.models.loaded[0].scheduler.close()
+            rest = [line.removeprefix("data: ") for line in lines if line]
+        assert "the server stops" in str(json.loads(rest[-1])["error"])

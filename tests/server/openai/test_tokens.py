@@ -89,3 +89,12 @@ def test_embeddings_that_are_refused(refused: Refused, body: dict[str, Any], par
     error = refused("/embeddings", **{"model": "gpt2", "input": "a", **body})
     assert error.param == param
     assert message in error.message
+
+
+def test_a_tokenizer_says_what_it_has(serving: Callable[..., Any]) -> None:
+    async def use(client: httpx.AsyncClient) -> Any:
+        return (await client.get("/tokenizer_info")).json()
+
+    info = serving(use)
+    end = "<|endoftext|>"
+    assert info == {"bos_token": end, "eos_token": end, "chat_template": None, "model_max_length": 512}

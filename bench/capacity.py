@@ -1,0 +1,146 @@
+"""How many nodes a load needs: a model of a step's time, fitted on this machine, and a fleet that is simulated with it.
+
+    python bench/capacity.py fit MODEL --threads 2 --out capacity.json
+    python bench/capacity.py fleet capacity.json TRACE.jsonl --times 50 --first-p99 2 --between-p99 0.1
+
+`fit` runs loads through a `pygpt.Scheduler` in this process, fits the model on half of them, and says how far its
+tokens a second are off for the others, which it has not seen, and its times to the first token for requests that come
+at random times. `fleet` says how many nodes a trace needs, or with --nodes, what its requests get. A line of a trace is
+
+    {"at": 12.5, "prompt": 300, "answer": 120, "conversation": "c17"}
+
+seconds, tokens of the prompt (with all that the conversation held before), tokens of the answer; `conversation` may be
+missing. --times N is N such loads at once. With --router conversation the turns of a conversation go to one node, which
+has its prefix; with --router load each request goes to the least busy one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from capacity_fleet import Arrival, Figures, Node, by_conversation, by_load, figures, nodes_for, read_trace, simulate
+from capacity_load import Load, Measured, measure, predict, replay
+from capacity_model import StepModel, fit
+from machine import machine
+
+import pygpt
+
+FITTED = [
+    Load(1, (16, 64), (64, 64)),
+    Load(1, (512, 1024), (8, 8)),
+    Load(4, (32, 512), (64, 64)),
+    Load(16, (64, 256), (32, 96)),
+    Load(48, (16, 128), (64, 64)),
+]
+UNSEEN = [
+    Load(2, (100, 700), (32, 64)),
+    Load(8, (32, 512), (64, 64)),
+    Load(32, (32, 512), (64, 64)),
+    Load(24, (16, 32), (100, 100)),
+    Load(64, (16, 300), (16, 128)),
+]
+ROUTERS = {"conversation": by_conversation, "load": by_load}
+
+
+def poisson(rate: float, seconds: float, seed: int) -> list[Arrival]:
+    """Requests that come at random times, `rate` a second in the mean, with prompts of 32 to 512 tokens."""
+    rng = np.random.default_rng(seed)
+    times = np.cumsum(rng.exponential(1 / rate, int(rate * seconds)))
+    return [Arrival(float(t), int(rng.integers(32, 513)), int(rng.integers(16, 65))) for t in times]
+
+
+def run_fit(args: argparse.Namespace) -> None:
+    model = pygpt.Model.load(args.model, threads=args.threads)
+    measure(model, FITTED[0], 0.3, 0)  # warm
+    measured: dict[Load, Measured] = {}
+    for _ in range(args.rounds):
+        for i, load in enumerate([*FITTED, *UNSEEN]):
+            found = measure(model, load, args.seconds, i)
+            measured[load] = min(measured.get(load, found), found, key=lambda m: m.foreign)
+    step_model = fit([step for load in FITTED for step in measured[load].steps])
+    errors = []
+    for i, (load, found) in enumerate(measured.items()):
+        predicted = predict(step_model, load, args.seconds, i)
+        error = predicted / found.tokens_per_second - 1
+        kind = "fitted" if load in FITTED else "unseen"
+        print(
+            f"{kind}  {load.n_clients:3} clients, prompts {load.prompt}, answers {load.answer}: "
+            f"{found.tokens_per_second:7.1f} tokens/s, predicted {predicted:7.1f} ({error:+.1%}), "
+            f"foreign {found.foreign:.1%}"
+        )
+        if load in UNSEEN:
+            errors.append(abs(error))
+    print(f"unseen loads: off by {statistics.median(errors):.1%} in the median, {max(errors):.1%} at most")
+    busy = predict(step_model, Load(32, (32, 512), (16, 64)), 10, 0) / 40  # answers a second of a full node
+    arrivals = poisson(0.7 * busy, args.seconds, 99)
+    real = figures(replay(model, arrivals, 99), 1)
+    for name, value in (("measured", real), ("predicted", simulate(arrivals, 1, lambda: Node(step_model), by_load))):
+        print(
+            f"requests at random times, 0.7 of what a node can do: {name:9} to the first token p50 "
+            f"{value.first_p50:.3f} s, p99 {value.first_p99:.3f} s, between tokens p99 {value.between_p99:.4f} s"
+        )
+    table = {
+        "machine": machine(),
+        "model": args.model.name,
+        "weights": model.weights,
+        "threads": model.threads,
+        "isa": model.isa,
+        "weight_bytes": model.weight_bytes,
+        "kv_bytes_per_token": model.kv_bytes_per_token,
+        "bandwidth": step_model.bandwidth(model.kv_bytes_per_token),
+        "step": dataclasses.asdict(step_model),
+    }
+    args.out.write_text(json.dumps(table, indent=2) + "\n")
+
+
+def run_fleet(args: argparse.Namespace) -> None:
+    table = json.loads(args.capacity.read_text())
+    step_model = StepModel(**table["step"])
+    arrivals = read_trace(args.trace, args.times)
+    prefix_tokens = int(args.prefix_memory * 2**30 / table["kv_bytes_per_token"])
+
+    def run(n_nodes: int) -> Figures:
+        node: dict[str, Any] = {"max_running": args.max_running, "prefix_tokens": prefix_tokens}
+        return simulate(arrivals, n_nodes, lambda: Node(step_model, **node), ROUTERS[args.router])
+
+    found = run(args.nodes) if args.nodes else nodes_for(run, args.first_p99, args.between_p99)
+    print(
+        f"{found.n_nodes} nodes of {table['threads']} threads: {found.tokens_per_second:.0f} tokens/s, to the first "
+        f"token p50 {found.first_p50:.3f} s, p99 {found.first_p99:.3f} s, between tokens p99 {found.between_p99:.4f} "
+        f"s, {found.cached:.0%} of the prompts from prefixes"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("fit", help="measure this machine")
+    one.add_argument("model", type=Path)
+    one.add_argument("--threads", type=int)
+    one.add_argument("--seconds", type=float, default=1.5, help="of each load (default: 1.5)")
+    one.add_argument("--rounds", type=int, default=3, help="of each load, the least disturbed counts (default: 3)")
+    one.add_argument("--out", type=Path, default=Path("capacity.json"))
+    one.set_defaults(run=run_fit)
+    two = commands.add_parser("fleet", help="simulate nodes of its kind")
+    two.add_argument("capacity", type=Path, help="what `fit` wrote")
+    two.add_argument("trace", type=Path)
+    two.add_argument("--times", type=int, default=1, help="so many loads like the trace (default: 1)")
+    two.add_argument("--nodes", type=int, help="(default: the fewest that keep the limits)")
+    two.add_argument("--first-p99", type=float, default=2.0, help="seconds to the first token (default: 2)")
+    two.add_argument("--between-p99", type=float, default=0.1, help="seconds between tokens (default: 0.1)")
+    two.add_argument("--router", choices=ROUTERS, default="conversation")
+    two.add_argument("--max-running", type=int, default=64)
+    two.add_argument("--prefix-memory", type=float, default=4.0, help="GiB of a node (default: 4)")
+    two.set_defaults(run=run_fleet)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
