@@ -48,11 +48,21 @@ UNSEEN = [
 ROUTERS = {"conversation": by_conversation, "load": by_load}
 
 
-def poisson(rate: float, seconds: float, seed: int) -> list[Arrival]:
+def at_random(rate: float, seconds: float, seed: int) -> list[Arrival]:
     """Requests that come at random times, `rate` a second in the mean, with prompts of 32 to 512 tokens."""
     rng = np.random.default_rng(seed)
-    times = np.cumsum(rng.exponential(1 / rate, int(rate * seconds)))
+    times = np.cumsum(rng.exponential(1 / rate, max(1, int(rate * seconds))))
     return [Arrival(float(t), int(rng.integers(32, 513)), int(rng.integers(16, 65))) for t in times]
+
+
+def conversations(rate: float, seconds: float, seed: int) -> list[Arrival]:
+    """Conversations of three turns that begin at random times, each turn a third of the time after the last one."""
+    arrivals = []
+    for number, first in enumerate(at_random(rate / 3, seconds / 3, seed)):
+        for turn in range(3):
+            arrival = first._replace(at=first.at + turn * seconds / 3, prompt=first.prompt + turn * (first.answer + 40))
+            arrivals.append(arrival._replace(conversation=f"{number}"))
+    return sorted(arrivals)
 
 
 def run_fit(args: argparse.Namespace) -> None:
@@ -78,13 +88,11 @@ def run_fit(args: argparse.Namespace) -> None:
             errors.append(abs(error))
     print(f"unseen loads: off by {statistics.median(errors):.1%} in the median, {max(errors):.1%} at most")
     busy = predict(step_model, Load(32, (32, 512), (16, 64)), 10, 0) / 40  # answers a second of a full node
-    arrivals = poisson(0.7 * busy, args.seconds, 99)
-    real = figures(replay(model, arrivals, 99), 1)
-    for name, value in (("measured", real), ("predicted", simulate(arrivals, 1, lambda: Node(step_model), by_load))):
-        print(
-            f"requests at random times, 0.7 of what a node can do: {name:9} to the first token p50 "
-            f"{value.first_p50:.3f} s, p99 {value.first_p99:.3f} s, between tokens p99 {value.between_p99:.4f} s"
-        )
+    for name, make in (("requests at random times", at_random), ("conversations", conversations)):
+        arrivals = make(0.6 * busy, 2 * args.seconds, 99)
+        real = figures(replay(model, arrivals, 99), 1)
+        simulated = simulate(arrivals, 1, lambda: Node(step_model, prefix_tokens=10**9), by_load)
+        print(f"{name}, 0.6 of what a node can do: {real.text()}\n{'predicted':>{len(name)}} {simulated.text()}")
     table = {
         "machine": machine(),
         "model": args.model.name,
@@ -110,11 +118,7 @@ def run_fleet(args: argparse.Namespace) -> None:
         return simulate(arrivals, n_nodes, lambda: Node(step_model, **node), ROUTERS[args.router])
 
     found = run(args.nodes) if args.nodes else nodes_for(run, args.first_p99, args.between_p99)
-    print(
-        f"{found.n_nodes} nodes of {table['threads']} threads: {found.tokens_per_second:.0f} tokens/s, to the first "
-        f"token p50 {found.first_p50:.3f} s, p99 {found.first_p99:.3f} s, between tokens p99 {found.between_p99:.4f} "
-        f"s, {found.cached:.0%} of the prompts from prefixes"
-    )
+    print(f"{found.n_nodes} nodes of {table['threads']} threads: {found.text()}")
 
 
 def main() -> None:
