@@ -13,6 +13,7 @@ from pygpt.errors import TokenizerError
 from pygpt.generation.params import SamplingOptions
 from pygpt.generation.prompt import as_ids
 from pygpt.generation.reasoning import Marks, find_marks
+from pygpt.generation.results import Progress
 from pygpt.generation.session import Session
 from pygpt.generation.speculate import SpeculateOptions
 from pygpt.tokenizer import Tokenizer
@@ -35,10 +36,13 @@ class GenerateOptions(SamplingOptions, SpeculateOptions, total=False):
     """The keyword arguments of `Model.generate`, for type checkers."""
 
     prefix: Session | None
+    progress: Progress | None
 
 
-class ChatOptions(Layout, SamplingOptions, SpeculateOptions):
+class ChatOptions(Layout, SamplingOptions, SpeculateOptions, total=False):
     """The keyword arguments of `Model.chat`, for type checkers."""
+
+    progress: Progress | None
 
 
 class Turn(NamedTuple):

@@ -18,6 +18,7 @@ from pygpt.server.endpoint import Events, endpoint
 from pygpt.server.errors import ApiError, of_input
 from pygpt.server.models import Entry
 from pygpt.server.openai.answers import dump
+from pygpt.server.openai.call_reader import ToolCallReader
 from pygpt.server.openai.chat import check_can_answer
 from pygpt.server.openai.forms import Form
 from pygpt.server.openai.running import Run, new_tokens
@@ -188,7 +189,9 @@ async def ollama_chat(call: Call, form: OllamaChatForm) -> Response:
     check_can_answer(entry)
     layout = Layout(tools=form.tools, variables=form.variables)
     await run.submit("messages", entry.scheduler.submit_chat, [m.plain() for m in form.messages], **layout)
-    return await _respond(form, _Writer(form.model, run, Speech(run.turn), is_chat=True))
+    names = {str(tool["function"].get("name")) for tool in form.tools or () if isinstance(tool.get("function"), dict)}
+    speech = Speech(run.turn, ToolCallReader(names) if names and form.format is None else None)
+    return await _respond(form, _Writer(form.model, run, speech, is_chat=True))
 
 
 @endpoint(

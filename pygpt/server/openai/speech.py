@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from pygpt.generation import FinishReason, Piece, Section, Splitter, TokenLogprob, Turn
 from pygpt.server.openai.answers import new_id
+from pygpt.server.openai.call_reader import ToolCall
 
 Part: TypeAlias = Literal["reasoning", "content"]
 
@@ -32,11 +33,11 @@ Said: TypeAlias = Spoken | Called
 class CallReader(Protocol):
     """Finds calls of tools in a text as it comes."""
 
-    def feed(self, text: str) -> Iterable[str | tuple[str, str]]:
-        """What is certain by now: text, and names and arguments of calls."""
+    def feed(self, text: str) -> Iterable[str | ToolCall]:
+        """What is certain by now."""
         ...
 
-    def finish(self) -> Iterable[str | tuple[str, str]]:
+    def finish(self) -> Iterable[str | ToolCall]:
         """What was held back, once no more text comes."""
         ...
 
@@ -104,11 +105,11 @@ class Speech:
             else:
                 yield from self._read((section.text,) if self._reader is None else self._reader.feed(section.text))
 
-    def _read(self, found: Iterable[str | tuple[str, str]]) -> Iterator[Said]:
+    def _read(self, found: Iterable[str | ToolCall]) -> Iterator[Said]:
         for one in found:
             if isinstance(one, str):
                 self._texts["content"].append(one)
                 yield Spoken("content", one)
             else:
-                self.calls.append(Called(new_id("call_"), *one))
+                self.calls.append(Called(new_id("call_"), one.name, one.arguments))
                 yield self.calls[-1]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pygpt.server.errors import bad_request
 from pygpt.server.openai.answers import dump
+from pygpt.server.openai.call_reader import ToolCall, ToolCallReader
 from pygpt.server.openai.messages import Function, NamedFunction
 from pygpt.server.openai.speech import CallReader
 
@@ -19,7 +20,7 @@ class Tooling(NamedTuple):
 
     layout: Sequence[Mapping[str, Any]] | None = None  # for the chat template
     options: Mapping[str, Any] = {}  # of SamplingParams: what a call that must be has to look like
-    reader: Callable[[], CallReader | None] = lambda: None
+    reader: Callable[[], CallReader] | None = None  # of what the model writes
 
 
 def tooling(
@@ -37,7 +38,8 @@ def tooling(
         return Tooling()
     layout = [tool.plain() for tool in tools]
     if choice in (None, "auto"):
-        return Tooling(layout)
+        names = {tool.name for tool in tools}
+        return Tooling(layout, {}, None if options else lambda: ToolCallReader(names))
     if options:
         raise bad_request("tool_choice must be auto or none where the answer must have a form", param="tool_choice")
     if choice == "required":
@@ -88,12 +90,12 @@ class _CallOf:
         self._name = name
         self._texts: list[str] = []
 
-    def feed(self, text: str) -> Iterable[str | tuple[str, str]]:
+    def feed(self, text: str) -> Iterable[str | ToolCall]:
         self._texts.append(text)
         return ()
 
-    def finish(self) -> Iterable[str | tuple[str, str]]:
-        return ((self._name, "".join(self._texts)),)
+    def finish(self) -> Iterable[str | ToolCall]:
+        return (ToolCall(self._name, "".join(self._texts)),)
 
 
 class _AnyCall:
@@ -102,14 +104,14 @@ class _AnyCall:
     def __init__(self) -> None:
         self._texts: list[str] = []
 
-    def feed(self, text: str) -> Iterable[str | tuple[str, str]]:
+    def feed(self, text: str) -> Iterable[str | ToolCall]:
         self._texts.append(text)
         return ()
 
-    def finish(self) -> Iterator[str | tuple[str, str]]:
+    def finish(self) -> Iterator[str | ToolCall]:
         text = "".join(self._texts)
         try:
             call = json.loads(text)
-            yield call["name"], dump(call["arguments"])
+            yield ToolCall(call["name"], dump(call["arguments"]))
         except (ValueError, KeyError, TypeError):  # cut short
             yield text
