@@ -230,11 +230,39 @@ def test_a_store_that_is_damaged_full_or_forbidden(visits: Callable[..., Any], t
     visit.send("A dog")
     assert visit.page.evaluate("localStorage['pygpt.tokens.old']") is None
     visit.page.evaluate(fill)
-    visit.send("A bird")
+    visit.send("A bird that is " + "very, " * 2000 + "big")
     visit.page.wait_for_selector(".notice:has-text('no more room')")
-    assert len(visit.answers) == 3
+    assert visit.page.locator(".given").count() == 3
     forbidden = visits()
     forbidden.page.add_init_script("Object.defineProperty(window, 'localStorage', {get() { throw new Error('no') }})")
     forbidden.open("story").send("A cat")
     forbidden.page.wait_for_selector(".notice:has-text('keeps nothing')")
     assert len(forbidden.answers) == 1
+
+
+def test_two_tabs_do_not_write_over_each_other(visit: Any) -> None:
+    visit.open("story").set(max_tokens=5, seed=1)
+    visit.send("A cat")
+    other = visit.context.new_page()
+    other.goto(visit.url)
+    other.wait_for_selector("#model option", state="attached")
+    other.fill("#message", "A dog")
+    other.click("#send")
+    other.wait_for_timeout(50)
+    other.wait_for_selector("#send", state="visible")
+    visit.until(lambda: len(visit.answers) == 2)
+    visit.send("A bird")
+    assert [m["content"] for m in visit.kept()[0]["messages"] if m["role"] == "user"] == ["A cat", "A dog", "A bird"]
+    other.close()
+
+
+def test_the_focus_stays_on_an_older_answer_while_a_new_one_ends(visit: Any) -> None:
+    visit.open("story").set(max_tokens=8, seed=1)
+    visit.send("A cat")
+    visit.page.select_option("#model", "slow")
+    visit.set(max_tokens=100)
+    visit.send("go", wait=False)
+    token = visit.page.locator(".message.assistant").first.locator(".token").nth(1)
+    token.focus()
+    visit.wait()
+    assert visit.page.evaluate("document.activeElement.dataset.token") == token.get_attribute("data-token")
