@@ -103,6 +103,8 @@ def compare(args: argparse.Namespace, model: pygpt.Model, prompts: Prompts, file
                         result = load.measure(server.port, n_clients, args.seconds, requests)
                     name = "bare" if server is None else server.name
                     sample = {"server": name, "clients": n_clients, **result, **others.shares()}
+                    if server is not None:
+                        server.settle()
                     file.add("sample", sample)
                     seen.setdefault(name, []).append(sample)
                     print(sample, flush=True)
