@@ -21,6 +21,8 @@ class StopFilter:
 
     def feed(self, text: str) -> tuple[str, bool]:
         """The text that is certain by now, and whether a stop string was found; nothing may be fed after that."""
+        if not self._stops:
+            return text, False
         text = self._held + text
         ends = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if ends:
@@ -39,6 +41,8 @@ class StopFilter:
 
 def overlap(text: str, stop: str) -> int:
     """The length of the longest end of `text` that is a beginning of `stop`, less than all of it."""
+    if not text or text[-1] not in stop:  # mostly
+        return 0
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 

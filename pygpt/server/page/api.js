@@ -20,6 +20,7 @@ export class ServerError extends Error {
 
 let key = "";
 export const setKey = (text) => (key = text);
+export const hasKey = () => key !== "";
 
 /** Addresses are relative: the page works below a path as well. */
 async function call(path, { body = null, signal = null } = {}) {

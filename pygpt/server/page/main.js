@@ -248,7 +248,7 @@ async function watch() {
 
 function askKey(message) {
   const form = byId("key-form");
-  byId("key-hint").textContent = message;
+  byId("key-hint").textContent = api.hasKey() ? `The server says: ${message}` : "This server asks for a key.";
   form.hidden = false;
   form.elements.key.focus();
 }
