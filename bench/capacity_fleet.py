@@ -138,16 +138,13 @@ class Node:
         self._drew(1)
 
     def _grow(self, time: float) -> None:
-        """Several steps at once, whose times grow by the same amount, until one ends at `time` or an answer ends."""
-        n, positions = len(self.growing), sum(r.context + 1 for r in self.growing)
-        first = self.model.seconds(Step(n, n, positions, positions))
-        more = self.model.seconds(Step(n, n, positions + n, positions + n)) - first
+        """Steps in which nothing is read, until one ends at `time` or an answer ends."""
+        n, positions, n_steps = len(self.growing), sum(r.context + 1 for r in self.growing), 0
         most = min(r.left for r in self.growing)
-        n_steps, took = 1, first
-        while n_steps < most and self.now + took < time:
-            took += first + more * n_steps
+        while n_steps < most and self.now < time:
+            self.now += self.model.seconds(Step(n, n, positions, positions))
+            positions += n
             n_steps += 1
-        self.now += took
         for request in self.growing:
             request.context += n_steps
         self._drew(n_steps)

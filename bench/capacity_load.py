@@ -16,6 +16,7 @@ from machine import Others
 
 import pygpt
 from pygpt.generation import Piece
+from pygpt.generation.plan import Chunk, Planner, reader_of
 
 _FIRST_ID = 100  # those below may be special tokens
 
@@ -46,28 +47,29 @@ class Measured(NamedTuple):
 
 
 class Recorder:
-    """Stands in the place of a scheduler's engine, and writes down what each step is."""
+    """Writes down what each step of the schedulers within a ``with`` block is, and when it began."""
 
-    def __init__(self, scheduler: pygpt.Scheduler) -> None:
-        batch: Any = scheduler._batch
-        self._engine = batch._engine
+    def __init__(self) -> None:
         self.steps: list[tuple[float, Step]] = []
-        batch._engine = self
+        self._plan = Planner.plan
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
+    def __enter__(self) -> Recorder:
+        Planner.plan = lambda planner, entries: self._note(self._plan(planner, entries))  # type: ignore[method-assign]
+        return self
 
-    def forward(self, parts: Sequence[tuple[Any, Any]], **options: Any) -> Any:
-        begun = time.perf_counter()
+    def __exit__(self, *_: object) -> None:
+        Planner.plan = self._plan  # type: ignore[method-assign]
+
+    def _note(self, chunks: list[Chunk]) -> list[Chunk]:
         n_rows = n_positions = n_pairs = 0
-        for session, tokens in parts:
-            n, before = len(tokens), session.length
+        for chunk in chunks:
+            n, before = len(chunk.tokens), reader_of(chunk.entry).session.length
             n_rows += n
             n_positions += before + n
             n_pairs += n * before + n * (n + 1) // 2
-        n_outputs = sum(output != "none" for output in options["output"])
-        self.steps.append((begun, Step(n_rows, n_outputs, n_positions, n_pairs)))
-        return self._engine.forward(parts, **options)
+        n_outputs = sum(chunk.output != "none" for chunk in chunks)
+        self.steps.append((time.perf_counter(), Step(n_rows, n_outputs, n_positions, n_pairs)))
+        return chunks
 
 
 class _Client:
@@ -107,8 +109,8 @@ class Asker:
 def measure(model: pygpt.Model, load: Load, seconds: float, seed: int) -> Measured:
     """Run a load for so long, from an empty scheduler on."""
     others = Others(os.getpid())
-    with pygpt.Scheduler(model, prefix_bytes=0) as scheduler:
-        recorder, asker = Recorder(scheduler), Asker(scheduler, seed)
+    with Recorder() as recorder, pygpt.Scheduler(model, prefix_bytes=0) as scheduler:
+        asker = Asker(scheduler, seed)
         arrivals = load.arrivals(seed)
         begun = time.perf_counter()
         for _ in range(load.n_clients):

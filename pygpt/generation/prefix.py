@@ -72,7 +72,7 @@ class PrefixTree:
             if n_common < node.depth:
                 node = self._split(node, n_common, session)
             if n_common < len(tokens):
-                if node is not self._root:
+                if node is not self._root and truncated(session, node.depth) is not None:
                     self._hold(node, _whole_pages(node.depth, node.session, session))
                 child = _Node(node, tokens[n_common:].copy())
                 node.children[int(tokens[n_common])] = node = child
@@ -174,7 +174,8 @@ class _Node:
         self.tokens = tokens  # those behind the parent's
         self.depth: int = (0 if parent is None else parent.depth) + len(tokens)
         self.children: dict[int, _Node] = {}  # by their first token
-        # Of a leaf, all tokens up to here. Where more comes behind, whole pages of them, which cost nothing.
+        # Of all tokens up to here; or, where more comes behind that can go back to here, of whole pages of them, which
+        # cost nothing.
         self.session: _core.Session | None = None
         self.pages: dict[int, int] = {}  # bytes by address
 

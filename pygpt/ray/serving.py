@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ def deployment(settings: Settings, *, replicas: int = 1, cpus: float | None = No
     Requests of one conversation go to one replica, which therefore holds its prefix, until that is full or dies; then
     to the next. A request whose replica dies before it began to answer is asked again.
     """
+    settings = dataclasses.replace(settings, allowed_host=settings.allowed_host or ["*"])  # Ray Serve listens, not we
     server = serve.deployment(
         _Server,
         name="Server",

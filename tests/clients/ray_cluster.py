@@ -116,7 +116,7 @@ def test_a_conversation_stays_on_a_node_until_that_dies(cluster: Cluster) -> Non
                 prompt += said[-1] + " And"
             return replicas, said
 
-        assert client.get("/v1/models").json()["data"][0]["id"] == "tiny"
+        assert client.get("/v1/models", headers={"host": "chat.example"}).json()["data"][0]["id"] == "tiny"
         assert ask("Once", temperature=-1).json()["error"]["param"] == "temperature"
         assert ask("Once", stream=True, max_tokens=4).text.endswith("data: [DONE]\n\n")
         before = list(pool.map(talk, range(8)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -21,6 +21,7 @@ from pygpt.server.openai.logprobs import ChatLogprob, chat_logprob
 from pygpt.server.openai.messages import ChatMessage, NamedTool, Tool
 from pygpt.server.openai.running import Run, new_tokens, schema_of
 from pygpt.server.openai.speech import Called, Said, Speech, Spoken
+from pygpt.server.openai.tools import Tooling, tooling
 
 
 class ChatForm(Sampling):
@@ -61,30 +62,34 @@ class ChatForm(Sampling):
                 "max_tokens is the older name of max_completion_tokens: give one of the two", param="max_tokens"
             )
 
-        check_tool_choice(self.tool_choice)
-
     @property
     def format_options(self) -> dict[str, Any]:
         """The constraint of `response_format`, as options of `SamplingParams`."""
         return {} if self.response_format is None else self.response_format.options()
 
-    def params(self, max_tokens: int | None) -> SamplingParams:
+    @property
+    def tooling(self) -> Tooling:
+        """ApiError: a choice that cannot be."""
+        choice = self.tool_choice.function if isinstance(self.tool_choice, NamedTool) else self.tool_choice
+        return tooling([tool.function for tool in self.tools or ()], choice, self.format_options)
+
+    def params(self, max_tokens: int | None, options: Mapping[str, Any]) -> SamplingParams:
+        """options: what the text must look like."""
         return sampling_params(
             self,
             n=self.n,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             max_tokens=max_tokens,
-            **self.format_options,
+            **options,
         )
 
-    def layout(self) -> Layout:
+    def layout(self, tools: Sequence[Mapping[str, Any]] | None) -> Layout:
         """What the chat template gets besides messages."""
         variables = dict(self.chat_template_kwargs or {})
         if self.reasoning_effort is not None:
             variables.setdefault("reasoning_effort", self.reasoning_effort)
-        uses_tools = self.tools and self.tool_choice != "none"
         return Layout(
-            tools=[tool.function.plain() for tool in self.tools or ()] if uses_tools else None,
+            tools=tools,
             documents=self.documents,
             variables=variables,
             continue_final_message=self.continue_final_message,
@@ -191,20 +196,16 @@ async def create_chat_completion(call: Call, form: ChatForm) -> ChatAnswer | Res
     form.check()
     field = "max_completion_tokens" if form.max_tokens is None else "max_tokens"
     max_tokens = new_tokens(call, field, getattr(form, field))
+    tools = form.tooling
     with schema_of("response_format", form.format_options):
-        run = Run(call, form.params(max_tokens))
+        run = Run(call, form.params(max_tokens, {**form.format_options, **tools.options}))
         entry = await call.model(form.model)
         check_can_answer(entry)
         messages = [message.plain() for message in form.messages]
-        await run.submit("messages", entry.scheduler.submit_chat, messages, **form.layout())
-    writer = _Writer(form, run, entry.model, new_head("chatcmpl-", form.model, entry.model))
+        await run.submit("messages", entry.scheduler.submit_chat, messages, **form.layout(tools.layout))
+    speeches = [Speech(run.turn, tools.reader()) for _ in range(form.n)]
+    writer = _Writer(form, run, speeches, entry.model, new_head("chatcmpl-", form.model, entry.model))
     return Events(writer.chunks()) if form.stream else await writer.answer()
-
-
-def check_tool_choice(choice: object) -> None:
-    """ApiError: a choice that nothing here can force."""
-    if choice not in (None, "none", "auto"):
-        raise bad_request('tool_choice must be "auto" or "none": calls cannot be forced', param="tool_choice")
 
 
 def check_can_answer(entry: Entry) -> None:
@@ -217,10 +218,10 @@ def check_can_answer(entry: Entry) -> None:
 class _Writer:
     """Writes the answer to one request."""
 
-    def __init__(self, form: ChatForm, run: Run, model: Model, head: Head) -> None:
+    def __init__(self, form: ChatForm, run: Run, speeches: Sequence[Speech], model: Model, head: Head) -> None:
         self._form, self._run, self._head = form, run, head
         self._tokenizer = model.tokenizer
-        self._speeches = [Speech(run.turn) for _ in range(form.n)]
+        self._speeches = speeches
 
     async def answer(self) -> ChatAnswer:
         """Once it has come."""

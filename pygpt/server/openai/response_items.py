@@ -45,6 +45,11 @@ class OutputItems:
         self._new: list[dict[str, Any]] = []  # of those whose text has not come
         self._rest = ""  # of the open item's deltas
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said."""
+        return not self.done and self._part is None
+
     def weigh(self, logprob: dict[str, Any]) -> None:
         """The log-probability of the next token, whose text comes now or later."""
         self._new.append(logprob)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,15 +15,16 @@ from pygpt.server.call import Call
 from pygpt.server.endpoint import Events, endpoint
 from pygpt.server.errors import ApiError, bad_request
 from pygpt.server.openai.answers import new_id
-from pygpt.server.openai.chat import check_can_answer, check_tool_choice
+from pygpt.server.openai.chat import check_can_answer
 from pygpt.server.openai.formats import TextFormat
 from pygpt.server.openai.forms import Form, Sampling, sampling_params
 from pygpt.server.openai.logprobs import chat_logprob
-from pygpt.server.openai.messages import Function
+from pygpt.server.openai.messages import Function, NamedFunction
 from pygpt.server.openai.response_input import Input, to_messages
 from pygpt.server.openai.response_items import EventWriter, OutputItems
 from pygpt.server.openai.running import Run, new_tokens, schema_of
-from pygpt.server.openai.speech import Speech
+from pygpt.server.openai.speech import Speech, Spoken
+from pygpt.server.openai.tools import Tooling, tooling
 
 _LOGPROBS = "message.output_text.logprobs"
 
@@ -49,11 +50,10 @@ class FunctionTool(Function):
     type: Literal["function"]
 
 
-class NamedFunctionTool(Form):
+class NamedFunctionTool(NamedFunction):
     """A function by its name."""
 
     type: Literal["function"]
-    name: str
 
 
 class ResponseStreamOptions(Form):
@@ -102,19 +102,22 @@ class ResponseForm(Sampling):
             raise bad_request("store must be false: this server keeps no answers", param="store")
         if self.top_logprobs and not self.has_logprobs:
             raise bad_request(f"top_logprobs is for include: [{_LOGPROBS!r}] alone", param="top_logprobs")
-        check_tool_choice(self.tool_choice)
 
-    def params(self, max_tokens: int | None) -> SamplingParams:
+    @property
+    def tooling(self) -> Tooling:
+        """ApiError: a choice that cannot be."""
+        return tooling(self.tools, self.tool_choice, self.format_options)
+
+    def params(self, max_tokens: int | None, options: Mapping[str, Any]) -> SamplingParams:
+        """options: what the text must look like."""
         logprobs = self.top_logprobs if self.has_logprobs else None
-        return sampling_params(self, logprobs=logprobs, max_tokens=max_tokens, **self.format_options)
+        return sampling_params(self, logprobs=logprobs, max_tokens=max_tokens, **options)
 
-    def layout(self) -> Layout:
+    def layout(self, tools: Sequence[Mapping[str, Any]] | None) -> Layout:
         """What the chat template gets besides messages."""
         variables = dict(self.chat_template_kwargs or {})
         if self.reasoning is not None and self.reasoning.effort is not None:
             variables.setdefault("reasoning_effort", self.reasoning.effort)
-        uses_tools = self.tools and self.tool_choice != "none"
-        tools = [tool.plain() for tool in self.tools or ()] if uses_tools else None
         return Layout(tools=tools, variables=variables)
 
 
@@ -146,13 +149,14 @@ async def create_response(call: Call, form: ResponseForm) -> ResponseAnswer | Re
     """Answer a text or a conversation."""
     form.check()
     max_tokens = new_tokens(call, "max_output_tokens", form.max_output_tokens)
+    tools = form.tooling
     with schema_of("text.format", form.format_options):
-        run = Run(call, form.params(max_tokens))
+        run = Run(call, form.params(max_tokens, {**form.format_options, **tools.options}))
         entry = await call.model(form.model)
         check_can_answer(entry)
         messages = to_messages(form.input, form.instructions)
-        await run.submit("input", entry.scheduler.submit_chat, messages, **form.layout())
-    writer = _Writer(form, run, entry.model)
+        await run.submit("input", entry.scheduler.submit_chat, messages, **form.layout(tools.layout))
+    writer = _Writer(form, run, Speech(run.turn, tools.reader()), entry.model)
     if form.stream:
         return Events(writer.events(), writer.failed)
     async for _ in writer.events():
@@ -163,9 +167,9 @@ async def create_response(call: Call, form: ResponseForm) -> ResponseAnswer | Re
 class _Writer:
     """Writes the answer to one request."""
 
-    def __init__(self, form: ResponseForm, run: Run, model: Model) -> None:
+    def __init__(self, form: ResponseForm, run: Run, speech: Speech, model: Model) -> None:
         self._form, self._run, self._tokenizer = form, run, model.tokenizer
-        self._speech = Speech(run.turn)
+        self._speech = speech
         self._events = EventWriter()
         self._items = OutputItems(self._events)
         self.body: dict[str, Any] = {**_asked(form, run.params), "status": "in_progress"}
@@ -192,7 +196,8 @@ class _Writer:
     def _end(self) -> bytes:
         is_cut = self._speech.finish_reason == "length"
         status = "incomplete" if is_cut else "completed"
-        out = self._items.close(status)
+        out = self._items.take(Spoken("content", "")) if self._items.is_empty else b""
+        out += self._items.close(status)
         count = self._run.count(self._speech.n_tokens, self._speech.n_reasoning)
         self.body |= {
             "status": status,

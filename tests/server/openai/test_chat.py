@@ -135,7 +135,6 @@ def test_reasoning_stands_apart(thinker: openai.OpenAI) -> None:
         ({"functions": []}, "functions", "unknown parameter"),
         ({"top_logprobs": 2}, "top_logprobs", "logprobs: true"),
         ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", "one of the two"),
-        ({"tool_choice": "required"}, "tool_choice", "cannot be forced"),
         ({"modalities": ["audio"]}, "modalities.0", "'text'"),
     ],
     ids=str,
