@@ -16,6 +16,7 @@ from pygpt.generation.reasoning import Marks, find_marks
 from pygpt.generation.session import Session
 from pygpt.generation.speculate import SpeculateOptions
 from pygpt.tokenizer import Tokenizer
+from pygpt.tool_calls import CallFormat, find_format
 
 Message: TypeAlias = Mapping[str, Any]
 """A "role" ("system", "user", "assistant", "tool"), its "content", and what else the template knows."""
@@ -48,6 +49,7 @@ class Turn(NamedTuple):
     tokens: NDArray[np.int32]  # (T,)
     eos_ids: frozenset[int]  # end the answer, besides the configuration's
     marks: Marks | None  # tell its reasoning from the rest
+    calls: CallFormat | None = None  # how it calls the tools that it was given
 
 
 def read_turn(tokenizer: Tokenizer, config: ModelConfig, messages: Sequence[Message], layout: Layout) -> Turn:
@@ -61,7 +63,8 @@ def read_turn(tokenizer: Tokenizer, config: ModelConfig, messages: Sequence[Mess
     marks = find_marks(template, lambda mark: len(tokenizer.encode(mark, allow_special=True, add_special=False)) == 1)
     inner = {mark for table in (marks or {}).values() for mark in table}
     ends = {tokenizer.eos_id, _end_of_turn(tokenizer, layout.get("template"), inner)}
-    return Turn(text, tokens, frozenset(i for i in ends if i is not None), marks)
+    calls = find_format(template) if layout.get("tools") else None
+    return Turn(text, tokens, frozenset(i for i in ends if i is not None), marks, calls)
 
 
 _QUESTION, _ANSWER = {"role": "user", "content": "?"}, "An answer."

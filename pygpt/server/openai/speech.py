@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from pygpt.generation import FinishReason, Piece, Section, Splitter, TokenLogprob, Turn
 from pygpt.server.openai.answers import new_id
+from pygpt.tool_calls import CallSplitter, ToolCall
 
 Part: TypeAlias = Literal["reasoning", "content"]
 
@@ -32,11 +33,11 @@ Said: TypeAlias = Spoken | Called
 class CallReader(Protocol):
     """Finds calls of tools in a text as it comes."""
 
-    def feed(self, text: str) -> Iterable[str | tuple[str, str]]:
-        """What is certain by now: text, and names and arguments of calls."""
+    def feed(self, text: str) -> Iterable[str | ToolCall]:
+        """What is certain by now: text, and calls."""
         ...
 
-    def finish(self) -> Iterable[str | tuple[str, str]]:
+    def finish(self) -> Iterable[str | ToolCall]:
         """What was held back, once no more text comes."""
         ...
 
@@ -45,9 +46,10 @@ class Speech:
     """One answer to a conversation: `take` says what a piece adds to it, and all of it is kept."""
 
     def __init__(self, turn: Turn | None, reader: CallReader | None = None) -> None:
-        """turn: None: it continues a text, all of it is content. reader: None: there are no tools."""
+        """turn: None: it continues a text, all of it is content. reader: None: calls are written as the turn says."""
         self._splitter = Splitter(None, "") if turn is None else Splitter(turn.marks, turn.text)
-        self._reader = reader
+        calls = None if turn is None else turn.calls
+        self._reader = CallSplitter(calls) if reader is None and calls is not None else reader
         self._texts: dict[Part, list[str]] = {"reasoning": [], "content": []}
         self.calls: list[Called] = []
         self.logprobs: list[TokenLogprob] = []
@@ -104,11 +106,11 @@ class Speech:
             else:
                 yield from self._read((section.text,) if self._reader is None else self._reader.feed(section.text))
 
-    def _read(self, found: Iterable[str | tuple[str, str]]) -> Iterator[Said]:
+    def _read(self, found: Iterable[str | ToolCall]) -> Iterator[Said]:
         for one in found:
             if isinstance(one, str):
                 self._texts["content"].append(one)
                 yield Spoken("content", one)
             else:
-                self.calls.append(Called(new_id("call_"), *one))
+                self.calls.append(Called(new_id("call_"), one.name, one.arguments))
                 yield self.calls[-1]

@@ -10,6 +10,7 @@ from pygpt.server.errors import bad_request
 from pygpt.server.openai.answers import dump
 from pygpt.server.openai.messages import Function, NamedFunction
 from pygpt.server.openai.speech import CallReader
+from pygpt.tool_calls import ToolCall
 
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
@@ -88,12 +89,12 @@ class _CallOf:
         self._name = name
         self._texts: list[str] = []
 
-    def feed(self, text: str) -> Iterable[str | tuple[str, str]]:
+    def feed(self, text: str) -> Iterable[str | ToolCall]:
         self._texts.append(text)
         return ()
 
-    def finish(self) -> Iterable[str | tuple[str, str]]:
-        return ((self._name, "".join(self._texts)),)
+    def finish(self) -> Iterable[str | ToolCall]:
+        return (ToolCall(self._name, "".join(self._texts)),)
 
 
 class _AnyCall:
@@ -102,14 +103,14 @@ class _AnyCall:
     def __init__(self) -> None:
         self._texts: list[str] = []
 
-    def feed(self, text: str) -> Iterable[str | tuple[str, str]]:
+    def feed(self, text: str) -> Iterable[str | ToolCall]:
         self._texts.append(text)
         return ()
 
-    def finish(self) -> Iterator[str | tuple[str, str]]:
+    def finish(self) -> Iterator[str | ToolCall]:
         text = "".join(self._texts)
         try:
             call = json.loads(text)
-            yield call["name"], dump(call["arguments"])
+            yield ToolCall(call["name"], dump(call["arguments"]))
         except (ValueError, KeyError, TypeError):  # cut short
             yield text
