@@ -35,6 +35,7 @@ from peer_results import RunFile, file_name
 from serve_servers import Server
 
 import pygpt
+from pygpt import checkpoint
 from pygpt.generation import Batch, CancelToken, Request, SamplingParams
 
 SHORTEST, LONGEST, ANSWER = 32, 512, 64
@@ -94,7 +95,7 @@ def compare(args: argparse.Namespace, model: pygpt.Model, prompts: Prompts, file
             for number in range(args.rounds):
                 order: list[Server | None] = [*running, *([None] if args.bare else [])]
                 for server in order if number % 2 == 0 else reversed(order):
-                    others = Others(os.getpid() if server is None else server.process.pid)
+                    others = Others(os.getpid() if server is None else server.pid)
                     if server is None:
                         result = bare(model, n_clients, args.seconds, prompts)
                     else:
@@ -144,7 +145,7 @@ def prefix(args: argparse.Namespace, prompts: Prompts, file: RunFile) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a GGUF file")
+    parser.add_argument("model", help="a GGUF file, or what else every server loads")
     parser.add_argument(
         "--server", action="append", help="pygpt[=PROGRAM] or llamacpp=PROGRAM, and =MODEL for another file; several"
     )
@@ -160,6 +161,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("serve-results"))
     args = parser.parse_args()
     files = sorted(args.text.glob("*.md")) if args.text.is_dir() else [args.text]
+    args.model = checkpoint.locate(args.model)
     model = pygpt.Model.load(args.model, threads=args.threads)
     prompts = Prompts(model, "\n".join(f.read_text(encoding="utf-8") for f in files), args.seed)
     about = machine()

@@ -33,13 +33,19 @@ def command(kind: str, program: str, model: Path, port: int, threads: int, n_cli
 
 
 class Server:
-    """A running server; leaving it ends it."""
+    """A running server; leaving it ends it, if it was started here."""
 
     def __init__(self, name: str, model: Path, threads: int, n_clients: int, n_ctx: int = 1024) -> None:
-        """name: pygpt[=PROGRAM] or llamacpp=PROGRAM, and =MODEL where it is to serve another file."""
+        """name: pygpt[=PROGRAM] or llamacpp=PROGRAM, and =MODEL where it is to serve another file; or any name and
+        =http://127.0.0.1:PORT of a server that runs."""
         kind, program, own = (*name.split("="), "", "")[:3]
         model = Path(own) if own else model
-        self.name, self.port = f"{kind} {model.name}" if own else kind, free_port()
+        self.name = f"{kind} {model.name}" if own else kind
+        self.process: subprocess.Popen[bytes] | None = None
+        if program.startswith("http"):
+            self.port = int(program.rpartition(":")[2])
+            return
+        self.port = free_port()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
         self.process = subprocess.Popen(
             command(kind, program, model, self.port, threads, n_clients, n_ctx), stdout=self._log, stderr=self._log
@@ -50,6 +56,11 @@ class Server:
                 self.close()
                 raise SystemExit(f"{name} does not start: {self.last_words()}")
             time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        """Of its process; of this one where it was not started here."""
+        return os.getpid() if self.process is None else self.process.pid
 
     def _is_healthy(self) -> bool:
         try:
@@ -64,15 +75,13 @@ class Server:
 
     def memory(self) -> int:
         """Resident bytes that are not of a file: what grows when memory is lost."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
         return int(line.split()[1]) * 1024
 
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def close(self) -> None:
+        if self.process is None:
+            return
         self.process.terminate()
         try:
             self.process.wait(10)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from pygpt.fields import doc, documented
 from pygpt.generation import FinishReason, Piece, Section, Speculation, Splitter, Stream, TokenLogprob, Turn
-from pygpt.tool_calls import CallSplitter, ToolCall
+from pygpt.tool_calls import ToolCall
 
 
 @documented
@@ -51,7 +51,7 @@ class ReplyStream:
         self._stream, self._turn, self._n_read = stream, turn, n_read
         self._on_token, self._on_end = on_token, on_end
         self._splitter = Splitter(turn.marks, turn.text)
-        self._calls = None if turn.calls is None else CallSplitter(turn.calls)
+        self._calls = turn.call_splitter()
         self._tool_calls: list[ToolCall] = []
         self._waiting: deque[Section] = deque()
         self._texts: dict[str, list[str]] = {"reasoning": [], "answer": []}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,19 +32,21 @@ class CallFormat(NamedTuple):
     closing: str | None  # what ends them; the end of the text does as well
     read: Callable[[str], list[ToolCall]]  # from the opening up to the closing; none: it is something else
     first: tuple[str, ...] = ()  # what they begin with at the beginning of the text alone, but for whitespace
+    is_bare: bool = False  # those at the beginning are JSON, which may be an answer: they count by the tools' names
 
 
-def find_format(template: str) -> CallFormat | None:
-    """The format of the calls that a chat template writes; None: none that is known here."""
-    return next((f for f in FORMATS if any(mark in template for mark in f.in_template)), None)
+def find_format(template: str) -> CallFormat:
+    """The format of the calls that a chat template writes; where it is none of these, the commonest."""
+    return next((f for f in FORMATS if any(mark in template for mark in f.in_template)), _HERMES)
 
 
 class CallSplitter:
     """Takes a text apart as it comes: into text, without the whitespace around calls, and calls, each once it is
     complete. What begins like a call and is none stays text."""
 
-    def __init__(self, form: CallFormat) -> None:
-        self._form = form
+    def __init__(self, form: CallFormat, names: Collection[str]) -> None:
+        """`names`: of the tools that there are."""
+        self._form, self._names = form, names
         self._held = ""  # what may still become a call, or is whitespace before one
         self._space = ""  # which stood before the opening that the held text begins with
         self._is_open = False  # it begins with one
@@ -110,13 +112,19 @@ class CallSplitter:
         """The calls that the held text begins with, and how many characters they are; none: not yet, or there are none.
         What looks like the closing may stand within a string: so the first counts after which there are calls."""
         closing = self._form.closing
+        read = self._form.read if self._held.startswith(self._form.openings) else self._first
         while closing is not None and (at := self._held.find(closing, self._n_tried)) >= 0:
-            if calls := self._form.read(self._held[:at]):
+            if calls := read(self._held[:at]):
                 return calls, at + len(closing)
             self._n_tried = at + 1
         if closing is not None:
             self._n_tried = max(self._n_tried, len(self._held) - len(closing) + 1)
-        return (self._form.read(self._held), len(self._held)) if is_end else ([], 0)
+        return (read(self._held), len(self._held)) if is_end else ([], 0)
+
+    def _first(self, text: str) -> list[ToolCall]:
+        """Those at the beginning of the text."""
+        calls = self._form.read(text)
+        return [] if self._form.is_bare and any(call.name not in self._names for call in calls) else calls
 
     def _give(self, text: str) -> Iterator[str]:
         if text:
@@ -217,6 +225,11 @@ def _python(text: str) -> list[ToolCall]:
 
 _TOOL_CODE = "```tool_code\n"  # Gemma 3's
 
+_BARE = ('{"name":', '[{"name":')
+_HERMES = CallFormat(  # Qwen's too; small ones forget the marks
+    ("<tool_call>",), ("<tool_call>",), "</tool_call>", _reader("<tool_call>", _json), first=_BARE, is_bare=True
+)
+
 FORMATS: tuple[CallFormat, ...] = (
     CallFormat(  # OpenAI's harmony
         ("<|call|>",),
@@ -232,20 +245,15 @@ FORMATS: tuple[CallFormat, ...] = (
         "<｜tool▁calls▁end｜>",
         _reader("<｜tool▁calls▁begin｜>", _deepseek),
     ),
-    CallFormat(  # Hermes, Qwen; small ones forget the marks
-        ("<tool_call>",),
-        ("<tool_call>",),
-        "</tool_call>",
-        _reader("<tool_call>", _json),
-        first=('{"name":',),
-    ),
+    _HERMES,
     CallFormat(("<|tool_call|>",), ("<|tool_call|>",), "<|/tool_call|>", _reader("<|tool_call|>", _json)),  # Phi-4
     CallFormat(  # Llama 3.1 and later
         ("<|python_tag|>", '"parameters": dictionary of argument name'),
         ("<|python_tag|>",),
         None,
         _reader("<|python_tag|>", _json),
-        first=('{"name":', '{"type":"function"'),
+        first=(*_BARE, '{"type":"function"'),
+        is_bare=True,
     ),
     CallFormat(("tool_code",), (_TOOL_CODE,), "```", _reader(_TOOL_CODE, _python)),
 )

@@ -123,16 +123,16 @@ def model(gpt2_folder: Path) -> Model:
 
 
 @pytest.fixture(scope="session")
-def scripted_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Iterable[int]], Path]:
+def scripted_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes a model that writes given tokens whatever it reads: after position p, always script[p].
 
     Its blocks add nothing, its embeddings are unit vectors, and the vector of position p points at the embedding of
     script[p], which the tied head then finds.
     """
 
-    def make(script: Iterable[int]) -> Path:
+    def make(script: Iterable[int], n_layer: int = 1) -> Path:
         script = list(script)
-        shape = {"n_embd": N_VOCAB, "n_layer": 1, "n_ctx": len(script) + 1}
+        shape = {"n_embd": N_VOCAB, "n_layer": n_layer, "n_ctx": len(script) + 1}
         tensors = gpt2_tensors(np.random.default_rng(0), **shape, std=0.0)
         tensors["wte.weight"] = np.eye(N_VOCAB, dtype=np.float32)
         tensors["wpe.weight"] = 100 * np.eye(N_VOCAB, dtype=np.float32)[[*script, 0]]

@@ -116,10 +116,10 @@ REPLY_STREAM = ("cancel", "close", "finish", "n_read", "reply", "speculation")
 CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Model.load": lambda g: {"source": g.folder, "threads": 1, "progress": lambda done, total: None},
     "Model.from_tensors": lambda g: {"config": g.model.config, "tensors": g.tensors(), "threads": 1},
-    "Model.generate": Good.generate,
+    "Model.generate": lambda g: {**g.generate(), "progress": None},
     "Model.stream": Good.generate,
     "Model.render": Good.render,
-    "Model.chat": Good.chat,
+    "Model.chat": lambda g: {**g.chat(), "progress": None},
     "Model.stream_chat": Good.chat,
     "Chat": lambda g: {"model": g.model, "system": "S", **g.layout(), "params": pygpt.SamplingParams()},
     "Chat.send": lambda g: {"self": g.conversation(), "message": "in", "params": pygpt.SamplingParams(max_tokens=2)},

@@ -14,13 +14,14 @@ TEMPLATES = Path(__file__).with_name("data") / "templates"
 HARMONY, MISTRAL, DEEPSEEK, HERMES, PHI, LLAMA, GEMMA = FORMATS
 CALL = {"name": "f", "arguments": {"a": 1}}
 F = ("f", {"a": 1})
+NAMES = {"f"}
 HERMES_CALL = f"<tool_call>{json.dumps(CALL)}</tool_call>"
 DEEP = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
 
 
 def split(form: CallFormat, pieces: list[str]) -> list[Any]:
     """Texts, joined where one follows another, and calls."""
-    splitter = CallSplitter(form)
+    splitter = CallSplitter(form, NAMES)
     found: list[Any] = []
     for part in [*(p for piece in pieces for p in splitter.feed(piece)), *splitter.finish()]:
         if isinstance(part, ToolCall):
@@ -61,6 +62,10 @@ def split(form: CallFormat, pieces: list[str]) -> list[Any]:
         ),
         (HERMES, "<tool_call>" + "[" * 9999, ["<tool_call>" + "[" * 9999]),
         (HERMES, '{\n  "name": "f", "arguments": {"a": 1}}', [F]),
+        (HERMES, ' \n[{"name": "f", "arguments": {"a": 1}}]', [F]),
+        (HERMES, '{"name": "other", "arguments": {}}', ['{"name": "other", "arguments": {}}']),
+        (HERMES, f"<tool_call>[{json.dumps(CALL)}, {json.dumps(CALL)}]</tool_call>", [F, F]),
+        (HERMES, HERMES_CALL.replace("}}", "}} and more"), [HERMES_CALL.replace("}}", "}} and more")]),
         (HERMES, ' {"name": "f"}', [' {"name": "f"}']),
         (HERMES, 'So {"name": "f", "arguments": {}}', ['So {"name": "f", "arguments": {}}']),
         (HERMES, "a < b <tool", ["a < b <tool"]),
@@ -101,7 +106,7 @@ def test_calls_are_told_from_text(form: CallFormat, text: str, expected: list[An
 
 
 def test_text_and_calls_come_as_soon_as_they_are_certain() -> None:
-    splitter = CallSplitter(HERMES)
+    splitter = CallSplitter(HERMES, NAMES)
     call = f"<tool_call>{json.dumps(CALL)}</tool_call>"
     assert [*splitter.feed("I look")] == ["I look"]
     assert [*splitter.feed(" a<")] == [" a"]
@@ -109,8 +114,8 @@ def test_text_and_calls_come_as_soon_as_they_are_certain() -> None:
     assert [*splitter.feed(call[:-1])] == []
     assert [*splitter.feed(">")] == [ToolCall("f", '{"a": 1}')]
     assert [*splitter.finish()] == []
-    assert [*CallSplitter(LLAMA).feed("Hello")] == ["Hello"]
-    assert [*CallSplitter(LLAMA).feed('{"answer"')] == ['{"answer"']
+    assert [*CallSplitter(LLAMA, NAMES).feed("Hello")] == ["Hello"]
+    assert [*CallSplitter(LLAMA, NAMES).feed('{"answer"')] == ['{"answer"']
 
 
 @pytest.mark.parametrize(
@@ -121,8 +126,8 @@ def test_text_and_calls_come_as_soon_as_they_are_certain() -> None:
         ("mistralai-Mistral-Nemo-Instruct-2407", MISTRAL),
         ("openai-gpt-oss-120b", HARMONY),
         ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", DEEPSEEK),
-        ("microsoft-Phi-3.5-mini-instruct", None),
+        ("microsoft-Phi-3.5-mini-instruct", HERMES),  # which says nothing of calls
     ],
 )
-def test_a_template_says_how_calls_are_written(name: str, form: CallFormat | None) -> None:
+def test_a_template_says_how_calls_are_written(name: str, form: CallFormat) -> None:
     assert find_format((TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")) is form

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from pygpt.errors import PygptError
 from pygpt.server.call import Call
 from pygpt.server.endpoint import endpoint
 from pygpt.server.errors import ApiError
@@ -25,12 +27,14 @@ class Alive(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A model, as OpenAI describes one."""
+    """A model, as OpenAI describes one, and what else a client may want to know of it."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: Literal["pygpt"]
+    max_model_len: int | None = Field(description="Its context in tokens; null: its files cannot be read.")
+    has_chat_template: bool | None = Field(description="Whether it answers messages; if not, it continues texts.")
 
 
 class ModelList(BaseModel):
@@ -63,7 +67,7 @@ async def metrics(call: Call) -> Response:
 @endpoint("GET", "/v1/models", answer=ModelList)
 async def list_models(call: Call) -> ModelList:
     """The models that requests may name, whether they are in memory or not."""
-    return ModelList(object="list", data=[_info(call, name) for name in call.service.models.names])
+    return ModelList(object="list", data=[await _info(call, name) for name in call.service.models.names])
 
 
 @endpoint("GET", "/v1/models/{model:path}", answer=ModelInfo, errors=(404,))
@@ -72,11 +76,23 @@ async def show_model(call: Call) -> ModelInfo:
     name = call.request.path_params["model"]
     if name not in call.service.models.names:
         raise ApiError(404, f"the model {name!r:.200} does not exist", param="model", code="model_not_found")
-    return _info(call, name)
+    return await _info(call, name)
 
 
-def _info(call: Call, name: str) -> ModelInfo:
-    return ModelInfo(id=name, object="model", created=call.service.models.created, owned_by="pygpt")
+async def _info(call: Call, name: str) -> ModelInfo:
+    n_ctx, has_template = None, None
+    with contextlib.suppress(PygptError, OSError):  # of one, which hides no other
+        found = await call.service.models.inspect(name)
+        n_ctx = call.service.settings.n_ctx or (None if found.config is None else found.config.n_ctx)
+        has_template = bool(found.chat_templates)
+    return ModelInfo(
+        id=name,
+        object="model",
+        created=call.service.models.created,
+        owned_by="pygpt",
+        max_model_len=n_ctx,
+        has_chat_template=has_template,
+    )
 
 
 ROUTES = [health, live, metrics, list_models, show_model]

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pygpt import checkpoint
 from pygpt.errors import ConfigError, PygptError
-from pygpt.inspection import inspect
+from pygpt.inspection import Inspection, inspect
 from pygpt.model import Model
 from pygpt.scheduler import Scheduler
 from pygpt.server import log
@@ -40,6 +40,7 @@ class Models:
         self.created = int(time.time())
         self._settings = settings
         self._paths = {name: checkpoint.locate(source) for name, source in self.sources.items()}
+        self._found: dict[str, Inspection] = {}
         self._entries: dict[str, Entry] = {}
         self._loading: dict[str, asyncio.Task[Entry]] = {}
         self._thread = ThreadPoolExecutor(1, "pygpt-load")  # one load at a time
@@ -53,6 +54,13 @@ class Models:
     @property
     def loaded(self) -> Sequence[Entry]:
         return list(self._entries.values())
+
+    async def inspect(self, name: str) -> Inspection:
+        """What a model is, whether it is in memory or not: its headers, read once. PygptError, OSError: they cannot be
+        read."""
+        if name not in self._found:
+            self._found[name] = await asyncio.to_thread(inspect, self._paths[name])
+        return self._found[name]
 
     async def acquire(self, name: str) -> Entry:
         """A model, which stays until `release`. ApiError: no such model, or one that cannot be loaded now."""

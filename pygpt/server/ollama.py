@@ -22,6 +22,7 @@ from pygpt.server.openai.chat import check_can_answer
 from pygpt.server.openai.forms import Form
 from pygpt.server.openai.running import Run, new_tokens
 from pygpt.server.openai.speech import Called, Said, Speech
+from pygpt.server.openai.tools import read_calls
 
 _LATEST = ":latest"  # the tag that Ollama gives to names without one
 _OWN_NAMES = {"repeat_penalty": "repetition_penalty"}
@@ -188,7 +189,8 @@ async def ollama_chat(call: Call, form: OllamaChatForm) -> Response:
     check_can_answer(entry)
     layout = Layout(tools=form.tools, variables=form.variables)
     await run.submit("messages", entry.scheduler.submit_chat, [m.plain() for m in form.messages], **layout)
-    return await _respond(form, _Writer(form.model, run, Speech(run.turn), is_chat=True))
+    speech = Speech(run.turn, read_calls(run.turn) if form.format is None else None)
+    return await _respond(form, _Writer(form.model, run, speech, is_chat=True))
 
 
 @endpoint(

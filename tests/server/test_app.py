@@ -20,6 +20,7 @@ def test_health_and_models(serving: Serving) -> None:
     assert [one["id"] for one in models.json()["data"]] == ["small", "tiny"]
     assert model.json() == models.json()["data"][0]
     assert model.json()["object"] == "model"
+    assert (model.json()["max_model_len"], model.json()["has_chat_template"]) == (512, False)
 
 
 def test_what_is_not_there_is_told_in_openais_form(serving: Serving) -> None:

@@ -1,5 +1,5 @@
 """The page at `/`: what is served, with which headers, and what its files may hold. What it does is tested in a
-browser, by tests/clients/page.py."""
+browser, by tests/clients/page/."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -102,6 +103,7 @@ class _Echo(NamedTuple):
     n_tokens: int = 0
     first: int | None = None  # the prompt's first token
     logprobs: Sequence[TokenLogprob] = ()  # of its others
+    begin: int = 0  # of the tokens' text, before that of the prompt: what begins every text is no part of it
 
 
 _OBJECT: Literal["text_completion"] = "text_completion"
@@ -122,7 +124,7 @@ async def create_completion(call: Call, form: CompletionForm) -> CompletionAnswe
     entry = await call.model(form.model)
     writer = _Writer(form, len(prompts), entry.model, new_head("cmpl-", form.model, entry.model))
     if form.echo:
-        writer.echoes = [await _echo(call, entry, prompt, form) for prompt in prompts]
+        writer.echoes = await asyncio.gather(*(_echo(call, entry, prompt, form) for prompt in prompts))
     if form.max_tokens == 0:
         n_prompt = sum(echo.n_tokens for echo in writer.echoes)
         return writer.answer([[_NOTHING] * form.n for _ in prompts], Count(n_prompt, 0, 0))
@@ -147,7 +149,8 @@ async def _echo(call: Call, entry: Entry, prompt: Prompt, form: CompletionForm) 
     if form.logprobs is None:
         return _Echo(text, len(tokens))
     logprobs = await read(call, entry, "prompt", tokens, output="logprobs", n_top=form.logprobs)
-    return _Echo(text, len(tokens), tokens[0], logprobs)
+    begin = len(text) - len(b"".join(map(entry.model.tokenizer.token_bytes, tokens)).decode("utf-8", "replace"))
+    return _Echo(text, len(tokens), tokens[0], logprobs, begin)
 
 
 def _best(done: Sequence[Completion], n: int) -> Sequence[Completion]:
@@ -169,7 +172,7 @@ class _Writer:
 
     def answer(self, done: Sequence[Sequence[Completion]], count: Count) -> CompletionAnswer:
         """n completions of each prompt."""
-        texts = [(echo, one) for echo, several in zip(self.echoes, done, strict=True) for one in several]
+        texts = [(echo, one) for echo, its in zip(self.echoes, done, strict=True) for one in its]
         choices = [
             CompletionChoice(
                 index=index,
@@ -187,12 +190,13 @@ class _Writer:
         chunks = Chunks(
             self._head, _OBJECT, has_usage=form.stream_options is not None and form.stream_options.include_usage
         )
-        lists = [CompletionLogprobs(self._tokenizer) for _ in range(run.n_sequences)]
+        echoes = [echo for echo in self.echoes for _ in range(run.params.n)]
+        lists = [CompletionLogprobs(self._tokenizer, echo.begin) for echo in echoes]
         n_new = 0
         if form.echo:
             yield b"".join(
                 chunks.choice(i, {"text": echo.text}, self._rows(lists[i], echo.logprobs, echo.first))
-                for i, echo in enumerate(echo for echo in self.echoes for _ in range(run.params.n))
+                for i, echo in enumerate(echoes)
             )
         async for pieces in run:
             out = []
@@ -209,7 +213,8 @@ class _Writer:
         yield chunks.end(run.count(n_new))
 
     def _logprobs(self, echo: _Echo, logprobs: Sequence[TokenLogprob] | None) -> LogprobLists | None:
-        rows = self._rows(CompletionLogprobs(self._tokenizer), (*echo.logprobs, *(logprobs or ())), echo.first)
+        lists = CompletionLogprobs(self._tokenizer, echo.begin)
+        rows = self._rows(lists, (*echo.logprobs, *(logprobs or ())), echo.first)
         return None if rows is None else LogprobLists(**rows)
 
     def _rows(

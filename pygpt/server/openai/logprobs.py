@@ -30,10 +30,11 @@ def shown(data: bytes) -> str:
 class CompletionLogprobs:
     """The lists of /v1/completions, as a text grows."""
 
-    def __init__(self, tokenizer: Tokenizer | None) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, begin: int = 0) -> None:
+        """begin: where the first token's text would begin within the answer's."""
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._offset = 0  # characters so far
+        self._offset = begin  # in characters
 
     def rows(self, logprobs: Iterable[TokenLogprob], first: int | None = None) -> dict[str, list[Any]]:
         """The lists for tokens that come next; `first` is one before them that nothing is known of, as that of a
@@ -64,7 +65,7 @@ class CompletionLogprobs:
 
     def _move(self, token: int) -> int:
         """The offset of the token, before that of the next."""
-        offset = self._offset
+        offset = max(self._offset, 0)
         self._offset += len(self._decoder.decode(token_bytes(self._tokenizer, token)))
         return offset
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from pygpt.generation import FinishReason, Piece, Section, Splitter, TokenLogprob, Turn
 from pygpt.server.openai.answers import new_id
-from pygpt.tool_calls import CallSplitter, ToolCall
+from pygpt.tool_calls import ToolCall
 
 Part: TypeAlias = Literal["reasoning", "content"]
 
@@ -46,10 +46,9 @@ class Speech:
     """One answer to a conversation: `take` says what a piece adds to it, and all of it is kept."""
 
     def __init__(self, turn: Turn | None, reader: CallReader | None = None) -> None:
-        """turn: None: it continues a text, all of it is content. reader: None: calls are written as the turn says."""
+        """turn: None: it continues a text, all of it is content. reader: None: there are no calls to be read."""
         self._splitter = Splitter(None, "") if turn is None else Splitter(turn.marks, turn.text)
-        calls = None if turn is None else turn.calls
-        self._reader = CallSplitter(calls) if reader is None and calls is not None else reader
+        self._reader = reader
         self._texts: dict[Part, list[str]] = {"reasoning": [], "content": []}
         self.calls: list[Called] = []
         self.logprobs: list[TokenLogprob] = []

@@ -74,7 +74,7 @@ export class Answer {
     last?.element.remove();
     for (const block of blocks(this.part.text, last?.start ?? 0)) {
       const element = this.#block(block);
-      this.shown.push({ start: block.start, element });
+      this.shown.push({ start: block.start, element, level: block.level });
       this.element.append(element);
     }
   }
@@ -84,7 +84,7 @@ export class Answer {
       case "code":
         return this.#code(block);
       case "heading":
-        return this.#rows(h(`h${Math.min(6, block.level + 2)}`), block.rows);
+        return this.#rows(h(`h${this.#rank(block.level)}`), block.rows);
       case "rule":
         return h("hr");
       case "quote":
@@ -98,6 +98,17 @@ export class Answer {
     }
   }
 
+  /** Of a heading within the page: below that of its message, and below the one that it stands under by one. */
+  #rank(level) {
+    const above = [];
+    for (const one of [...this.shown.map((block) => block.level), level]) {
+      if (!one) continue;
+      while (above.at(-1) >= one) above.pop();
+      above.push(one);
+    }
+    return Math.min(6, 2 + above.length);
+  }
+
   #code({ language, rows }) {
     const code = h("code");
     rows.forEach((row, i) => this.#put(code, row.start, row.end + (i + 1 < rows.length ? 1 : 0)));
@@ -108,7 +119,8 @@ export class Answer {
 
   #table({ head, rows }) {
     const row = (cells, tag) => h("tr", {}, ...cells.map((cell) => this.#rows(h(tag), [cell])));
-    const body = h("tbody", {}, ...rows.map((cells) => row(cells, "td")));
+    const body = h("tbody");
+    for (const cells of rows) body.append(row(cells, "td")); // more, perhaps, than a call can have arguments
     const table = h("table", {}, h("thead", {}, row(head, "th")), body);
     return h("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" }, table);
   }

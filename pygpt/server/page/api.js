@@ -4,7 +4,9 @@ import { events } from "./sse.js";
 
 const TOP = 5; // likeliest tokens asked for at each place
 const TEXT_TOKENS = 256; // a text goes on without end: so much at a time, where no limit is set
+const BYTES = /^bytes:(?=\\x)/; // before a token that is no whole characters
 const KINDS = { 401: "key", 403: "key", 404: "model", 429: "busy", 502: "away", 503: "busy", 504: "away" };
+const CODES = { context_length_exceeded: "context", no_chat_template: "template" };
 
 /** What went wrong: kind is "away" (no server), "key", "busy", "context" (too long for the model), "model", "template" (it
  *  has none), "cut" (the answer broke off) or "refused". */
@@ -37,19 +39,16 @@ async function refusal(response) {
   const error = (await response.json().catch(() => null))?.error ?? {};
   const message = error.message ?? `The server answered ${response.status} ${response.statusText}`;
   const seconds = Number.parseFloat(response.headers.get("Retry-After"));
-  let kind = KINDS[response.status] ?? "refused";
-  if (error.code === "context_length_exceeded") kind = "context";
-  if (/chat.template/i.test(`${error.code} ${message}`)) kind = "template";
+  const kind = CODES[error.code] ?? KINDS[response.status] ?? "refused";
   return new ServerError(kind, message, Number.isFinite(seconds) ? seconds : null);
 }
 
-/** [{id, answers: false for a model without a chat template, context: positions or null}] */
+/** [{id, answers: false for a model without a chat template}] */
 export async function models() {
   const { data } = await (await call("v1/models")).json();
   return data.map((model) => ({
     id: model.id,
-    answers: model.chat_template ?? null,
-    context: model.context_length ?? model.max_model_len ?? null,
+    answers: model.has_chat_template ?? null,
   }));
 }
 
@@ -83,11 +82,16 @@ export function continuation(model, prompt, options, signal) {
     text: choice.text ?? "",
     reasoning: "",
     tokens: (choice.logprobs?.tokens ?? []).map((token, i) => [
-      token,
+      token.replace(BYTES, ""),
       choice.logprobs.token_logprobs[i],
-      Object.entries(choice.logprobs.top_logprobs?.[i] ?? {}).sort((a, b) => b[1] - a[1]),
+      likeliest(choice.logprobs.top_logprobs?.[i] ?? {}),
     ]),
   }));
+}
+
+function likeliest(top) {
+  const found = Object.entries(top).map(([token, logprob]) => [token.replace(BYTES, ""), logprob]);
+  return found.sort((a, b) => b[1] - a[1]);
 }
 
 const shared = (logprobs) => ({ logprobs: undefined, ...logprobs, stream: true, stream_options: { include_usage: true } });
@@ -98,7 +102,7 @@ async function* stream(path, body, signal, read) {
     for await (const data of events(response.body)) {
       if (data === "[DONE]") return;
       const event = JSON.parse(data);
-      if (event.error) throw new ServerError("refused", event.error.message);
+      if (event.error) throw new ServerError(CODES[event.error.code] ?? "refused", event.error.message);
       const choice = event.choices?.[0];
       yield { ...(choice && read(choice)), finish: choice?.finish_reason ?? null, usage: event.usage ?? null };
     }

@@ -30,7 +30,7 @@ function describe({ kind, message }, text, does) {
   const whole = text ? "The text" : "The conversation";
   switch (kind) {
     case "away":
-      return problem("The server is away.", "Nothing is lost: try again when it is back.", [again]);
+      return problem("The server could not be reached.", "Nothing is lost: try again when it is back.", [again]);
     case "busy":
       return problem("The server is busy.", message, [again]);
     case "key":

@@ -7,6 +7,7 @@ export class Drawer {
     this.panel = panel;
     this.opener = opener;
     this.behind = behind;
+    this.role = panel.getAttribute("role");
     this.wide = matchMedia(wide);
     this.wide.addEventListener("change", () => this.#apply());
     opener.addEventListener("click", () => (this.open ? this.close() : this.show()));
@@ -42,6 +43,9 @@ export class Drawer {
     const inFront = this.open && !this.wide.matches;
     for (const element of this.behind) element.inert = inFront;
     this.panel.classList.toggle("in-front", inFront);
+    this.panel.setAttribute("role", inFront ? "dialog" : this.role);
+    if (inFront) this.panel.setAttribute("aria-modal", "true");
+    else this.panel.removeAttribute("aria-modal");
     this.opener.setAttribute("aria-expanded", String(this.open));
   }
 }

@@ -28,7 +28,7 @@ const UNKEPT = {
 const notices = new Notices(byId("notices"));
 const store = new Store(browserStorage(), (kind) => notices.show(kind, UNKEPT[kind]));
 const library = new Library(store, notices, () => show());
-const settings = new Settings(byId("settings"), store);
+const settings = new Settings(byId("settings-form"), store);
 const turns = new Map(); // id of a conversation -> its Turn
 const problems = new Map(); // id of a conversation -> the ServerError of its last turn
 const retries = new Map(); // id of a conversation -> how often its last answer was asked for again
@@ -69,8 +69,8 @@ function show() {
   composer.show({ busy: Boolean(turn), text: continues(current), model: model?.id, empty: !current.messages.length });
   byId("model").value = model?.id ?? "";
   byId("mode").hidden = !model || !continues(current);
-  byId("settings").elements.mode.value = current.mode ?? "";
-  const system = byId("settings").elements.system;
+  byId("settings-form").elements.mode.value = current.mode ?? "";
+  const system = byId("settings-form").elements.system;
   if (document.activeElement !== system) system.value = systemOf(current);
   document.title = current.messages.length ? `${titleOf(current)} – pygpt` : "pygpt";
 }
@@ -131,7 +131,9 @@ async function begin(conversation, replaced = null) {
     show();
     return;
   }
-  const turn = new Turn(conversation, modelOf(conversation)?.id ?? "", request(conversation));
+  const seen = { ...conversation, messages: [...conversation.messages] };
+  const options = settings.options(retries.get(conversation.id) ?? 0);
+  const turn = new Turn(conversation, (signal) => ask(turn, seen, options, signal));
   turns.set(conversation.id, turn);
   problems.delete(conversation.id);
   conversation.messages.push(turn.message);
@@ -147,7 +149,7 @@ async function begin(conversation, replaced = null) {
   }
   growth.end();
   turns.delete(conversation.id);
-  if (!turn.begun) {
+  if (!turn.begun && turn.message.page.finish !== "stop") {
     conversation.messages.pop();
     if (replaced) conversation.messages.push(replaced);
   }
@@ -156,17 +158,17 @@ async function begin(conversation, replaced = null) {
   if (growth.follows()) scrollTo(0, document.body.scrollHeight);
 }
 
-/** The request of a conversation as it is now: the answer itself becomes its last message afterwards. */
-function request(conversation) {
-  const model = modelOf(conversation)?.id ?? "";
-  const options = settings.options(retries.get(conversation.id) ?? 0);
-  if (!continues(conversation)) {
-    const messages = toSend(conversation);
-    return (signal) => api.answer(model, messages, options, signal);
+/** The parts of an answer. seen: the conversation as it was before the answer became its last message. */
+async function* ask(turn, seen, options, signal) {
+  if (!models.length) await connect();
+  const model = modelOf(seen)?.id ?? "";
+  turn.message.page.model = model;
+  if (!continues(seen)) {
+    yield* api.answer(model, toSend(seen), options, signal);
+    return;
   }
-  const said = conversation.messages.filter((message) => message.role !== "system");
-  const prompt = said.map(contentText).join("");
-  return (signal) => api.continuation(model, prompt, options, signal);
+  const said = seen.messages.filter((message) => message.role !== "system");
+  yield* api.continuation(model, said.map(contentText).join(""), options, signal);
 }
 
 /** Shows, keeps and says an answer while it grows: no more often than showing it takes. */
@@ -222,7 +224,7 @@ async function connect() {
     return;
   }
   notices.remove("models");
-  const options = models.map(({ id, answers }) => new Option(answers === false ? `${id} (continues texts)` : id, id));
+  const options = models.map(({ id }) => new Option(id, id));
   byId("model").replaceChildren(...options);
   show();
 }
@@ -234,7 +236,6 @@ async function watch() {
   while (!(await api.isThere())) await new Promise((resolve) => setTimeout(resolve, POLLED));
   notices.remove("away");
   say("The server is back.");
-  for (const [id, error] of problems) if (error.kind === "away") problems.delete(id);
   await connect();
 }
 
@@ -294,17 +295,17 @@ byId("model").addEventListener("change", (event) => {
 });
 byId("tokens").addEventListener("click", () => switchTokens(byId("tokens").getAttribute("aria-pressed") !== "true"));
 byId("reset").addEventListener("click", () => settings.reset());
-byId("settings").addEventListener("submit", (event) => event.preventDefault());
-byId("settings").elements.system.addEventListener("change", (event) => {
+byId("settings-form").addEventListener("submit", (event) => event.preventDefault());
+byId("settings-form").elements.system.addEventListener("change", (event) => {
   setSystem(library.current, event.target.value.trim());
   if (library.all.includes(library.current)) library.keep(library.current, { touch: false });
 });
-byId("settings").elements.mode.addEventListener("change", (event) => {
+byId("settings-form").elements.mode.addEventListener("change", (event) => {
   library.current.mode = event.target.value || null;
   problems.delete(library.current.id);
   show();
 });
-for (const choice of byId("settings").elements.theme) {
+for (const choice of byId("settings-form").elements.theme) {
   choice.checked = choice.value === theme();
   choice.addEventListener("change", () => setTheme(choice.value));
 }

@@ -7,6 +7,7 @@ const RULE = /^ {0,3}([-*_])[ \t]*(?:\1[ \t]*){2,}$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^([ \t]*)([-*+]|\d{1,9}[.)])[ \t]+(?=\S)/;
 const DEEPEST = 16; // spaces that a nested item may stand in: deeper ones stand beside it
+const WIDEST = 64; // columns of a table
 const TABLE_RULE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
 
 /** The blocks of text[from:]: {kind, start, end, ...}, one behind the other. The last is the only one that text to come
@@ -68,10 +69,12 @@ function simple(lines, i) {
 
 function table(lines, i) {
   if (!lines[i].text.includes("|") || !TABLE_RULE.test(lines[i + 1]?.text ?? "")) return null;
-  if (!lines[i + 1].text.includes("|")) return null;
+  const head = cells(lines[i]);
+  if (!lines[i + 1].text.includes("|") || head.length > WIDEST) return null;
   let next = i + 2;
   while (next < lines.length && lines[next].text.includes("|")) next++;
-  return { block: { kind: "table", head: cells(lines[i]), rows: lines.slice(i + 2, next).map(cells) }, next };
+  const rows = lines.slice(i + 2, next).map((line) => cells(line).slice(0, head.length));
+  return { block: { kind: "table", head, rows }, next };
 }
 
 function cells(line) {

@@ -43,6 +43,8 @@ export class Log {
       };
       return new View(message, options, this.does, this.parts);
     });
+    // A text that runs on has its buttons at its end alone.
+    if (text && !turn) this.views.at(-1)?.closeText(messages, this.views[lastUser - nSystem]);
     const elements = this.views.map((view) => view.element);
     if (conversation.forgotten) {
       const note = h("p", { class: "divider" }, "The model no longer sees what stands above.");
@@ -110,30 +112,40 @@ class View {
     if (!turn) this.#finished();
   }
 
+  /** The buttons of a whole text: given is the view of what was last given. */
+  closeText(messages, given) {
+    const copy = copyButton("Copy", () => messages.filter((m) => m.role !== "system").map(contentText).join(""));
+    const retry = this.text ? [button("Retry", "retry", this.does.retry)] : [];
+    const edit = given ? [button("Edit", "edit", () => given.edit(this.foot))] : [];
+    this.foot.querySelector(".actions").replaceChildren(...retry, ...edit, copy);
+    this.foot.classList.add("whole");
+  }
+
   #finished() {
     const { finish } = this.message.page ?? {};
     const actions = [copyButton("Copy", () => this.message.content)];
     if (this.options.last) actions.unshift(button("Retry", "retry", this.does.retry));
     this.#actions(actions, false);
-    if (ENDS[finish]) this.foot.prepend(h("p", { class: "end" }, ENDS[finish]));
+    const end = this.message.content || this.message.reasoning ? ENDS[finish] : "The model ended without a word.";
+    if (end) this.foot.prepend(h("p", { class: "end" }, end));
     const speed = speedOf(this.message.page ?? {});
     if (speed) this.foot.append(speed);
   }
 
   #actions(buttons, editable) {
-    if (editable) buttons.unshift(button("Edit", "edit", () => this.#edit()));
+    if (editable) buttons.unshift(button("Edit", "edit", () => this.edit(this.foot)));
     this.foot.replaceChildren(h("div", { class: "actions" }, ...buttons));
   }
 
-  /** A field in the message's place. */
-  #edit() {
+  /** A field in the message's place; foot: what is out of place meanwhile. */
+  edit(foot) {
     const field = h("textarea", { rows: "3", "aria-label": "Your message" });
     field.value = contentText(this.message);
     const done = (send) => {
       this.body.replaceChildren(old);
-      this.foot.hidden = false;
+      foot.hidden = false;
       if (send && field.value.trim()) this.does.edit(field.value);
-      else this.foot.querySelector("button").focus();
+      else foot.querySelector("button").focus();
     };
     const old = this.body.firstChild;
     const buttons = h(
@@ -151,7 +163,7 @@ class View {
       }
     });
     this.body.replaceChildren(h("div", { class: "editor" }, field, buttons));
-    this.foot.hidden = true;
+    foot.hidden = true;
     field.focus();
   }
 
@@ -164,10 +176,7 @@ class View {
   }
 }
 
-function partOf(text, tokens) {
-  const part = new Part(text ?? "", (tokens ?? []).map((token) => [...token]));
-  return part;
-}
+const partOf = (text, tokens) => new Part(text ?? "", (tokens ?? []).map((token) => [...token]));
 
 /** How fast an answer came, in small print; null: not known. */
 function speedOf({ first, rate, nTokens, nPrompt, nCached }) {

@@ -1,5 +1,6 @@
-// The panel of settings: what is sent with each request. An empty field leaves it to the server.
+// The panel of settings: what is sent with each request.
 
+const DEFAULTS = { temperature: 0.8, top_p: 0.95 }; // as of `pygpt chat`; the API's own are those of OpenAI
 const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "max_tokens", "seed"];
 
 export class Settings {
@@ -8,6 +9,7 @@ export class Settings {
     this.form = form;
     this.store = store;
     const kept = store.read("settings");
+    for (const [name, value] of Object.entries(DEFAULTS)) form.elements[name].placeholder = value;
     for (const name of [...NUMBERS, "stop"]) {
       const value = kept?.[name];
       if (typeof value === "string") form.elements[name].value = value;
@@ -21,7 +23,7 @@ export class Settings {
   /** The fields of a request. nRetries: of this answer; with a seed, each retry takes the next number. */
   options(nRetries) {
     const { elements } = this.form;
-    const options = { logprobs: elements.logprobs.checked };
+    const options = { ...DEFAULTS, logprobs: elements.logprobs.checked };
     for (const name of NUMBERS) {
       const field = elements[name];
       if (field.value.trim() && field.validity.valid) options[name] = field.valueAsNumber;

@@ -7,10 +7,10 @@ const LONGEST_WAIT = 30; // seconds between them, where the server does not say
 
 export class Turn {
   /** request(signal): begins to ask, and gives the parts of an answer as they come. */
-  constructor(conversation, model, request) {
+  constructor(conversation, request) {
     this.conversation = conversation;
     this.request = request;
-    this.message = { role: "assistant", content: "", page: { model } };
+    this.message = { role: "assistant", content: "", page: {} };
     this.text = new Part();
     this.reasoning = new Part();
     this.aborter = new AbortController();

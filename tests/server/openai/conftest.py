@@ -73,6 +73,27 @@ def client(base_url: str) -> Iterator[openai.OpenAI]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def roomy_folder(
+    scripted_folder: Callable[..., Path],
+    with_template: Callable[..., Path],
+    vocab: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A model with room for some hundred tokens, to which all tokens but the last are equal."""
+    return with_template(scripted_folder([vocab.end_id] * 500), tmp_path_factory.mktemp("roomy") / "m")
+
+
+@pytest.fixture(scope="session")
+def roomy(roomy_folder: Path) -> Iterator[openai.OpenAI]:
+    """A client of a server of "chat", that model."""
+    with (
+        running(Settings(models=(f"chat={roomy_folder}",), threads=1)) as (url, _),
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made,
+    ):
+        yield made
+
+
 @pytest.fixture
 def thinker(speaker_folder: Callable[..., Path]) -> Iterator[openai.OpenAI]:
     """A client of a server of "thinker", which thinks before it answers "hi"."""

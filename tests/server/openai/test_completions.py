@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -239,6 +240,22 @@ def test_a_client_that_goes_away_frees_its_place(server: tuple[str, Starlette]) 
         while entry.scheduler.stats().running:
             assert time.monotonic() < deadline
             time.sleep(0.001)
+
+
+def test_offsets_count_characters_of_the_text(serve: Callable[..., Any]) -> None:
+    """Where the vocabulary puts a token and a space before every text."""
+    source = Path(__file__).parents[2] / "data" / "stories260K"
+    with serve(f"m={source}") as (url, _), openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        choice = client.completions.create(
+            model="m", prompt="Once upon", echo=True, logprobs=0, max_tokens=8, temperature=0
+        ).choices[0]
+    lists = choice.logprobs
+    assert lists is not None
+    assert lists.tokens is not None
+    assert lists.text_offset is not None
+    assert lists.text_offset[:2] == [0, 0]
+    for token, begin, end in zip(lists.tokens[2:], lists.text_offset[2:], lists.text_offset[3:], strict=False):
+        assert choice.text[begin:end] == token
 
 
 def test_many_at_a_time_get_what_each_gets_alone(client: openai.OpenAI, model: Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -34,27 +35,27 @@ class Picked(pydantic.BaseModel):
     color: str = pydantic.Field(pattern="^(red|blue)$")
 
 
-def test_a_schema_in_chat(client: openai.OpenAI, chat_model: Model) -> None:
+def test_a_schema_in_chat(roomy: openai.OpenAI, roomy_folder: Path) -> None:
     form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": SCHEMA, "strict": True}}
-    asked = client.chat.completions.create(model="chat", messages=MESSAGES, response_format=form, seed=1)
+    asked = roomy.chat.completions.create(model="chat", messages=MESSAGES, response_format=form, seed=1)
     check(asked.choices[0].message.content)
     assert asked.choices[0].finish_reason == "stop"
-    done = chat_model.chat(MESSAGES, json_schema=SCHEMA, seed=1, temperature=1.0, top_p=None)
+    done = Model.load(roomy_folder, threads=1).chat(MESSAGES, json_schema=SCHEMA, seed=1, temperature=1.0, top_p=None)
     assert asked.choices[0].message.content == done.text
-    chunks = client.chat.completions.create(model="chat", messages=MESSAGES, response_format=form, seed=1, stream=True)
+    chunks = roomy.chat.completions.create(model="chat", messages=MESSAGES, response_format=form, seed=1, stream=True)
     assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices) == done.text
 
 
-def test_a_pydantic_model_in_chat_and_responses(client: openai.OpenAI) -> None:
-    asked = client.chat.completions.parse(model="chat", messages=MESSAGES, response_format=Picked)
+def test_a_pydantic_model_in_chat_and_responses(roomy: openai.OpenAI) -> None:
+    asked = roomy.chat.completions.parse(model="chat", messages=MESSAGES, response_format=Picked)
     assert isinstance(asked.choices[0].message.parsed, Picked)
-    response = client.responses.parse(model="chat", input="Hi", text_format=Picked)
+    response = roomy.responses.parse(model="chat", input="Hi", text_format=Picked)
     assert isinstance(response.output_parsed, Picked)
 
 
-def test_a_schema_in_responses(client: openai.OpenAI) -> None:
+def test_a_schema_in_responses(roomy: openai.OpenAI) -> None:
     text: Any = {"format": {"type": "json_schema", "name": "it", "schema": SCHEMA}}
-    response = client.responses.create(model="chat", input="Hi", text=text)
+    response = roomy.responses.create(model="chat", input="Hi", text=text)
     check(response.output_text)
     assert response.text is not None
     assert response.text.format is not None
@@ -71,10 +72,10 @@ def test_a_schema_in_responses(client: openai.OpenAI) -> None:
     ],
     ids=str,
 )
-def test_own_fields(client: openai.OpenAI, body: dict[str, Any], allowed: set[str]) -> None:
-    asked = client.completions.create(model="gpt2", prompt="a", n=4, extra_body=body)
+def test_own_fields(roomy: openai.OpenAI, body: dict[str, Any], allowed: set[str]) -> None:
+    asked = roomy.completions.create(model="chat", prompt="a", n=4, extra_body=body)
     assert {choice.text for choice in asked.choices} <= allowed
-    answered = client.chat.completions.create(model="chat", messages=MESSAGES, extra_body=body)
+    answered = roomy.chat.completions.create(model="chat", messages=MESSAGES, extra_body=body)
     assert answered.choices[0].message.content in allowed
 
 

@@ -1,12 +1,13 @@
-"""Calls of tools, through OpenAI's own client."""
+"""Calls of tools, through OpenAI's own roomy."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -26,20 +27,10 @@ TOOLS: Any = [{"type": "function", "function": one} for one in (LIGHT, HEAT)]
 ARGUMENTS = {"light": [{"state": "on"}, {"state": "off"}], "heat": [{"degrees": 18}, {"degrees": 21}]}
 
 
-@pytest.fixture
-def client(speaker_folder: Callable[..., Path], serve: Callable[..., Any]) -> Iterator[openai.OpenAI]:
-    """Of a server whose model has room for some hundred tokens."""
-    with (
-        serve(f"chat={speaker_folder()}") as (url, _),
-        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as made,
-    ):
-        yield made
-
-
 @pytest.mark.parametrize("name", ["light", "heat"])
-def test_a_function_that_must_be_called(client: openai.OpenAI, name: str) -> None:
+def test_a_function_that_must_be_called(roomy: openai.OpenAI, name: str) -> None:
     choice: Any = {"type": "function", "function": {"name": name}}
-    asked = client.chat.completions.create(model="chat", messages=MESSAGES, tools=TOOLS, tool_choice=choice, n=2)
+    asked = roomy.chat.completions.create(model="chat", messages=MESSAGES, tools=TOOLS, tool_choice=choice, n=2)
     for one in asked.choices:
         assert one.finish_reason == "tool_calls"
         assert one.message.content is None
@@ -50,14 +41,14 @@ def test_a_function_that_must_be_called(client: openai.OpenAI, name: str) -> Non
         assert call.id.startswith("call_")
 
 
-def test_one_of_the_functions_must_be_called(client: openai.OpenAI) -> None:
+def test_one_of_the_functions_must_be_called(roomy: openai.OpenAI) -> None:
     ask: Any = {"model": "chat", "messages": MESSAGES, "tools": TOOLS, "tool_choice": "required"}
     for seed in range(4):
-        whole = client.chat.completions.create(**ask, seed=seed).choices[0]
+        whole = roomy.chat.completions.create(**ask, seed=seed).choices[0]
         (call,) = whole.message.tool_calls or ()
         assert call.type == "function"
         assert json.loads(call.function.arguments) in ARGUMENTS[call.function.name]
-        chunks: Any = client.chat.completions.create(**ask, seed=seed, stream=True)
+        chunks: Any = roomy.chat.completions.create(**ask, seed=seed, stream=True)
         choices = [choice for chunk in chunks for choice in chunk.choices]
         (delta,) = [one for choice in choices for one in choice.delta.tool_calls or ()]
         assert (delta.index, delta.type) == (0, "function")
@@ -65,15 +56,15 @@ def test_one_of_the_functions_must_be_called(client: openai.OpenAI) -> None:
         assert choices[-1].finish_reason == whole.finish_reason == "tool_calls"
 
 
-def test_calls_are_items_of_a_response(client: openai.OpenAI) -> None:
+def test_calls_are_items_of_a_response(roomy: openai.OpenAI) -> None:
     tools: Any = [{"type": "function", "strict": True, **one} for one in (LIGHT, HEAT)]
     choice: Any = {"type": "function", "name": "light"}
-    response = client.responses.create(model="chat", input="Hi", tools=tools, tool_choice=choice)
+    response = roomy.responses.create(model="chat", input="Hi", tools=tools, tool_choice=choice)
     (item,) = response.output
     assert item.type == "function_call"
     assert item.name == "light"
     assert json.loads(item.arguments) in ARGUMENTS["light"]
-    events = client.responses.create(model="chat", input="Hi", tools=tools, tool_choice=choice, stream=True)
+    events = roomy.responses.create(model="chat", input="Hi", tools=tools, tool_choice=choice, stream=True)
     assert [event.type for event in events] == [
         "response.created",
         "response.in_progress",
@@ -85,19 +76,41 @@ def test_calls_are_items_of_a_response(client: openai.OpenAI) -> None:
     ]
 
 
-def test_a_conversation_with_calls_goes_on(client: openai.OpenAI) -> None:
+def test_a_conversation_with_calls_goes_on(roomy: openai.OpenAI) -> None:
     """What an answer brought can be sent back as it is."""
     ask: Any = {"model": "chat", "tools": TOOLS}
-    first = client.chat.completions.create(messages=MESSAGES, tool_choice="required", **ask).choices[0].message
+    first = roomy.chat.completions.create(messages=MESSAGES, tool_choice="required", **ask).choices[0].message
     call = (first.tool_calls or ())[0]
     messages: Any = [*MESSAGES, first, {"role": "tool", "tool_call_id": call.id, "content": "done"}]
-    assert client.chat.completions.create(messages=messages, tool_choice="none", max_tokens=4, **ask).choices
+    assert roomy.chat.completions.create(messages=messages, tool_choice="none", max_tokens=4, **ask).choices
     tools: Any = [{"type": "function", **LIGHT}]
-    response = client.responses.create(model="chat", input="Hi", tools=tools, tool_choice="required")
+    response = roomy.responses.create(model="chat", input="Hi", tools=tools, tool_choice="required")
     answered = {"type": "function_call_output", "call_id": response.output[0].call_id, "output": "done"}  # type: ignore[union-attr]
     items: Any = [{"role": "user", "content": "Hi"}, *response.output, answered]
-    again = client.responses.create(model="chat", input=items, tools=tools, tool_choice="none", max_output_tokens=4)
+    again = roomy.responses.create(model="chat", input=items, tools=tools, tool_choice="none", max_output_tokens=4)
     assert again.output[-1].type == "message"
+
+
+def test_calls_in_the_models_own_words(speaker_folder: Callable[..., Path], serve: Callable[..., Any]) -> None:
+    said = 'Well.<tool_call>{"name": "light", "arguments": {"state": "on"}}</tool_call>'
+    folder = speaker_folder(("u:hi<|endoftext|>a:", said))
+    ask: Any = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    with serve(f"m={folder}") as (url, _), openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        whole = client.chat.completions.create(tools=TOOLS, **ask).choices[0]
+        chunks: Any = client.chat.completions.create(tools=TOOLS, stream=True, **ask)
+        choices = [choice for chunk in chunks for choice in chunk.choices]
+        plain = client.chat.completions.create(tools=TOOLS, tool_choice="none", **ask).choices[0]
+        told = httpx.post(f"{url}/api/chat", json={**ask, "tools": TOOLS, "stream": False}).json()["message"]
+    assert (whole.message.content, whole.finish_reason) == ("Well.", "tool_calls")
+    (call,) = whole.message.tool_calls or ()
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("light", {"state": "on"})
+    assert "".join(choice.delta.content or "" for choice in choices) == "Well."
+    (delta,) = [one for choice in choices for one in choice.delta.tool_calls or ()]
+    assert delta.function.model_dump() == call.function.model_dump()
+    assert (plain.message.content, plain.message.tool_calls, plain.finish_reason) == (said, None, "stop")
+    assert told["content"] == "Well."
+    assert told["tool_calls"][0]["function"] == {"name": "light", "arguments": {"state": "on"}}
 
 
 @pytest.mark.parametrize(
