@@ -64,19 +64,20 @@ void allow(std::vector<float>& logits, std::span<const std::uint32_t> mask) {
 
 // The greatest of the logits. InvalidArgument: one is NaN.
 float greatest(std::span<const float> logits) {
-    constexpr std::size_t kLanes = 16;  // maxima that do not wait for each other
+    constexpr std::size_t kLanes = 64;  // maxima that do not wait for each other, in loops that become vectors
     std::array<float, kLanes> best;
     std::array<std::uint32_t, kLanes> nan{};
     best.fill(-std::numeric_limits<float>::infinity());
-    const auto take = [&](std::size_t lane, float l) {
-        best[lane] = l > best[lane] ? l : best[lane];
-        nan[lane] |= static_cast<std::uint32_t>(l != l);
-    };
     std::size_t i = 0;
     for (; i + kLanes <= logits.size(); i += kLanes) {
-        for (std::size_t lane = 0; lane < kLanes; ++lane) take(lane, logits[i + lane]);
+        const float* const l = logits.data() + i;
+        for (std::size_t lane = 0; lane < kLanes; ++lane) best[lane] = l[lane] > best[lane] ? l[lane] : best[lane];
+        for (std::size_t lane = 0; lane < kLanes; ++lane) nan[lane] |= static_cast<std::uint32_t>(l[lane] != l[lane]);
     }
-    for (; i < logits.size(); ++i) take(0, logits[i]);
+    for (; i < logits.size(); ++i) {
+        best[0] = logits[i] > best[0] ? logits[i] : best[0];
+        nan[0] |= static_cast<std::uint32_t>(logits[i] != logits[i]);
+    }
     if (std::any_of(nan.begin(), nan.end(), std::identity())) {
         const auto at = std::find_if(logits.begin(), logits.end(), [](float l) { return std::isnan(l); });
         throw InvalidArgument("logits[" + std::to_string(at - logits.begin()) + "] is not a number");
@@ -140,7 +141,11 @@ private:
     // The best get 0, infinite ones too, beside which finite ones have no weight.
     void scale(std::size_t from, std::size_t n, float* out) const {
         const float* const l = logits_.data() + from;
-        for (std::size_t i = 0; i < n; ++i) out[i] = l[i] == top_ ? 0.0f : (l[i] - top_) * factor_;
+        for (std::size_t i = 0; i < n; ++i) {  // a choice between floats would be a branch
+            const auto scaled = std::bit_cast<std::uint32_t>((l[i] - top_) * factor_);
+            const std::uint32_t keep = l[i] == top_ ? 0u : ~0u;
+            out[i] = std::bit_cast<float>(scaled & keep);
+        }
     }
 
     const Kernels& kernels_;

@@ -23,6 +23,8 @@ class StopFilter:
 
     def feed(self, text: str) -> tuple[str, bool]:
         """The text that is certain by now, and whether a stop string was found; nothing may be fed after that."""
+        if not self._stops:
+            return text, False
         text = self._held + text
         ends = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if ends:
