@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from pygpt._text import overlap
+
 if TYPE_CHECKING:
     from pygpt.tokenizer import Tokenizer
 
@@ -37,13 +39,6 @@ class StopFilter:
         """What was held back, once no more text comes."""
         text, self._held = self._held, ""
         return text
-
-
-def overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that is a beginning of `stop`, less than all of it."""
-    if not text or text[-1] not in stop:  # mostly
-        return 0
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class Text:
