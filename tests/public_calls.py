@@ -207,6 +207,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Completion": lambda g: {"text": "", "tokens": (), "finish_reason": "stop", "logprobs": None, "seed": 0},
     "Piece": lambda g: {"text": "", "token": 0, "index": 0, "finish_reason": None, "logprob": None},
     "Speculation": lambda g: {},
+    "ToolCall": lambda g: {"name": "f", "arguments": "{}"},
     "TokenLogprob": lambda g: {"token": 0, "logprob": 0.0, "top": ()},
     "Classification": lambda g: {"label": "a", "probabilities": {"a": 1.0}},
     "ModelConfig": Good.config,

@@ -36,6 +36,7 @@ class CacheAccount:
         """ValueError: not even one page is within it."""
         self._engine, self.n_ctx, self.limit = engine, n_ctx, limit
         self._bytes: dict[int, int] = {}  # by the number of pages
+        self._most = self.of(n_ctx) + self.of(PAGE)  # where windows end within a page, a shorter sequence takes more
         self.longest = n_ctx  # tokens of a sequence that is within the limit
         while self.longest and self.of(self.longest) > limit:
             self.longest = (self.longest - 1) // PAGE * PAGE
@@ -74,7 +75,8 @@ class CacheAccount:
     def has_room(self, entries: Sequence[Entry], ahead: int, limit: int) -> bool:
         """Whether the entries stay within the limit while all that is known of them is read, and so many tokens ahead.
         What they share counts once, which takes longer to find out."""
-        if self.of_entries(entries, ahead) <= limit:
+        n = sum([len(entry) if isinstance(entry, list) else 1 for entry in entries])
+        if n * self._most <= limit or self.of_entries(entries, ahead) <= limit:
             return True
         return self.held(entries) + sum(self._entry_growth(entry, ahead) for entry in entries) <= limit
 

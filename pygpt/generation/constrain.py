@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from pygpt.errors import TokenizerError
 from pygpt.generation.opening import Opening
 from pygpt.generation.params import CONSTRAINTS, SamplingParams
+from pygpt.generation.schema import closed_schema
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
     from pygpt.generation.turn import Turn
     from pygpt.tokenizer import Tokenizer
 
-_MOST_KEPT = 64  # grammars
+_MOST_KEPT = 32  # grammars
+_MOST_STATES = 50_000  # of a grammar's lexer, which grow as it is used, at 1 to 2 kB each; schemas take some hundreds
 _BITS = 32  # of a word of a mask
 # Between the parts of a JSON value: else a model may write spaces until it has no tokens left.
 _WHITESPACE = {"whitespace_pattern": r"( |\n {0,16})?"}
@@ -74,6 +76,8 @@ class Allowed:
             self._matcher.rollback(len(proposed))
         except ValueError as error:
             self._error = error
+        except Exception as error:  # whoever is beside it goes on
+            self._error = ValueError(f"llguidance failed: {error}")
 
     def after(self, proposed: NDArray[np.int32]) -> NDArray[np.uint32]:
         """The mask of the token after those that are proposed, which may all come."""
@@ -193,8 +197,9 @@ class Grammars:
             self._vocabulary = llguidance.LLTokenizer(wrapper, n_vocab=len(tokens.tokens))
         try:
             grammar = _grammar(llguidance, name, form)
-            matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0)
-        except ValueError as error:  # a lone surrogate, or GBNF that is none
+            limits = llguidance.LLParserLimits(max_lexer_states=_MOST_STATES)
+            matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0, limits=limits)
+        except (ValueError, RecursionError) as error:  # a lone surrogate, GBNF that is none, a schema of many levels
             raise ValueError(f"{name} is refused: {error!s:.500}") from None
         if not matcher.is_error():
             matcher.compute_bitmask()  # where it may find that nothing can come
@@ -253,7 +258,7 @@ def _llguidance(name: str) -> Any:
 def _grammar(llguidance: Any, name: str, form: str) -> str:
     """In llguidance's own form."""
     if name == "json_schema":
-        made: str = llguidance.LLMatcher.grammar_from_json_schema(form, defaults=_WHITESPACE)
+        made: str = llguidance.LLMatcher.grammar_from_json_schema(closed_schema(form), defaults=_WHITESPACE)
         return made
     formats = {"regex": "regex", "grammar": "grammar", "choices": "choice"}
     other: str = llguidance.grammar_from(formats[name], form)

@@ -15,6 +15,8 @@ import pytest
 import pygpt
 from pygpt import CancelToken, Model, SamplingParams
 from pygpt.errors import TokenizerError
+from pygpt.generation.constrain import Allowed
+from pygpt.generation.schema import closed_schema
 
 PROMPT = "in the"
 SCHEMA: dict[str, Any] = {
@@ -100,6 +102,20 @@ def test_an_end_of_text_is_drawn_where_the_text_may_go_on(scripted: Callable[[It
     assert (done.text, done.tokens[-1], done.finish_reason) == ("ba", vocab.end_id, "stop")
 
 
+def test_objects_have_the_properties_that_a_schema_names() -> None:
+    inner: dict[str, Any] = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    schema = {"properties": {"a": {"$ref": "#/$defs/i"}, "b": {"type": "array", "items": inner}}, "$defs": {"i": inner}}
+    closed = json.loads(closed_schema(json.dumps(schema)))
+    none_other = inner | {"additionalProperties": False}
+    assert closed == {
+        "properties": {"a": {"$ref": "#/$defs/i"}, "b": {"type": "array", "items": none_other}},
+        "$defs": {"i": none_other},
+        "additionalProperties": False,
+    }
+    for other in ({"type": "object"}, inner | {"additionalProperties": True}, {"allOf": [inner, {}]}, {"const": inner}):
+        assert json.loads(closed_schema(json.dumps(other))) == other
+
+
 def test_what_is_reported_is_the_models_own(model: Model) -> None:
     done = model.generate(PROMPT, regex="zq", logprobs=1, logits_processor=lambda tokens, logits: None)
     plain = model.generate(PROMPT, max_tokens=1, logprobs=264)
@@ -172,6 +188,28 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(
     assert len(str(caught.value)) < 700
     with pygpt.Scheduler(model) as scheduler, pytest.raises(ValueError, match=f"^{name} is refused"):
         scheduler.generate(PROMPT, **options)
+
+
+@pytest.mark.parametrize("error", [ValueError("no way on"), RuntimeError("lost")])
+def test_one_that_fails_midway_fails_alone(model: Model, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """With whatever llguidance raises: not the others, nor those that come after it."""
+    fill, n_filled = Allowed._fill, 0
+
+    def failing(self: Allowed, mask: Any) -> None:
+        nonlocal n_filled
+        n_filled += 1
+        if n_filled == 4:
+            raise error
+        fill(self, mask)
+
+    plain = model.generate(PROMPT, seed=1, max_tokens=20)
+    with pygpt.Scheduler(model) as scheduler:
+        monkeypatch.setattr(Allowed, "_fill", failing)
+        other = scheduler.stream(PROMPT, seed=1, max_tokens=20)
+        with pytest.raises(ValueError, match=str(error)):
+            scheduler.generate(PROMPT, regex="a{9}")
+        assert other.collect() == [plain]
+        assert scheduler.generate(PROMPT, regex="a{9}", max_tokens=12).text == "a" * 9
 
 
 def test_without_a_tokenizer_there_is_no_form(model: Model) -> None:

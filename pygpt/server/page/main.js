@@ -204,6 +204,7 @@ function grow(turn) {
   const end = () => {
     clearTimeout(pending);
     turn.changed = () => {};
+    if (library.current !== turn.conversation) return;
     narrator.hear(turn.text.text, { end: true });
     if (turn.begun) say(turn.stopped ? "Stopped." : "End of the answer.");
   };
@@ -248,7 +249,7 @@ async function watch() {
 
 function askKey(message) {
   const form = byId("key-form");
-  byId("key-hint").textContent = message;
+  byId("key-hint").textContent = api.hasKey() ? `The server says: ${message}` : "This server asks for a key.";
   form.hidden = false;
   form.elements.key.focus();
 }

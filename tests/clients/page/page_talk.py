@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(visit: Any) -> Non
     assert full.startswith(answer)
     assert len(answer) < len(full)
     assert page.inner_text(".message.assistant .end") == "Stopped."
+    assert re.match(r"\d+ tokens · \d+(\.\d)? tokens/s · first after ", page.inner_text(".message.assistant .speed"))
     assert visit.kept()[0]["messages"][1]["content"] == answer
     visit.send("again", wait=False)  # the server is free for the next
     visit.until(lambda: len(visit.answers) == 2)
@@ -56,9 +58,7 @@ def test_settings_are_sent_and_the_answer_is_that_of_the_model(visit: Any, story
     assert visit.last == story_model.chat(messages, **{**SETTINGS, "stop": ["xyzzy"]}).text
     assert "limit" in visit.page.inner_text(".message.assistant .end")
     speed = visit.page.inner_text(".message.assistant .speed")
-    assert speed.startswith("12 tokens · ")
-    assert "tokens/s" in speed
-    assert "first after" in speed
+    assert re.fullmatch(r"12 tokens · (\d+(\.\d)? tokens/s · )?first after \d+\.\d\d s", speed)
 
 
 def test_without_settings_it_is_asked_as_pygpt_chat_asks(visit: Any) -> None:
@@ -266,3 +266,27 @@ def test_the_focus_stays_on_an_older_answer_while_a_new_one_ends(visit: Any) -> 
     token.focus()
     visit.wait()
     assert visit.page.evaluate("document.activeElement.dataset.token") == token.get_attribute("data-token")
+
+
+def test_a_conversation_that_is_deleted_while_it_is_answered_stays_deleted(visit: Any) -> None:
+    visit.open("slow").send("go", wait=False)
+    visit.until(lambda: len(visit.answers[0]) > 50)
+    visit.page.click("button:has-text('Delete')")
+    visit.wait()
+    visit.page.wait_for_timeout(300)
+    assert visit.kept() == []
+    assert visit.page.locator("#conversations .title").count() == 0
+    visit.page.click("button:has-text('Undo')")
+    assert visit.answers[0].startswith("word0. word1.")
+    assert visit.last == visit.answers[0]
+
+
+def test_without_probabilities(visit: Any) -> None:
+    visit.open("story").set(max_tokens=5)
+    visit.page.click("#open-settings")
+    visit.page.uncheck("#settings [name=logprobs]")
+    visit.send("A cat")
+    assert not {"logprobs", "top_logprobs"} & visit.sent[0].keys()
+    assert len(visit.last) > 0
+    assert visit.tokens.count() == 0
+    assert visit.page.inner_text(".speed").startswith("5 tokens")
