@@ -199,6 +199,13 @@ class Figures:
     cached: float
     """Share of the prompts' tokens that a prefix had."""
 
+    def text(self) -> str:
+        return (
+            f"{self.tokens_per_second:.0f} tokens/s, to the first token p50 {self.first_p50:.3f} s, "
+            f"p99 {self.first_p99:.3f} s, between tokens p99 {self.between_p99:.4f} s, "
+            f"{self.cached:.0%} of the prompts from prefixes"
+        )
+
 
 def simulate(arrivals: Iterable[Arrival], n_nodes: int, make: Callable[[], Node], router: Router) -> Figures:
     """A load on so many nodes."""

@@ -72,16 +72,21 @@ class Recorder:
         return chunks
 
 
-class _Client:
+class Client:
     """The listener of one request."""
 
-    def __init__(self, done: queue.SimpleQueue[_Client]) -> None:
+    def __init__(self, prompt: list[int], done: queue.SimpleQueue[Client]) -> None:
+        self.tokens = list(prompt)
+        """The prompt and what came after it."""
+
         self.sent, self.first, self.last = time.perf_counter(), 0.0, 0.0
+        self.ticket: pygpt.Ticket | None = None
         self._done = done
 
     def on_pieces(self, pieces: Sequence[Piece]) -> None:
         self.last = time.perf_counter()
         self.first = self.first or self.last
+        self.tokens += [piece.token for piece in pieces if piece.token is not None]
         if pieces[-1].finish_reason is not None:
             self._done.put(self)
 
@@ -90,19 +95,25 @@ class _Client:
 
 
 class Asker:
-    """Submits requests of given lengths: random tokens, which share no beginning, and answers that do not end early."""
+    """Submits requests of given lengths: random tokens, which share no beginning but that of their conversation, and
+    answers that do not end early."""
 
     def __init__(self, scheduler: pygpt.Scheduler, seed: int) -> None:
-        self.done: queue.SimpleQueue[_Client] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[Client] = queue.SimpleQueue()
         self._scheduler, self._config = scheduler, scheduler.model.config
         self._rng = np.random.default_rng(seed)
         self._never = dict.fromkeys(self._config.eos_ids, -100.0)
+        self._conversations: dict[str, Client] = {}
 
-    def ask(self, arrival: Arrival) -> _Client:
-        prompt = self._rng.integers(_FIRST_ID, self._config.n_vocab, arrival.prompt).tolist()
-        client = _Client(self.done)
+    def ask(self, arrival: Arrival) -> Client:
+        before = self._conversations.get(arrival.conversation)
+        known = [] if before is None else before.tokens[: arrival.prompt]
+        more = self._rng.integers(_FIRST_ID, self._config.n_vocab, arrival.prompt - len(known)).tolist()
+        client = Client(known + more, self.done)
         options: dict[str, Any] = {"max_tokens": arrival.answer, "temperature": 0, "logit_bias": self._never}
-        self._scheduler.submit(prompt, listener=client, **options)
+        client.ticket = self._scheduler.submit(client.tokens[:], listener=client, **options)
+        if arrival.conversation:
+            self._conversations[arrival.conversation] = client
         return client
 
 
@@ -115,9 +126,9 @@ def measure(model: pygpt.Model, load: Load, seconds: float, seed: int) -> Measur
         begun = time.perf_counter()
         for _ in range(load.n_clients):
             asker.ask(next(arrivals))
-        with contextlib.suppress(queue.Empty):
-            while (left := begun + seconds - time.perf_counter()) > 0:
-                asker.done.get(timeout=left)
+        while (left := begun + seconds - time.perf_counter()) > 0 or len(recorder.steps) < 2:
+            with contextlib.suppress(queue.Empty):
+                asker.done.get(timeout=max(left, 0.01))
                 asker.ask(next(arrivals))
         steps = list(recorder.steps)
     begins = [begin for begin, _ in steps]
@@ -145,8 +156,8 @@ def predict(model: StepModel, load: Load, seconds: float, seed: int) -> float:
 
 
 def replay(model: pygpt.Model, arrivals: Sequence[Arrival], seed: int) -> list[Served]:
-    """The requests of a trace at their times, and when their first and last tokens came."""
-    with pygpt.Scheduler(model, prefix_bytes=0) as scheduler:
+    """The requests of a trace at their times, when their first and last tokens came, and what prefixes saved."""
+    with pygpt.Scheduler(model) as scheduler:
         asker = Asker(scheduler, seed)
         begun = time.perf_counter()
         clients = []
@@ -155,4 +166,8 @@ def replay(model: pygpt.Model, arrivals: Sequence[Arrival], seed: int) -> list[S
             clients.append(asker.ask(arrival))
         for _ in clients:
             asker.done.get()
-    return [Served(a, first=c.first - begun, last=c.last - begun) for a, c in zip(arrivals, clients, strict=True)]
+    served = []
+    for arrival, client in zip(arrivals, clients, strict=True):
+        cached = (client.ticket and client.ticket.n_cached) or 0
+        served.append(Served(arrival, cached=cached, first=client.first - begun, last=client.last - begun))
+    return served

@@ -10,9 +10,9 @@ asked twice; answers are 64 tokens, taken by temperature 0 with end-of-text forb
 write as many. The clients are one process, which shares the cores with the server: `foreign` is their share.
 
 What counts begins when each client has had one answer. For each number of clients every round asks each server in
-turn, forwards and backwards by turns; `bare` is no server but pygpt's loop over a batch in this process, without
-scheduler, HTTP or chunks, with as many sequences as clients: what serving costs is the difference. The result is the
-median of the rounds and of the ratios within a round.
+turn, forwards and backwards by turns. With --bare, `scheduled` is a `pygpt.Scheduler` in this process, and
+`bare` only its loop over a batch, with as many sequences as clients: what HTTP and the scheduler cost are the
+differences. The result is the median of the rounds and of the ratios within a round.
 
 Every figure is written to a file of --out before the next begins, as `peers.py` does.
 """
@@ -24,13 +24,14 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import serve_load as load
 from machine import Others, machine
+from numpy.typing import NDArray
 from peer_results import RunFile, file_name
 from serve_servers import Server
 
@@ -62,27 +63,79 @@ class Prompts:
             yield load.completion(next(self), ANSWER, logit_bias=forbidden)
 
 
-def bare(model: pygpt.Model, n_clients: int, seconds: float, prompts: Prompts) -> dict[str, Any]:
-    """The same load without a server: sequences that enter a batch as others leave it."""
-    ids = [np.array(model.tokenizer.encode(next(prompts)), np.int32) for _ in range(512)]
-    params = SamplingParams(temperature=0, max_tokens=ANSWER, logit_bias=dict.fromkeys(model.config.eos_ids, -100))
-    batch = Batch(*model._parts)
-    times: list[list[tuple[float, float]]] = []
-    sent: list[float] = []
-    begin = math.inf
-    while (now := time.perf_counter()) < begin + seconds:
-        while len(batch) < n_clients:
-            request = Request(ids[len(sent) % len(ids)], params, 0, first_index=len(sent), cancel=CancelToken())
-            batch.admit(request)
-            sent.append(now)
-            times.append([])
-        outcomes = batch.step()
+def sampling(model: pygpt.Model) -> SamplingParams:
+    """What the requests over HTTP ask for."""
+    return SamplingParams(temperature=0, max_tokens=ANSWER, logit_bias=dict.fromkeys(model.config.eos_ids, -100))
+
+
+def token_ids(model: pygpt.Model, prompts: Prompts) -> list[NDArray[np.int32]]:
+    """Enough prompts for a round."""
+    return [np.array(model.tokenizer.encode(next(prompts)), np.int32) for _ in range(512)]
+
+
+class Inside:
+    """The same load without HTTP; `bare` without a scheduler too."""
+
+    def __init__(self, model: pygpt.Model, n_clients: int, prompts: Prompts) -> None:
+        self.model, self.n_clients = model, n_clients
+        self.ids, self.params = token_ids(model, prompts), sampling(model)
+        self.times: list[list[tuple[float, float]]] = []
+        self.sent: list[float] = []
+        self.begin = math.inf
+
+    def next(self) -> NDArray[np.int32]:
+        """The next prompt, which is asked for now."""
+        self.sent.append(time.perf_counter())
+        self.times.append([])
+        return self.ids[(len(self.sent) - 1) % len(self.ids)]
+
+    def take(self, number: int) -> None:
+        """A token of a request has come."""
         now = time.perf_counter()
-        for piece in (piece for outcome in outcomes for piece in outcome.pieces):
-            times[piece.index].append((now, 1.0))
-        if begin == math.inf and all(len(answer) == ANSWER for answer in times[:n_clients]):
-            begin = now
-    return load.figures(times, sent, begin, begin + seconds)
+        self.times[number].append((now, 1.0))
+        if self.begin == math.inf and all(len(answer) == ANSWER for answer in self.times[: self.n_clients]):
+            self.begin = now
+
+    def bare(self, seconds: float) -> dict[str, Any]:
+        """Sequences that enter a batch as others leave it."""
+        batch = Batch(*self.model._parts)
+        while time.perf_counter() < self.begin + seconds:
+            while len(batch) < self.n_clients:
+                index = len(self.sent)
+                batch.admit(Request(self.next(), self.params, 0, first_index=index, cancel=CancelToken()))
+            for outcome in batch.step():
+                for piece in outcome.pieces:
+                    self.take(piece.index)
+        return load.figures(self.times, self.sent, self.begin, self.begin + seconds)
+
+    def scheduled(self, seconds: float) -> dict[str, Any]:
+        """Listeners that ask again when their request has ended."""
+        with pygpt.Scheduler(self.model) as scheduler:
+            for _ in range(self.n_clients):
+                Asking(self, scheduler).ask()
+            while time.perf_counter() < self.begin + seconds:
+                time.sleep(0.05)
+        return load.figures(self.times, self.sent, self.begin, self.begin + seconds)
+
+
+class Asking:
+    """A client in the process: a listener."""
+
+    def __init__(self, inside: Inside, scheduler: pygpt.Scheduler) -> None:
+        self.inside, self.scheduler = inside, scheduler
+
+    def ask(self) -> None:
+        self.number = len(self.inside.sent)
+        self.scheduler.submit(self.inside.next(), listener=self, params=self.inside.params)
+
+    def on_pieces(self, pieces: Sequence[pygpt.Piece]) -> None:
+        for _ in pieces:
+            self.inside.take(self.number)
+        if pieces[-1].finish_reason == "length":
+            self.ask()
+
+    def on_error(self, error: Exception) -> None:
+        raise error
 
 
 def compare(args: argparse.Namespace, model: pygpt.Model, prompts: Prompts, file: RunFile) -> None:
@@ -93,16 +146,18 @@ def compare(args: argparse.Namespace, model: pygpt.Model, prompts: Prompts, file
         running = [Server(name, args.model, args.threads, n_clients) for name in servers]
         try:
             for number in range(args.rounds):
-                order: list[Server | None] = [*running, *([None] if args.bare else [])]
-                for server in order if number % 2 == 0 else reversed(order):
-                    others = Others(os.getpid() if server is None else server.pid)
-                    if server is None:
-                        result = bare(model, n_clients, args.seconds, prompts)
+                order: list[Server | str] = [*running, *(("scheduled", "bare") if args.bare else ())]
+                for one in order if number % 2 == 0 else reversed(order):
+                    others = Others(one.pid if isinstance(one, Server) else os.getpid())
+                    if isinstance(one, Server):
+                        result = load.measure(one.port, n_clients, args.seconds, prompts.requests(forbidden))
                     else:
-                        requests = prompts.requests(forbidden)
-                        result = load.measure(server.port, n_clients, args.seconds, requests)
-                    name = "bare" if server is None else server.name
+                        inside = Inside(model, n_clients, prompts)
+                        result = inside.bare(args.seconds) if one == "bare" else inside.scheduled(args.seconds)
+                    name = one.name if isinstance(one, Server) else one
                     sample = {"server": name, "clients": n_clients, **result, **others.shares()}
+                    if isinstance(one, Server):
+                        one.settle()
                     file.add("sample", sample)
                     seen.setdefault(name, []).append(sample)
                     print(sample, flush=True)
@@ -153,7 +208,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=10, help="a server is measured in a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bare", action="store_true", help="measure the loop in this process as well")
+    parser.add_argument("--bare", action="store_true", help="measure scheduler and loop in this process as well")
     parser.add_argument("--text", type=Path, default=HERE.parent / "docs", help="a file, or a folder of Markdown")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--prefix", type=int, help="instead: two requests with the same beginning of so many tokens")

@@ -79,6 +79,20 @@ class Server:
         (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
         return int(line.split()[1]) * 1024
 
+    def settle(self) -> None:
+        """Wait until it has done with those who hung up: llama-server goes on for seconds."""
+        for _ in range(100):
+            before = self._cpu_seconds()
+            time.sleep(0.1)
+            if self._cpu_seconds() - before <= 0.01:
+                return
+
+    def _cpu_seconds(self) -> float:
+        if self.process is None:
+            return 0.0
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         if self.process is None:
             return

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pygpt.reply import Reply, ReplyStream
     from pygpt.scheduler import Scheduler, SchedulerStats, Ticket
     from pygpt.tokenizer import Tokenizer
+    from pygpt.tool_calls import ToolCall
     from pygpt.training import TrainingResult, finetune, pretrain
 
 __version__ = _build_info()["version"]
@@ -53,6 +54,7 @@ _HOMES = {  # of the names, which are imported when they are first used
     "reply": ("Reply", "ReplyStream"),
     "scheduler": ("Scheduler", "SchedulerStats", "Ticket"),
     "tokenizer": ("Tokenizer",),
+    "tool_calls": ("ToolCall",),
     "training": ("TrainingResult", "finetune", "pretrain"),
 }
 
@@ -78,6 +80,7 @@ __all__ = [
     "Ticket",
     "TokenLogprob",
     "Tokenizer",
+    "ToolCall",
     "TrainingResult",
     "__version__",
     "errors",

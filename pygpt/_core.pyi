@@ -171,6 +171,9 @@ class Session:
         """The pages of each class of layers by index; None: no later token sees it. What lies behind the last token of
         the last ones is arbitrary."""
 
+    def page_bytes(self) -> dict[int, int]:
+        """The size of each of its pages, by the address."""
+
     def clear_rest(self) -> None:
         """Make what lies behind the last token zeros, as of a sequence that was never longer."""
 

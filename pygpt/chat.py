@@ -26,6 +26,7 @@ from pygpt.generation import (
 from pygpt.generation.prompt import overflow
 from pygpt.model import Model
 from pygpt.reply import Reply, ReplyStream
+from pygpt.tool_calls import ToolCall
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -92,8 +93,8 @@ class Chat:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The conversation so far: tables with "role" and "content", and "reasoning" where there was any. An answer
-        that is still coming, and what it answers, are not among them."""
+        """The conversation so far: tables with "role" and "content", and "reasoning" and "tool_calls" where there were
+        any. An answer that is still coming, and what it answers, are not among them."""
         return [dict(message) for message in self._messages]
 
     @property
@@ -156,7 +157,9 @@ class Chat:
         def end(reply: Reply) -> None:
             self._open = None
             if reply.tokens:
-                said = {"role": "assistant", "content": reply.text}
+                said: dict[str, Any] = {"role": "assistant", "content": reply.text}
+                if reply.tool_calls:
+                    said["tool_calls"] = _as_messages_have(reply.tool_calls, self._messages)
                 if reply.reasoning is not None:
                     said["reasoning"] = reply.reasoning
                 self._messages, self._n_forgotten = [*messages, said], n_forgotten
@@ -271,6 +274,19 @@ def _new_messages(message: object) -> list[dict[str, Any]]:
     if not several or not all(map(_is_message, several)):
         raise TypeError(f'message must be a text, or messages with a "role" and a "content", not {message!r:.80}')
     return [dict(m) for m in several]
+
+
+def _as_messages_have(calls: Sequence[ToolCall], messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Calls as templates read them; their ids, by which a message with a result may name them, are counted on."""
+    n_before = sum(len(m.get("tool_calls") or ()) for m in messages)
+    return [
+        {
+            "id": f"call{n_before + i:05d}",  # nine letters and digits, as Mistral's template wants them
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.loads(call.arguments)},
+        }
+        for i, call in enumerate(calls, 1)
+    ]
 
 
 def _n_system(messages: Sequence[Message]) -> int:

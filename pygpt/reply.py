@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from pygpt.fields import doc, documented
 from pygpt.generation import FinishReason, Piece, Section, Speculation, Splitter, Stream, TokenLogprob, Turn
+from pygpt.tool_calls import ToolCall
 
 
 @documented
@@ -16,8 +17,11 @@ from pygpt.generation import FinishReason, Piece, Section, Speculation, Splitter
 class Reply:
     """An answer of a `Chat`."""
 
-    text: str = field(metadata=doc("The answer, without reasoning."))
+    text: str = field(metadata=doc("The answer, without reasoning and calls of tools."))
     reasoning: str | None = field(metadata=doc("What the model thought before it.", none="nothing"))
+    tool_calls: tuple[ToolCall, ...] = field(
+        metadata=doc("What it asks to be done, where the conversation has tools, as the model's template writes calls.")
+    )
     finish_reason: FinishReason = field(metadata=doc("As a `Completion`'s."))
     tokens: tuple[int, ...] = field(metadata=doc("Every new token, those of the reasoning and of marks included."))
     logprobs: tuple[TokenLogprob, ...] | None = field(
@@ -47,6 +51,8 @@ class ReplyStream:
         self._stream, self._turn, self._n_read = stream, turn, n_read
         self._on_token, self._on_end = on_token, on_end
         self._splitter = Splitter(turn.marks, turn.text)
+        self._calls = turn.call_splitter()
+        self._tool_calls: list[ToolCall] = []
         self._waiting: deque[Section] = deque()
         self._texts: dict[str, list[str]] = {"reasoning": [], "answer": []}
         self._pieces: list[Piece] = []
@@ -107,10 +113,13 @@ class ReplyStream:
 
     def _end(self, reason: FinishReason) -> None:
         self._hear(*self._splitter.finish())
+        if self._calls is not None:
+            self._say(self._calls.finish())
         logprobs = tuple(piece.logprob for piece in self._pieces if piece.logprob is not None)
         self._reply = Reply(
             text="".join(self._texts["answer"]),
             reasoning="".join(self._texts["reasoning"]) or None,
+            tool_calls=tuple(self._tool_calls),
             finish_reason=reason,
             tokens=tuple(piece.token for piece in self._pieces if piece.token is not None),
             logprobs=logprobs if len(logprobs) == len(self._pieces) > 0 else None,
@@ -122,8 +131,22 @@ class ReplyStream:
 
     def _hear(self, *sections: Section) -> None:
         for section in sections:
-            self._texts[section.part].append(section.text)
-            self._waiting.append(section)
+            if section.part == "answer" and self._calls is not None:
+                self._say(self._calls.feed(section.text))
+            else:
+                self._add(section)
+
+    def _say(self, parts: Iterable[str | ToolCall]) -> None:
+        """Parts of the answer."""
+        for part in parts:
+            if isinstance(part, str):
+                self._add(Section("answer", part))
+            else:
+                self._tool_calls.append(part)
+
+    def _add(self, section: Section) -> None:
+        self._texts[section.part].append(section.text)
+        self._waiting.append(section)
 
     def __repr__(self) -> str:
         return f"<pygpt.ReplyStream, {'unfinished' if self._reply is None else 'finished'}>"

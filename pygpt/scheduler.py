@@ -26,6 +26,7 @@ from pygpt.generation import (
     Listener,
     Message,
     PrefixTree,
+    Progress,
     Prompt,
     Reading,
     ReadOutput,
@@ -267,10 +268,11 @@ class Scheduler:
         params: SamplingParams | None = None,
         cancel: CancelToken | None = None,
         client: str = "",
+        progress: Progress | None = None,
         **options: Any,
     ) -> Completion | list[Completion]:
         """As `Model.generate`, together with whatever else is asked of the scheduler."""
-        done = self.stream(prompt, params=params, cancel=cancel, client=client, **options).collect()
+        done = self.stream(prompt, params=params, cancel=cancel, client=client, **options).collect(progress)
         return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
 
     def stream_chat(self, messages: Sequence[Message], **options: Any) -> Stream:

@@ -12,13 +12,13 @@ from pygpt import _core, generation
 from pygpt.config import ModelConfig
 from pygpt.errors import TokenizerError
 from pygpt.generation import (
-    Batch,
     CancelToken,
     ChatOptions,
     Completion,
     GenerateOptions,
     Layout,
     Message,
+    Progress,
     Prompt,
     Request,
     SamplingParams,
@@ -134,6 +134,7 @@ class Writer:
         speculate: Speculate | None = None,
         draft: Writer | None = None,
         prefix: Session | None = None,
+        progress: Progress | None = None,
         **options: Any,
     ) -> Completion | list[Completion]:
         """Continue a prompt, or each of a list of prompts.
@@ -149,9 +150,10 @@ class Writer:
             proposed by "prompt", as what followed the last ones where they stood before: good where a text repeats its
             prompt or itself; or by a smaller model, which must have the same vocabulary. `Stream.speculation` counts.
         prefix: a session. What it holds of a prompt's beginning is not read again; it stays as it is.
+        progress: called with (completions that are finished, of how many) whenever one is.
         """
         options |= {"speculate": speculate, "draft": draft, "prefix": prefix}
-        done = self.stream(prompt, params=params, cancel=cancel, **options).collect()
+        done = self.stream(prompt, params=params, cancel=cancel, **options).collect(progress)
         return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
 
     @generation.takes_options
@@ -268,6 +270,7 @@ class Writer:
         cancel: CancelToken | None = None,
         speculate: Speculate | None = None,
         draft: Writer | None = None,
+        progress: Progress | None = None,
         **options: Any,
     ) -> Completion | list[Completion]:
         """Answer a conversation: generate after what `render` makes of the messages, up to the end of the turn.
@@ -280,7 +283,7 @@ class Writer:
         """
         options |= {"tools": tools, "documents": documents, "template": template, "variables": variables}
         options |= {"params": params, "cancel": cancel, "speculate": speculate, "draft": draft}
-        done = self.stream_chat(messages, continue_final_message=continue_final_message, **options).collect()
+        done = self.stream_chat(messages, continue_final_message=continue_final_message, **options).collect(progress)
         return done[0] if len(done) == 1 else done
 
     @generation.takes_chat_options
@@ -316,7 +319,7 @@ class Writer:
         return generation.read_prompts(prompts, self._encode, self._config.n_vocab)
 
     def _start(self, requests: Sequence[Request], speculator: Speculator | None) -> Stream:
-        return generation.start(Batch(*self._parts, speculator), requests)
+        return generation.start(self._parts, requests, speculator)
 
     def _requests(
         self,

@@ -123,6 +123,8 @@ PYTHON_RANKS = {
     "fields": 0,
     "_json": 1,
     "_checks": 1,
+    "_text": 1,
+    "tool_calls": 2,
     "rope": 1,
     "config": 1,
     "_core": 1,

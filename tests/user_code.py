@@ -120,6 +120,8 @@ def answers(model: Model, n: int) -> None:
     answer: str = reply.text
     reasoning: str | None = reply.reasoning
     assert answer or reasoning is None
+    calls: tuple[pygpt.ToolCall, ...] = reply.tool_calls
+    assert [(call.name, call.arguments) for call in calls] == []
     section: pygpt.Section
     for section in assert_type(chat.stream("And who else?"), pygpt.ReplyStream):
         part: str = section.part

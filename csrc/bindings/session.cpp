@@ -32,12 +32,23 @@ std::vector<std::vector<std::optional<Page>>> pages(const Session& session) {
     return out;
 }
 
+std::uintptr_t address_of(const std::shared_ptr<Buffer>& page) { return reinterpret_cast<std::uintptr_t>(page.get()); }
+
+py::dict page_bytes(const Session& session) {
+    py::dict out;
+    for (const PageList& of_class : session.pages()) {
+        for (const auto& page : of_class) {
+            if (page != nullptr) out[py::int_(address_of(page))] = page->size();
+        }
+    }
+    return out;
+}
+
 }  // namespace
 
 void bind_session(py::module_& m) {
     py::class_<Page>(m, "Page")
-        .def_property_readonly("address",
-                               [](const Page& p) { return reinterpret_cast<std::uintptr_t>(p.memory.get()); })
+        .def_property_readonly("address", [](const Page& p) { return address_of(p.memory); })
         .def_property_readonly("nbytes", [](const Page& p) { return p.memory->size(); })
         .def("array", &bytes_of);
     py::class_<Session, std::shared_ptr<Session>>(m, "Session")
@@ -46,6 +57,7 @@ void bind_session(py::module_& m) {
         .def("truncate", &Session::truncate, py::arg("length"))
         .def("keep", &Session::keep, py::arg("n"))
         .def("pages", &pages)
+        .def("page_bytes", &page_bytes)
         .def("clear_rest", &Session::clear_rest);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -13,6 +14,9 @@
 namespace pygpt {
 
 namespace {
+
+constexpr float kImpossible = -std::numeric_limits<float>::infinity();
+constexpr std::size_t kMaskBits = 32;  // of a word
 
 std::size_t index(std::int32_t i) { return static_cast<std::size_t>(i); }
 
@@ -27,43 +31,53 @@ void each_counted(std::vector<float>& logits, std::span<const std::int32_t> hist
     }
 }
 
-// Those whose bit is 0, or beyond the mask, become impossible. Where nothing else is possible, those that are left are
-// equally likely. InvalidArgument: the mask leaves none.
-void keep_allowed(std::vector<float>& logits, std::span<const std::uint32_t> mask) {
-    constexpr float kImpossible = -std::numeric_limits<float>::infinity();
-    constexpr std::size_t kBits = 32;
-    bool is_any_allowed = false, is_any_possible = false;
-    const auto each_allowed = [&](auto body) {
-        for (std::size_t begin = 0; begin < logits.size(); begin += kBits) {
-            const std::uint32_t bits = begin / kBits < mask.size() ? mask[begin / kBits] : 0;
-            const std::size_t end = std::min(begin + kBits, logits.size());
-            for (std::size_t i = begin; i < end; ++i) body(logits[i], ((bits >> (i - begin)) & 1u) != 0);
+// body(index, bits) for each 32 logits that a mask has bits for, and for those that it is too short for.
+template <class Body>
+void each_word(std::size_t n, std::span<const std::uint32_t> mask, Body body) {
+    for (std::size_t begin = 0; begin < n; begin += kMaskBits) {
+        const std::uint32_t beyond = n - begin < kMaskBits ? ~0u << (n - begin) : 0u;
+        const std::size_t word = begin / kMaskBits;
+        body(begin, word < mask.size() ? mask[word] & ~beyond : 0u, beyond);
+    }
+}
+
+// Those whose bit is 0 become impossible. InvalidArgument: the mask leaves none.
+void forbid(std::vector<float>& logits, std::span<const std::uint32_t> mask) {
+    bool is_any_allowed = false;
+    each_word(logits.size(), mask, [&](std::size_t begin, std::uint32_t allowed, std::uint32_t beyond) {
+        is_any_allowed |= allowed != 0;
+        for (std::uint32_t left = ~(allowed | beyond); left != 0; left &= left - 1) {
+            logits[begin + static_cast<std::size_t>(std::countr_zero(left))] = kImpossible;
         }
-    };
-    each_allowed([&](float& l, bool is_allowed) {
-        l = is_allowed ? l : kImpossible;
-        is_any_allowed |= is_allowed;
-        is_any_possible |= l != kImpossible;
     });
     if (!is_any_allowed) throw InvalidArgument("mask allows none of the " + std::to_string(logits.size()) + " tokens");
-    if (!is_any_possible) each_allowed([](float& l, bool is_allowed) { l = is_allowed ? 0.0f : l; });
+}
+
+// Where nothing that the mask allows is possible by its logit: those are equally likely.
+void allow(std::vector<float>& logits, std::span<const std::uint32_t> mask) {
+    each_word(logits.size(), mask, [&](std::size_t begin, std::uint32_t allowed, std::uint32_t) {
+        for (std::uint32_t left = allowed; left != 0; left &= left - 1) {
+            logits[begin + static_cast<std::size_t>(std::countr_zero(left))] = 0.0f;
+        }
+    });
 }
 
 // The greatest of the logits. InvalidArgument: one is NaN.
 float greatest(std::span<const float> logits) {
-    constexpr std::size_t kLanes = 16;  // maxima that do not wait for each other
+    constexpr std::size_t kLanes = 64;  // maxima that do not wait for each other, in loops that become vectors
     std::array<float, kLanes> best;
     std::array<std::uint32_t, kLanes> nan{};
     best.fill(-std::numeric_limits<float>::infinity());
-    const auto take = [&](std::size_t lane, float l) {
-        best[lane] = l > best[lane] ? l : best[lane];
-        nan[lane] |= static_cast<std::uint32_t>(l != l);
-    };
     std::size_t i = 0;
     for (; i + kLanes <= logits.size(); i += kLanes) {
-        for (std::size_t lane = 0; lane < kLanes; ++lane) take(lane, logits[i + lane]);
+        const float* const l = logits.data() + i;
+        for (std::size_t lane = 0; lane < kLanes; ++lane) best[lane] = l[lane] > best[lane] ? l[lane] : best[lane];
+        for (std::size_t lane = 0; lane < kLanes; ++lane) nan[lane] |= static_cast<std::uint32_t>(l[lane] != l[lane]);
     }
-    for (; i < logits.size(); ++i) take(0, logits[i]);
+    for (; i < logits.size(); ++i) {
+        best[0] = logits[i] > best[0] ? logits[i] : best[0];
+        nan[0] |= static_cast<std::uint32_t>(logits[i] != logits[i]);
+    }
     if (std::any_of(nan.begin(), nan.end(), std::identity())) {
         const auto at = std::find_if(logits.begin(), logits.end(), [](float l) { return std::isnan(l); });
         throw InvalidArgument("logits[" + std::to_string(at - logits.begin()) + "] is not a number");
@@ -127,7 +141,11 @@ private:
     // The best get 0, infinite ones too, beside which finite ones have no weight.
     void scale(std::size_t from, std::size_t n, float* out) const {
         const float* const l = logits_.data() + from;
-        for (std::size_t i = 0; i < n; ++i) out[i] = l[i] == top_ ? 0.0f : (l[i] - top_) * factor_;
+        for (std::size_t i = 0; i < n; ++i) {  // a choice between floats would be a branch
+            const auto scaled = std::bit_cast<std::uint32_t>((l[i] - top_) * factor_);
+            const std::uint32_t keep = l[i] == top_ ? 0u : ~0u;
+            out[i] = std::bit_cast<float>(scaled & keep);
+        }
     }
 
     const Kernels& kernels_;
@@ -246,16 +264,20 @@ std::vector<float> Sampler::changed(std::span<const float> logits, std::span<con
     for (const auto& [id, bias] : o.logit_bias) {
         if (id >= 0 && index(id) < out.size()) out[index(id)] += static_cast<float>(bias);
     }
-    if (!mask.empty()) keep_allowed(out, mask);
+    if (!mask.empty()) forbid(out, mask);
     return out;
 }
 
 int Sampler::draw(const Kernels& kernels, std::span<const float> logits, std::span<const std::int32_t> history,
                   std::size_t n_prompt, std::uint64_t sequence, std::uint64_t position,
                   std::span<const std::uint32_t> mask) const {
-    const std::vector<float> other = changed(logits, history, n_prompt, mask);
+    std::vector<float> other = changed(logits, history, n_prompt, mask);
     if (!other.empty()) logits = other;
-    const float top = greatest(logits);
+    float top = greatest(logits);
+    if (top == kImpossible && !mask.empty()) {
+        allow(other, mask);
+        top = 0.0f;
+    }
     if (options_.temperature == 0.0 || options_.top_k == 1) {
         return static_cast<int>(std::find(logits.begin(), logits.end(), top) - logits.begin());
     }

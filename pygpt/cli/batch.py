@@ -69,5 +69,6 @@ def _work(source: Path, settings: Settings, ray: str | None) -> jobs.Work:
         from pygpt.server.app import create_app
     except ModuleNotFoundError as error:
         extras = "server" if ray is None else "ray,server"
-        raise ValueError(f"pygpt batch needs {error.name}: pip install 'pygpt-cpu[{extras}]'") from None
+        needed = (error.name or "").partition(".")[0]
+        raise ValueError(f"pygpt batch needs {needed}: pip install 'pygpt-cpu[{extras}]'") from None
     return jobs.answer_with(lambda: create_app(settings), 2 * settings.max_running)

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from pygpt.cli._common import (
     Isa,
     Kv,
     NCtx,
+    ProgressBar,
     Source,
     Speculate,
     Threads,
@@ -99,10 +100,10 @@ def generate(
 def _print(model: Model, stream: Stream, timer: _Timer, params: SamplingParams, before: str, as_json: bool) -> None:
     """The text as it comes, behind another; or when it is done, where it is one of several, or JSON."""
     if as_json:
-        for completion in collect(timer.watch(stream), params, stream.seeds):
+        for completion in _collect(timer.watch(stream), params, stream.seeds):
             typer.echo(json.dumps(_as_json(model, completion), ensure_ascii=False))
     elif params.n > 1:
-        for i, completion in enumerate(collect(timer.watch(stream), params, stream.seeds), 1):
+        for i, completion in enumerate(_collect(timer.watch(stream), params, stream.seeds), 1):
             typer.echo(f"--- {i} of {params.n} ---\n{before}{completion.text}")
     else:
         typer.echo(before, nl=False)
@@ -133,6 +134,15 @@ def _cached(model: Model, prompt: str | list[int], path: Path | None) -> Iterato
         yield session
     finally:
         session.save(path)
+
+
+def _collect(pieces: Iterable[Piece], params: SamplingParams, seeds: Sequence[int]) -> list[Completion]:
+    """The completions, with a bar that counts those that are finished."""
+    bar = ProgressBar("generating")
+    try:
+        return collect(pieces, params, seeds, bar)
+    finally:
+        bar.clear()
 
 
 def _advise(loaded: Model, name: str) -> None:

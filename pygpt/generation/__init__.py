@@ -20,7 +20,7 @@ from pygpt.generation.prefix import PrefixTree
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
 from pygpt.generation.reading import Found, Reading, ReadOutput
 from pygpt.generation.reasoning import Section, Splitter
-from pygpt.generation.results import Completion, FinishReason, Piece, TokenLogprob, collect
+from pygpt.generation.results import Completion, FinishReason, Piece, Progress, TokenLogprob, collect
 from pygpt.generation.reuse import PrefixCache
 from pygpt.generation.scheduling import Scheduling
 from pygpt.generation.sequence import Request
@@ -52,6 +52,7 @@ __all__ = [
     "Piece",
     "PrefixCache",
     "PrefixTree",
+    "Progress",
     "Prompt",
     "ReadOutput",
     "Reading",

@@ -17,14 +17,16 @@ _MOST_BYTES = 2**63 - 1
 def share_memory(cache_bytes: int | None, prefix_bytes: int | None) -> tuple[int, int]:
     """The memory of keys and values in all, None: half of what is free; and what is for the prefixes, None: half of
     that. TypeError, ValueError: not a number, or not as many as there are."""
-    if cache_bytes is None:
-        free = _core.available_memory()
-        cache_bytes = _DEFAULT_BYTES if free is None else max(free // 2, 1)
-    else:
-        cache_bytes = integer("cache_bytes", cache_bytes, 1, _MOST_BYTES)
+    cache_bytes = half_of_free() if cache_bytes is None else integer("cache_bytes", cache_bytes, 1, _MOST_BYTES)
     if prefix_bytes is None:
         return cache_bytes, cache_bytes // 2
     return cache_bytes, integer("prefix_bytes", prefix_bytes, 0, cache_bytes)
+
+
+def half_of_free() -> int:
+    """Half of the bytes of memory that nobody uses; a guess where nobody says."""
+    free = _core.available_memory()
+    return _DEFAULT_BYTES if free is None else max(free // 2, 1)
 
 
 class CacheAccount:
@@ -33,18 +35,24 @@ class CacheAccount:
     def __init__(self, engine: _core.Engine, n_ctx: int, limit: int) -> None:
         """ValueError: not even one page is within it."""
         self._engine, self.n_ctx, self.limit = engine, n_ctx, limit
-        lengths = [*range(0, n_ctx, PAGE), n_ctx]
-        self._bytes = [engine.cache_bytes(length) for length in lengths]  # by the number of pages
-        fitting = [n for n, n_bytes in zip(lengths, self._bytes, strict=True) if n_bytes <= self.limit]
-        self.longest = fitting[-1]  # tokens of a sequence that is within the limit
+        self._bytes: dict[int, int] = {}  # by the number of pages
+        self._most = self.of(n_ctx) + self.of(PAGE)  # where windows end within a page, a shorter sequence takes more
+        self.longest = n_ctx  # tokens of a sequence that is within the limit
+        while self.longest and self.of(self.longest) > limit:
+            self.longest = (self.longest - 1) // PAGE * PAGE
         if not self.longest:
+            least = min(PAGE, n_ctx)
             raise ValueError(
-                f"the keys and values of {lengths[1]} tokens take {self._bytes[1]} bytes, and there is room for {limit}"
+                f"the keys and values of {least} tokens take {self.of(least)} bytes, and there is room for {limit}"
             )
 
     def of(self, length: int) -> int:
         """Bytes that a sequence of this length takes; one that is longer than the context, as many as that."""
-        return self._bytes[-(-min(length, self.n_ctx) // PAGE)]
+        n_pages = -(-length // PAGE)
+        found = self._bytes.get(n_pages)
+        if found is None:
+            found = self._bytes[n_pages] = self._engine.cache_bytes(min(n_pages * PAGE, self.n_ctx))
+        return found
 
     def of_several(self, shared: int, length: int, n: int) -> int:
         """Bytes that n sequences of this length take, whose first `shared` tokens are the same."""
@@ -67,7 +75,8 @@ class CacheAccount:
     def has_room(self, entries: Sequence[Entry], ahead: int, limit: int) -> bool:
         """Whether the entries stay within the limit while all that is known of them is read, and so many tokens ahead.
         What they share counts once, which takes longer to find out."""
-        if self.of_entries(entries, ahead) <= limit:
+        n = sum(1 if isinstance(entry, Reading) else len(entry) for entry in entries)
+        if n * self._most <= limit or self.of_entries(entries, ahead) <= limit:
             return True
         return self.held(entries) + sum(self._entry_growth(entry, ahead) for entry in entries) <= limit
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pygpt.errors import TokenizerError
 from pygpt.generation.opening import Opening
 from pygpt.generation.params import CONSTRAINTS, SamplingParams
+from pygpt.generation.schema import closed_schema
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
@@ -194,7 +195,7 @@ class Grammars:
         try:
             grammar = _grammar(llguidance, name, form)
             matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0)
-        except ValueError as error:  # a lone surrogate, or GBNF that is none
+        except (ValueError, RecursionError) as error:  # a lone surrogate, GBNF that is none, a schema of many levels
             raise ValueError(f"{name} is refused: {error!s:.500}") from None
         if not matcher.is_error():
             matcher.compute_bitmask()  # where it may find that nothing can come
@@ -253,7 +254,7 @@ def _llguidance(name: str) -> Any:
 def _grammar(llguidance: Any, name: str, form: str) -> str:
     """In llguidance's own form."""
     if name == "json_schema":
-        made: str = llguidance.LLMatcher.grammar_from_json_schema(form, defaults=_WHITESPACE)
+        made: str = llguidance.LLMatcher.grammar_from_json_schema(closed_schema(form), defaults=_WHITESPACE)
         return made
     formats = {"regex": "regex", "grammar": "grammar", "choices": "choice"}
     other: str = llguidance.grammar_from(formats[name], form)

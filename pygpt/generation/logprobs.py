@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pygpt.generation.results import TokenLogprob
 
-_BLOCK = 64
+_BLOCK = 64  # log-probabilities that are compared first
 
 
 def token_logprob(logprobs: NDArray[np.float32], token: int, n_top: int) -> TokenLogprob:
@@ -26,5 +26,6 @@ def _bound(logprobs: NDArray[np.float32], n: int) -> float:
     n_blocks = len(logprobs) // _BLOCK
     if n_blocks < n:
         return -np.inf
-    maxima = logprobs[: n_blocks * _BLOCK].reshape(n_blocks, _BLOCK).max(axis=1)
+    # A block's are n_blocks apart, so that NumPy compares many blocks at once.
+    maxima = logprobs[: n_blocks * _BLOCK].reshape(_BLOCK, n_blocks).max(axis=0)
     return float(np.partition(maxima, n_blocks - n)[n_blocks - n])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from pygpt.generation.plan import MAX_STEP_TOKENS, Chunk, Entry, Job, Planner, j
 from pygpt.generation.prefix import PrefixTree, n_common
 from pygpt.generation.reading import Found, Reading
 from pygpt.generation.results import Piece
-from pygpt.generation.sequence import Request, TokenSequence, draw_together, sampler_of
+from pygpt.generation.sequence import TokenSequence, draw_together, sampler_of
 from pygpt.generation.speculate import Speculation, Speculator
 from pygpt.generation.text import Text
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from pygpt.tokenizer import Tokenizer
 
 _WORTH_WAITING = 64  # tokens that need not be read twice
-_MAX_SEQUENCES = 128  # computed together by `run`: each holds a cache, and more rows make a step hardly more efficient
 
 
 class Outcome(NamedTuple):
@@ -271,15 +269,3 @@ class Batch:
     def _restart(entry: Entry, session: _core.Session) -> None:
         for reader in [entry] if isinstance(entry, Reading) else entry:
             reader.restart(session)
-
-
-def run(batch: Batch, requests: Iterable[Request]) -> Iterator[Piece]:
-    """The pieces of all requests, which enter the batch in their order as room is made by those that finish."""
-    waiting = deque(requests)
-    while waiting or len(batch):
-        while waiting and (not len(batch) or len(batch) + waiting[0].params.n <= _MAX_SEQUENCES):
-            batch.admit(waiting.popleft())
-        for outcome in batch.step():
-            if outcome.error is not None:
-                raise outcome.error
-            yield from outcome.pieces

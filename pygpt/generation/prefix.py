@@ -60,7 +60,7 @@ class PrefixTree:
     def give(self, tokens: Ids, session: _core.Session) -> None:
         """Keep what a session has read, just these (T,) tokens. Whoever gives it may go on with it."""
         with self._lock:
-            if len(tokens) == 0 or sum(_pages(session).values()) > self._limit:
+            if len(tokens) == 0 or sum(session.page_bytes().values()) > self._limit:
                 return
             path, n_common = self._walk(tokens)
             node = path[-1] if path else self._root
@@ -137,7 +137,7 @@ class PrefixTree:
 
     def _hold(self, node: _Node, session: _core.Session | None) -> None:
         """Give a node this session in the place of its own."""
-        pages = {} if session is None else _pages(session)
+        pages = {} if session is None else session.page_bytes()
         for address, n_bytes in pages.items():
             self.n_bytes += 0 if self._n_users[address] else n_bytes
             self._n_users[address] += 1
@@ -201,11 +201,6 @@ def n_common(a: Ids, b: Ids) -> int:
     n = min(len(a), len(b))
     different = np.flatnonzero(a[:n] != b[:n])
     return int(different[0]) if len(different) else n
-
-
-def _pages(session: _core.Session) -> dict[int, int]:
-    """The bytes of a session's pages by their addresses."""
-    return {page.address: page.nbytes for pages in session.pages() for page in pages if page is not None}
 
 
 def truncated(session: _core.Session, length: int) -> _core.Session | None:

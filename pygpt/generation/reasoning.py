@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from pygpt._text import overlap
 from pygpt.fields import doc, documented
-from pygpt.generation.text import overlap
 
 Part: TypeAlias = Literal["reasoning", "answer"]
 _Mode: TypeAlias = Literal["start", "reasoning", "answer"]

@@ -10,7 +10,7 @@ from concurrent.futures import Future, InvalidStateError
 from queue import SimpleQueue
 from typing import Any
 
-from pygpt.errors import Cancelled
+from pygpt.errors import Cancelled, Overloaded
 from pygpt.generation.cancel import CancelToken
 from pygpt.generation.reading import Found
 from pygpt.generation.results import Piece
@@ -88,7 +88,12 @@ class Pieces(Iterator[Piece]):
 
     def _submit(self) -> None:
         while self._waiting and self._n_running + self._n <= max(_AHEAD, self._n):
-            self._submit_one(self._waiting[0], self._feed)
+            try:
+                self._submit_one(self._waiting[0], self._feed)
+            except Overloaded:
+                if not self._n_running:
+                    raise
+                return  # what runs of the list makes room
             self._waiting.popleft()
             self._n_running += self._n
 

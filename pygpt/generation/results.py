@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pygpt.fields import doc, documented
 from pygpt.generation.params import SamplingParams
 
+Progress: TypeAlias = Callable[[int, int], object]
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -67,9 +68,14 @@ class Completion:
     )
 
 
-def collect(pieces: Iterable[Piece], params: SamplingParams, seeds: Sequence[int]) -> list[Completion]:
-    """Run a stream to its end: the completions of its sequences in their order, n for each prompt's seed."""
-    n = params.n * len(seeds)
+def collect(
+    pieces: Iterable[Piece], params: SamplingParams, seeds: Sequence[int], progress: Progress | None = None
+) -> list[Completion]:
+    """Run a stream to its end: the completions of its sequences in their order, n for each prompt's seed. `progress` is
+    called with (how many are finished, of how many) as they finish."""
+    n, n_finished = params.n * len(seeds), 0
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be a function of two integers or None, not {type(progress).__name__}")
     texts: list[list[str]] = [[] for _ in range(n)]
     tokens: list[list[int]] = [[] for _ in range(n)]
     logprobs: list[list[TokenLogprob]] = [[] for _ in range(n)]
@@ -82,6 +88,9 @@ def collect(pieces: Iterable[Piece], params: SamplingParams, seeds: Sequence[int
             logprobs[piece.index].append(piece.logprob)
         if piece.finish_reason is not None:
             reasons[piece.index] = piece.finish_reason
+            n_finished += 1
+            if progress is not None:
+                progress(n_finished, n)
     return [
         Completion(
             "".join(texts[i]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -12,9 +12,11 @@ from pygpt.generation.cache_account import CacheAccount
 from pygpt.generation.loop import Batch, Outcome
 from pygpt.generation.plan import Job, job_of
 from pygpt.generation.prefix import PrefixTree
+from pygpt.generation.results import Piece
 from pygpt.generation.sequence import Request
 from pygpt.generation.turns import Turns
 
+_MAX_SEQUENCES = 128  # computed together by `run`: each holds a cache, and more rows make a step hardly more efficient
 _LOOK_AHEAD = 32  # requests that may be passed
 _AHEAD = 128  # tokens that there is to be room for when a sequence is admitted
 
@@ -215,3 +217,18 @@ def _cancelled(job: Job) -> Outcome:
     if isinstance(job, Request):
         return Outcome(job, job.cancelled_pieces())
     return Outcome(job, [], Cancelled("the text was not read"))
+
+
+def run(batch: Batch, requests: Iterable[Request], account: CacheAccount) -> Iterator[Piece]:
+    """The pieces of all requests, which enter an empty batch in their order as room is made by those that finish.
+
+    Raises what the first of them to fail does.
+    """
+    scheduling = Scheduling(batch, account, max_running=_MAX_SEQUENCES)
+    for request in requests:
+        scheduling.add(request)
+    while scheduling.is_busy:
+        for outcome in scheduling.step():
+            if outcome.error is not None:
+                raise outcome.error
+            yield from outcome.pieces

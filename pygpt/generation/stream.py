@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.errors import check_type
+from pygpt.generation.cache_account import CacheAccount, half_of_free
 from pygpt.generation.cancel import CancelToken, cancel_token
 from pygpt.generation.constrain import Constraint
-from pygpt.generation.loop import Batch, run
+from pygpt.generation.draft import Parts
+from pygpt.generation.loop import Batch
 from pygpt.generation.params import SamplingParams
 from pygpt.generation.prompt import overflow
-from pygpt.generation.results import Completion, Piece, collect
+from pygpt.generation.results import Completion, Piece, Progress, collect
+from pygpt.generation.scheduling import run
 from pygpt.generation.sequence import Request
 from pygpt.generation.session import Session
-from pygpt.generation.speculate import Speculation
+from pygpt.generation.speculate import Speculation, Speculator
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
@@ -75,9 +78,10 @@ class Stream:
         """End the stream from any thread: unfinished sequences get a last piece with finish_reason "cancelled"."""
         self._cancel.cancel()
 
-    def collect(self) -> list[Completion]:
-        """Read what is left of the stream: the completions of its sequences, as `Piece.index` numbers them."""
-        return collect(self, self._params, self._seeds)
+    def collect(self, progress: Progress | None = None) -> list[Completion]:
+        """Read what is left of the stream: the completions of its sequences, as `Piece.index` numbers them. `progress`
+        is as of `Model.generate`."""
+        return collect(self, self._params, self._seeds, progress)
 
     def __repr__(self) -> str:
         n = self._params.n * len(self._seeds)
@@ -89,11 +93,16 @@ class Stream:
         )
 
 
-def start(batch: Batch, requests: Sequence[Request]) -> Stream:
-    """The stream that an empty batch makes of requests with one `params` and `cancel`."""
-    first = requests[0]
-    seeds = [request.seed for request in requests]
-    return Stream(run(batch, requests), first.params, seeds, first.cancel, batch.speculation)
+def start(parts: Parts, requests: Sequence[Request], speculator: Speculator | None) -> Stream:
+    """The stream of requests with one `params` and `cancel`. Several are computed together, as far as half of the free
+    memory holds their keys and values."""
+    first, engine, n_ctx = requests[0], parts.engine, parts.config.n_ctx
+    limit = engine.cache_bytes(n_ctx)
+    if len(requests) * first.params.n > 1:
+        limit = max(limit, half_of_free())
+    batch = Batch(*parts, speculator)
+    pieces = run(batch, requests, CacheAccount(engine, n_ctx, limit))
+    return Stream(pieces, first.params, [request.seed for request in requests], first.cancel, batch.speculation)
 
 
 def make_requests(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from pygpt._text import overlap
+
 if TYPE_CHECKING:
     from pygpt.tokenizer import Tokenizer
 
@@ -21,6 +23,8 @@ class StopFilter:
 
     def feed(self, text: str) -> tuple[str, bool]:
         """The text that is certain by now, and whether a stop string was found; nothing may be fed after that."""
+        if not self._stops:
+            return text, False
         text = self._held + text
         ends = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if ends:
@@ -35,11 +39,6 @@ class StopFilter:
         """What was held back, once no more text comes."""
         text, self._held = self._held, ""
         return text
-
-
-def overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that is a beginning of `stop`, less than all of it."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class Text:

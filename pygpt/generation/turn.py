@@ -13,9 +13,11 @@ from pygpt.errors import TokenizerError
 from pygpt.generation.params import SamplingOptions
 from pygpt.generation.prompt import as_ids
 from pygpt.generation.reasoning import Marks, find_marks
+from pygpt.generation.results import Progress
 from pygpt.generation.session import Session
 from pygpt.generation.speculate import SpeculateOptions
 from pygpt.tokenizer import Tokenizer
+from pygpt.tool_calls import CallFormat, CallSplitter, find_format
 
 Message: TypeAlias = Mapping[str, Any]
 """A "role" ("system", "user", "assistant", "tool"), its "content", and what else the template knows."""
@@ -35,10 +37,13 @@ class GenerateOptions(SamplingOptions, SpeculateOptions, total=False):
     """The keyword arguments of `Model.generate`, for type checkers."""
 
     prefix: Session | None
+    progress: Progress | None
 
 
-class ChatOptions(Layout, SamplingOptions, SpeculateOptions):
+class ChatOptions(Layout, SamplingOptions, SpeculateOptions, total=False):
     """The keyword arguments of `Model.chat`, for type checkers."""
+
+    progress: Progress | None
 
 
 class Turn(NamedTuple):
@@ -48,6 +53,12 @@ class Turn(NamedTuple):
     tokens: NDArray[np.int32]  # (T,)
     eos_ids: frozenset[int]  # end the answer, besides the configuration's
     marks: Marks | None  # tell its reasoning from the rest
+    calls: CallFormat | None = None  # how it calls tools; None: it was given none
+    tool_names: frozenset[str] = frozenset()
+
+    def call_splitter(self) -> CallSplitter | None:
+        """What tells calls of tools from the answer's text; None: there are no tools."""
+        return None if self.calls is None else CallSplitter(self.calls, self.tool_names)
 
 
 def read_turn(tokenizer: Tokenizer, config: ModelConfig, messages: Sequence[Message], layout: Layout) -> Turn:
@@ -61,7 +72,15 @@ def read_turn(tokenizer: Tokenizer, config: ModelConfig, messages: Sequence[Mess
     marks = find_marks(template, lambda mark: len(tokenizer.encode(mark, allow_special=True, add_special=False)) == 1)
     inner = {mark for table in (marks or {}).values() for mark in table}
     ends = {tokenizer.eos_id, _end_of_turn(tokenizer, layout.get("template"), inner)}
-    return Turn(text, tokens, frozenset(i for i in ends if i is not None), marks)
+    turn = Turn(text, tokens, frozenset(i for i in ends if i is not None), marks)
+    tools = layout.get("tools") or ()
+    return turn._replace(calls=find_format(template), tool_names=frozenset(map(_name, tools))) if tools else turn
+
+
+def _name(tool: Mapping[str, Any]) -> str:
+    """A tool's name, which some templates want a level deeper."""
+    function = tool.get("function")
+    return str((function if isinstance(function, Mapping) else tool).get("name"))
 
 
 _QUESTION, _ANSWER = {"role": "user", "content": "?"}, "An answer."

@@ -83,7 +83,10 @@ class Worker:
     def submit(self, job: Reading, listener: Finder) -> None: ...
 
     def submit(self, job: Job, listener: Listener | Finder) -> None:
-        """Overloaded: it is closed, or too many wait."""
+        """Overloaded: it is closed, or too many wait. TypeError: a listener that cannot be told."""
+        for name in ("on_found" if isinstance(job, Reading) else "on_pieces", "on_error"):
+            if not callable(getattr(listener, name, None)):
+                raise TypeError(f"listener must have a method {name}, and {type(listener).__name__} has none")
         self._begin_in_child()
         with self._wake:
             if self._is_closed:

@@ -33,10 +33,10 @@ def conversation_of(body: bytes) -> str:
 
 def _beginning(table: dict[str, Any]) -> Any:
     messages = table.get("messages", table.get("input"))
-    if isinstance(messages, list) and all(isinstance(message, dict) for message in messages):
+    if isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages):
         before = list(takewhile(lambda message: message.get("role") != "user", messages))
         return messages[: len(before) + 1]
-    prompt = table.get("prompt", messages)
+    prompt = table.get("prompt", table.get("input"))
     if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)):
         prompt = prompt[0]
     return prompt[: _CHARACTERS if isinstance(prompt, str) else _IDS] if isinstance(prompt, (str, list)) else None

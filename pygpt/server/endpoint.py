@@ -8,9 +8,9 @@ import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -20,12 +20,42 @@ from pygpt.server import log
 from pygpt.server.call import Call, Service, check_media_type, check_open, read_body, until_gone
 from pygpt.server.errors import ApiError, internal, of_any, unavailable
 
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
+
+_MAX_ITEMS = 10_000
+
+
+def _bound_lists(schema: Any) -> None:
+    """Of a schema and all within it."""
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        if kind == "list":
+            schema["fail_fast"] = True
+        if kind == "dict" or (kind == "list" and schema.get("items_schema", {}).get("type") != "int"):
+            schema["max_length"] = min(schema.get("max_length") or _MAX_ITEMS, _MAX_ITEMS)
+        for value in schema.values():
+            _bound_lists(value)
+    elif isinstance(schema, (list, tuple)):
+        for value in schema:
+            _bound_lists(value)
+
 
 class Form(BaseModel):
     """The base of what comes in: unknown fields are refused by name, and nothing is converted but an integer to a
-    float. NaN and infinity are no JSON."""
+    float. NaN and infinity are no JSON.
+
+    Bodies are read on the event loop, where everyone waits meanwhile. So lists end at their first mistake, and but for
+    token ids they have a most of items: a body of some megabytes could have a million mistakes or messages.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _bound_lists(schema)
+        return schema
 
 
 class Events(Response):

@@ -79,7 +79,9 @@ def of_input(error: Exception, form: type[BaseModel] | None = None) -> ApiError:
 
 
 def of_validation(error: ValidationError) -> ApiError:
-    """What pydantic says about a body: all its objections, and the place of the first as the parameter."""
+    """What pydantic says about a body: its first objections, and the place of the first as the parameter."""
+    if error.error_count() > _TOO_MANY:  # to list them takes longer than anyone should wait
+        return bad_request(f"the body has {error.error_count()} mistakes")
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return bad_request(f"the body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}")
@@ -114,6 +116,7 @@ def internal(request_id: str) -> ApiError:
 
 
 _MOST = 5  # objections in a message
+_TOO_MANY = 1000
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

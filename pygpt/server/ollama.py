@@ -18,11 +18,11 @@ from pygpt.server.endpoint import Events, endpoint
 from pygpt.server.errors import ApiError, of_input
 from pygpt.server.models import Entry
 from pygpt.server.openai.answers import dump
-from pygpt.server.openai.call_reader import ToolCallReader
 from pygpt.server.openai.chat import check_can_answer
 from pygpt.server.openai.forms import Form
 from pygpt.server.openai.running import Run, new_tokens
 from pygpt.server.openai.speech import Called, Said, Speech
+from pygpt.server.openai.tools import read_calls
 
 _LATEST = ":latest"  # the tag that Ollama gives to names without one
 _OWN_NAMES = {"repeat_penalty": "repetition_penalty"}
@@ -189,8 +189,7 @@ async def ollama_chat(call: Call, form: OllamaChatForm) -> Response:
     check_can_answer(entry)
     layout = Layout(tools=form.tools, variables=form.variables)
     await run.submit("messages", entry.scheduler.submit_chat, [m.plain() for m in form.messages], **layout)
-    names = {str(tool["function"].get("name")) for tool in form.tools or () if isinstance(tool.get("function"), dict)}
-    speech = Speech(run.turn, ToolCallReader(names) if names and form.format is None else None)
+    speech = Speech(run.turn, read_calls(run.turn) if form.format is None else None)
     return await _respond(form, _Writer(form.model, run, speech, is_chat=True))
 
 

@@ -35,10 +35,9 @@ def describe(endpoints: Sequence[Endpoint], models: Sequence[str]) -> dict[str, 
         ref_template="#/components/schemas/{model}",
     )
     components = definitions.get("$defs", {})
-    for field in (
-        table["properties"]["model"] for table in components.values() if "model" in table.get("properties", ())
-    ):
-        for kind in (field, *field.get("anyOf", ())):
+    for table in components.values():
+        model = table.get("properties", {}).get("model", {})
+        for kind in (model, *model.get("anyOf", ())):
             if kind.get("type") == "string":
                 kind["enum"] = list(models)
     paths: dict[str, dict[str, Any]] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from pygpt.server.errors import ApiError, bad_request, unavailable
@@ -79,7 +78,10 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_in_head, self._n_received = False, 0
         self._cancel_head_timer()
+        is_first = self._is_idle
         super().on_headers_complete()
+        if is_first:
+            self._running = self.cycle
 
     def on_message_complete(self) -> None:
         self._is_in_head = True
@@ -127,9 +129,10 @@ class Connection(HttpToolsProtocol):
 
     # --- the answer ---
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
+    def on_response_complete(self) -> None:
+        queued = self.pipeline[-1][0] if self.pipeline else None  # which begins now
+        super().on_response_complete()
+        self._running = queued or self._running
 
     def pause_writing(self) -> None:
         super().pause_writing()

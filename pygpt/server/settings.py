@@ -91,7 +91,7 @@ class Settings:
         metadata=doc("New tokens that a request may have, and gets if it does not say.", none="the context"),
     )
     max_sequences: int = field(default=128, metadata=doc("Prompts of a request, times the answers to each."))
-    max_body: int = field(default=8 * 2**20, metadata=doc("Bytes that the body of a request may have."))
+    max_body: int = field(default=2 * 2**20, metadata=doc("Bytes that the body of a request may have."))
     max_headers: int = field(default=64 * 2**10, metadata=doc("Bytes that the head of a request may have."))
     max_connections: int = field(default=1024, metadata=doc("Connections at a time; more are turned away."))
     header_timeout: float = field(default=10.0, metadata=doc("Seconds until the head of a request must be there."))

@@ -68,7 +68,7 @@ def run(elsewhere: dict[str, Any], out: Path, *options: str) -> dict[str, Any]:
 
 def test_a_load(elsewhere: dict[str, Any], tmp_path: Path) -> None:
     found = run(elsewhere, tmp_path, "--bare", "--clients", "2", "--seconds", "0.3", "--rounds", "1")
-    assert found["n"] == 3
+    assert found["n"] == 4
     assert found["sample"]["server"] == "bare"
     assert found["sample"]["tokens_per_second"] > 0
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from pygpt.cli._app import app
@@ -93,6 +94,15 @@ def test_oversights_are_refused_before_anything_is_written(tmp_path: Path) -> No
         assert result.stderr.count("\n") == 1
         assert not target.exists() or not target.read_bytes()
     assert run(source, target).exit_code == 2
+
+
+def test_what_is_missing_for_a_cluster_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name == "pygpt.ray" or name.startswith("pygpt.ray.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = run(write(tmp_path / "in.jsonl", 1), tmp_path / "out.jsonl", "-m", "tiny", "--ray", "auto")
+    assert result.exit_code == 1
+    assert result.stderr == "pygpt: error: pygpt batch needs ray: pip install 'pygpt-cpu[ray,server]'\n"
 
 
 def test_stopped_and_killed_it_goes_on(tmp_path: Path, elsewhere: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ with warnings.catch_warnings():
     from ray.cluster_utils import Cluster
 
     from pygpt.ray import answer_on, build_app
+    from pygpt.ray.affinity import conversation_of
 
 SETTINGS = Settings(models=["tiny"], threads=1, log_level="error")
 DEATH = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
@@ -52,6 +53,45 @@ def cluster() -> Iterator[Cluster]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+def name(**body: Any) -> str:
+    return conversation_of(json.dumps(body).encode())
+
+
+def test_what_belongs_to_one_conversation() -> None:
+    system, user = {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}
+    later = [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "How are you?"}]
+    first = name(model="m", messages=[system, user])
+    assert first == name(model="m", messages=[system, user, *later], temperature=0, stream=True)
+    others = [
+        name(model="n", messages=[system, user]),
+        name(model="m", messages=[system, {**user, "content": "Bye"}]),
+        name(model="m", messages=[user]),
+        name(model="m", messages=[system, user], tools=[{"type": "function"}]),
+        name(model="m", prompt_cache_key="k"),
+        name(model="m", prompt="x" * 256),
+        name(model="m", prompt=[1] * 64),
+        name(model="m", input="Hello", instructions="Be kind."),
+    ]
+    assert len({first, *others}) == len(others) + 1
+    assert name(model="m", prompt="x" * 256) == name(model="m", prompt="x" * 300) == name(model="m", prompt=["x" * 256])
+    assert (
+        name(model="m", prompt=[1] * 64) == name(model="m", prompt=[1] * 70) == name(model="m", prompt=[[1] * 64, [2]])
+    )
+    assert name(model="m", prompt_cache_key="k", prompt="a") == name(model="m", prompt_cache_key="k", prompt="b")
+    for body in (
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"[" * 100_000,
+        b"{}",
+        b'{"prompt": 7}',
+        b'{"messages": [7]}',
+        b'{"prompt": []}',
+    ):
+        assert conversation_of(body) == ""
 
 
 def choices(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pygpt import CancelToken, Completion, Model, SamplingParams, _core
 from pygpt.embedding import pooled
 from pygpt.errors import ContextOverflowError
 from pygpt.generation import Batch, Outcome, Piece, Request, SamplingOptions
-from pygpt.generation import loop as loop_module
+from pygpt.generation import scheduling as scheduling_module
 
 PROMPTS = ["in the", "a", "on and on in the"]
 OPTIONS = SamplingOptions(max_tokens=20, temperature=2.0, top_p=None, seed=3, logprobs=2, stop=["q", "\x00"])
@@ -66,7 +66,7 @@ def test_greedy_completions_are_equal_values(model: Model) -> None:
 def test_more_prompts_than_are_computed_together(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = [[i, i + 1] for i in range(11)]
     expected = model.generate(prompts, n=2, **OPTIONS)
-    monkeypatch.setattr(loop_module, "_MAX_SEQUENCES", 5)
+    monkeypatch.setattr(scheduling_module, "_MAX_SEQUENCES", 5)
     sizes: list[int] = []
     step = Batch.step
 
@@ -80,6 +80,33 @@ def test_more_prompts_than_are_computed_together(model: Model, monkeypatch: pyte
     sizes.clear()
     assert len(model.generate(prompts[:2], n=7, **OPTIONS)) == 14  # more than fit: one prompt's after the other's
     assert max(sizes) == 7
+
+
+def test_progress_counts_what_is_finished(model: Model) -> None:
+    seen: list[tuple[int, int]] = []
+    prompts = [[i, i + 1] for i in range(5)]
+    done = model.generate(prompts, n=2, progress=lambda finished, of: seen.append((finished, of)), **OPTIONS)
+    assert done == model.generate(prompts, n=2, **OPTIONS)
+    assert seen == [(i, 10) for i in range(1, 11)]
+
+
+def test_a_list_is_computed_within_the_memory_there_is(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit waits, and a single sequence is always computed."""
+    prompts = [[i, i + 1] for i in range(11)]
+    expected = model.generate(prompts, **OPTIONS)
+    monkeypatch.setattr(_core, "available_memory", lambda: 4 * model._engine.cache_bytes(64))
+    sizes: list[int] = []
+    step = Batch.step
+
+    def counted(batch: Batch) -> list[Outcome]:
+        sizes.append(len(batch.running))
+        return step(batch)
+
+    monkeypatch.setattr(Batch, "step", counted)
+    assert model.generate(prompts, **OPTIONS) == expected
+    assert max(sizes) == 2
+    monkeypatch.setattr(_core, "available_memory", lambda: 1)
+    assert model.generate(prompts, **OPTIONS) == expected
 
 
 def test_errors_name_the_prompt_of_a_list(model: Model) -> None:

@@ -15,6 +15,7 @@ import pytest
 import pygpt
 from pygpt import CancelToken, Model, SamplingParams
 from pygpt.errors import TokenizerError
+from pygpt.generation.schema import closed_schema
 
 PROMPT = "in the"
 SCHEMA: dict[str, Any] = {
@@ -98,6 +99,20 @@ def test_an_end_of_text_is_drawn_where_the_text_may_go_on(scripted: Callable[[It
     """The model wants to end at once, and may after the first a."""
     done = scripted([vocab.end_id] * 20).generate("in", regex="ba+", temperature=0)
     assert (done.text, done.tokens[-1], done.finish_reason) == ("ba", vocab.end_id, "stop")
+
+
+def test_objects_have_the_properties_that_a_schema_names() -> None:
+    inner: dict[str, Any] = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    schema = {"properties": {"a": {"$ref": "#/$defs/i"}, "b": {"type": "array", "items": inner}}, "$defs": {"i": inner}}
+    closed = json.loads(closed_schema(json.dumps(schema)))
+    none_other = inner | {"additionalProperties": False}
+    assert closed == {
+        "properties": {"a": {"$ref": "#/$defs/i"}, "b": {"type": "array", "items": none_other}},
+        "$defs": {"i": none_other},
+        "additionalProperties": False,
+    }
+    for other in ({"type": "object"}, inner | {"additionalProperties": True}, {"allOf": [inner, {}]}, {"const": inner}):
+        assert json.loads(closed_schema(json.dumps(other))) == other
 
 
 def test_what_is_reported_is_the_models_own(model: Model) -> None:

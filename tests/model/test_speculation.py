@@ -11,8 +11,8 @@ import pytest
 
 from pygpt import CancelToken, Chat, Model, SamplingParams, Speculation, _core
 from pygpt.errors import ContextOverflowError
-from pygpt.generation import Batch, Piece, Request, SamplingOptions
-from pygpt.generation import loop as loop_module
+from pygpt.generation import Batch, CacheAccount, Piece, Request, SamplingOptions
+from pygpt.generation import scheduling as scheduling_module
 from pygpt.generation.pace import Pace
 from pygpt.generation.speculate import Growing, Speculator
 
@@ -190,7 +190,8 @@ class Half(Speculator):
 
 
 def run(batch: Batch, requests: Sequence[Request]) -> list[list[int]]:
-    pieces: list[Piece] = list(loop_module.run(batch, requests))
+    account = CacheAccount(batch._engine, batch._config.n_ctx, 2**40)
+    pieces: list[Piece] = list(scheduling_module.run(batch, requests, account))
     return [[p.token for p in pieces if p.index == i and p.token is not None] for i in range(len(requests))]
 
 

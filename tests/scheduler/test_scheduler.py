@@ -108,6 +108,12 @@ def test_a_full_queue_and_a_closed_scheduler_take_nothing(model: Model) -> None:
             scheduler.generate("a")
 
 
+def test_a_list_may_be_longer_than_the_queue(model: Model) -> None:
+    prompts = [[i, i + 1] for i in range(30)]
+    with Scheduler(model, max_running=2, max_waiting=3) as scheduler:
+        assert scheduler.generate(prompts, **OPTIONS) == model.generate(prompts, **OPTIONS)
+
+
 def test_closing_cancels_what_runs(model: Model) -> None:
     scheduler = Scheduler(model)
     heard = [Heard() for _ in range(5)]
@@ -125,6 +131,8 @@ def test_wrong_requests_are_refused_at_once(scheduler: Scheduler) -> None:
         scheduler.generate("a", max_token=3)
     with pytest.raises(TypeError, match="client must be of type str"):
         scheduler.generate("a", client=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="listener must have a method on_pieces, and object has none"):
+        scheduler.submit("a", listener=object())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_running must be an integer from 1"):
         Scheduler(scheduler.model, max_running=0)
     assert scheduler.generate("a", params=SamplingParams(max_tokens=1))

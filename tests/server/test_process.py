@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
+import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +16,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from pygpt import Scheduler
 from pygpt.cli._app import app
+from pygpt.server.settings import Settings
 
 Server: TypeAlias = Any  # of conftest.py
 Start: TypeAlias = Callable[..., AbstractContextManager[Server]]
@@ -37,10 +42,10 @@ def status_and_error(answer: bytes) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /health HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 5000 + b"\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 5000,
-        b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 5000,
+        b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 5000 + b"\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 5000,
+        b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: localhost\r\n" + b"a: b\r\n" * 5000,
     ],
     ids=["one field", "without end", "path", "many fields"],
 )
@@ -48,14 +53,14 @@ def test_a_large_head_is_refused(limited: Server, head: bytes) -> None:
     """Of a first request and of a second one."""
     assert status_and_error(limited.talk(head)) == (431, "the head of the request is larger than 4096 bytes")
     with limited.connect() as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         connection.sendall(head)
         assert status_and_error(limited.rest_of(connection))[0] == 431
 
 
 def test_half_a_head_is_given_up(limited: Server) -> None:
-    answer = limited.talk(b"GET /health HTTP/1.1\r\nhost: x\r\n")
+    answer = limited.talk(b"GET /health HTTP/1.1\r\nhost: localhost\r\n")
     assert status_and_error(answer) == (408, "the head of the request took longer than 0.4 seconds")
     assert limited.talk(b"") == b""
     assert limited.talk(b"\r\n").startswith(b"HTTP/1.1 408")
@@ -96,7 +101,7 @@ def test_a_thousand_connections(start: Start) -> None:
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
-    request = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    request = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     try:
         with start() as server, contextlib.ExitStack() as stack:
             several = [stack.enter_context(server.connect()) for _ in range(1000)]
@@ -127,7 +132,7 @@ def test_a_unix_socket(start: Start, tmp_path: Path) -> None:
         with start("--uds", place):
             transport = httpx.HTTPTransport(uds=str(place))
             with httpx.Client(transport=transport) as client:
-                assert client.get("http://server/health").json() == {"status": "ok"}
+                assert client.get("http://localhost/health").json() == {"status": "ok"}
         assert place.exists()
     with start("--uds", place) as server:
         assert server.stop()[0] == 0
@@ -174,3 +179,44 @@ def test_a_wrong_file_is_told(tmp_path: Path, text: str, message: str) -> None:
     result = CliRunner().invoke(app, ["serve", *models, "--config", str(config)])
     assert result.exit_code in (1, 2)
     assert message in result.stderr
+
+
+def test_a_first_model_that_cannot_be_loaded_is_a_clear_error(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with start(models=(f"broken={tmp_path}",)) as server:
+        assert server.process.wait(timeout=30) == 1
+        last = server.log.read_text().splitlines()[-1]
+        assert last.startswith(f"pygpt: error: {tmp_path}")
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("pygpt.server.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = CliRunner().invoke(app, ["serve", "tiny"])
+    assert result.exit_code == 1
+    assert "pip install 'pygpt-cpu[server]'" in result.stderr
+    assert CliRunner().invoke(app, ["serve", "--help"]).exit_code == 0
+
+
+def test_a_scheduler_has_the_defaults_that_the_settings_show() -> None:
+    parameters = inspect.signature(Scheduler).parameters
+    for name in ("max_running", "max_waiting", "max_step_tokens"):
+        assert getattr(Settings(models=["tiny"]), name) == parameters[name].default
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"models": []}, "models must name at least one model"),
+        ({"port": -1}, "port must be from 0 to 65535, not -1"),
+        ({"max_running": 0}, "max_running must be at least 1, not 0"),
+        ({"grace": float("nan")}, "grace must be a finite number >= 0, not nan"),
+        ({"cache_memory": -1.0}, "cache_memory must be a finite number >= 0, not -1.0"),
+    ],
+)
+def test_wrong_settings_are_named(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Settings(**{"models": ["tiny"], **wrong})

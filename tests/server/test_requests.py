@@ -31,7 +31,7 @@ def server(start: Start) -> Iterator[Server]:
 def post(body: bytes, *fields: bytes, length: int | None = None) -> bytes:
     size = b"content-length: %d" % (len(body) if length is None else length)
     own = fields if any(field.startswith(b"transfer-encoding") for field in fields) else (size, *fields)
-    head = [b"POST /v1/completions HTTP/1.1", b"host: x", b"content-type: application/json", *own, b"", b""]
+    head = [b"POST /v1/completions HTTP/1.1", b"host: localhost", b"content-type: application/json", *own, b"", b""]
     return b"\r\n".join(head) + body
 
 
@@ -45,6 +45,14 @@ def completion(server: Server) -> str:
     return text
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Returns once it holds; a minute is for ever."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def value(server: Server, name: str) -> float:
     """A number of /metrics."""
     found = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", httpx.get(f"{server.url}/metrics").text, re.M)
@@ -54,13 +62,13 @@ def value(server: Server, name: str) -> float:
 
 def line_of(server: Server, request_id: str) -> dict[str, str]:
     """The fields of a request's line in the log, once it is there."""
-    for _ in range(600):
-        for line in server.log.read_text().splitlines():
-            fields = dict(re.findall(r"(\w+)=(\S+)", line))
-            if fields.get("id") == request_id:
-                return fields
-        time.sleep(0.05)
-    raise AssertionError(request_id)
+
+    def lines() -> list[dict[str, str]]:
+        fields = (dict(re.findall(r"(\w+)=(\S+)", line)) for line in server.log.read_text().splitlines())
+        return [line for line in fields if line.get("id") == request_id]
+
+    wait_until(lambda: bool(lines()))
+    return lines()[0]
 
 
 @pytest.mark.parametrize(
@@ -140,14 +148,22 @@ def test_a_client_that_goes_away_frees_its_place(server: Server) -> None:
             if stream:
                 assert connection.recv(100).startswith(b"HTTP/1.1 200")
             else:
-                while value(server, "pygpt_scheduler_running") == 0:
-                    time.sleep(0.01)
+                wait_until(lambda: value(server, "pygpt_scheduler_running") > 0)
         line = line_of(server, request_id)
         assert "gone" in line["finish"]
         assert line["status"] == ("200" if stream else "499")
         assert int(line["new_tokens"]) < 64 * 500
-        while value(server, "pygpt_scheduler_running"):
-            time.sleep(0.01)
+        wait_until(lambda: value(server, "pygpt_scheduler_running") == 0)
+
+
+def test_a_client_that_goes_away_with_a_second_request_in_the_queue(server: Server) -> None:
+    """The first one's place is free as well."""
+    with server.connect() as connection:
+        first = post(json.dumps({**LONG, "n": 64}).encode(), b"x-request-id: first")
+        connection.sendall(first + b"GET /health HTTP/1.1\r\nhost: localhost\r\nx-request-id: second\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    assert "gone" in line_of(server, "first")["finish"]
+    wait_until(lambda: value(server, "pygpt_scheduler_running") == 0)
 
 
 def test_a_client_that_does_not_read_is_cut_off(server: Server) -> None:
@@ -155,7 +171,7 @@ def test_a_client_that_does_not_read_is_cut_off(server: Server) -> None:
     n = 2000
     before = completion(server)
     with server.connect() as connection:
-        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * n)
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * n)
         assert completion(server) == before
         time.sleep(1.5)  # the client's own pause, not a bound on the server's
         read = 0
@@ -186,8 +202,7 @@ def test_more_requests_than_may_wait_are_told_to_come_back(start: Start) -> None
         waiting = server.connect()
         stack.enter_context(waiting)
         waiting.sendall(post(json.dumps(LONG).encode()))
-        while value(server, "pygpt_scheduler_waiting") < 1:
-            time.sleep(0.01)
+        wait_until(lambda: value(server, "pygpt_scheduler_waiting") == 1)
         answer = client.post("/v1/completions", json=SHORT)
         assert answer.status_code == 429
         assert answer.json()["error"]["code"] == "rate_limit_exceeded"

@@ -203,7 +203,7 @@ async def create_chat_completion(call: Call, form: ChatForm) -> ChatAnswer | Res
         check_can_answer(entry)
         messages = [message.plain() for message in form.messages]
         await run.submit("messages", entry.scheduler.submit_chat, messages, **form.layout(tools.layout))
-    speeches = [Speech(run.turn, tools.reader and tools.reader()) for _ in range(form.n)]
+    speeches = [Speech(run.turn, tools.reader(run.turn)) for _ in range(form.n)]
     writer = _Writer(form, run, speeches, entry.model, new_head("chatcmpl-", form.model, entry.model))
     return Events(writer.chunks()) if form.stream else await writer.answer()
 

@@ -156,7 +156,7 @@ async def create_response(call: Call, form: ResponseForm) -> ResponseAnswer | Re
         check_can_answer(entry)
         messages = to_messages(form.input, form.instructions)
         await run.submit("input", entry.scheduler.submit_chat, messages, **form.layout(tools.layout))
-    writer = _Writer(form, run, Speech(run.turn, tools.reader and tools.reader()), entry.model)
+    writer = _Writer(form, run, Speech(run.turn, tools.reader(run.turn)), entry.model)
     if form.stream:
         return Events(writer.events(), writer.failed)
     async for _ in writer.events():

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from pygpt.generation import FinishReason, Piece, Section, Splitter, TokenLogprob, Turn
 from pygpt.server.openai.answers import new_id
-from pygpt.server.openai.call_reader import ToolCall
+from pygpt.tool_calls import ToolCall
 
 Part: TypeAlias = Literal["reasoning", "content"]
 
@@ -34,7 +34,7 @@ class CallReader(Protocol):
     """Finds calls of tools in a text as it comes."""
 
     def feed(self, text: str) -> Iterable[str | ToolCall]:
-        """What is certain by now."""
+        """What is certain by now: text, and calls."""
         ...
 
     def finish(self) -> Iterable[str | ToolCall]:
@@ -46,7 +46,7 @@ class Speech:
     """One answer to a conversation: `take` says what a piece adds to it, and all of it is kept."""
 
     def __init__(self, turn: Turn | None, reader: CallReader | None = None) -> None:
-        """turn: None: it continues a text, all of it is content. reader: None: there are no tools."""
+        """turn: None: it continues a text, all of it is content. reader: None: there are no calls to be read."""
         self._splitter = Splitter(None, "") if turn is None else Splitter(turn.marks, turn.text)
         self._reader = reader
         self._texts: dict[Part, list[str]] = {"reasoning": [], "content": []}

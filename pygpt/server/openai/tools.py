@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pygpt.generation import Turn
 from pygpt.server.errors import bad_request
 from pygpt.server.openai.answers import dump
-from pygpt.server.openai.call_reader import ToolCall, ToolCallReader
 from pygpt.server.openai.messages import Function, NamedFunction
 from pygpt.server.openai.speech import CallReader
+from pygpt.tool_calls import ToolCall
 
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}}
 
@@ -20,7 +21,7 @@ class Tooling(NamedTuple):
 
     layout: Sequence[Mapping[str, Any]] | None = None  # for the chat template
     options: Mapping[str, Any] = {}  # of SamplingParams: what a call that must be has to look like
-    reader: Callable[[], CallReader] | None = None  # of what the model writes
+    reader: Callable[[Turn | None], CallReader | None] = lambda turn: None  # of what the model writes
 
 
 def tooling(
@@ -38,17 +39,21 @@ def tooling(
         return Tooling()
     layout = [tool.plain() for tool in tools]
     if choice in (None, "auto"):
-        names = {tool.name for tool in tools}
-        return Tooling(layout, {}, None if options else lambda: ToolCallReader(names))
+        return Tooling(layout) if options else Tooling(layout, {}, read_calls)
     if options:
         raise bad_request("tool_choice must be auto or none where the answer must have a form", param="tool_choice")
     if choice == "required":
-        return Tooling(layout, {"json_schema": _any_call(tools)}, _AnyCall)
+        return Tooling(layout, {"json_schema": _any_call(tools)}, lambda turn: _AnyCall())
     name = choice.name if isinstance(choice, NamedFunction) else str(choice)
     tool = next((tool for tool in tools if tool.name == name), None)
     if tool is None:
         raise bad_request(f"tool_choice names {name!r:.80}, which is none of the tools", param="tool_choice")
-    return Tooling(layout, {"json_schema": tool.parameters or _NO_ARGUMENTS}, lambda: _CallOf(name))
+    return Tooling(layout, {"json_schema": tool.parameters or _NO_ARGUMENTS}, lambda turn: _CallOf(name))
+
+
+def read_calls(turn: Turn | None) -> CallReader | None:
+    """Reads calls as the turn's template has the model write them; None: it was given no tools."""
+    return None if turn is None else turn.call_splitter()
 
 
 def _any_call(tools: Sequence[Function]) -> dict[str, Any]:

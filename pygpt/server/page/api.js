@@ -20,6 +20,7 @@ export class ServerError extends Error {
 
 let key = "";
 export const setKey = (text) => (key = text);
+export const hasKey = () => key !== "";
 
 /** Addresses are relative: the page works below a path as well. */
 async function call(path, { body = null, signal = null } = {}) {
@@ -102,7 +103,7 @@ async function* stream(path, body, signal, read) {
     for await (const data of events(response.body)) {
       if (data === "[DONE]") return;
       const event = JSON.parse(data);
-      if (event.error) throw new ServerError(CODES[event.error.code] ?? "refused", event.error.message);
+      if (event.error) throw new ServerError(CODES[event.error.code] ?? "cut", event.error.message);
       const choice = event.choices?.[0];
       yield { ...(choice && read(choice)), finish: choice?.finish_reason ?? null, usage: event.usage ?? null };
     }

@@ -6,16 +6,16 @@ const UNDO = 15; // seconds
 const LARGEST = 20_000_000; // bytes of a file that is read
 
 export class Library {
-  /** changed(): another conversation is open, or the list is another. */
-  constructor(store, notices, changed) {
+  /** changed(): another conversation is open, or the list is another. isBusy(id): it is being answered here. */
+  constructor(store, notices, changed, isBusy) {
     this.store = store;
     this.notices = notices;
     this.changed = changed;
+    this.isBusy = isBusy;
     this.all = store.list();
     this.current = newConversation();
     if (this.all.length) this.open(this.all[0].id);
     if (store.damaged.length) this.#tellDamaged();
-    // Another tab wrote: its conversations are seen here too, and what is open here stays as it is.
     addEventListener("storage", () => this.#reread());
   }
 
@@ -89,9 +89,12 @@ export class Library {
     return this.all.find((conversation) => conversation.id === id);
   }
 
+  /** Another tab wrote: what it has said is seen here too, and not written over by what was said before. */
   #reread() {
-    const own = new Map([...this.all, this.current].filter((c) => c.whole).map((c) => [c.id, c]));
-    this.all = this.store.list().map((conversation) => own.get(conversation.id) ?? conversation);
+    const own = new Map([...this.all, this.current].map((conversation) => [conversation.id, conversation]));
+    const isSame = (mine, kept) => mine && (this.isBusy(mine.id) || mine.updated === kept.updated);
+    this.all = this.store.list().map((kept) => (isSame(own.get(kept.id), kept) ? own.get(kept.id) : kept));
+    this.open(this.current.id); // one that is not kept any more stays open as it is
     this.changed();
   }
 

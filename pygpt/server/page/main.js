@@ -27,9 +27,9 @@ const UNKEPT = {
 
 const notices = new Notices(byId("notices"));
 const store = new Store(browserStorage(), (kind) => notices.show(kind, UNKEPT[kind]));
-const library = new Library(store, notices, () => show());
 const settings = new Settings(byId("settings-form"), store);
 const turns = new Map(); // id of a conversation -> its Turn
+const library = new Library(store, notices, () => show(), (id) => turns.has(id));
 const problems = new Map(); // id of a conversation -> the ServerError of its last turn
 const retries = new Map(); // id of a conversation -> how often its last answer was asked for again
 const log = new Log(byId("log"), { retry, edit });
@@ -78,12 +78,12 @@ function show() {
 function after(conversation) {
   const about = { model: modelOf(conversation)?.id, text: continues(conversation), error: problems.get(conversation.id) };
   return below(conversation, about, {
-    answer: () => begin(conversation),
+    answer: again,
     begin: () => library.begin(),
-    forget: () => forgetHalf(conversation) && begin(conversation),
+    forget: () => forgetHalf(conversation) && again(),
     continue() {
       conversation.mode = "text";
-      begin(conversation);
+      again();
     },
   });
 }
@@ -116,10 +116,14 @@ function edit(text) {
 
 /** Another answer in the place of the last; where none comes, the last one stays. */
 function retry() {
+  retries.set(library.current.id, (retries.get(library.current.id) ?? 0) + 1);
+  again();
+}
+
+/** An answer, in the place of the one that is there, if any. */
+function again() {
   const { current } = library;
-  const replaced = current.messages.pop();
-  retries.set(current.id, (retries.get(current.id) ?? 0) + 1);
-  begin(current, replaced);
+  begin(current, current.messages.at(-1).role === "assistant" ? current.messages.pop() : null);
 }
 
 async function begin(conversation, replaced = null) {
@@ -176,10 +180,13 @@ function grow(turn) {
   const narrator = new Narrator();
   let saved = performance.now();
   let pending = null;
+  let waited = false;
   const follows = () => document.body.scrollHeight - scrollY - innerHeight < NEAR;
   const update = () => {
     pending = null;
     const began = performance.now();
+    if (turn.waits && !waited) say("The server is busy.");
+    waited ||= turn.waits !== null;
     if (library.current === turn.conversation) {
       const following = follows();
       log.update();
@@ -241,7 +248,7 @@ async function watch() {
 
 function askKey(message) {
   const form = byId("key-form");
-  byId("key-hint").textContent = message;
+  byId("key-hint").textContent = api.hasKey() ? `The server says: ${message}` : "This server asks for a key.";
   form.hidden = false;
   form.elements.key.focus();
 }

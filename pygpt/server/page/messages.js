@@ -20,6 +20,7 @@ export class Log {
     this.views = [];
     this.tokens = false;
     this.parts = new WeakMap(); // element of a text -> its Part
+    this.made = new WeakMap(); // message -> its view
   }
 
   /** The Part that a token's element belongs to. */
@@ -36,12 +37,11 @@ export class Log {
     this.views = messages.slice(nSystem).map((message, i) => {
       const options = {
         text,
-        tokens: this.tokens,
         turn: turn?.message === message ? turn : null,
         last: i + nSystem === messages.length - 1,
         editable: !turn && i + nSystem === lastUser,
       };
-      return new View(message, options, this.does, this.parts);
+      return this.#view(message, options);
     });
     // A text that runs on has its buttons at its end alone.
     if (text && !turn) this.views.at(-1)?.closeText(messages, this.views[lastUser - nSystem]);
@@ -50,7 +50,26 @@ export class Log {
       const note = h("p", { class: "divider" }, "The model no longer sees what stands above.");
       elements.splice(conversation.forgotten, 0, note);
     }
-    this.element.replaceChildren(...elements, ...(after ? [after] : []));
+    this.#put(after ? [...elements, after] : elements);
+  }
+
+  /** The view of a message: the one that there is, if it would be the same. */
+  #view(message, options) {
+    const made = this.made.get(message);
+    const same = made && !options.text && Object.keys(options).every((name) => made.options[name] === options[name]);
+    const view = same ? made : new View(message, options, this.does, this.parts);
+    view.switch(this.tokens);
+    this.made.set(message, view);
+    return view;
+  }
+
+  /** Elements that are there already stay, and keep the focus. */
+  #put(elements) {
+    const wanted = new Set(elements);
+    for (const element of [...this.element.children]) if (!wanted.has(element)) element.remove();
+    elements.forEach((element, i) => {
+      if (this.element.children[i] !== element) this.element.insertBefore(element, this.element.children[i] ?? null);
+    });
   }
 
   /** Show a turn's message as it is now. */
@@ -95,7 +114,7 @@ class View {
   }
 
   switch(tokens) {
-    for (const answer of this.answers) answer.switch(tokens);
+    for (const answer of this.answers) if (answer.tokens !== tokens) answer.switch(tokens);
   }
 
   update() {
@@ -170,7 +189,6 @@ class View {
   #answer(part, parts, markdown) {
     const answer = new Answer(part, { markdown });
     parts.set(answer.element, part);
-    if (this.options.tokens) answer.switch(true);
     this.answers.push(answer);
     return answer;
   }

@@ -46,8 +46,16 @@ export class Store {
     const tokens = messages.flatMap((m, i) => (m.tokens || m.reasoningTokens ? [[i, m.tokens, m.reasoningTokens]] : []));
     const kept = this.#write(TEXT + id, JSON.stringify({ ...rest, messages: bare }), id);
     if (!kept) this.tell("full");
-    else if (!tokens.length || !this.#write(TOKENS + id, JSON.stringify(tokens), id)) this.storage.removeItem(TOKENS + id);
+    else this.#saveTokens(id, tokens);
     return kept;
+  }
+
+  /** As many as there is room for, the last ones first. */
+  #saveTokens(id, tokens) {
+    const short = (_, value) => (typeof value === "number" ? Math.round(value * 1e5) / 1e5 : value);
+    while (tokens.length && !this.#write(TOKENS + id, JSON.stringify(tokens, short), id))
+      tokens = tokens.slice(Math.ceil(tokens.length / 2));
+    if (!tokens.length) this.storage.removeItem(TOKENS + id);
   }
 
   remove(id) {

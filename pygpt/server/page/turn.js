@@ -3,6 +3,7 @@
 import { Part } from "./parts.js";
 
 const TRIES = 6; // while the server says that it is busy
+const SHORTEST = 20; // milliseconds that tell a speed: within less, many tokens come at once
 const LONGEST_WAIT = 30; // seconds between them, where the server does not say
 
 export class Turn {
@@ -82,7 +83,7 @@ export class Turn {
 
   #time(asked, first, last, nTokens) {
     if (first === null) return;
-    const rate = nTokens > 1 && last > first ? (1000 * (nTokens - 1)) / (last - first) : null;
+    const rate = last - first > SHORTEST ? (1000 * (nTokens - 1)) / (last - first) : null;
     Object.assign(this.message.page, { first: (first - asked) / 1000, rate, nTokens });
   }
 

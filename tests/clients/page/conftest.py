@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
 from pygpt import Model
+
+if TYPE_CHECKING:  # pytest reads this file wherever it looks for tests, also where there is no extra `clients`
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 PATIENCE = 90  # seconds, also of a machine that has other things to do
 TINY_TEMPLATE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
@@ -159,6 +161,8 @@ def serve() -> Callable[..., contextlib.AbstractContextManager[Server]]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next(filter(None, map(shutil.which, names)), None)
     with sync_playwright() as playwright:

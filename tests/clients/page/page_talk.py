@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def test_an_answer_is_shown_while_it_comes_and_can_be_stopped(visit: Any) -> Non
     assert full.startswith(answer)
     assert len(answer) < len(full)
     assert page.inner_text(".message.assistant .end") == "Stopped."
+    assert re.match(r"\d+ tokens · \d+(\.\d)? tokens/s · first after ", page.inner_text(".message.assistant .speed"))
     assert visit.kept()[0]["messages"][1]["content"] == answer
     visit.send("again", wait=False)  # the server is free for the next
     visit.until(lambda: len(visit.answers) == 2)
@@ -56,9 +58,7 @@ def test_settings_are_sent_and_the_answer_is_that_of_the_model(visit: Any, story
     assert visit.last == story_model.chat(messages, **{**SETTINGS, "stop": ["xyzzy"]}).text
     assert "limit" in visit.page.inner_text(".message.assistant .end")
     speed = visit.page.inner_text(".message.assistant .speed")
-    assert speed.startswith("12 tokens · ")
-    assert "tokens/s" in speed
-    assert "first after" in speed
+    assert re.fullmatch(r"12 tokens · (\d+(\.\d)? tokens/s · )?first after \d+\.\d\d s", speed)
 
 
 def test_without_settings_it_is_asked_as_pygpt_chat_asks(visit: Any) -> None:
@@ -230,11 +230,39 @@ def test_a_store_that_is_damaged_full_or_forbidden(visits: Callable[..., Any], t
     visit.send("A dog")
     assert visit.page.evaluate("localStorage['pygpt.tokens.old']") is None
     visit.page.evaluate(fill)
-    visit.send("A bird")
+    visit.send("A bird that is " + "very, " * 2000 + "big")
     visit.page.wait_for_selector(".notice:has-text('no more room')")
-    assert len(visit.answers) == 3
+    assert visit.page.locator(".given").count() == 3
     forbidden = visits()
     forbidden.page.add_init_script("Object.defineProperty(window, 'localStorage', {get() { throw new Error('no') }})")
     forbidden.open("story").send("A cat")
     forbidden.page.wait_for_selector(".notice:has-text('keeps nothing')")
     assert len(forbidden.answers) == 1
+
+
+def test_two_tabs_do_not_write_over_each_other(visit: Any) -> None:
+    visit.open("story").set(max_tokens=5, seed=1)
+    visit.send("A cat")
+    other = visit.context.new_page()
+    other.goto(visit.url)
+    other.wait_for_selector("#model option", state="attached")
+    other.fill("#message", "A dog")
+    other.click("#send")
+    other.wait_for_timeout(50)
+    other.wait_for_selector("#send", state="visible")
+    visit.until(lambda: len(visit.answers) == 2)
+    visit.send("A bird")
+    assert [m["content"] for m in visit.kept()[0]["messages"] if m["role"] == "user"] == ["A cat", "A dog", "A bird"]
+    other.close()
+
+
+def test_the_focus_stays_on_an_older_answer_while_a_new_one_ends(visit: Any) -> None:
+    visit.open("story").set(max_tokens=8, seed=1)
+    visit.send("A cat")
+    visit.page.select_option("#model", "slow")
+    visit.set(max_tokens=100)
+    visit.send("go", wait=False)
+    token = visit.page.locator(".message.assistant").first.locator(".token").nth(1)
+    token.focus()
+    visit.wait()
+    assert visit.page.evaluate("document.activeElement.dataset.token") == token.get_attribute("data-token")

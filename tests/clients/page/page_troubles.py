@@ -73,6 +73,24 @@ def test_a_busy_server_is_asked_again(visit: Any) -> None:
     page.wait_for_selector(".problem:has-text('no answer yet')")
 
 
+def test_a_retry_that_fails_leaves_the_answer_and_can_be_tried_again(visit: Any) -> None:
+    page = visit.open("story").page
+    visit.set(max_tokens=5, seed=1)
+    visit.send("A cat")
+    (first,) = visit.answers
+    page.route(COMPLETIONS, fulfilling({"status": 500, "json": {"error": {"message": "oops"}}}))
+    page.click("button:has-text('Retry')")
+    page.wait_for_selector(".problem:has-text('oops')")
+    assert visit.answers == [first]
+    page.unroute(COMPLETIONS)
+    page.click(".problem button:has-text('Try again')")
+    page.wait_for_timeout(50)
+    visit.wait()
+    assert visit.sent[-1]["seed"] == 2
+    assert len(visit.answers) == 1
+    assert [message["role"] for message in visit.kept()[0]["messages"]] == ["user", "assistant"]
+
+
 def test_an_api_key_is_asked_for_and_kept_for_the_tab(
     visits: Callable[..., Any], serve: Callable[..., Any], story: Path, tmp_path: Path
 ) -> None:
