@@ -19,7 +19,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import numpy as np
 from capacity_fleet import Arrival, Figures, Node, by_conversation, by_load, figures, nodes_for, read_trace, simulate
 from capacity_load import Load, Measured, measure, predict, replay
 from capacity_model import StepModel, fit
-from machine import machine
+from machine import Others, machine
 
 import pygpt
 
@@ -66,9 +68,18 @@ def conversations(rate: float, seconds: float, seed: int) -> list[Arrival]:
     return sorted(arrivals)
 
 
+def replayed(model: pygpt.Model, rate: float, seconds: float) -> Iterator[tuple[str, list[Arrival], Figures]]:
+    """What loads came to whose requests do not wait for one another."""
+    for name, make in (("requests at random times", at_random), ("conversations", conversations)):
+        arrivals, others = make(rate, seconds, 99), Others(os.getpid())
+        found = figures(replay(model, arrivals, 99), 1)
+        yield f"{name}, {rate:.1f} a second, foreign {others.shares()['foreign']:.1%}", arrivals, found
+
+
 def run_fit(args: argparse.Namespace) -> None:
     model = pygpt.Model.load(args.model, threads=args.threads)
-    measure(model, FITTED[0], 0.3, 0)  # warm
+    rate = 0.6 * measure(model, FITTED[3], 1.0, 0).tokens_per_second / 40  # of what a node can do with answers of 40
+    replays = list(replayed(model, rate, 2 * args.seconds))
     # In turns, forwards and backwards, so that a machine whose speed drifts is as fast for the one as for the other.
     loads = [load for pair in zip(FITTED, UNSEEN, strict=True) for load in pair]
     runs: dict[Load, list[Measured]] = {load: [] for load in loads}
@@ -82,22 +93,19 @@ def run_fit(args: argparse.Namespace) -> None:
     errors = []
     for load, found in runs.items():
         measured = statistics.mean(run.tokens_per_second for run in found)
-        predicted = predict(step_model, load, args.seconds, loads.index(load))
-        error = predicted / measured - 1
+        expected = predict(step_model, load, args.seconds, loads.index(load))
+        error = expected / measured - 1
         print(
             f"{'fitted' if load in FITTED else 'unseen'}  {load.n_clients:3} clients, prompts {load.prompt}, answers "
-            f"{load.answer}: {measured:7.1f} tokens/s, predicted {predicted:7.1f} ({error:+.1%}), "
+            f"{load.answer}: {measured:7.1f} tokens/s, predicted {expected:7.1f} ({error:+.1%}), "
             f"foreign {max(run.foreign for run in found):.1%} in {len(found)} runs"
         )
         if load in UNSEEN:
             errors.append(abs(error))
     print(f"unseen loads: off by {statistics.median(errors):.1%} in the median, {max(errors):.1%} at most")
-    busy = predict(step_model, Load(32, (32, 512), (16, 64)), 10, 0) / 40  # answers a second of a full node
-    for name, make in (("requests at random times", at_random), ("conversations", conversations)):
-        arrivals = make(0.6 * busy, 2 * args.seconds, 99)
-        real = figures(replay(model, arrivals, 99), 1)
+    for name, arrivals, real in replays:
         simulated = simulate(arrivals, 1, lambda: Node(step_model, prefix_tokens=10**9), by_load)
-        print(f"{name}, 0.6 of what a node can do: {real.text()}\n{'predicted':>{len(name)}} {simulated.text()}")
+        print(f"{name}\n    measured:  {real.text()}\n    predicted: {simulated.text()}")
     table = {
         "machine": machine(),
         "model": args.model.name,

@@ -56,8 +56,8 @@ def _copies(arrivals: Sequence[Arrival], times: int, rng: random.Random) -> Iter
         shift = 0.0 if copy == 0 else rng.uniform(0, span)
         before = sorted(arrivals)[0].at
         for a in arrivals:
-            at = before + (a.at - before + shift) % span
-            yield a._replace(at=at, conversation=a.conversation and f"{copy} {a.conversation}")
+            n_rounds, at = divmod(a.at - before + shift, span)  # what comes after the trace's end comes at its start
+            yield a._replace(at=before + at, conversation=a.conversation and f"{copy} {n_rounds:.0f} {a.conversation}")
 
 
 @dataclass(eq=False)

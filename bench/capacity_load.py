@@ -117,6 +117,10 @@ class Asker:
         return client
 
 
+def has_drawn(steps: Sequence[tuple[float, Step]]) -> bool:
+    return any(step.n_outputs for _, step in steps)
+
+
 def measure(model: pygpt.Model, load: Load, seconds: float, seed: int) -> Measured:
     """Run a load for so long, from an empty scheduler on."""
     others = Others(os.getpid())
@@ -126,7 +130,7 @@ def measure(model: pygpt.Model, load: Load, seconds: float, seed: int) -> Measur
         begun = time.perf_counter()
         for _ in range(load.n_clients):
             asker.ask(next(arrivals))
-        while (left := begun + seconds - time.perf_counter()) > 0 or len(recorder.steps) < 2:
+        while (left := begun + seconds - time.perf_counter()) > 0 or not has_drawn(recorder.steps[:-1]):
             with contextlib.suppress(queue.Empty):
                 asker.done.get(timeout=max(left, 0.01))
                 asker.ask(next(arrivals))

@@ -75,7 +75,7 @@ class CacheAccount:
     def has_room(self, entries: Sequence[Entry], ahead: int, limit: int) -> bool:
         """Whether the entries stay within the limit while all that is known of them is read, and so many tokens ahead.
         What they share counts once, which takes longer to find out."""
-        n = sum(1 if isinstance(entry, Reading) else len(entry) for entry in entries)
+        n = sum([len(entry) if isinstance(entry, list) else 1 for entry in entries])
         if n * self._most <= limit or self.of_entries(entries, ahead) <= limit:
             return True
         return self.held(entries) + sum(self._entry_growth(entry, ahead) for entry in entries) <= limit

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pygpt.generation.turn import Turn
     from pygpt.tokenizer import Tokenizer
 
-_MOST_KEPT = 64  # grammars
+_MOST_KEPT = 32  # grammars
+_MOST_STATES = 50_000  # of a grammar's lexer, which grow as it is used, at 1 to 2 kB each; schemas take some hundreds
 _BITS = 32  # of a word of a mask
 # Between the parts of a JSON value: else a model may write spaces until it has no tokens left.
 _WHITESPACE = {"whitespace_pattern": r"( |\n {0,16})?"}
@@ -75,6 +76,8 @@ class Allowed:
             self._matcher.rollback(len(proposed))
         except ValueError as error:
             self._error = error
+        except Exception as error:  # whoever is beside it goes on
+            self._error = ValueError(f"llguidance failed: {error}")
 
     def after(self, proposed: NDArray[np.int32]) -> NDArray[np.uint32]:
         """The mask of the token after those that are proposed, which may all come."""
@@ -194,7 +197,8 @@ class Grammars:
             self._vocabulary = llguidance.LLTokenizer(wrapper, n_vocab=len(tokens.tokens))
         try:
             grammar = _grammar(llguidance, name, form)
-            matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0)
+            limits = llguidance.LLParserLimits(max_lexer_states=_MOST_STATES)
+            matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0, limits=limits)
         except (ValueError, RecursionError) as error:  # a lone surrogate, GBNF that is none, a schema of many levels
             raise ValueError(f"{name} is refused: {error!s:.500}") from None
         if not matcher.is_error():

@@ -43,6 +43,8 @@ class Opening:
 
     def next_tokens(self) -> Iterable[int]:
         """Those that begin a mark, or go on with it."""
+        if self._splitter.mode != "start":
+            return ()
         n = len(self._written)
         return {ids[n] for ids in self._marks if len(ids) > n and ids[:n] == self._written}
 

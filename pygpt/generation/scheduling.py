@@ -202,7 +202,7 @@ class Scheduling:
         """What a running request's sequences free."""
         job, n = outcome.job, self._unfinished[outcome.job]
         has_ended = outcome.error is not None or outcome.found is not None
-        n_ended = n if has_ended else sum(p.finish_reason is not None for p in outcome.pieces)
+        n_ended = n if has_ended else sum([p.finish_reason is not None for p in outcome.pieces])
         if n_ended:
             self._places[job.client] -= n_ended
             if not self._places[job.client]:

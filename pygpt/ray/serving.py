@@ -34,7 +34,8 @@ def deployment(settings: Settings, *, replicas: int = 1, cpus: float | None = No
     cpus: processors that a replica takes of its node; None: `settings.threads`, or 1.
 
     Requests of one conversation go to one replica, which therefore holds its prefix, until that is full or dies; then
-    to the next. A request whose replica dies before it began to answer is asked again.
+    to the next. A request whose replica dies before it began to answer is asked again; one that the node had only to
+    pass on which dies is lost to its client, who asks again, as the openai client does by itself.
     """
     settings = dataclasses.replace(settings, allowed_host=settings.allowed_host or ["*"])  # Ray Serve listens, not we
     server = serve.deployment(

@@ -17,6 +17,7 @@ from pygpt.server.metrics import Meter, Metrics
 from pygpt.server.trace import Tracing
 
 _ID = re.compile(r"[!-~]{1,128}")
+_MAX_PATH = 200  # characters of it that are noted
 
 
 @dataclass(eq=False)
@@ -74,7 +75,7 @@ class Observed:
         given = headers.get("x-request-id", "")
         request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
         client = scope["client"][0] if scope.get("client") else ""
-        record = Record(request_id, scope["method"], scope["path"], client)
+        record = Record(request_id, scope["method"], scope["path"][:_MAX_PATH], client)
         scope.setdefault("state", {})["record"] = record
 
         async def noting(message: Message) -> None:

@@ -93,7 +93,7 @@ def run(tmp_path: Path) -> Callable[..., str]:
             env={**kept, **offline, **places, **telemetry, **environment},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]

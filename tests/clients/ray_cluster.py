@@ -5,6 +5,7 @@ pip install ".[ray,server,test]" && pytest tests/clients/ray_cluster.py
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -35,7 +36,7 @@ with warnings.catch_warnings():
     from pygpt.ray.affinity import conversation_of
 
 SETTINGS = Settings(models=["tiny"], threads=1, log_level="error")
-DEATH = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+DEATH = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 6}
 N = 400  # requests
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray
@@ -143,6 +144,10 @@ def test_a_conversation_stays_on_a_node_until_that_dies(cluster: Cluster) -> Non
 
         def ask(prompt: str, **more: Any) -> httpx.Response:
             body = {"model": "tiny", "prompt": prompt, "max_tokens": 8, "seed": 1, **more}
+            for _ in range(2):  # as the openai client does it: the node that dies may be the one that passed it on
+                with contextlib.suppress(httpx.TransportError):
+                    if (response := client.post("/v1/completions", json=body)).status_code < 500:
+                        return response
             return client.post("/v1/completions", json=body)
 
         def talk(number: int, n_turns: int = 3) -> tuple[list[str], list[str]]:

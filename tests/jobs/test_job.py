@@ -210,6 +210,21 @@ def test_a_full_disk_keeps_what_is_written(
     assert {record["custom_id"] for record in lines(target)} == {f"r{i}" for i in range(50)}
 
 
+def test_who_answers_again_is_not_written_again(tmp_path: Path, write: Any, work: jobs.Work) -> None:
+    """As a cluster may that lost a node."""
+
+    def twice(items: Iterator[jobs.Item]) -> Iterator[Sequence[jobs.Record]]:
+        before: list[jobs.Record] = []
+        for records in work(items):
+            yield [*before, *records]
+            before += records
+        yield before
+
+    summary = jobs.run(write([request(f"r{i}", seed=i) for i in range(20)]), tmp_path / "out.jsonl", twice)
+    assert summary.n_answered == 20
+    assert len(lines(tmp_path / "out.jsonl")) == 20
+
+
 def test_input_is_read_as_there_is_room(tmp_path: Path, write: Any, echo: App) -> None:
     """Of a long file, only what is being answered is in memory."""
     source = write(request(f"r{i}", seed=i) for i in range(500))

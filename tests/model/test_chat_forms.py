@@ -96,6 +96,11 @@ def test_marks_of_several_tokens_come_before_the_answer() -> None:
     opening.accept(1000)
     assert opening.is_in_mark
     assert {*opening.next_tokens()} == {ord("a"), ord("c"), ord("f")}
+    for token in _Marks().encode("final<|message|>"):
+        assert opening.accept(token)
+    assert {*opening.next_tokens()} == set()  # no mark comes after it
+    assert not opening.is_in_mark
+    assert not opening.is_free
 
 
 def test_calls_of_tools_are_told_from_the_answer(speaker_folder: Callable[..., Path]) -> None:

@@ -15,6 +15,7 @@ import pytest
 import pygpt
 from pygpt import CancelToken, Model, SamplingParams
 from pygpt.errors import TokenizerError
+from pygpt.generation.constrain import Allowed
 from pygpt.generation.schema import closed_schema
 
 PROMPT = "in the"
@@ -187,6 +188,28 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(
     assert len(str(caught.value)) < 700
     with pygpt.Scheduler(model) as scheduler, pytest.raises(ValueError, match=f"^{name} is refused"):
         scheduler.generate(PROMPT, **options)
+
+
+@pytest.mark.parametrize("error", [ValueError("no way on"), RuntimeError("lost")])
+def test_one_that_fails_midway_fails_alone(model: Model, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """With whatever llguidance raises: not the others, nor those that come after it."""
+    fill, n_filled = Allowed._fill, 0
+
+    def failing(self: Allowed, mask: Any) -> None:
+        nonlocal n_filled
+        n_filled += 1
+        if n_filled == 4:
+            raise error
+        fill(self, mask)
+
+    plain = model.generate(PROMPT, seed=1, max_tokens=20)
+    with pygpt.Scheduler(model) as scheduler:
+        monkeypatch.setattr(Allowed, "_fill", failing)
+        other = scheduler.stream(PROMPT, seed=1, max_tokens=20)
+        with pytest.raises(ValueError, match=str(error)):
+            scheduler.generate(PROMPT, regex="a{9}")
+        assert other.collect() == [plain]
+        assert scheduler.generate(PROMPT, regex="a{9}", max_tokens=12).text == "a" * 9
 
 
 def test_without_a_tokenizer_there_is_no_form(model: Model) -> None:

@@ -29,7 +29,7 @@ def events_of(lines: Any) -> list[str]:
 
 @pytest.mark.parametrize(("kind", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_the_first_signal_lets_answers_finish(start: Start, kind: int, status: int) -> None:
-    with start() as server, httpx.Client(base_url=server.url, timeout=60) as client:
+    with start("--grace", 600) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         with client.stream("POST", "/v1/completions", json=LONG) as answer:
             lines = answer.iter_lines()
             assert next(lines).startswith("data: ")

@@ -2,7 +2,6 @@
 
 import { isMessage } from "./store.js";
 
-export const MODES = { chat: "answer", text: "continue" };
 const TITLE = 60; // characters
 
 export function newConversation(settings = {}) {

@@ -12,6 +12,7 @@ export class Library {
     this.notices = notices;
     this.changed = changed;
     this.isBusy = isBusy;
+    this.removed = new Set(); // ids: an answer that still comes does not bring its conversation back
     this.all = store.list();
     this.current = newConversation();
     if (this.all.length) this.open(this.all[0].id);
@@ -37,6 +38,7 @@ export class Library {
 
   /** It was changed: keep it, as the last one. */
   keep(conversation, { touch = true } = {}) {
+    if (this.removed.has(conversation.id)) return;
     if (touch) conversation.updated = Date.now();
     if (!this.all.includes(conversation)) this.all.push(conversation);
     this.all.sort((a, b) => b.updated - a.updated);
@@ -54,8 +56,10 @@ export class Library {
     const conversation = this.#find(id);
     this.all = this.all.filter((other) => other !== conversation);
     this.store.remove(id);
+    this.removed.add(id);
     if (this.current === conversation) this.begin();
     const undo = () => {
+      this.removed.delete(id);
       this.keep(conversation, { touch: false });
       this.current = conversation;
       this.changed();

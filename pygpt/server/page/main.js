@@ -204,6 +204,7 @@ function grow(turn) {
   const end = () => {
     clearTimeout(pending);
     turn.changed = () => {};
+    if (library.current !== turn.conversation) return;
     narrator.hear(turn.text.text, { end: true });
     if (turn.begun) say(turn.stopped ? "Stopped." : "End of the answer.");
   };

@@ -2,7 +2,7 @@
 
 const NAME = "pygpt.theme";
 
-export const THEMES = ["system", "light", "dark"];
+const THEMES = ["system", "light", "dark"];
 
 export function theme() {
   try {

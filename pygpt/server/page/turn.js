@@ -69,7 +69,7 @@ export class Turn {
       if (text || reasoning || tokens?.length) {
         last = performance.now();
         first ??= last;
-        nTokens += tokens?.length ?? 0;
+        nTokens += tokens?.length || 1;
         // A part of a stream has one of the two, or a token without a text as yet.
         const part = reasoning || (!text && !this.text.text && this.reasoning.text) ? this.reasoning : this.text;
         part.add(reasoning || text, tokens);

@@ -266,3 +266,27 @@ def test_the_focus_stays_on_an_older_answer_while_a_new_one_ends(visit: Any) -> 
     token.focus()
     visit.wait()
     assert visit.page.evaluate("document.activeElement.dataset.token") == token.get_attribute("data-token")
+
+
+def test_a_conversation_that_is_deleted_while_it_is_answered_stays_deleted(visit: Any) -> None:
+    visit.open("slow").send("go", wait=False)
+    visit.until(lambda: len(visit.answers[0]) > 50)
+    visit.page.click("button:has-text('Delete')")
+    visit.wait()
+    visit.page.wait_for_timeout(300)
+    assert visit.kept() == []
+    assert visit.page.locator("#conversations .title").count() == 0
+    visit.page.click("button:has-text('Undo')")
+    assert visit.answers[0].startswith("word0. word1.")
+    assert visit.last == visit.answers[0]
+
+
+def test_without_probabilities(visit: Any) -> None:
+    visit.open("story").set(max_tokens=5)
+    visit.page.click("#open-settings")
+    visit.page.uncheck("#settings [name=logprobs]")
+    visit.send("A cat")
+    assert not {"logprobs", "top_logprobs"} & visit.sent[0].keys()
+    assert len(visit.last) > 0
+    assert visit.tokens.count() == 0
+    assert visit.page.inner_text(".speed").startswith("5 tokens")
