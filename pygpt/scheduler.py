@@ -41,7 +41,7 @@ from pygpt.generation import (
     cache_file,
     share_memory,
 )
-from pygpt.generation.params import integer
+from pygpt.generation.params import integer, number
 from pygpt.generation.receive import Feed, Pieces, Promise
 from pygpt.model import Model
 
@@ -187,8 +187,7 @@ class Scheduler:
         client: str = "",
         **options: Any,
     ) -> Ticket:
-        """Answer a conversation; the listener is told of what comes, on the scheduler's thread. The arguments are those
-        of `Model.chat` and `submit`."""
+        """Answer a conversation, as `submit` continues a prompt. The arguments are those of `Model.chat` and it."""
         layout = Layout(
             tools=tools,
             documents=documents,
@@ -316,6 +315,7 @@ class Scheduler:
     def close(self, grace: float = 0.0) -> None:
         """Take nothing more. What waits or runs may go on for so many seconds, and is cancelled then; returns once all
         has ended. Also from several threads: the least grace counts."""
+        grace = number("grace", grace, ">= 0", lambda x: x >= 0)
         self._worker.close()
         if not self._worker.join(grace):
             self._worker.end()
@@ -339,9 +339,10 @@ class Scheduler:
 
     def _stream(self, requests: list[Request], feed: Feed | None = None) -> Stream:
         """The stream of requests, which are submitted as room is made; of those of a feed, which are already."""
-        first = requests[0]
-        pieces = Pieces(self._submit, requests, feed)
-        return Stream(pieces, first.params, [r.seed for r in requests], first.cancel, Speculation())
+        for request in requests:  # before any of them is computed
+            self._worker.scheduling.check(request)
+        pieces = Pieces(self._worker.submit, requests, feed)
+        return Stream(pieces, requests[0].params, [r.seed for r in requests], requests[0].cancel, Speculation())
 
 
 def _client(client: object) -> str:

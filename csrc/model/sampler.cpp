@@ -95,8 +95,7 @@ public:
         : kernels_(kernels),
           logits_(logits),
           top_(top),
-          factor_(
-              static_cast<float>(std::min(1.0 / temperature, static_cast<double>(std::numeric_limits<float>::max())))),
+          factor_(factor(temperature)),
           greatest_(count_softmax_blocks(logits.size())),
           sums_(greatest_.size()) {
         constexpr std::size_t kValues = 16 * kBlock;
@@ -138,6 +137,12 @@ public:
     }
 
 private:
+    // Neither 0 nor infinite: what is infinitely less likely than the best would be no number times 0.
+    static float factor(double temperature) {
+        using Limits = std::numeric_limits<float>;
+        return static_cast<float>(std::clamp(1.0 / temperature, double{Limits::min()}, double{Limits::max()}));
+    }
+
     // The best get 0, infinite ones too, beside which finite ones have no weight.
     void scale(std::size_t from, std::size_t n, float* out) const {
         const float* const l = logits_.data() + from;

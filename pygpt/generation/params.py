@@ -138,14 +138,14 @@ class SamplingParams:
             value = getattr(self, name)
             set_(self, name, None if value is None else integer(name, value, low, high))
         set_(self, "n", integer("n", self.n, 1, _MAX_N))
-        set_(self, "temperature", _number("temperature", self.temperature, ">= 0", lambda x: x >= 0))
-        set_(self, "repetition_penalty", _number("repetition_penalty", self.repetition_penalty, "> 0", lambda x: x > 0))
+        set_(self, "temperature", number("temperature", self.temperature, ">= 0", lambda x: x >= 0))
+        set_(self, "repetition_penalty", number("repetition_penalty", self.repetition_penalty, "> 0", lambda x: x > 0))
         if self.top_p is not None:
-            set_(self, "top_p", _number("top_p", self.top_p, "> 0 and <= 1", lambda x: 0 < x <= 1))
+            set_(self, "top_p", number("top_p", self.top_p, "> 0 and <= 1", lambda x: 0 < x <= 1))
         if self.min_p is not None:
-            set_(self, "min_p", _number("min_p", self.min_p, ">= 0 and <= 1", lambda x: 0 <= x <= 1))
+            set_(self, "min_p", number("min_p", self.min_p, ">= 0 and <= 1", lambda x: 0 <= x <= 1))
         for name in ("presence_penalty", "frequency_penalty"):
-            set_(self, name, _number(name, getattr(self, name)))
+            set_(self, name, number(name, getattr(self, name)))
         set_(self, "logit_bias", _biases(self.logit_bias))
         set_(self, "stop", _strings("stop", (self.stop,) if isinstance(self.stop, str) else self.stop))
         if self.json_schema is not None:
@@ -208,7 +208,8 @@ def integer(name: str, value: object, low: int, high: int = _INT32_MAX) -> int:
     return number
 
 
-def _number(name: str, value: object, allowed: str = "", is_allowed: Callable[[float], bool] = lambda _: True) -> float:
+def number(name: str, value: object, allowed: str = "", is_allowed: Callable[[float], bool] = lambda _: True) -> float:
+    """The value, which is finite. TypeError, ValueError: it is something else, or not what is allowed."""
     wanted = f"{name} must be a finite number {allowed}".rstrip()
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{wanted}, not {value!r:.80}")
@@ -236,7 +237,7 @@ def _biases(biases: object) -> Mapping[int, float]:
     for token, bias in biases.items():
         key = integer("logit_bias must have token ids as keys: each", token, 0, _INT32_MAX)
         is_ban = isinstance(bias, float) and bias == -math.inf
-        out[key] = -math.inf if is_ban else _number(f"logit_bias of {key}", bias, "or -inf")
+        out[key] = -math.inf if is_ban else number(f"logit_bias of {key}", bias, "or -inf")
     return out
 
 

@@ -225,9 +225,12 @@ def run(batch: Batch, requests: Iterable[Request], account: CacheAccount) -> Ite
     Raises what the first of them to fail does.
     """
     scheduling = Scheduling(batch, account, max_running=_MAX_SEQUENCES)
-    for request in requests:
-        scheduling.add(request)
-    while scheduling.is_busy:
+    left = iter(requests)
+    while True:
+        for request in islice(left, _MAX_SEQUENCES - scheduling.n_waiting):  # all that wait are looked at in each step
+            scheduling.add(request)
+        if not scheduling.is_busy:
+            return
         for outcome in scheduling.step():
             if outcome.error is not None:
                 raise outcome.error

@@ -6,11 +6,12 @@ import atexit
 import logging
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, overload
 
-from pygpt.errors import Overloaded
+from pygpt.errors import Overloaded, PygptError
 from pygpt.generation.loop import Outcome
 from pygpt.generation.plan import Job
 from pygpt.generation.reading import Found, Reading
@@ -49,9 +50,9 @@ class Worker:
         """`make` gives one that has nothing to do."""
         self._make, self._max_waiting = make, max_waiting
         self._begin()
+        _workers.add(self)
 
     def _begin(self) -> None:
-        self._process = os.getpid()
         self._scheduling = self._make()
         self._wake = threading.Condition()
         self._arrivals: deque[Job] = deque()
@@ -59,16 +60,9 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
-    def _begin_in_child(self) -> None:
-        """In a process that was forked from the one before there is no thread, and its lock may be held for ever: what
-        was asked for is answered there, and here all begins anew."""
-        if os.getpid() != self._process:
-            self._begin()
-
     @property
     def scheduling(self) -> Scheduling:
         """What it runs: for reading its counts."""
-        self._begin_in_child()
         return self._scheduling
 
     @property
@@ -87,23 +81,22 @@ class Worker:
         for name in ("on_found" if isinstance(job, Reading) else "on_pieces", "on_error"):
             if not callable(getattr(listener, name, None)):
                 raise TypeError(f"listener must have a method {name}, and {type(listener).__name__} has none")
-        self._begin_in_child()
         with self._wake:
             if self._is_closed:
                 raise Overloaded("the scheduler is closed")
             if self.n_waiting >= self._max_waiting:
                 raise Overloaded(f"{self._max_waiting} requests wait already: try again later")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="pygpt scheduler", daemon=True)
+                thread = threading.Thread(target=self._run, name="pygpt scheduler", daemon=True)
+                thread.start()
                 atexit.register(self.end)  # a daemon thread must not compute while Python is taken down
-                self._thread.start()
+                self._thread = thread
             self._listeners[job] = listener
             self._arrivals.append(job)
             self._wake.notify()
 
     def close(self) -> None:
         """Take nothing more; the thread ends with what there is to do."""
-        self._begin_in_child()
         with self._wake:
             self._is_closed = True
             self._wake.notify()
@@ -118,7 +111,7 @@ class Worker:
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return True
-        thread.join(timeout)
+        thread.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
     def end(self) -> None:
@@ -152,12 +145,16 @@ class Worker:
         return True
 
     def _step(self) -> list[Outcome]:
-        """An error in the scheduling itself ends all that it had; whoever comes after that finds it working."""
+        """An error in the scheduling itself ends all that it had; whoever comes after that finds it working. So does
+        SystemExit and its like, of a request's own function: they would end nothing but this thread."""
         try:
             return self._scheduling.step()
-        except Exception as error:
+        except BaseException as error:
             _log.exception("the scheduling failed: all requests end with its error")
-            outcomes = [Outcome(job, [], error) for job in self._listeners if job not in self._arrivals]
+            told = error if isinstance(error, Exception) else PygptError(f"a request's function raised {error!r}")
+            with self._wake:
+                new = {*self._arrivals}
+                outcomes = [Outcome(job, [], told) for job in self._listeners if job not in new]
             self._scheduling = self._make()
             return outcomes
 
@@ -173,6 +170,20 @@ class Worker:
                 listener.on_found(outcome.found)
             elif outcome.pieces:
                 listener.on_pieces(outcome.pieces)
-        except Exception:
+        except BaseException:
             _log.exception("the listener of a request failed: the request is cancelled")
             job.cancel.cancel()
+
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def _begin_in_child() -> None:
+    """In a process that was forked from another there is no thread, and a lock may be held for ever: what was asked for
+    is answered there, and here all begins anew."""
+    for worker in list(_workers):
+        worker._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)

@@ -225,6 +225,10 @@ TEST(Sampler, AMaskForbidsWhateverElseIsSaid) {
     for (std::uint64_t i = 0; i < 300; ++i) seen.insert(draw_masked({.temperature = 5.0}, logits, mask, i));
     EXPECT_EQ(seen, (std::set{0, 31, 76}));
     EXPECT_EQ(draw_masked({.temperature = 0.0, .logit_bias = {{1, kInf}, {31, 99.0}}}, logits, mask), 31);
+    seen.clear();
+    const SamplerOptions hot{.temperature = 1e300, .top_k = 70, .min_p = 0.0};
+    for (std::uint64_t i = 0; i < 300; ++i) seen.insert(draw_masked(hot, logits, mask, i));
+    EXPECT_EQ(seen, (std::set{0, 31, 76}));
     EXPECT_EQ(draw_masked({.temperature = 0.0}, logits, {0u, 2u}), 33);  // one that ends early
     const SamplerOptions banned{.logit_bias = {{0, -kInf}, {31, -kInf}, {76, -kInf}}};  // all that it allows
     EXPECT_TRUE((std::set{0, 31, 76}).contains(draw_masked(banned, logits, mask)));

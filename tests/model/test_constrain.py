@@ -69,7 +69,7 @@ def test_texts_have_their_form(model: Model, tiny: Model, options: dict[str, Any
     """At any temperature: random weights write anything that they may."""
     for m in (model, tiny):
         prompt = PROMPT if m is model else "Once"
-        for temperature in (0.0, 1.0, 5.0):
+        for temperature in (0.0, 1.0, 5.0, 1e300):
             done = m.generate(prompt, n=4, temperature=temperature, top_p=None, max_tokens=60, seed=3, **options)
             assert isinstance(done, list)
             for completion in done:

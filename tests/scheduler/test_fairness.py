@@ -105,6 +105,9 @@ def test_without_max_tokens_a_text_may_grow_as_far_as_memory_goes() -> None:
     with Scheduler(tiny, cache_bytes=n_bytes, prefix_bytes=0) as scheduler:
         with pytest.raises(ContextOverflowError, match="80 tokens, 50 of them the prompt's, are more than the 64"):
             scheduler.generate([1] * 50, max_tokens=30)
+        with pytest.raises(ContextOverflowError, match="more than the 64"):  # before any of the others is computed
+            scheduler.generate([*[[1]] * 200, [1] * 50], max_tokens=30)
+        assert scheduler.stats().steps == 0
         with pytest.raises(ContextOverflowError, match="more than the 64"):
             scheduler.submit_read([1] * 70, output="embedding")
         (done,) = scheduler.stream([1] * 50, max_tokens=None, **options).collect()

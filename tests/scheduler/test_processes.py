@@ -106,10 +106,28 @@ assert os.waitpid(child, 0)[1] == 0
 assert scheduler.generate("Once upon a time", max_tokens=8, seed=1) == expected
 """
 
+# In the child, threads ask at the same time, while all begins anew.
+FORKS_AND_THREADS = """
+import time
+make = scheduler._worker._make
+scheduler._worker._make = lambda: time.sleep(0.1) or make()
+child = os.fork()
+if child == 0:
+    done = []
+    ask = lambda: done.append(scheduler.generate("Once upon a time", max_tokens=8, seed=1))
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join(30)
+    os._exit(0 if len(done) == 4 else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
 
-@pytest.mark.parametrize("then", ["", "del scheduler, stream", "scheduler.close(0.01)", FORKS], ids=range(4))
+
+@pytest.mark.parametrize(
+    "then", ["", "del scheduler, stream", "scheduler.close(0.01)", FORKS, FORKS_AND_THREADS], ids=range(5)
+)
 def test_a_process_ends(then: str, tmp_path: Path) -> None:
-    if then == FORKS and sys.platform == "win32":
+    if "fork" in then and sys.platform == "win32":
         pytest.skip("no fork")
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT + then]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)

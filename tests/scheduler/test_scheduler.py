@@ -124,6 +124,15 @@ def test_closing_cancels_what_runs(model: Model) -> None:
     assert {h.pieces[-1].finish_reason for h in heard} <= {"cancelled", "stop", "length"}
 
 
+@pytest.mark.parametrize("grace", [-1, float("nan"), float("inf"), None, "1"])
+def test_a_grace_is_a_number_of_seconds(model: Model, grace: Any) -> None:
+    with Scheduler(model) as scheduler:
+        scheduler.generate("a", max_tokens=1)
+        with pytest.raises((TypeError, ValueError), match="grace must be a finite number >= 0"):
+            scheduler.close(grace)
+        scheduler.close(1e300)
+
+
 def test_wrong_requests_are_refused_at_once(scheduler: Scheduler) -> None:
     with pytest.raises(ContextOverflowError, match="leave no room"):
         scheduler.generate([1] * 64)
@@ -138,11 +147,14 @@ def test_wrong_requests_are_refused_at_once(scheduler: Scheduler) -> None:
     assert scheduler.generate("a", params=SamplingParams(max_tokens=1))
 
 
-def test_a_listener_that_fails_is_left_alone(model: Model, scheduler: Scheduler, caplog: Any) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_a_listener_that_fails_is_left_alone(
+    model: Model, scheduler: Scheduler, caplog: Any, error: type[BaseException]
+) -> None:
     class Broken(Heard):
         def on_pieces(self, pieces: Sequence[Piece]) -> None:
             self.ended.set()
-            raise RuntimeError("I am broken")
+            raise error("I am broken")
 
     broken = Broken()
     scheduler.submit("in the", listener=broken, **OPTIONS)
@@ -150,6 +162,17 @@ def test_a_listener_that_fails_is_left_alone(model: Model, scheduler: Scheduler,
     assert broken.ended.is_set()
     assert "I am broken" in caplog.text
     assert pygpt.Scheduler is Scheduler
+
+
+def test_a_function_that_ends_its_thread_ends_no_more_than_what_there_is(model: Model, scheduler: Scheduler) -> None:
+    def leave(tokens: Any, logits: Any) -> None:
+        raise SystemExit(3)
+
+    heard = Heard()
+    scheduler.submit("in the", listener=heard, logits_processor=leave, **OPTIONS)
+    assert heard.ended.wait(60)
+    assert "SystemExit" in str(heard.errors)
+    assert scheduler.generate("in the", **OPTIONS) == model.generate("in the", **OPTIONS)
 
 
 # --- texts that are only read ----------------------------------------------------------------------------------------
