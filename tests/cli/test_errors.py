@@ -1,8 +1,8 @@
 """What the command line says to mistakes, and its exit status."""
 
 import dataclasses
-import re
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
