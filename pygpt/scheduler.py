@@ -313,7 +313,7 @@ class Scheduler:
 
     def close(self, grace: float = 0.0) -> None:
         """Take nothing more. What waits or runs may go on for so many seconds, and is cancelled then; returns once all
-        has ended. Also from several threads: the least grace counts."""
+        has ended. Also from several threads: the least grace counts; a listener's call cancels, and does not wait."""
         grace = number("grace", grace, ">= 0", lambda x: x >= 0)
         self._worker.close()
         if not self._worker.join(grace):

@@ -109,8 +109,10 @@ class Worker:
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end of the thread after `close`; whether it ended. Its own thread does not wait."""
         thread = self._thread
-        if thread is None or thread is threading.current_thread():
+        if thread is None:
             return True
+        if thread is threading.current_thread():
+            return False
         thread.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
