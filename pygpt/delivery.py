@@ -23,7 +23,7 @@ class Hub:
         """From any thread. Whoever finds the loop woken was before the loop cleared the flag, and what it appended is
         still to be handed out; so nothing waits for a lock."""
         self._ready.append((delivery, item))
-        if not self._is_woken:
+        if not self._is_woken or self._loop.is_closed():
             self._is_woken = True
             try:
                 self._loop.call_soon_threadsafe(self._hand_out)

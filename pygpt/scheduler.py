@@ -17,7 +17,6 @@ from pygpt import generation
 from pygpt.errors import check_type
 from pygpt.fields import doc, documented
 from pygpt.generation import (
-    MAX_STEP_TOKENS,
     Batch,
     CacheAccount,
     CancelToken,
@@ -118,7 +117,7 @@ class Scheduler:
         *,
         max_running: int = 64,
         max_waiting: int = 1024,
-        max_step_tokens: int = MAX_STEP_TOKENS,
+        max_step_tokens: int = 128,
         cache_bytes: int | None = None,
         prefix_bytes: int | None = None,
     ) -> None:
@@ -314,7 +313,7 @@ class Scheduler:
 
     def close(self, grace: float = 0.0) -> None:
         """Take nothing more. What waits or runs may go on for so many seconds, and is cancelled then; returns once all
-        has ended. Also from several threads: the least grace counts."""
+        has ended. Also from several threads: the least grace counts; a listener's call cancels, and does not wait."""
         grace = number("grace", grace, ">= 0", lambda x: x >= 0)
         self._worker.close()
         if not self._worker.join(grace):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.errors import TokenizerError
+from pygpt.generation.forks import begin_in_children
 from pygpt.generation.opening import Opening
 from pygpt.generation.params import CONSTRAINTS, SamplingParams
 from pygpt.generation.schema import check_cost, closed_schema
@@ -60,24 +61,28 @@ class Allowed:
         self._opening = opening
         self._masks = np.empty((1, _n_words(n_vocab + 1)), np.uint32)
         self._at = 0  # the mask of the next token
-        self._error: ValueError | None = None
+        self._n_made = 0  # so many masks there are; why no more
+        self._error = ValueError("no mask is prepared")
 
     def prepare(self, proposed: NDArray[np.int32]) -> None:
         """Compute the masks of the next token and of the one after each of those that are proposed."""
         n = 1 + len(proposed)
         if len(self._masks) < n:
             self._masks = np.empty((n, self._masks.shape[1]), np.uint32)
-        self._at, self._error = 0, None
+        self._at = self._n_made = n_read = 0
         try:
             for i in range(n):
                 self._fill(self._masks[i])
+                self._n_made += 1
                 if i < len(proposed):
                     self._matcher.consume_token(int(proposed[i]))
-            self._matcher.rollback(len(proposed))
-        except ValueError as error:
+                    n_read += 1
+        except ValueError as error:  # it may be that after what is proposed nothing can come
             self._error = error
         except Exception as error:  # whoever is beside it goes on
             self._error = ValueError(f"llguidance failed: {error}")
+        finally:
+            self._matcher.rollback(n_read)
 
     def after(self, proposed: NDArray[np.int32]) -> NDArray[np.uint32]:
         """The mask of the token after those that are proposed, which may all come."""
@@ -92,7 +97,7 @@ class Allowed:
 
     def mask(self) -> NDArray[np.uint32]:
         """((n_vocab + 31) // 32,) The tokens that may come next, a bit each. ValueError: there is none."""
-        if self._error is not None:
+        if self._at >= self._n_made:
             raise self._error
         return self._masks[self._at, : self._n_words]
 
@@ -159,8 +164,13 @@ class Grammars:
 
     def __init__(self, tokenizer: Tokenizer | None, config: ModelConfig) -> None:
         self._tokenizer, self._config = tokenizer, config
-        self._lock = threading.Lock()
         self._vocabulary: Any = None
+        self.begin()
+        begin_in_children(self)
+
+    def begin(self) -> None:
+        """Without any grammar: all matchers of one share a lock of llguidance's."""
+        self._lock = threading.Lock()
         self._starts: OrderedDict[tuple[str, str], Any] = OrderedDict()  # matchers, the last used last
 
     def constraint(self, params: SamplingParams, turn: Turn | None = None) -> Constraint | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, overload
 
 from pygpt.errors import Overloaded, PygptError
+from pygpt.generation.forks import begin_in_children
 from pygpt.generation.loop import Outcome
 from pygpt.generation.plan import Job
 from pygpt.generation.reading import Found, Reading
@@ -49,10 +48,11 @@ class Worker:
     def __init__(self, make: Callable[[], Scheduling], max_waiting: int) -> None:
         """`make` gives one that has nothing to do."""
         self._make, self._max_waiting = make, max_waiting
-        self._begin()
-        _workers.add(self)
+        self.begin()
+        begin_in_children(self)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Without anything to do. In a forked process what was asked for before is answered in the other one."""
         self._scheduling = self._make()
         self._wake = threading.Condition()
         self._arrivals: deque[Job] = deque()
@@ -109,8 +109,10 @@ class Worker:
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end of the thread after `close`; whether it ended. Its own thread does not wait."""
         thread = self._thread
-        if thread is None or thread is threading.current_thread():
+        if thread is None:
             return True
+        if thread is threading.current_thread():
+            return False
         thread.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
@@ -173,17 +175,3 @@ class Worker:
         except BaseException:
             _log.exception("the listener of a request failed: the request is cancelled")
             job.cancel.cancel()
-
-
-_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
-
-
-def _begin_in_child() -> None:
-    """In a process that was forked from another there is no thread, and a lock may be held for ever: what was asked for
-    is answered there, and here all begins anew."""
-    for worker in list(_workers):
-        worker._begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)

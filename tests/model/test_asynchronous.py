@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import pytest
 
 import pygpt
 from pygpt import AsyncModel, Model, Scheduler
+from pygpt.delivery import Delivery, Hub
 from pygpt.errors import CheckpointError, ContextOverflowError, Overloaded, TokenizerError
 
 _Result = TypeVar("_Result")
@@ -271,3 +273,16 @@ def test_what_belongs_to_one_process_is_not_copied(model: Model) -> None:
             copy.copy(stream)
 
     run(model, use)
+
+
+def test_a_closed_loop_keeps_nothing_of_what_comes() -> None:
+    loop = asyncio.new_event_loop()
+    hub = Hub(loop)
+    delivery = Delivery(hub, 1)
+    delivery.on_pieces([])  # the loop is woken, and closed before it runs
+    loop.close()
+    delivery.on_pieces([])
+    gone = weakref.ref(delivery)
+    del delivery
+    gc.collect()
+    assert gone() is None

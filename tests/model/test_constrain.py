@@ -234,6 +234,35 @@ def test_one_that_fails_midway_fails_alone(model: Model, monkeypatch: pytest.Mon
         assert scheduler.generate(PROMPT, regex="a{9}", max_tokens=12).text == "a" * 9
 
 
+def test_what_fails_behind_a_proposal_counts_where_it_comes(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another token is drawn than the one that was proposed, it is as if nothing had been."""
+    constraint = model._grammars.constraint(SamplingParams(regex="(ab|ba)*"))
+    assert constraint is not None
+    allowed, plain = constraint.begin(()), constraint.begin(())
+    a, b = model.tokenizer.encode("a"), model.tokenizer.encode("b")
+    fill = Allowed._fill
+
+    def failing(self: Allowed, mask: Any) -> None:
+        fill(self, mask)
+        if self is allowed and not mask[b[0] // 32] >> b[0] % 32 & 1:  # after b
+            raise ValueError("no way on")
+
+    monkeypatch.setattr(Allowed, "_fill", failing)
+    allowed.prepare(np.array(b, np.int32))
+    plain.prepare(np.array([], np.int32))
+    assert allowed.mask().tolist() == plain.mask().tolist()
+    for one in (allowed, plain):
+        assert not one.accept(a[0])
+        one.prepare(np.array([], np.int32))
+    assert allowed.mask().tolist() == plain.mask().tolist()
+    allowed.accept(b[0])
+    allowed.prepare(np.array(b, np.int32))
+    allowed.mask()
+    allowed.accept(b[0])
+    with pytest.raises(ValueError, match="no way on"):
+        allowed.mask()
+
+
 def test_without_a_tokenizer_there_is_no_form(model: Model) -> None:
     bare = Model.from_tensors(model.config, tensors_of(model))
     with pytest.raises(TokenizerError, match=r"^regex needs a tokenizer"):

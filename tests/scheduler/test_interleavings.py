@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pygpt import CancelToken, Completion, Model, ModelConfig, SamplingParams, _core
 from pygpt.config import LayerConfig, Rope
@@ -18,6 +19,21 @@ from pygpt.errors import Cancelled
 from pygpt.generation import Batch, CacheAccount, Piece, PrefixTree, Reading, Request, Scheduling, collect
 
 N_CTX = 420
+
+
+def every_second(tokens: NDArray[np.int32], logits: NDArray[np.float32]) -> None:
+    """A logits processor."""
+    logits[len(tokens) % 2 :: 2] = -np.inf
+
+
+MORE: list[dict[str, Any]] = [
+    {},
+    {},
+    {"logits_processor": every_second},
+    {"frequency_penalty": 1.0, "repetition_penalty": 1.2},
+    {"regex": "[a-f ]{5,90}[xyz]?"},
+    {"choices": ["in the", "a", "on and on and on"]},
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +80,9 @@ class Case:
             seed=int(rng.integers(100)),
             logprobs=[None, 0, 2][int(rng.integers(3))],
             stop=[(), ("e",), ("in the",)][int(rng.integers(3))],
+            **MORE[int(rng.integers(len(MORE)))],
         )
+        self.constraint = model._grammars.constraint(self.params)
         if self.reads is None:
             done = model.generate(self.tokens, params=self.params)
             self.expected: Any = done if isinstance(done, list) else [done]
@@ -77,7 +95,9 @@ class Case:
         if self.reads is not None:
             return Reading(self.tokens, self.reads, 0, cancel, client)  # type: ignore[arg-type]
         assert self.params.seed is not None
-        return Request(self.tokens, self.params, self.params.seed, 0, cancel, client=client)
+        request = Request(self.tokens, self.params, self.params.seed, 0, cancel, client=client)
+        request.constraint = self.constraint
+        return request
 
     def check(self, asked: Asked) -> None:
         """What came is what was expected, or a beginning of it where it was cancelled."""

@@ -121,11 +121,34 @@ if child == 0:
     os._exit(0 if len(done) == 4 else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
+# Masks are being computed, under a lock of the grammar's.
+FORKS_AND_FORMS = """
+import signal
+sys.setswitchinterval(1e-5)
+form = {"regex": "[a-z ]{3,300}", "max_tokens": 10, "top_p": None, "seed": 1}
+expected, stop = model.generate("Once", **form), threading.Event()
+constraint = model._grammars.constraint(pygpt.SamplingParams(**form))
+def prepare():
+    allowed = constraint.begin(())
+    while not stop.is_set(): allowed.prepare([])
+threads = [threading.Thread(target=prepare) for _ in range(16)]
+for thread in threads: thread.start()
+statuses = []
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if scheduler.generate("Once", **form) == expected else 1)
+    statuses.append(os.waitpid(child, 0)[1])
+    if statuses[-1] != 0: break
+stop.set()
+for thread in threads: thread.join()
+assert not any(statuses), statuses
+"""
+THEN = ["", "del scheduler, stream", "scheduler.close(0.01)", FORKS, FORKS_AND_THREADS, FORKS_AND_FORMS]
 
 
-@pytest.mark.parametrize(
-    "then", ["", "del scheduler, stream", "scheduler.close(0.01)", FORKS, FORKS_AND_THREADS], ids=range(5)
-)
+@pytest.mark.parametrize("then", THEN, ids=range(len(THEN)))
 def test_a_process_ends(then: str, tmp_path: Path) -> None:
     if "fork" in then and sys.platform == "win32":
         pytest.skip("no fork")

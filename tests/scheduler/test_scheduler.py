@@ -124,6 +124,29 @@ def test_closing_cancels_what_runs(model: Model) -> None:
     assert {h.pieces[-1].finish_reason for h in heard} <= {"cancelled", "stop", "length"}
 
 
+def test_a_listener_may_close(model: Model) -> None:
+    scheduler, other = Scheduler(model), Heard()
+
+    class Closing(Heard):
+        def on_pieces(self, pieces: Sequence[Piece]) -> None:
+            scheduler.close()
+            super().on_pieces(pieces)
+
+    closing = Closing()
+    endless: dict[str, Any] = {
+        "max_tokens": None,
+        "temperature": 0,
+        "logit_bias": dict.fromkeys(model.config.eos_ids, -1e9),
+    }
+    scheduler.submit("in the", listener=closing, **endless)
+    scheduler.submit("in the", listener=other, **endless)
+    for heard in (closing, other):
+        assert heard.ended.wait(60)
+        assert heard.pieces[-1].finish_reason == "cancelled"
+    with pytest.raises(Overloaded, match="closed"):
+        scheduler.generate("a")
+
+
 @pytest.mark.parametrize("grace", [-1, float("nan"), float("inf"), None, "1"])
 def test_a_grace_is_a_number_of_seconds(model: Model, grace: Any) -> None:
     with Scheduler(model) as scheduler:
