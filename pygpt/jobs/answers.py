@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +65,8 @@ class Answers:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
+            if not stat.S_ISREG(os.fstat(self._fd).st_mode):  # a device, a pipe: nothing is kept there
+                raise ValueError(f"{path} is no file that keeps answers")
             self._lock()
             self._end = self._strike(remaining, source)
             os.ftruncate(self._fd, self._end)
