@@ -17,7 +17,6 @@ from pygpt import generation
 from pygpt.errors import check_type
 from pygpt.fields import doc, documented
 from pygpt.generation import (
-    MAX_STEP_TOKENS,
     Batch,
     CacheAccount,
     CancelToken,
@@ -118,7 +117,7 @@ class Scheduler:
         *,
         max_running: int = 64,
         max_waiting: int = 1024,
-        max_step_tokens: int = MAX_STEP_TOKENS,
+        max_step_tokens: int = 128,
         cache_bytes: int | None = None,
         prefix_bytes: int | None = None,
     ) -> None:

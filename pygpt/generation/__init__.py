@@ -15,7 +15,6 @@ from pygpt.generation.params import (
     takes_chat_options,
     takes_options,
 )
-from pygpt.generation.plan import MAX_STEP_TOKENS
 from pygpt.generation.prefix import PrefixTree
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
 from pygpt.generation.reading import Found, Reading, ReadOutput
@@ -33,7 +32,6 @@ from pygpt.generation.worker import Listener, Worker
 __all__ = [
     "CHAT",
     "CONSTRAINTS",
-    "MAX_STEP_TOKENS",
     "Batch",
     "CacheAccount",
     "CancelToken",

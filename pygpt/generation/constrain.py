@@ -22,7 +22,7 @@ from pygpt.errors import TokenizerError
 from pygpt.generation.forks import begin_in_children
 from pygpt.generation.opening import Opening
 from pygpt.generation.params import CONSTRAINTS, SamplingParams
-from pygpt.generation.schema import closed_schema
+from pygpt.generation.schema import check_cost, closed_schema
 
 if TYPE_CHECKING:
     from pygpt.config import ModelConfig
@@ -268,6 +268,7 @@ def _llguidance(name: str) -> Any:
 def _grammar(llguidance: Any, name: str, form: str) -> str:
     """In llguidance's own form."""
     if name == "json_schema":
+        check_cost(form)
         made: str = llguidance.LLMatcher.grammar_from_json_schema(closed_schema(form), defaults=_WHITESPACE)
         return made
     formats = {"regex": "regex", "grammar": "grammar", "choices": "choice"}

@@ -13,7 +13,7 @@ from pygpt.generation.reading import Reading
 from pygpt.generation.sequence import Request, TokenSequence
 from pygpt.generation.turns import Turns
 
-MAX_STEP_TOKENS = 256  # as many as the engine computes at once
+MAX_STEP_TOKENS = 256  # as many as the engine computes at once: where nobody waits for a token
 
 Job: TypeAlias = Request | Reading
 """What a batch is asked for."""

@@ -42,7 +42,7 @@ class Keys:
         kind, _, shown = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
             shown = request.headers.get("x-api-key", "")
-        given = shown.strip().encode()
+        given = shown.strip(" \t").encode("latin-1")  # the bytes that came: a key may be of other letters than ASCII's
         found = [number for number, key in enumerate(self._keys) if hmac.compare_digest(key, given)]
         if not found:
             what = "a key is needed: Authorization: Bearer KEY" if not given else "the key is not valid"

@@ -23,7 +23,7 @@ from pygpt.server.errors import ApiError, internal, of_any, unavailable
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
-_MAX_ITEMS = 10_000
+MAX_ITEMS = 10_000
 
 
 def _bound_lists(schema: Any) -> None:
@@ -33,7 +33,7 @@ def _bound_lists(schema: Any) -> None:
         if kind == "list":
             schema["fail_fast"] = True
         if kind == "dict" or (kind == "list" and schema.get("items_schema", {}).get("type") != "int"):
-            schema["max_length"] = min(schema.get("max_length") or _MAX_ITEMS, _MAX_ITEMS)
+            schema["max_length"] = min(schema.get("max_length") or MAX_ITEMS, MAX_ITEMS)
         for value in schema.values():
             _bound_lists(value)
     elif isinstance(schema, (list, tuple)):
@@ -194,6 +194,20 @@ _STOPPED: Mapping[str, Callable[[Service], ApiError]] = {
 def json_response(answer: BaseModel) -> Response:
     """A form as JSON."""
     return Response(answer.model_dump_json(), media_type="application/json")
+
+
+async def large_response(make: Callable[[], BaseModel], items: str) -> Response:
+    """The same of an answer that may have some megabytes, made and written in a thread: the event loop does not wait.
+    items: the name of its list, whose items are written one by one, since nothing else in Python goes on meanwhile."""
+
+    def write() -> Response:
+        answer = make()
+        rest = answer.model_copy(update={items: []}).model_dump_json()
+        before, name, after = rest.partition(f'"{items}":[')
+        parts = ",".join(item.model_dump_json() for item in getattr(answer, items))
+        return Response(f"{before}{name}{parts}{after}", media_type="application/json")
+
+    return await asyncio.to_thread(write)
 
 
 def endpoint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from pygpt.server.protocol import connections
 from pygpt.server.settings import Settings
 
 _BACKLOG = 2048
+_GARBAGE = 50_000, 20, 50  # Python's own thresholds make of a body with a million lists a pause ten times as long
 _SPARE_FILES = 256  # besides connections
 _LAST_WORDS = 2  # seconds to tell clients that their answers were cut off
 
@@ -97,6 +99,8 @@ class _Server(uvicorn.Server):
         except ApiError as error:
             await models.close()
             raise error.__cause__ or error from None
+        gc.freeze()  # what is there stays
+        gc.set_threshold(*_GARBAGE)
         await super().startup(sockets)
         print(f"pygpt: serving {', '.join(models.names)} at {self._address}", flush=True)
 

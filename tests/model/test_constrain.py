@@ -160,6 +160,14 @@ def test_speculation_changes_nothing(tiny: Model, options: dict[str, Any], way: 
     assert way == "prompt" or "json_schema" not in options or guessed.speculation.n_accepted > 0
 
 
+def nested_patterns(n: int) -> dict[str, Any]:
+    """A schema whose texts have to match all of n patterns."""
+    schema: dict[str, Any] = {}
+    for i in range(n):
+        schema = {"type": "string", "pattern": f".*{i}.*", **({"anyOf": [schema]} if schema else {})}
+    return schema
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -168,6 +176,10 @@ def test_speculation_changes_nothing(tiny: Model, options: dict[str, Any], way: 
         ({"json_schema": {"type": "array", "uniqueItems": True}}, "uniqueItems"),
         ({"json_schema": {"$ref": "https://example.org/x"}}, "retrieving it failed"),
         ({"json_schema": '{"const": "\\ud800"}'}, "hex escape"),
+        ({"json_schema": {"allOf": [{"type": "string", "pattern": f".*{i}.*"} for i in range(40)]}}, "40 patterns"),
+        ({"json_schema": nested_patterns(40)}, "40 patterns"),
+        ({"json_schema": {"type": "integer", "multipleOf": 1000003}}, "multipleOf must be at most 100000"),
+        ({"json_schema": {"type": "number", "multipleOf": 1e300}}, "multipleOf must be at most 100000"),
         ({"regex": "(a"}, "unclosed group"),
         ({"regex": "(?=a)b"}, "look-around"),
         ({"regex": r"[^\s\S]"}, "there is no such text"),
@@ -188,6 +200,16 @@ def test_what_cannot_be_is_refused_before_anything_is_computed(
     assert len(str(caught.value)) < 700
     with pygpt.Scheduler(model) as scheduler, pytest.raises(ValueError, match=f"^{name} is refused"):
         scheduler.generate(PROMPT, **options)
+
+
+def test_patterns_that_stand_apart_have_no_most(model: Model) -> None:
+    """As pydantic writes the schema of a model with many fields, of which some may be missing."""
+    field = {"anyOf": [{"type": "string", "pattern": "^{}$"}, {"type": "null"}], "default": None, "title": "It"}
+    schema = {
+        "type": "object",
+        "properties": {f"f{i}": json.loads(json.dumps(field).replace("{}", f"a{i}")) for i in range(40)},
+    }
+    assert model.generate(PROMPT, json_schema=schema, max_tokens=4).text
 
 
 @pytest.mark.parametrize("error", [ValueError("no way on"), RuntimeError("lost")])

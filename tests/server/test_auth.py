@@ -32,6 +32,7 @@ def test_keys_of_settings_and_of_a_file(tmp_path: Path) -> None:
         with pytest.raises(ApiError, match="key") as error:
             check(keys, authorization=wrong)
         assert error.value.status == 401
+    assert check(Keys(["Schlüssel à"]), authorization="Bearer Schlüssel à") == "key 1"
     assert check(Keys([])) is None
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from pygpt.generation import Layout, SamplingParams, TokenLogprob
 from pygpt.model import Model
 from pygpt.server.call import Call
-from pygpt.server.endpoint import Events, endpoint
+from pygpt.server.endpoint import Events, endpoint, large_response
 from pygpt.server.errors import bad_request
 from pygpt.server.models import Entry
 from pygpt.server.openai.answers import Chunks, Count, Head, Usage, new_head
@@ -191,7 +191,7 @@ class ChatChunk(BaseModel):
     event=ChatChunk,
     errors=(404, 429),
 )
-async def create_chat_completion(call: Call, form: ChatForm) -> ChatAnswer | Response:
+async def create_chat_completion(call: Call, form: ChatForm) -> Response:
     """Answer a conversation."""
     form.check()
     field = "max_completion_tokens" if form.max_tokens is None else "max_tokens"
@@ -223,11 +223,14 @@ class _Writer:
         self._tokenizer = model.tokenizer
         self._speeches = speeches
 
-    async def answer(self) -> ChatAnswer:
+    async def answer(self) -> Response:
         """Once it has come."""
         async for pieces in self._run:
             for piece in pieces:
                 self._speeches[piece.index].take(piece)
+        return await large_response(self._answer, "choices")
+
+    def _answer(self) -> ChatAnswer:
         choices = [
             ChatChoice.model_validate(
                 {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -13,13 +12,13 @@ from starlette.responses import Response
 from pygpt.generation import Completion, Prompt, SamplingParams, TokenLogprob
 from pygpt.model import Model
 from pygpt.server.call import Call
-from pygpt.server.endpoint import Events, endpoint
+from pygpt.server.endpoint import Events, endpoint, large_response
 from pygpt.server.errors import bad_request
 from pygpt.server.models import Entry
 from pygpt.server.openai.answers import Chunks, Count, Head, Usage, new_head
 from pygpt.server.openai.forms import Prompts, Sampling, StreamOptions, check_stream_options, sampling_params, several
 from pygpt.server.openai.logprobs import CompletionLogprobs
-from pygpt.server.openai.running import Run, finish_reason, new_tokens, read, token_ids
+from pygpt.server.openai.running import Run, finish_reason, new_tokens, read, together, token_ids
 
 _DEFAULT_TOKENS = 16  # OpenAI's
 _MAX_LOGPROBS = 20
@@ -116,7 +115,7 @@ _OBJECT: Literal["text_completion"] = "text_completion"
     event=CompletionAnswer,
     errors=(404, 429),
 )
-async def create_completion(call: Call, form: CompletionForm) -> CompletionAnswer | Response:
+async def create_completion(call: Call, form: CompletionForm) -> Response:
     """Continue a prompt, or several."""
     form.check()
     prompts = several("prompt", form.prompt, call.settings.max_sequences)
@@ -124,10 +123,11 @@ async def create_completion(call: Call, form: CompletionForm) -> CompletionAnswe
     entry = await call.model(form.model)
     writer = _Writer(form, len(prompts), entry.model, new_head("cmpl-", form.model, entry.model))
     if form.echo:
-        writer.echoes = await asyncio.gather(*(_echo(call, entry, prompt, form) for prompt in prompts))
+        writer.echoes = await together(_echo(call, entry, prompt, form) for prompt in prompts)
     if form.max_tokens == 0:
         n_prompt = sum(echo.n_tokens for echo in writer.echoes)
-        return writer.answer([[_NOTHING] * form.n for _ in prompts], Count(n_prompt, 0, 0))
+        nothing = [[_NOTHING] * form.n for _ in prompts]
+        return await large_response(lambda: writer.answer(nothing, Count(n_prompt, 0, 0)), "choices")
     for prompt in prompts:
         await run.submit("prompt", entry.scheduler.submit, prompt)
     if form.stream:
@@ -136,7 +136,7 @@ async def create_completion(call: Call, form: CompletionForm) -> CompletionAnswe
     n = run.params.n
     n_new = sum(len(one.tokens) for one in done)
     best = [_best(done[first : first + n], form.n) for first in range(0, len(done), n)]
-    return writer.answer(best, run.count(n_new))
+    return await large_response(lambda: writer.answer(best, run.count(n_new)), "choices")
 
 
 _NOTHING = Completion("", (), "length", (), 0)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
+from starlette.responses import Response
 
 from pygpt.generation import Prompt
 from pygpt.server.call import Call
-from pygpt.server.endpoint import endpoint
+from pygpt.server.endpoint import endpoint, large_response
 from pygpt.server.models import Entry
 from pygpt.server.openai.forms import Harmless, Prompts, several
-from pygpt.server.openai.running import read, token_ids
+from pygpt.server.openai.running import read, together, token_ids
 
 _MOST = 2048  # inputs, as OpenAI allows
 _AT_ONCE = 64  # that wait in the queue or are read
@@ -54,12 +56,17 @@ class EmbeddingAnswer(BaseModel):
 
 
 @endpoint("POST", "/v1/embeddings", form=EmbeddingForm, answer=EmbeddingAnswer, errors=(404, 429))
-async def create_embeddings(call: Call, form: EmbeddingForm) -> EmbeddingAnswer:
+async def create_embeddings(call: Call, form: EmbeddingForm) -> Response:
     """One vector for each text: the mean of its hidden states, of length 1. Of models that were trained to write."""
     inputs = several("input", form.input, _MOST)
     entry = await call.model(form.model)
     places = asyncio.Semaphore(_AT_ONCE)
-    found = await asyncio.gather(*(_embed(call, entry, places, one) for one in inputs))
+    found = await together(_embed(call, entry, places, one) for one in inputs)
+    return await large_response(lambda: _answer(form, found), "data")
+
+
+def _answer(form: EmbeddingForm, found: Sequence[tuple[int, NDArray[np.float32]]]) -> EmbeddingAnswer:
+    """found: the tokens and the vector of each input."""
     n_tokens = sum(n for n, _ in found)
     return EmbeddingAnswer(
         object="list",

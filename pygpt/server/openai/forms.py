@@ -117,10 +117,13 @@ def _by_id(biases: Mapping[str, float]) -> dict[int, float]:
 
 
 def _check_prompts(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    wrong = "must be a text, a list of texts, a list of token ids, or a list of such lists"
+    if isinstance(value, list) and value and not isinstance(value[0], int) and len(value) > endpoint.MAX_ITEMS:
+        raise ValueError(wrong)  # which pydantic finds out once it has read all of them
     try:
         return handler(value)
     except ValueError:  # pydantic would tell of each kind in turn
-        raise ValueError("must be a text, a list of texts, a list of token ids, or a list of such lists") from None
+        raise ValueError(wrong) from None
 
 
 Prompts = Annotated[str | list[str] | list[int] | list[list[int]], WrapValidator(_check_prompts)]

@@ -92,7 +92,7 @@ def plain_call(call_id: str | None, name: str, arguments: str) -> dict[str, Any]
     """A call as chat templates read it, where arguments are a table, if they are one at all."""
     try:
         table = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         table = None
     function = {"name": name, "arguments": table if isinstance(table, dict) else arguments}
     return {"type": "function", "function": function, **({} if call_id is None else {"id": call_id})}

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
-from pygpt.generation import Completion, FinishReason, Piece, Prompt, SamplingParams, Turn, collect, read_prompt
+from pygpt.generation import (
+    Completion,
+    FinishReason,
+    Piece,
+    Prompt,
+    SamplingParams,
+    Turn,
+    check_fits,
+    collect,
+    read_prompt,
+)
 from pygpt.scheduler import Ticket
 from pygpt.server.call import Call
 from pygpt.server.errors import ApiError, bad_request, of_input, unavailable
@@ -99,13 +109,32 @@ def schema_of(field: str, options: Mapping[str, Any]) -> Iterator[None]:
         raise
 
 
+_Result = TypeVar("_Result")
+
+
+async def together(parts: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
+    """What each of them returns. Where one fails, or the client goes away, none of the others goes on."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 async def token_ids(call: Call, entry: Entry, field: str, prompt: Prompt) -> list[int]:
-    """A prompt's tokens. ApiError, by the field's name: what `Model.generate` would say against it."""
+    """A prompt's tokens, which the context holds. ApiError, by the field's name: what `Model.generate` would say
+    against it."""
     model = entry.model
+
+    def found() -> list[int]:
+        ids = read_prompt(prompt, lambda text: model.tokenizer.encode(text), model.config.n_vocab)
+        check_fits(ids, model.config)
+        return ids.tolist()  # type: ignore[no-any-return]
+
     with _blamed(field):
-        ids = await call.run(read_prompt, prompt, lambda text: model.tokenizer.encode(text), model.config.n_vocab)
-    found: list[int] = ids.tolist()
-    return found
+        tokens: list[int] = await call.run(found)
+    return tokens
 
 
 async def read(call: Call, entry: Entry, field: str, tokens: Sequence[int], **options: Any) -> Any:

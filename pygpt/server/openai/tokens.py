@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
+from starlette.responses import Response
 
 from pygpt.server.call import Call
-from pygpt.server.endpoint import endpoint
+from pygpt.server.endpoint import endpoint, json_response
 from pygpt.server.openai.forms import Form
 from pygpt.server.openai.logprobs import shown
 from pygpt.server.openai.messages import ChatMessage, Tool
@@ -76,12 +77,18 @@ class DetokenizeAnswer(BaseModel):
 
 
 @endpoint("POST", "/tokenize", form=TokenizeForm, answer=TokenizeAnswer, errors=(404,))
-async def tokenize(call: Call, form: TokenizeForm) -> TokenizeAnswer:
+async def tokenize(call: Call, form: TokenizeForm) -> Response:
     """The tokens of a text or of a conversation."""
     model = (await call.model(form.model or call.service.models.names[0])).model
-    tokens = await call.run(lambda: form.tokens(model.tokenizer))
-    texts = [shown(model.tokenizer.token_bytes(token)) for token in tokens] if form.return_token_strs else None
-    return TokenizeAnswer(count=len(tokens), max_model_len=model.config.n_ctx, tokens=tokens, token_strs=texts)
+
+    def answer() -> Response:
+        tokens = form.tokens(model.tokenizer)
+        texts = [shown(model.tokenizer.token_bytes(token)) for token in tokens] if form.return_token_strs else None
+        n_ctx = model.config.n_ctx
+        return json_response(TokenizeAnswer(count=len(tokens), max_model_len=n_ctx, tokens=tokens, token_strs=texts))
+
+    response: Response = await call.run(answer)  # of a long text, it takes long
+    return response
 
 
 @endpoint("POST", "/detokenize", form=DetokenizeForm, answer=DetokenizeAnswer, errors=(404,))

@@ -118,5 +118,5 @@ class _AnyCall:
         try:
             call = json.loads(text)
             yield ToolCall(call["name"], dump(call["arguments"]))
-        except (ValueError, KeyError, TypeError):  # cut short
+        except (ValueError, KeyError, TypeError, RecursionError):  # cut short, or very deep
             yield text

@@ -11,6 +11,8 @@ import httpx
 import openai
 import pytest
 
+from pygpt.server.openai.messages import plain_call
+
 Refused = Callable[..., openai.BadRequestError]
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
 
@@ -134,3 +136,8 @@ def test_choices_that_cannot_be(refused: Refused, body: dict[str, Any], param: s
     error = refused("/chat/completions", model="chat", messages=MESSAGES, **body)
     assert error.param == param
     assert message in error.message
+
+
+@pytest.mark.parametrize("arguments", [pytest.param("[" * 100_000, id="deep"), "{", "3"])
+def test_arguments_that_are_no_table_stay_the_text_that_they_are(arguments: str) -> None:
+    assert plain_call(None, "light", arguments)["function"] == {"name": "light", "arguments": arguments}
