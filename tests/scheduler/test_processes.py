@@ -162,7 +162,14 @@ stop.set()
 for thread in threads: thread.join()
 assert not any(statuses), statuses
 """
-THEN = ["", "del scheduler, stream", "scheduler.close(0.01)", FORKS, FORKS_AND_THREADS, FORKS_AND_FORMS]
+# A thread writes on after the main thread has ended.
+OUTLIVES = """
+def write():
+    threading.main_thread().join()
+    for seed in range(10): model.generate("Once", regex="[a-z ]{3,100}", max_tokens=20, seed=seed)
+threading.Thread(target=write).start()
+"""
+THEN = ["", "del scheduler, stream", "scheduler.close(0.01)", FORKS, FORKS_AND_THREADS, FORKS_AND_FORMS, OUTLIVES]
 
 
 @pytest.mark.parametrize("then", THEN, ids=range(len(THEN)))
