@@ -156,7 +156,11 @@ class Beside:
             return None
         if self._pool is None or self._pid != os.getpid():  # threads do not survive a fork
             self._pool, self._pid = ThreadPoolExecutor(1, "pygpt masks"), os.getpid()
-        return self._pool.submit(_prepare, sequences)
+        try:
+            return self._pool.submit(_prepare, sequences)
+        except RuntimeError:  # the main thread has ended, and with it all pools; other threads may go on
+            _prepare(sequences)
+            return None
 
 
 class Grammars:

@@ -106,7 +106,7 @@ class Scheduling:
         exception from within the model is that of what runs alone, or of all that runs."""
         outcomes = self._leave()
         self._resume()
-        self._admit()
+        outcomes += self._admit()
         while len(self._batch.running) > 1 and not self._account.has_room(self._batch.running, 0, self._limit):
             self._pause()
         self.n_steps += 1
@@ -164,19 +164,25 @@ class Scheduling:
                 self._replace(client, deque(job for job in waiting if job not in gone))
         return outcomes
 
-    def _admit(self) -> None:
-        """Let in who comes next, as long as there is room."""
+    def _admit(self) -> list[Outcome]:
+        """Let in who comes next, as long as there is room; the ends of those for whom that fails."""
+        outcomes: list[Outcome] = []
         while not self._batch.paused and (job := self._next()) is not None:
             if self._unfinished and not self._fits(job):
-                return
+                break
             client = job.client
             self._waiting[client].remove(job)
             self._replace(client, self._waiting[client])
             self._turns.serve(client)
             self._places[client] += job.n_places
             self._unfinished[job] = job.n_places
-            self._batch.admit(job)
+            try:
+                self._batch.admit(job)
+            except Exception as error:  # such as no memory for as many sequences
+                outcomes += self._fail([job], error)
+                self._count(outcomes[-1])
             self.n_cached += job.n_cached or 0
+        return outcomes
 
     def _next(self) -> Job | None:
         """Who comes next: of the first in the queue, who does not wait for what is being read for others."""

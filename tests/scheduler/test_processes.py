@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pygpt import Model, Piece, Scheduler
-from pygpt.generation import Scheduling
+from pygpt.generation import Batch, Scheduling
 
 
 class Endless:
@@ -74,6 +74,23 @@ def test_an_error_of_the_scheduling_itself_ends_what_it_had(
         assert isinstance(failing.reasons[0], ZeroDivisionError)
         assert "the scheduling failed" in caplog.text
         assert scheduler.generate("in the", seed=1) == model.generate("in the", seed=1)
+
+
+def test_who_cannot_be_let_in_fails_alone(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    admit = Batch.admit
+
+    def failing(self: Batch, job: Any) -> None:
+        if job.client == "big":
+            raise MemoryError("so many")
+        admit(self, job)
+
+    monkeypatch.setattr(Batch, "admit", failing)
+    with Scheduler(model) as scheduler:
+        other = scheduler.stream("in the", seed=1)
+        with pytest.raises(MemoryError, match="so many"):
+            scheduler.generate("in the", client="big")
+        assert other.collect() == [model.generate("in the", seed=1)]
+        assert scheduler.stats().running == 0
 
 
 SCRIPT = """
@@ -145,7 +162,14 @@ stop.set()
 for thread in threads: thread.join()
 assert not any(statuses), statuses
 """
-THEN = ["", "del scheduler, stream", "scheduler.close(0.01)", FORKS, FORKS_AND_THREADS, FORKS_AND_FORMS]
+# A thread writes on after the main thread has ended.
+OUTLIVES = """
+def write():
+    threading.main_thread().join()
+    for seed in range(10): model.generate("Once", regex="[a-z ]{3,100}", max_tokens=20, seed=seed)
+threading.Thread(target=write).start()
+"""
+THEN = ["", "del scheduler, stream", "scheduler.close(0.01)", FORKS, FORKS_AND_THREADS, FORKS_AND_FORMS, OUTLIVES]
 
 
 @pytest.mark.parametrize("then", THEN, ids=range(len(THEN)))
