@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from pygpt.jobs.asgi import Message, Scope, respond
 from pygpt.ray.affinity import conversation_of
 from pygpt.ray.node import Node
+from pygpt.server.errors import too_large
 from pygpt.server.settings import Settings
 
 # Each of the ingress's processes computes by itself, from what they all know of the replicas, which one has a
@@ -53,7 +54,7 @@ def deployment(settings: Settings, *, replicas: int = 1, cpus: float | None = No
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=settings.max_connections,
     )
-    application: serve.Application = ingress.bind(server, replicas)
+    application: serve.Application = ingress.bind(server, replicas, settings.max_body)
     return application
 
 
@@ -61,7 +62,7 @@ def build_app(arguments: Mapping[str, Any]) -> serve.Application:
     """For ``serve run pygpt.ray:build_app models=MODEL replicas=4`` and for Ray Serve's configuration files: the
     arguments of `deployment` and the fields of `Settings`, by name. ValueError: what is wrong with one of them."""
     given = dict(arguments)
-    own = {name: int(given.pop(name)) for name in ("replicas", "cpus") if name in given}
+    own = {name: read(given.pop(name)) for name, read in _OWN.items() if name in given}
     if isinstance(given.get("models"), str):
         given["models"] = given["models"].split(",")
     try:
@@ -70,6 +71,9 @@ def build_app(arguments: Mapping[str, Any]) -> serve.Application:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     return deployment(settings, **own)
+
+
+_OWN: Mapping[str, Callable[[Any], Any]] = {"replicas": int, "cpus": float}  # arguments, as texts may give them
 
 
 class _Server:
@@ -95,12 +99,16 @@ class _Server:
 class _Ingress:
     """Reads a request, so that its conversation is known, and passes on what its replica answers."""
 
-    def __init__(self, server: DeploymentHandle[Any], n_replicas: int) -> None:
+    def __init__(self, server: DeploymentHandle[Any], n_replicas: int, max_body: int) -> None:
         self._server = server.options(method_name="respond", stream=True)
-        self._n_tries = n_replicas + 1
+        self._n_tries, self._max_body = n_replicas + 1, max_body
 
     async def __call__(self, request: Request) -> Response:
-        body = await request.body()
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > self._max_body:
+                return too_large(self._max_body).response()
         scope = {name: request.scope[name] for name in _SCOPE if name in request.scope}
         server = self._server.options(session_id=conversation_of(body))
         for n_left in reversed(range(self._n_tries)):

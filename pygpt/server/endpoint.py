@@ -109,7 +109,7 @@ class Endpoint:
     answer: type[BaseModel] | None  # of the answer; None: it is not JSON
     event: type[BaseModel] | None  # of the events of an answer that streams
     errors: tuple[int, ...]  # statuses, beside those that every endpoint may have
-    is_open: bool  # without a key, and while the server stops
+    is_open: bool  # without a key
     error_body: Callable[[ApiError], Mapping[str, Any]] | None  # of errors, where it is not OpenAI's
     event_type: str  # of an answer that streams
 
@@ -134,6 +134,7 @@ class Endpoint:
             if not self.is_open:
                 service.hosts.check(request)
                 call.record.client = service.keys.check(request) or call.record.client
+            if self.form is not None:  # what there is to see, metrics above all, is seen to the end
                 check_open(service)
             arguments: list[object] = [call]
             if self.form is not None:

@@ -139,7 +139,11 @@ def test_a_conversation_stays_on_a_node_until_that_dies(cluster: Cluster) -> Non
         port = probe.getsockname()[1]
     ray.init(address=cluster.address, log_to_driver=False, ignore_reinit_error=True)
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    serve.run(build_app({"models": "tiny", "threads": 1, "replicas": 2, "log_level": "error"}))
+    serve.run(
+        build_app(
+            {"models": "tiny", "threads": 1, "replicas": 2, "cpus": "0.5", "max_body": 100_000, "log_level": "error"}
+        )
+    )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client, ThreadPoolExecutor(8) as pool:
 
         def ask(prompt: str, **more: Any) -> httpx.Response:
@@ -163,6 +167,8 @@ def test_a_conversation_stays_on_a_node_until_that_dies(cluster: Cluster) -> Non
 
         assert client.get("/v1/models", headers={"host": "chat.example"}).json()["data"][0]["id"] == "tiny"
         assert ask("Once", temperature=-1).json()["error"]["param"] == "temperature"
+        large = ask("x" * 200_000)
+        assert (large.status_code, "x-replica" in large.headers) == (413, False)  # no replica has to read it
         assert ask("Once", stream=True, max_tokens=4).text.endswith("data: [DONE]\n\n")
         before = list(pool.map(talk, range(8)))
         assert all(len(set(replicas)) == 1 for replicas, _ in before)

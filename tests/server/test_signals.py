@@ -37,6 +37,7 @@ def test_the_first_signal_lets_answers_finish(start: Start, kind: int, status: i
             wait_until_draining(client)
             assert client.get("/health").json() == {"status": "draining"}
             assert client.get("/live").json() == {"status": "alive"}
+            assert 'pygpt_scheduler_running{model="tiny"}' in client.get("/metrics").text
             refused = client.post("/v1/completions", json=LONG)
             assert refused.status_code == 503
             assert "retry-after" in refused.headers
