@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MOST_KEPT = 32  # grammars
 _MOST_STATES = 50_000  # of a grammar's lexer, which grow as it is used, at 1 to 2 kB each; schemas take some hundreds
+_MOST_SYMBOLS = 30_000  # of a grammar: it takes a second to read, and four times as long for twice as many
 _BITS = 32  # of a word of a mask
 # Between the parts of a JSON value: else a model may write spaces until it has no tokens left.
 _WHITESPACE = {"whitespace_pattern": r"( |\n {0,16})?"}
@@ -211,7 +212,7 @@ class Grammars:
             self._vocabulary = llguidance.LLTokenizer(wrapper, n_vocab=len(tokens.tokens))
         try:
             grammar = _grammar(llguidance, name, form)
-            limits = llguidance.LLParserLimits(max_lexer_states=_MOST_STATES)
+            limits = llguidance.LLParserLimits(max_lexer_states=_MOST_STATES, max_grammar_size=_MOST_SYMBOLS)
             matcher = llguidance.LLMatcher(self._vocabulary, grammar, log_level=0, limits=limits)
         except (ValueError, RecursionError) as error:  # a lone surrogate, GBNF that is none, a schema of many levels
             raise ValueError(f"{name} is refused: {error!s:.500}") from None

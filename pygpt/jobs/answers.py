@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +65,7 @@ class Answers:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
+            self._check_kind()
             self._lock()
             self._end = self._strike(remaining, source)
             os.ftruncate(self._fd, self._end)
@@ -95,6 +97,10 @@ class Answers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+    def _check_kind(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):  # a device, a pipe
+            raise ValueError(f"{self.path} is no file that keeps answers")
 
     def _lock(self) -> None:
         try:

@@ -60,13 +60,15 @@ class Hosts:
 
     def __init__(self, settings: Settings, keys: Keys) -> None:
         is_open = bool(keys) or "*" in settings.allowed_host or settings.uds is not None
-        self._names = None if is_open or not _is_local(settings.host) else {*settings.allowed_host}
+        self._names = (
+            None if is_open or not _is_local(settings.host) else {name.lower() for name in settings.allowed_host}
+        )
 
     def check(self, request: Request) -> None:
         """ApiError 403."""
         if self._names is None:
             return
-        name = request.headers.get("host", "")
+        name = request.headers.get("host", "").lower()
         name = name.partition("]")[0].lstrip("[") if name.startswith("[") else name.partition(":")[0]
         if not (name in self._names or _is_local(name) or _is_address(name)):
             message = f"this server is not {name[:100]!r}: it is addressed as localhost, or as --allowed-host says"

@@ -15,7 +15,7 @@ from pygpt.delivery import Delivery, Hub
 from pygpt.errors import PygptError
 from pygpt.scheduler import Ticket
 from pygpt.server.auth import Hosts, Keys
-from pygpt.server.errors import ApiError, of_input, unavailable
+from pygpt.server.errors import ApiError, of_input, too_large, unavailable
 from pygpt.server.metrics import Metrics
 from pygpt.server.models import Entry, Models
 from pygpt.server.observe import Record
@@ -124,10 +124,9 @@ class Call:
 async def read_body(call: Call, receive: Receive) -> bytes:
     """The body of a request, within the limits of size and time. ApiError: 408 and 413."""
     settings = call.settings
-    too_large = ApiError(413, f"the body is larger than {settings.max_body} bytes")
     length = call.request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > settings.max_body:
-        raise too_large
+        raise too_large(settings.max_body)
     timer = asyncio.get_running_loop().call_later(settings.body_timeout, call.stop, "slow body")
     chunks: list[bytes] = []
     n_bytes = 0
@@ -139,7 +138,7 @@ async def read_body(call: Call, receive: Receive) -> bytes:
                 raise asyncio.CancelledError
             n_bytes += len(message.get("body", b""))
             if n_bytes > settings.max_body:
-                raise too_large
+                raise too_large(settings.max_body)
             chunks.append(message.get("body", b""))
             if not message.get("more_body", False):
                 return b"".join(chunks)

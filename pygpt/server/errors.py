@@ -54,6 +54,11 @@ def bad_request(message: str, *, param: str | None = None, code: str | None = No
     return ApiError(400, message, param=param, code=code)
 
 
+def too_large(most: int) -> ApiError:
+    """Status 413."""
+    return ApiError(413, f"the body is larger than {most} bytes")
+
+
 def overloaded(message: str, *, seconds: int = 1) -> ApiError:
     """Status 429: come back in so many seconds."""
     return ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": str(seconds)})

@@ -174,6 +174,11 @@ def test_the_input_is_no_output(tmp_path: Path, write: Any) -> None:
         jobs.run(tmp_path / "missing", tmp_path / "out.jsonl", nobody)
 
 
+def test_a_device_keeps_no_answers(write: Any) -> None:
+    with pytest.raises(ValueError, match="/dev/null is no file that keeps answers"):
+        jobs.run(write([request("a")]), Path("/dev/null"), nobody)
+
+
 def test_two_jobs_do_not_write_one_file(tmp_path: Path, write: Any, work: jobs.Work) -> None:
     source, target = write([request("a")]), tmp_path / "out.jsonl"
 

@@ -178,6 +178,7 @@ def nested_patterns(n: int) -> dict[str, Any]:
         ({"json_schema": '{"const": "\\ud800"}'}, "hex escape"),
         ({"json_schema": {"allOf": [{"type": "string", "pattern": f".*{i}.*"} for i in range(40)]}}, "40 patterns"),
         ({"json_schema": nested_patterns(40)}, "40 patterns"),
+        ({"json_schema": {"properties": {f"p{i}": {"type": "null"} for i in range(9000)}}}, "too big"),
         ({"json_schema": {"type": "integer", "multipleOf": 1000003}}, "multipleOf must be at most 100000"),
         ({"json_schema": {"type": "number", "multipleOf": 1e300}}, "multipleOf must be at most 100000"),
         ({"regex": "(a"}, "unclosed group"),
