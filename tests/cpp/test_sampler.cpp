@@ -131,9 +131,11 @@ TEST(Sampler, SeveralDrawsAreThoseOfEach) {
     const Sampler warm({}), greedy({.temperature = 0.0}), narrow({.top_p = 0.5, .seed = 3});
     const std::vector<const Sampler*> samplers = {&warm, &greedy, &narrow};
     const std::vector<std::int32_t> history = {5, 6};
-    for (const std::size_t n : {0, 1, 3, 4, 40}) {
+    for (const int count : {0, 1, 3, 4, 40}) {
+        const auto n = static_cast<std::size_t>(count);
         std::vector<std::vector<float>> logits;
-        for (std::size_t i = 0; i < n; ++i) logits.push_back(Random(100 + i).floats(600 + i, -3.0f, 3.0f));
+        for (int i = 0; i < count; ++i)
+            logits.push_back(Random(static_cast<unsigned>(100 + i)).floats(600 + i, -3.0f, 3.0f));
         std::vector<Draw> draws;
         for (std::size_t i = 0; i < n; ++i) draws.push_back({samplers[i % 3], logits[i], history, 1, i, 7, {}});
         std::vector<int> tokens(n);
