@@ -197,7 +197,7 @@ async def create_chat_completion(call: Call, form: ChatForm) -> Response:
     field = "max_completion_tokens" if form.max_tokens is None else "max_tokens"
     max_tokens = new_tokens(call, field, getattr(form, field))
     tools = form.tooling
-    with schema_of("response_format", form.format_options):
+    with schema_of("response_format", form.format_options), schema_of("tools", tools.options):
         run = Run(call, form.params(max_tokens, {**form.format_options, **tools.options}))
         entry = await call.model(form.model)
         check_can_answer(entry)

@@ -150,7 +150,7 @@ async def create_response(call: Call, form: ResponseForm) -> ResponseAnswer | Re
     form.check()
     max_tokens = new_tokens(call, "max_output_tokens", form.max_output_tokens)
     tools = form.tooling
-    with schema_of("text.format", form.format_options):
+    with schema_of("text.format", form.format_options), schema_of("tools", tools.options):
         run = Run(call, form.params(max_tokens, {**form.format_options, **tools.options}))
         entry = await call.model(form.model)
         check_can_answer(entry)

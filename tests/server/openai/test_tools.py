@@ -115,10 +115,13 @@ def test_calls_in_the_models_own_words(speaker_folder: Callable[..., Path], serv
     assert told["tool_calls"][0]["function"] == {"name": "light", "arguments": {"state": "on"}}
 
 
+REQUIRED = {"tool_choice": "required"}
+
+
 @pytest.mark.parametrize(
     ("body", "param", "message"),
     [
-        ({"tool_choice": "required"}, "tool_choice", "needs tools"),
+        (REQUIRED, "tool_choice", "needs tools"),
         (
             {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}},
             "tool_choice",
@@ -128,6 +131,11 @@ def test_calls_in_the_models_own_words(speaker_folder: Callable[..., Path], serv
             {"tools": TOOLS, "tool_choice": "required", "response_format": {"type": "json_object"}},
             "tool_choice",
             "auto or none",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "x", "parameters": {"type": "nope"}}}], **REQUIRED},
+            "tools",
+            "Invalid type: nope",
         ),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools.0.type", "'function'"),
     ],
