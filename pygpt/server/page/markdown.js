@@ -8,7 +8,7 @@ const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^([ \t]*)([-*+]|\d{1,9}[.)])[ \t]+(?=\S)/;
 const DEEPEST = 16; // spaces that a nested item may stand in: deeper ones stand beside it
 const WIDEST = 64; // columns of a table
-const TABLE_RULE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const TABLE_RULE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(\|[ \t]*:?-+:?[ \t]*)*(\|[ \t]*)?$/;
 
 /** The blocks of text[from:]: {kind, start, end, ...}, one behind the other. The last is the only one that text to come
  *  can still change, so a stream is read again from its start. */
