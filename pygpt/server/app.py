@@ -48,7 +48,8 @@ def create_app(settings: Settings) -> Starlette:
     models, keys = Models(settings), Keys.of(settings)
     hosts, metrics = Hosts(settings, keys), Metrics(lambda: models.loaded)
     endpoints = [route for route in ROUTES if isinstance(route, Endpoint)]
-    description = functools.cache(lambda: openapi.describe(endpoints, models.names))
+    # Who shows no key may read the description, but not which models there are.
+    description = functools.cache(lambda: openapi.describe(endpoints, () if keys else models.names))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -29,7 +29,7 @@ async def describe_api(call: Call) -> Response:
 
 
 def describe(endpoints: Sequence[Endpoint], models: Sequence[str]) -> dict[str, Any]:
-    """The description as a JSON table. `models` are the names that a field `model` may have."""
+    """The description as a JSON table. `models` are the names that a field `model` may have; none: they are not said."""
     schemas, definitions = models_json_schema(
         sorted({*_models(endpoints)}, key=lambda pair: (pair[0].__name__, pair[1])),
         ref_template="#/components/schemas/{model}",
@@ -38,7 +38,7 @@ def describe(endpoints: Sequence[Endpoint], models: Sequence[str]) -> dict[str, 
     for table in components.values():
         model = table.get("properties", {}).get("model", {})
         for kind in (model, *model.get("anyOf", ())):
-            if kind.get("type") == "string":
+            if models and kind.get("type") == "string":
                 kind["enum"] = list(models)
     paths: dict[str, dict[str, Any]] = {}
     for one in endpoints:

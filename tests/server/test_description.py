@@ -29,6 +29,15 @@ def test_every_endpoint_is_described(serving: Callable[..., Any]) -> None:
     assert references(table) <= {f"#/components/schemas/{name}" for name in names}
 
 
+def test_models_are_named_to_those_with_a_key_alone(serving: Callable[..., Any]) -> None:
+    async def use(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.get("/openapi.json")
+
+    table = serving(use, api_key=["secret"]).json()
+    assert table["components"]["schemas"]["CompletionForm"]["properties"]["model"]["type"] == "string"
+    assert "tiny" not in str(table)
+
+
 def references(value: Any) -> set[str]:
     """All that a table refers to."""
     if isinstance(value, dict):
