@@ -29,7 +29,7 @@ async def describe_api(call: Call) -> Response:
 
 
 def describe(endpoints: Sequence[Endpoint], models: Sequence[str]) -> dict[str, Any]:
-    """The description as a JSON table. `models` are the names that a field `model` may have; none: they are not said."""
+    """The description as a JSON table. `models` are the names that a field `model` may have; none: unsaid."""
     schemas, definitions = models_json_schema(
         sorted({*_models(endpoints)}, key=lambda pair: (pair[0].__name__, pair[1])),
         ref_template="#/components/schemas/{model}",
