@@ -43,8 +43,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A head, which computes nothing, and three nodes of a processor each."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head, which computes nothing, and three nodes of a processor each. Workers import from the folder that their
+    driver runs in, which must not be that of pygpt's source."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("driver"))
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": DEATH}
     os.environ["RAY_DEDUP_LOGS"] = "0"
     cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -54,6 +57,7 @@ def cluster() -> Iterator[Cluster]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+    os.chdir(before)
 
 
 def name(**body: Any) -> str:
