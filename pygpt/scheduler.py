@@ -117,7 +117,7 @@ class Scheduler:
         *,
         max_running: int = 64,
         max_waiting: int = 1024,
-        max_step_tokens: int = 128,
+        max_step_tokens: int = 256,
         cache_bytes: int | None = None,
         prefix_bytes: int | None = None,
     ) -> None:

@@ -74,7 +74,7 @@ class Settings:
 
     max_running: int = field(default=64, metadata=doc("Sequences of a model that are computed together."))
     max_waiting: int = field(default=1024, metadata=doc("Requests of a model that may wait; more get status 429."))
-    max_step_tokens: int = field(default=128, metadata=doc("Tokens that a model reads in a step, of all requests."))
+    max_step_tokens: int = field(default=256, metadata=doc("Tokens that a model reads in a step, of all requests."))
     cache_memory: float | None = field(
         default=None, metadata=doc("GiB for a model's keys and values.", none="half of the free memory")
     )
