@@ -147,6 +147,19 @@ class Engine:
         engine.
         ContextOverflowError: more tokens than n_ctx. Cancelled: all sequences. KeyboardInterrupt."""
 
+    def trace(
+        self,
+        tokens: NDArray[np.int32],
+        records: Sequence[tuple[str, int, _Floats]],
+        patches: Sequence[tuple[str, int, int, NDArray[np.int32], _Floats]],
+    ) -> _Floats:
+        """The logits (T, n_vocab) of a sequence. For each record (site, layer, array) the array (T, width) is filled
+        with what is there, heads side by side. For each patch (site, layer, column, rows, values), columns from that
+        one on of the positions whose number in `rows` (T,) is not -1 become that row of `values`. ValueError."""
+
+    def read_out(self, states: _Floats) -> _Floats:
+        """The logits (n, n_vocab) of states (n, n_embd) as the last block leaves them: what `forward` makes of them."""
+
     def log_softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-probabilities over the last axis, the same bits on every machine; (V,) or (T, V)."""
 
