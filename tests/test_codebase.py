@@ -125,6 +125,7 @@ PYTHON_RANKS = {
     "_json": 1,
     "_checks": 1,
     "_text": 1,
+    "metrics": 1,
     "tool_calls": 2,
     "rope": 1,
     "config": 1,
