@@ -20,6 +20,7 @@ OUTSIDE = "repository"  # the folder of the site for files from outside of docs/
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.M | re.S)
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 _ROW = re.compile(r"^\| \[([^]]+)\]\(([^)#]+)\) \|", re.M)
+_FILES: dict[str, Path] = {}  # those from outside of docs/, by where they lie
 _LANGUAGES = {".py": "python", ".h": "cpp", ".cpp": "cpp", ".json": "json", ".yml": "yaml"}
 
 
@@ -44,16 +45,15 @@ def _uri(path: Path) -> str:
     """Where a file of the checkout lies on the site, before MkDocs makes HTML of it."""
     if path.is_relative_to(DOCS):
         return path.relative_to(DOCS).as_posix()
-    listing = "" if path.suffix == ".md" else ".md"
-    return f"{OUTSIDE}/{path.relative_to(ROOT).as_posix()}{listing}"
+    parts = [part.lstrip(".") for part in path.relative_to(ROOT).parts]  # what begins with a dot is not served
+    uri = "/".join([OUTSIDE, *parts]) + ("" if path.suffix == ".md" else ".md")
+    _FILES[uri] = path
+    return uri
 
 
 def _source(uri: str) -> Path:
     """The file of the checkout that lies there."""
-    if not uri.startswith(f"{OUTSIDE}/"):
-        return DOCS / uri
-    path = ROOT / uri.removeprefix(f"{OUTSIDE}/")
-    return path if path.is_file() else path.with_suffix("")
+    return _FILES.get(uri, DOCS / uri)
 
 
 def _linked(source: Path, text: str) -> Iterator[Path]:
