@@ -17,8 +17,9 @@ from pygpt.config import ModelConfig
 from pygpt.embedding import hidden_states, pooled
 from pygpt.engine import KvFormat, ThreadsBackend, check_options
 from pygpt.errors import check_type
-from pygpt.evaluation import mean_score, perplexity, score
+from pygpt.evaluation import mean_score, score
 from pygpt.generation import Prompt, Session
+from pygpt.metrics import perplexity
 from pygpt.sites import Site, Value
 from pygpt.tokenizer import Tokenizer
 from pygpt.trace import Trace, trace
