@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from pygpt.model import Model
     from pygpt.reply import Reply, ReplyStream
     from pygpt.scheduler import Scheduler, SchedulerStats, Ticket
+    from pygpt.sites import Site
     from pygpt.tokenizer import Tokenizer
     from pygpt.tool_calls import ToolCall
+    from pygpt.trace import Candidates, Trace
     from pygpt.training import TrainingResult, finetune, pretrain
 
 __version__ = _build_info()["version"]
@@ -59,8 +61,10 @@ _HOMES = {  # of the names, which are imported when they are first used
     "model": ("Model",),
     "reply": ("Reply", "ReplyStream"),
     "scheduler": ("Scheduler", "SchedulerStats", "Ticket"),
+    "sites": ("Site",),
     "tokenizer": ("Tokenizer",),
     "tool_calls": ("ToolCall",),
+    "trace": ("Candidates", "Trace"),
     "training": ("TrainingResult", "finetune", "pretrain"),
 }
 
@@ -68,6 +72,7 @@ __all__ = [
     "AsyncModel",
     "AsyncStream",
     "CancelToken",
+    "Candidates",
     "Chat",
     "Classification",
     "Completion",
@@ -83,6 +88,7 @@ __all__ = [
     "SchedulerStats",
     "Section",
     "Session",
+    "Site",
     "Speculation",
     "Stream",
     "TaskResult",
@@ -90,6 +96,7 @@ __all__ = [
     "TokenLogprob",
     "Tokenizer",
     "ToolCall",
+    "Trace",
     "TrainingResult",
     "__version__",
     "errors",
