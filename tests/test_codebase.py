@@ -143,6 +143,9 @@ PYTHON_RANKS = {
     "evaluation": 4,
     "generation": 4,
     "trace": 5,
+    "trace_html": 5,
+    "trace_plots": 5,
+    "trace_text": 3,
     "writer": 4,
     "model": 5,
     "reply": 5,
@@ -237,7 +240,7 @@ def test_the_dependencies_are_those_that_are_imported() -> None:
         assert found is not None
         return set(re.findall(r'"([\w-]+)[^"]*"', found[1]))
 
-    extras = {name.split("-")[0] for key in ("hub", "ray", "server", "trace", "train") for name in names(key)}
+    extras = {name.split("-")[0] for key in ("hub", "plot", "ray", "server", "trace", "train") for name in names(key)}
     modules = {m.split(".")[0] for path in PACKAGE for m in imports(path, lazy=True)} - {"pygpt"}
     assert names("dependencies") == BASE_DEPENDENCIES | CLI_DEPENDENCIES
     assert modules - sys.stdlib_module_names == BASE_DEPENDENCIES | CLI_DEPENDENCIES | extras

@@ -19,7 +19,7 @@ from pygpt.errors import PygptError
 _BROKEN_PIPE = 141  # as a shell reports a program ended by SIGPIPE
 _COMMANDS = (  # and their modules
     *("chat", "generate", "info", "score", "convert", "pull", "list", "rm"),
-    *("serve", "batch", "train", "finetune", "merge", "classify"),
+    *("explain", "serve", "batch", "train", "finetune", "merge", "classify"),
 )
 _MODULES = {"list": "listing"}  # where a module of the command's name would hide a built-in
 _SETTINGS = {"help_option_names": ["-h", "--help"]}

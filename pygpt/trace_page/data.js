@@ -22,6 +22,9 @@ const percent = (p) => {
   return shown < 0.01 ? "<0.01%" : shown < 1 ? `${shown.toFixed(2)}%` : shown < 99.95 ? `${shown.toFixed(1)}%` : "100%";
 };
 
+/** A weight of attention, which was rounded to whole percents and two steps below. */
+const weightSays = (w) => (w === 0 ? "<0.1%" : w < 0.01 ? `${(100 * w).toFixed(1)}%` : `${Math.round(100 * w)}%`);
+
 /** What is chosen: the token, the one that the mouse is over, the layer (by its place) and head (-1: the mean of all),
  *  and what colours show. */
 const state = { token: 0, over: null, layer: 0, head: 0, colour: "surprisal" };
@@ -38,7 +41,7 @@ function change(parts) {
 // --- texts of tokens: text by itself, or in a list where it is a part of a character, as its bytes
 
 const UNSEEN =
-  /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]/gu;
+  /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]/gu;
 const code = (c) => `⟨${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
 
 /** A text with line ends marked, and what is not seen as its number. */
@@ -62,9 +65,9 @@ function element(tag, properties = {}, ...children) {
 }
 
 /** A row of a list: a token, a bar as long as its share, and a number. */
-function bar(text, share, { chosen = false } = {}) {
+function bar(text, share, { chosen = false, says = percent(share) } = {}) {
   const length = element("span", { className: "share" });
   length.style.setProperty("--share", share.toFixed(4));
-  const number = element("span", { className: "number" }, percent(share));
+  const number = element("span", { className: "number" }, says);
   return element("li", { className: chosen ? "chosen" : "" }, element("code", {}, text), length, number);
 }

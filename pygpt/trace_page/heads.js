@@ -213,7 +213,7 @@ class HeadMap {
       }
     }
     context.strokeStyle = css(hot);
-    context.lineWidth = 1.5;
+    context.lineWidth = cell > 6 ? 1.5 : 1;
     context.strokeRect(margin, margin + row * cell, (row + 1) * cell, Math.max(cell, 2));
     if (cursor) context.strokeRect(margin + cursor.key * cell, margin + row * cell, Math.max(cell, 4), Math.max(cell, 4));
     this.#say(cursor);
@@ -225,9 +225,8 @@ class HeadMap {
     if (!cursor) says.textContent = "Point at a cell, tap it, or move with the arrow keys: who looks at what, and how much.";
     else {
       const w = this.attention.weight(state.layer, state.head, cursor.query, cursor.key);
-      const rounded = w === 0 ? "less than 0.1%" : w < 0.01 ? `about ${(100 * w).toFixed(1)}%` : `${Math.round(100 * w)}%`;
       const [from, to] = [cursor.query, cursor.key].map((i) => [b(labelAt(i)), ` (${i})`]);
-      says.replaceChildren(...from, " looks at ", ...to, ": ", b(rounded));
+      says.replaceChildren(...from, " looks at ", ...to, ": ", b(weightSays(w)));
     }
   }
 

@@ -2,8 +2,8 @@
 
 async function begin() {
   const { surprisal, entropy, next, lens, attention } = source;
-  const packed = [surprisal, entropy, next.words, next.bits, lens.words, lens.bits];
-  const names = ["surprisal", "entropy", "nextWords", "nextBits", "lensWords", "lensBits"];
+  const packed = [surprisal, entropy, next.words, next.bits, ...(lens ? [lens.words, lens.bits] : [])];
+  const names = ["surprisal", "entropy", "nextWords", "nextBits", "lensWords", "lensBits"].slice(0, packed.length);
   const arrays = await Promise.all(packed.map(unpack));
   const numbers = Object.fromEntries(names.map((name, i) => [name, arrays[i]]));
   const weights = hasAttention ? new Attention(await Promise.all(attention.layers.map(unpack))) : null;
@@ -11,7 +11,8 @@ async function begin() {
   summarize(numbers.surprisal);
   new Text(numbers, weights);
   new Inspector(numbers, weights);
-  new Lens(numbers);
+  byId("lens").hidden = !lens;
+  if (lens) new Lens(numbers);
   const maps = hasAttention ? [new Overview(weights), new HeadMap(weights)] : [];
   if (hasAttention) pickers();
   const draw = () => maps.forEach((map) => map.draw());

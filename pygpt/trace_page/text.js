@@ -14,7 +14,7 @@ class Text {
     this.attention = attention;
     this.area = byId("text");
     this.spans = source.tokens.map((word, i) => this.#span(word, i));
-    this.spans.push(element("span", { className: "token after" }, "what comes next"));
+    this.spans.push(element("span", { className: "token after" }, element("span", { className: "ink" }, "what comes next")));
     for (const [i, span] of this.spans.entries()) {
       span.role = "option";
       span.tabIndex = -1;
@@ -34,17 +34,19 @@ class Text {
 
   #span(word, i) {
     const text = source.words[word];
-    const span = element("span", { className: "token" });
-    if (i in source.whole) span.append(visible(source.whole[i]));
-    else if (typeof text !== "string") span.append(element("span", { className: "part" }, text[0]));
-    else if (text === "") span.append(element("span", { className: "part" }, "∅"));
+    const ink = element("span", { className: "ink" }); // the space before a word has no colour
+    let space = "";
+    if (i in source.whole) ink.append(visible(source.whole[i]));
+    else if (typeof text !== "string") ink.append(element("span", { className: "part" }, text[0]));
+    else if (text === "") ink.append(element("span", { className: "part" }, "∅"));
     else {
-      for (const [n, line] of visible(text).split("\n").entries()) {
-        if (n) span.append(element("span", { className: "mark" }, "↵"), "\n");
-        span.append(line);
+      if (text.length > 1 && text[0] === " ") space = " ";
+      for (const [n, line] of visible(text.slice(space.length)).split("\n").entries()) {
+        if (n) ink.append(element("span", { className: "mark" }, "↵"), "\n");
+        ink.append(line);
       }
     }
-    return span;
+    return element("span", { className: "token" }, space, ink);
   }
 
   #choose(event, as) {
