@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 import pygpt
+from pygpt.trace_text import line
 
 TEXT = "The little dog ran to the big tree, and the little dog was happy."
 HOSTILE = '</script><img src=x onerror="window.hacked=1">\n<b>&amp; \u202eabc\t 你好 {{data}}'
@@ -94,12 +95,12 @@ def test_every_token_has_its_alternatives(show: Callable[..., Page], trace: pygp
         expected = [*zip(found.pieces[i - 1], found.probabilities[i - 1], strict=True)]
         if trace.pieces[i] not in found.pieces[i - 1]:
             expected.append((trace.pieces[i], 2.0**-bits))
-        assert [text for text, _ in shown] == [piece.replace(" ", "␣") for piece, _ in expected]
+        assert [text for text, _ in shown] == [line(piece) for piece, _ in expected]
         assert all(near(number, float(p)) for (_, number), (_, p) in zip(shown, expected, strict=True))
-        assert page.inner_text("#could .chosen code") == trace.pieces[i].replace(" ", "␣")
+        assert page.inner_text("#could .chosen code") == line(trace.pieces[i])
     tokens.last.hover()
     assert page.inner_text("#token") == "What comes next"
-    assert [text for text, _ in rows(page, "#could")] == [p.replace(" ", "␣") for p in found.pieces[-1]]
+    assert [text for text, _ in rows(page, "#could")] == [line(piece) for piece in found.pieces[-1]]
 
 
 def test_the_strongest_colour_is_the_greatest_surprisal(show: Callable[..., Page], trace: pygpt.Trace) -> None:
@@ -122,7 +123,7 @@ def test_the_viewer_of_heads(show: Callable[..., Page], trace: pygpt.Trace) -> N
         weights = trace.attention[4, head, last] if head >= 0 else trace.attention[4, :, last].mean(axis=0)
         (text, number), *_ = rows(page, "#looks")
         best = int(weights.argmax())
-        assert text == trace.pieces[best].replace(" ", "␣")
+        assert text == line(trace.pieces[best])
         assert abs(float(number.strip("%")) - 100 * weights[best]) <= 1.0
     page.check("[name=colour][value=attention]", force=True)
     heats = page.evaluate(
@@ -143,13 +144,13 @@ def test_the_lens_is_a_table(show: Callable[..., Page], trace: pygpt.Trace) -> N
     page = show(trace.html("tiny", top=3))
     best = trace.lens(top=3)
     cells = page.locator("#lens tbody tr").nth(2).locator("td")
-    assert cells.all_inner_texts() == [piece.replace(" ", "␣") for piece in best.pieces[:, 2, 0]]
+    assert cells.all_inner_texts() == [line(piece) for piece in best.pieces[:, 2, 0]]
     assert page.locator("#lens thead th").all_inner_texts() == ["after", *(f"layer {i}" for i in range(6))]
     cells.nth(1).click()
     page.keyboard.press("ArrowRight")
     says = page.inner_text("#lens-says")
     assert says.startswith("After layer 2, having read ")
-    assert all(piece.replace(" ", "␣") in says for piece in best.pieces[2, 2])
+    assert all(line(piece) in says for piece in best.pieces[2, 2])
 
 
 def test_keys_and_fingers_are_enough(show: Callable[..., Page], trace: pygpt.Trace) -> None:
