@@ -237,9 +237,15 @@ class TrainingKernels:
     def threads(self) -> int: ...
     def linear(self, x: _Floats, weight: _Floats, bias: _Floats | None, y: _Floats) -> None: ...
     def linear_backward(
-        self, dy: _Floats, x: _Floats, weight: _Floats, dweight: _Floats, dbias: _Floats | None, dx: _Floats
+        self,
+        dy: _Floats,
+        x: _Floats | None,
+        weight: _Floats,
+        dweight: _Floats | None,
+        dbias: _Floats | None,
+        dx: _Floats,
     ) -> None:
-        """Adds to dweight and dbias."""
+        """Adds to dweight and dbias. A frozen weight has no dweight and needs no x."""
 
     def norm(self, x: _Floats, weight: _Floats, bias: _Floats | None, eps: float, y: _Floats, stats: _Floats) -> None:
         """Layer norm, or RMS norm where bias is None."""

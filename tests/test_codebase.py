@@ -121,6 +121,7 @@ def test_a_headers_name_means_one_thing() -> None:
 PYTHON_RANKS = {
     "errors": 0,
     "fields": 0,
+    "summary": 0,
     "_json": 1,
     "_checks": 1,
     "_text": 1,

@@ -226,6 +226,7 @@ def labels(model: Model, texts: list[str], pairs: list[tuple[str, str]], choices
 
 def facts(model: Model) -> Sequence[object]:
     config: pygpt.ModelConfig = model.config
+    assert str(config.n_params()) in config.summary().replace(",", "")
     tokenizer: pygpt.Tokenizer | None = model.tokenizer if model.has_tokenizer else None
     if tokenizer is not None:
         text: str = tokenizer.decode(tokenizer.encode("Once"))
