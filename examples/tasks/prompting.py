@@ -5,8 +5,7 @@
 Brown et al. 2020, "Language Models are Few-Shot Learners": zero, one or a few solved examples stand before the text,
 and the answer is the label whose words the model finds likeliest there. Small models prefer one answer whatever the
 text is, so each result is also given after contextual calibration (Zhao et al. 2021, "Calibrate Before Use"): less
-what the answer scores where the text is "N/A". The solved examples, of each label alike, come from the other folds; the
-model reads them once.
+what the answer scores where the text is "N/A". The solved examples, of each label alike, come from the other folds.
 """
 
 from __future__ import annotations
@@ -16,43 +15,19 @@ from pathlib import Path
 
 import numpy as np
 from data import CLASSES, Classes, Rows
+from numpy.typing import NDArray
 from records import Records
 from splits import first_of_each, splits
 
 import pygpt
 
 
-class Asker:
-    """Scores the answers to a task's prompt, after some solved examples."""
-
-    def __init__(self, model: pygpt.Model, task: Classes, labels: list[str], solved: Rows) -> None:
-        self._model, self._task = model, task
-        encode = model.tokenizer.encode
-        self._answers = [encode(task.answer(label), add_special=False) for label in labels]
-        shown = "".join(f"{task.asked(text)}{task.answer(label)}\n\n" for text, label in solved)
-        self._solved = encode(shown)  # with the token that begins a text, where the model has one
-        self._read = model.session()
-        if self._solved:
-            self._read.append(self._solved)
-
-    def scores(self, text: str) -> np.ndarray:
-        """The log-probability of each label's words."""
-        ids = self._model.tokenizer.encode(self._task.asked(text), add_special=False)
-        session = self._read.fork()
-        first = _log_softmax(session.append(ids))
-        scores = []
-        for answer in self._answers:
-            score = float(first[answer[0]])
-            if len(answer) > 1:
-                whole = np.array([*self._solved, *ids, *answer], np.int32)
-                score = float(self._model.score(whole)[-len(answer) :].sum(dtype=np.float64))
-            scores.append(score)
-        return np.array(scores)
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max()
-    return shifted - np.log(np.exp(shifted).sum())
+def scores(model: pygpt.Model, task: Classes, labels: list[str], solved: Rows, texts: list[str]) -> NDArray[np.float64]:
+    """(N, L): the log-probability of each label's words as the answer to each text, after some solved examples."""
+    shown = "".join(f"{task.asked(text)}{task.answer(label)}\n\n" for text, label in solved)
+    pairs = [(shown + task.asked(text), task.answer(label)) for text in texts for label in labels]
+    found = model.loglikelihood(pairs)  # which reads what the pairs begin with once
+    return np.array([likelihood.logprob for likelihood in found]).reshape(len(texts), len(labels))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -77,11 +52,11 @@ def main(argv: list[str] | None = None) -> None:
         names = [f"{Path(a.model).name.split('-')[0].lower()}, {shots} shots{more}" for more in ("", ", calibrated")]
         if all(records.has(name, "0", 0) for name in names):
             continue
-        solved = [rows[i] for i in first_of_each(rows, split.train, shots)] if shots else []
-        asker = Asker(model, task, labels, solved[:shots])
-        scores = np.array([asker.scores(rows[i][0]) for i in test])
-        for name, guess in zip(names, (scores, scores - asker.scores("N/A")), strict=True):
-            records.add(name, "0", 0, len(solved[:shots]), truth, guess.argmax(axis=1).tolist())
+        solved = [rows[i] for i in first_of_each(rows, split.train, shots)][:shots]
+        raw = scores(model, task, labels, solved, [rows[i][0] for i in test])
+        neutral = scores(model, task, labels, solved, ["N/A"])
+        for name, guess in zip(names, (raw, raw - neutral), strict=True):
+            records.add(name, "0", 0, len(solved), truth, guess.argmax(axis=1).tolist())
     print(f"\n{records.table()}")
 
 
