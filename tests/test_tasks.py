@@ -123,12 +123,28 @@ def test_generation(
     generation.main([*command, "--model", "tiny", "--shots", "0", "1"])
     head, _, baseline, zero, one = capsys.readouterr().out.splitlines()
     assert head == "| | exact match | F1 | n |"
-    assert baseline.startswith("| likest sentence | 0.0 (0.0 to 0.0) | 66.7 (66.7 to 66.7) | 3 |")
+    assert baseline.startswith("| likest sentence | 0.0 (0.0 to 0.0) | 75.0 (75.0 to 75.0) | 3 |")
     assert zero.startswith("| tiny, 0 shots |")
     assert one.startswith("| tiny, 1 shots |")
     written = (tmp_path / "generation.jsonl").read_text()
     generation.main(command)  # what is there is only shown
     assert (tmp_path / "generation.jsonl").read_text() == written
+
+
+def test_a_translation_is_learnt_from_fields(
+    module: Callable[[str], ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generation = module("generation")
+    kind = generation.KINDS["translation-deu"]
+    assert kind.shown(generation.Item("Danke.", ["Thanks."])) == "German: Danke.\nEnglish: Thanks.\n\n"
+    generation.KINDS["translation-deu"] = kind._replace(measure=generation.of_answers)  # which needs no package
+    command = ["translation-deu", "--data", str(data), "--work", str(tmp_path), "--threads", "1", "--model", "tiny"]
+    generation.main([*command, "--finetune", "2", "--finetune-context", "16"])
+    assert [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[2:]] == [
+        "| the source",
+        "| tiny, 0 shots",
+        "| tiny, fine-tuned for 2 steps",
+    ]
 
 
 def test_an_answer_of_a_dialogue(module: Callable[[str], ModuleType]) -> None:
@@ -141,4 +157,4 @@ def test_an_answer_of_a_dialogue(module: Callable[[str], ModuleType]) -> None:
     for one in json.loads((FOLDER / "dialogues.json").read_text()):
         assert one.keys() <= {"kind", "turns", "expect", "never"}
         assert len(one["turns"]) > 1
-        assert not any(dialogue.is_right(one["turns"][-1], one) for _ in "x")  # the question does not give it away
+        assert not dialogue.is_right(one["turns"][-1], one)  # the question does not give it away

@@ -36,12 +36,22 @@ def with_swaps(text: str, rng: random.Random) -> str:
 
 def paraphrases(texts: list[str], model: pygpt.Model) -> list[str]:
     """One sampled paraphrase of each; where the model says nothing, the text itself."""
-    prompts = [model.render([{"role": "user", "content": REQUEST.format(text)}]) for text in texts]
+    prompts = [_request(model, text) for text in texts]
     found: list[str] = []
     for begin in range(0, len(prompts), 16):
-        part = model.generate(prompts[begin : begin + 16], max_tokens=60, temperature=0.7, top_p=0.9, seed=begin)
-        found += [" ".join(done.text.split()).strip('"') for done in part]
+        part = model.generate(
+            prompts[begin : begin + 16], max_tokens=60, temperature=0.7, top_p=0.9, stop=["\n"], seed=begin
+        )
+        found += [done.text.strip().strip('"') for done in part]
     return [new or old for new, old in zip(found, texts, strict=True)]
+
+
+def _request(model: pygpt.Model, text: str) -> list[int]:
+    """As the model was trained to be asked, if it was."""
+    if not model.has_chat_template:
+        return model.tokenizer.encode(f"{text}\nIn other words:")
+    asked = model.render([{"role": "user", "content": REQUEST.format(text)}])
+    return model.tokenizer.encode(asked, allow_special=True, add_special=False)
 
 
 def _copied(change: Callable[[str, random.Random], str]) -> Callable[[Rows, argparse.Namespace], Rows]:

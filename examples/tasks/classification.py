@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from augmentation import AUGMENTATIONS
-from data import CLASSES, Classes, Rows
+from data import CLASSES, Classes, Rows, shuffled
 from numpy.typing import NDArray
 from records import Records
 from splits import Split, first_of_each, splits
@@ -121,7 +121,7 @@ def predict(method: str, name: str, split: Split, train: list[int], rows: Rows, 
     if method == "features":
         from sklearn.preprocessing import StandardScaler
 
-        features = Features(a.model, a.threads, a.work / f"{a.dataset}-{Path(a.model).name}.npy")
+        features = Features(a.model, a.threads, a.work / f"{a.dataset}-{len(rows)}-{Path(a.model).name}.npy")
         states = features.of([task.asked(text) for text, _ in rows])
         return by_logistic_regression(states[train], labels, states[split.test], StandardScaler(), 0.01)
     read = task.asked if a.prompt else str
@@ -140,6 +140,7 @@ def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["all"], help="training examples: numbers, or all")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", nargs="+", type=int, help="these folds alone, from 0")
+    parser.add_argument("--most-examples", type=int, help="no more of the data set are used, drawn by chance")
     parser.add_argument("--most-test", type=int, help="no more examples of a fold are tested")
     parser.add_argument("--most-validation", type=int, default=300, help="of the examples that choose a checkpoint")
     parser.add_argument("--model", default="tiny")
@@ -169,6 +170,9 @@ DEFAULTS: dict[str, Any] = {}
 def main(argv: list[str] | None = None) -> None:
     a = arguments_of(argv)
     rows, n_test = CLASSES[a.dataset].read(a.data)
+    if a.most_examples is not None:
+        n = len(rows) - n_test
+        rows = [rows[i] for i in sorted(shuffled(n, seed=1)[: a.most_examples])] + rows[n:]
     labels = sorted({label for _, label in rows})
     records = Records(a.work / "results.jsonl", a.dataset, labels)
     for split in splits(rows, n_test, a.folds, seed=0):

@@ -23,7 +23,9 @@ import numpy as np
 from data import read_pairs, read_questions, read_summaries, shuffled
 
 import pygpt
+from pygpt import checkpoint
 from pygpt.metrics import Estimate, exact_match, f1, mean
+from pygpt.training import resume
 
 TOGETHER = 8  # texts that are written at once
 
@@ -52,16 +54,22 @@ class Kind(NamedTuple):
     baseline: Callable[[str], str]
     measure: Callable[[Sequence[str], Sequence[Sequence[str]]], Metrics]
 
-    def prompt(self, model: pygpt.Model, item: Item, solved: Sequence[Item]) -> list[int]:
-        """The ids of all the model reads before it answers."""
-        if model.has_chat_template:
-            messages = []
+    def prompt(self, model: pygpt.Model, item: Item, solved: Sequence[Item], chat: bool) -> list[int]:
+        """The ids of all the model reads before it answers, in a conversation or as a text of fields."""
+        if chat:
+            messages: list[dict[str, str]] = []
             for shown in solved:
                 messages += [self._asked(shown), {"role": "assistant", "content": shown.references[0]}]
             text = model.render([*messages, self._asked(item)])
             return model.tokenizer.encode(text, allow_special=True, add_special=False)
-        shown = [f"{self.field} {s.source}\n{self.answer} {s.references[0]}\n\n" for s in solved]
-        return model.tokenizer.encode(f"{''.join(shown)}{self.field} {item.source}\n{self.answer}")
+        return model.tokenizer.encode("".join(map(self.shown, solved)) + self._field_of(item))
+
+    def shown(self, item: Item) -> str:
+        """An example with its answer, as fields."""
+        return f"{self._field_of(item)} {item.references[0]}\n\n"
+
+    def _field_of(self, item: Item) -> str:
+        return f"{self.field} {item.source}\n{self.answer}"
 
     def _asked(self, item: Item) -> dict[str, str]:
         return {"role": "user", "content": f"{self.instruction}\n\n{item.source}"}
@@ -109,6 +117,11 @@ def first_sentence(source: str) -> str:
     return re.split(r"(?<=[.!?])\s+", source)[0]
 
 
+def the_source(source: str) -> str:
+    """Untranslated."""
+    return source
+
+
 def of_answers(texts: Sequence[str], references: Sequence[Sequence[str]]) -> Metrics:
     """SQuAD's two, as shares of 1."""
     both = list(zip(texts, references, strict=True))
@@ -149,7 +162,7 @@ def _translation(language: str, name: str) -> Kind:
         f"{name}:",
         "English:",
         40,
-        lambda source: source,
+        the_source,
         of_translations,
     )
 
@@ -178,9 +191,9 @@ KINDS = {
 }
 
 
-def written(model: pygpt.Model, kind: Kind, items: Sequence[Item], solved: Sequence[Item]) -> list[str]:
+def written(model: pygpt.Model, kind: Kind, items: Sequence[Item], solved: Sequence[Item], chat: bool) -> list[str]:
     """The first line of what the model writes for each; the solved examples are read once."""
-    prompts = [kind.prompt(model, item, solved) for item in items]
+    prompts = [kind.prompt(model, item, solved, chat) for item in items]
     prefix = model.session()
     n_common = min(len(p) for p in prompts) - 1
     while any(p[:n_common] != prompts[0][:n_common] for p in prompts):
@@ -193,6 +206,32 @@ def written(model: pygpt.Model, kind: Kind, items: Sequence[Item], solved: Seque
         done = model.generate(part, max_tokens=kind.max_tokens, temperature=0.0, stop=["\n"], prefix=prefix)
         texts += [one.text.strip() for one in done]
     return texts
+
+
+def finetuned(kind: Kind, train: Sequence[Item], folder: Path, a: argparse.Namespace) -> Path:
+    """A checkpoint that went on with the examples as a text of fields, by adapters of all matrices. It starts from a
+    copy with a short context, because the windows that a step reads are as long as the context."""
+    run = folder / "run"
+    if (run / "run.json").exists():
+        return resume(run, threads=a.threads).best
+    source = checkpoint.locate(a.model)
+    config, tensors, tokenizer = checkpoint.read(source, n_ctx=a.finetune_context)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write(folder / "start", config, tensors, tokenizer, None, checkpoint.family_of(source))
+    (folder / "train.txt").write_text("".join(map(kind.shown, train)), encoding="utf-8")
+    return pygpt.finetune(
+        folder / "start",
+        folder / "train.txt",
+        run,
+        validation=0.05,
+        lora=8,
+        lora_targets=["q", "k", "v", "out", *(["gate"] if config.gated_mlp else []), "up", "down"],
+        steps=a.finetune,
+        batch=16,
+        learning_rate=5e-4,
+        dropout=0.0,
+        threads=a.threads,
+    ).best
 
 
 def table(records: list[dict[str, Any]], kind: Kind) -> str:
@@ -216,6 +255,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--shots", nargs="+", type=int, default=[0], help="solved examples before the one that is asked"
     )
+    parser.add_argument("--finetune", type=int, default=0, metavar="STEPS", help="also train for so many steps of 16")
+    parser.add_argument("--finetune-context", type=int, default=64, help="tokens that a step reads in one piece")
     parser.add_argument("--most-test", type=int, default=100)
     parser.add_argument("--threads", type=int)
     a = parser.parse_args(argv)
@@ -235,13 +276,20 @@ def main(argv: list[str] | None = None) -> None:
             with file.open("a", encoding="utf-8") as opened:
                 opened.write(json.dumps(records[-1], ensure_ascii=False) + "\n")
 
-    keep(kind.baseline.__name__.strip("<>"), lambda: [kind.baseline(item.source) for item in test])
+    keep(kind.baseline.__name__.replace("_", " "), lambda: [kind.baseline(item.source) for item in test])
     if a.model:
+        name = Path(a.model).name.split("-")[0].lower()
         model = pygpt.Model.load(a.model, threads=a.threads)
         for shots in a.shots:
-            solved = train[:shots]
-            name = f"{Path(a.model).name.split('-')[0].lower()}, {shots} shots"
-            keep(name, lambda solved=solved: written(model, kind, test, solved))
+            keep(
+                f"{name}, {shots} shots",
+                lambda solved=train[:shots]: written(model, kind, test, solved, model.has_chat_template),
+            )
+        if a.finetune:
+            best = pygpt.Model.load(
+                finetuned(kind, train, a.work / f"{a.task}-{name}-{a.finetune}", a), threads=a.threads
+            )
+            keep(f"{name}, fine-tuned for {a.finetune} steps", lambda: written(best, kind, test, [], chat=False))
     print(table([r for r in records if r["task"] == a.task], kind))
 
 
