@@ -103,7 +103,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
             continue_final_message=not add_generation_prompt,
         )
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **unused: object) -> list[int]:
         """The ids of a text; what the checkpoint puts before texts is put there unless it is there."""
         tokenizer = self._model.tokenizer
         if add_special_tokens is None:
@@ -114,7 +114,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         self,
         requests: Sequence[tuple[tuple[str, str] | None, list[int], list[int]]],
         disable_tqdm: bool = False,
-        **_: object,
+        **unused: object,
     ) -> list[tuple[float, bool]]:
         for texts, context, continuation in requests:
             if not context or not continuation:
