@@ -42,7 +42,7 @@ def data(tmp_path: Path) -> Path:
     (folder / "banking77_test.csv").write_text("text,category\nMy card is late,card_arrival\nI paid too much,fees\n")
     (folder / "sms_spam.tsv").write_text('ham\tsee you at 5\nspam\tWIN a prize, "now"\n')
     for side, lines in (("deu", "Guten Tag.\nDanke.\n"), ("eng", "Good day.\nThanks.\n")):
-        (folder / f"tatoeba.deu-eng.{side}").write_text(lines * 10)
+        (folder / f"tatoeba.deu-eng.{side}").write_text(lines * 40)
     question = {"question": "Where is the sea?", "answers": [{"text": "in the south", "answer_start": 10}]}
     paragraphs = [{"context": f"{i} hills. The sea is in the south.", "qas": [question]} for i in range(4)]
     (folder / "xquad.en.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
@@ -98,7 +98,7 @@ def test_classification_goes_on_where_it_was(
     classification.main([*command, *tuning])
     out = capsys.readouterr().out.splitlines()
     (row,) = [line for line in out if line.startswith("| finetune tiny, steps 2, lora 2, language_weight 0.0")]
-    assert row.endswith("| 5 |")  # examples
+    assert row.endswith("| 6 |")  # examples of this fold
     assert "true \\ predicted  negative  positive" in out
     results = (tmp_path / "work" / "results.jsonl").read_text()
     classification.main([*command, "--methods", "majority"])
@@ -122,8 +122,8 @@ def test_generation(
     command = ["questions", "--data", str(data), "--work", str(tmp_path), "--threads", "1"]
     generation.main([*command, "--model", "tiny", "--shots", "0", "1"])
     head, _, baseline, zero, one = capsys.readouterr().out.splitlines()
-    assert head == "| | exact match | F1 | n |"
-    assert baseline.startswith("| likest sentence | 0.0 (0.0 to 0.0) | 75.0 (75.0 to 75.0) | 3 |")
+    assert head == "| written by | exact match | F1 | n |"
+    assert baseline.startswith("| likest sentence | 0.0 (0.0 to 0.0) | 66.7 (66.7 to 66.7) | 3 |")
     assert zero.startswith("| tiny, 0 shots |")
     assert one.startswith("| tiny, 1 shots |")
     written = (tmp_path / "generation.jsonl").read_text()

@@ -240,7 +240,7 @@ def table(records: list[dict[str, Any]], kind: Kind) -> str:
     for record in records:
         metrics = kind.measure(record["texts"], record["references"])
         if not rows:
-            rows += [["", *metrics, "n"], ["---"] * (len(metrics) + 2)]
+            rows += [["written by", *metrics, "n"], ["---"] * (len(metrics) + 2)]
         cells = [f"{100 * m.value:.1f} ({100 * m.low:.1f} to {100 * m.high:.1f})" for m in metrics.values()]
         rows.append([record["method"], *cells, str(len(record["texts"]))])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
