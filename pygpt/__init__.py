@@ -31,11 +31,16 @@ if TYPE_CHECKING:
         Stream,
         TokenLogprob,
     )
+    from pygpt.harness import TaskResult, evaluate
+    from pygpt.likelihood import Likelihood
+    from pygpt.metrics import Estimate
     from pygpt.model import Model
     from pygpt.reply import Reply, ReplyStream
     from pygpt.scheduler import Scheduler, SchedulerStats, Ticket
+    from pygpt.sites import Site
     from pygpt.tokenizer import Tokenizer
     from pygpt.tool_calls import ToolCall
+    from pygpt.trace import Candidates, Trace
     from pygpt.training import TrainingResult, finetune, pretrain
 
 __version__ = _build_info()["version"]
@@ -50,11 +55,16 @@ _HOMES = {  # of the names, which are imported when they are first used
         *("CancelToken", "Completion", "Piece", "SamplingParams", "Section", "Session", "Speculation", "Stream"),
         "TokenLogprob",
     ),
+    "harness": ("TaskResult", "evaluate"),
+    "likelihood": ("Likelihood",),
+    "metrics": ("Estimate",),
     "model": ("Model",),
     "reply": ("Reply", "ReplyStream"),
     "scheduler": ("Scheduler", "SchedulerStats", "Ticket"),
+    "sites": ("Site",),
     "tokenizer": ("Tokenizer",),
     "tool_calls": ("ToolCall",),
+    "trace": ("Candidates", "Trace"),
     "training": ("TrainingResult", "finetune", "pretrain"),
 }
 
@@ -62,9 +72,12 @@ __all__ = [
     "AsyncModel",
     "AsyncStream",
     "CancelToken",
+    "Candidates",
     "Chat",
     "Classification",
     "Completion",
+    "Estimate",
+    "Likelihood",
     "Model",
     "ModelConfig",
     "Piece",
@@ -75,15 +88,19 @@ __all__ = [
     "SchedulerStats",
     "Section",
     "Session",
+    "Site",
     "Speculation",
     "Stream",
+    "TaskResult",
     "Ticket",
     "TokenLogprob",
     "Tokenizer",
     "ToolCall",
+    "Trace",
     "TrainingResult",
     "__version__",
     "errors",
+    "evaluate",
     "finetune",
     "pretrain",
 ]

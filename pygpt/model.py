@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar, overload
 
@@ -18,9 +18,12 @@ from pygpt.embedding import hidden_states, pooled
 from pygpt.engine import KvFormat, ThreadsBackend, check_options
 from pygpt.errors import check_type
 from pygpt.evaluation import mean_score, score
-from pygpt.generation import Prompt, Session
+from pygpt.generation import Progress, Prompt, Session
+from pygpt.likelihood import Likelihood, likelihoods, read_pair
 from pygpt.metrics import perplexity
+from pygpt.sites import Site, Value
 from pygpt.tokenizer import Tokenizer
+from pygpt.trace import Trace, trace
 from pygpt.writer import Writer
 
 _AnyPrompt = TypeVar("_AnyPrompt", bound=Prompt)
@@ -181,6 +184,36 @@ class Model(Writer):
         tokens = self._fitting_ids(prompt)
         return self._engine.forward([(self._engine.session(), tokens)], output="hidden")[0]
 
+    def trace(
+        self,
+        prompt: Prompt,
+        *,
+        layers: Sequence[int] | None = None,
+        attention: bool = False,
+        top: int = 5,
+        patch: Mapping[Site, Value] | None = None,
+    ) -> Trace:
+        """What is inside the forward pass of a prompt: residual stream, queries, keys, values, heads, neurons, logits,
+        and how surprising each token is. `Trace` has the names and shapes.
+
+        layers: which blocks, counted from 0, or from the end with -1; None: all. [] costs little more than `logits`.
+        attention: also the weights of attention, (layers, n_head, T, T), from queries and keys as reference.py does.
+        top: how many alternatives to each token, at most config.n_vocab.
+        patch: values to put in the place of those at a `Site`, before they are recorded and read on: 0.0 ablates a
+            head or a neuron, and an array from another prompt's trace is activation patching (Meng et al. 2022,
+            arXiv:2202.05262)::
+
+                clean = model.trace("The cat sat on the mat")
+                without = model.trace("The cat sat on the mat", patch={Site("heads", 2, 0): 0.0})
+                moved = model.trace("The dog sat on the mat", patch={Site("hidden", 3, tokens=1): clean.hidden[3, 1]})
+
+        ValueError: layers or sites that the model does not have, a value of another shape or not finite, or a trace for
+        which there is not enough memory; the message says how much it takes.
+        """
+        return trace(
+            self._engine, self._config, self._tokenizer, self._fitting_ids(prompt), layers, attention, top, patch
+        )
+
     def embed(self, text: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...]) -> NDArray[np.float32]:
         """One vector for a text, (n_embd,), or one for each of a list of n, (n, n_embd): the mean of its hidden states
         over its tokens, divided by its Euclidean length, so that a product of two vectors is their cosine."""
@@ -214,6 +247,25 @@ class Model(Writer):
     def score(self, prompt: Prompt) -> NDArray[np.float32]:
         """(T,) tokens -> (T - 1,): the natural log-probability of each token after the first, given those before."""
         return score(self._engine, self._fitting_ids(prompt))
+
+    def loglikelihood(
+        self, pairs: Sequence[tuple[Prompt, Prompt]], *, progress: Progress | None = None
+    ) -> list[Likelihood]:
+        """How likely each of several continuations is: pairs of a context and what follows it, two texts or two
+        sequences of token ids. What contexts and continuations begin with alike is read once.
+
+        Texts are cut into tokens together, as lm-evaluation-harness does: spaces at a context's end belong to what
+        follows it, and an empty context is the token that begins or ends texts. A pair that is too long for the model
+        loses the beginning of its context.
+
+        progress: called with (pairs that are done, of how many).
+
+        ValueError: a continuation without tokens; ContextOverflowError: one of more than n_ctx.
+        """
+        if not isinstance(pairs, (list, tuple)):
+            raise TypeError(f"pairs must be a list of tuples of two, not {type(pairs).__name__}")
+        read = [read_pair(p, self._tokenizer, self._config, f"pair {i}") for i, p in enumerate(pairs)]
+        return likelihoods(self._engine, self._config.n_vocab, read, progress)
 
     def perplexity(self, prompt: Prompt, *, stride: int | None = None) -> float:
         """exp of minus the mean log-probability of the T - 1 tokens after the first; T >= 2. Infinity where that is
