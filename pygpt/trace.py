@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt import _core, sites
+from pygpt import _core, sites, trace_html, trace_plots
 from pygpt.config import ModelConfig
 from pygpt.errors import check_type
 from pygpt.generation.logprobs import likeliest
@@ -19,6 +19,10 @@ from pygpt.information import entropy, log_softmax, surprisal
 from pygpt.reference import attention_maps
 from pygpt.sites import Patch, Site, Value, read_layers, read_patches
 from pygpt.tokenizer import Tokenizer
+from pygpt.trace_text import names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float32]
 LogP = NDArray[np.floating[Any]]
@@ -75,7 +79,7 @@ class Trace:
     surprisal: Floats  # (T,): -log2 p of each token given those before it; the first: NaN
     alternatives: Candidates  # (T, top): what could have come next
     _read_out: Callable[[Floats], Floats] = field(kw_only=True)  # logits (n, V) of states (n, C)
-    _piece: Callable[[int], str] = field(kw_only=True)
+    _tokenizer: Tokenizer | None = field(kw_only=True)
 
     def __repr__(self) -> str:
         return f"<pygpt.Trace of {len(self.ids)} tokens, layers {list(self.layers)}>"
@@ -90,9 +94,49 @@ class Trace:
         top = integer("top", top, 1, self.logits.shape[1])
         states = self.hidden.reshape(-1, self.hidden.shape[2])
         chunks = (self._read_out(states[rows]) for rows in _chunks(len(states), self.logits.shape[1]))
-        found = _candidates(((log_softmax(chunk.astype(np.float64)), chunk) for chunk in chunks), top, self._piece)
+        found = _candidates(
+            ((log_softmax(chunk.astype(np.float64)), chunk) for chunk in chunks), top, _piece_of(self._tokenizer)
+        )
         shape = (*self.hidden.shape[:2], top)
         return Candidates(found.ids.reshape(shape), found.probabilities.reshape(shape), found.pieces.reshape(shape))
+
+    def plot_attention(self, layer: int, head: int | None = None) -> Figure:
+        """A matplotlib figure of a head's map, a row a token that looks, a column one that is looked at; of all heads
+        of the layer side by side where no head is named. ValueError: a layer or a head that there is not, or a trace
+        without attention; as for every plot, no matplotlib."""
+        place = self._at(layer)
+        if self.attention is None:
+            raise ValueError("the trace has no attention: trace with attention=True")
+        n_head = self.attention.shape[1]
+        heads = range(n_head) if head is None else [integer("head", head, 0, n_head - 1)]
+        return trace_plots.attention(self.attention[place, list(heads)], self._names(), self.layers[place], heads)
+
+    def plot_lens(self) -> Figure:
+        """A matplotlib figure of the likeliest next token by layer and token, coloured by its probability. ValueError:
+        no layers were traced."""
+        if not self.layers:
+            raise ValueError("the trace has no layers")
+        return trace_plots.lens(self.lens(top=1), self._names(), self.layers)
+
+    def plot_surprisal(self) -> Figure:
+        """A matplotlib figure of each token's surprisal, beside the entropy of what was foretold, in bits."""
+        return trace_plots.surprisal(self.surprisal, self.entropy, self._names())
+
+    def html(self, model: str = "the model", *, top: int = 5) -> str:
+        """A page for a browser, as `pygpt explain` writes it: self-contained, with the tokens by surprisal, the
+        alternatives, the heads where attention was traced, and the lens with `top` tokens a layer.
+
+        model: what the model is called. Numbers are rounded to what is shown: bits to 0.001, attention to percents.
+        """
+        check_type("model", model, str)
+        return trace_html.page(self, self._tokenizer, model, integer("top", top, 1, self.logits.shape[1]))
+
+    def _repr_html_(self) -> str:
+        """The tokens, coloured by their surprisal, in a notebook."""
+        return trace_html.tokens(self, self._tokenizer)
+
+    def _names(self) -> list[str]:
+        return names(self._tokenizer, self.ids)
 
     def _at(self, layer: int) -> int:
         """The place of a layer among those that were traced."""
@@ -146,7 +190,7 @@ def trace(
         surprisal=surprisals,
         alternatives=alternatives,
         _read_out=lambda states: engine.read_out(np.ascontiguousarray(states, np.float32)),
-        _piece=piece,
+        _tokenizer=tokenizer,
     )
 
 
