@@ -147,6 +147,7 @@ PYTHON_RANKS = {
     "trace_html": 5,
     "trace_plots": 5,
     "trace_text": 3,
+    "tracing": 5,
     "writer": 4,
     "model": 5,
     "reply": 5,
