@@ -71,8 +71,8 @@ def ebook(text: str) -> list[list[str]]:
 
 
 def _without_verse(lines: list[str]) -> Iterator[str]:
-    """The lines but for runs of short ones, most of which do not end a sentence or what somebody says."""
-    for short, group in itertools.groupby(lines, lambda line: len(line) <= VERSE_WIDTH):
+    """The lines but for runs of short ones that nobody says and most of which end no sentence."""
+    for short, group in itertools.groupby(lines, lambda line: len(line) <= VERSE_WIDTH and not line.startswith('"')):
         run = list(group)
         ends = sum(line.endswith((".", "!", "?", '"', "'", "-")) for line in run)
         if not short or len(run) < VERSE_LINES or 2 * ends > len(run):

@@ -16,7 +16,6 @@ from pygpt.training.modules import Modules, Normed, Rng
 from pygpt.training.parameters import Parameters
 from pygpt.training.primitives import Array, Heads, Mask
 
-
 Apart = tuple[slice, ...] | None
 """The rows of each document, where several stand in a sequence: see `pygpt.training.documents`."""
 

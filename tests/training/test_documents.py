@@ -1,4 +1,4 @@
-"""Documents that stand side by side in a sequence: each has the states, the loss and the gradients that it has alone."""
+"""Documents that stand side by side in a sequence: each has the states, loss and gradients that it has alone."""
 
 from __future__ import annotations
 
