@@ -41,7 +41,7 @@ SETTINGS: dict[str, Any] = {  # of `pygpt.pretrain`
     "batch": 8,
     "accumulate": 1,
     "ramp_steps": 0,
-    "learning_rate": 2e-3,
+    "learning_rate": 1e-3,
     "min_learning_rate": 0.0,
     "warmup": 300,
     "stable": 12300,

@@ -311,3 +311,9 @@ class ModelConfig:
     def n_params(self) -> int:
         """The number of parameters; a tied head counts once."""
         return sum(math.prod(shape) for shape in self.tensor_shapes().values())
+
+    def summary(self) -> str:
+        """The layers as a table to print: what each gives for T tokens and how many parameters it has."""
+        from pygpt.summary import summary  # here, since few ask
+
+        return summary(self)

@@ -1,4 +1,4 @@
-"""How well a model foretells a text: log-probabilities and perplexity."""
+"""How well a model foretells a text: the log-probabilities of its tokens."""
 
 from __future__ import annotations
 
@@ -44,11 +44,3 @@ def mean_score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int
         scored = start + len(window)
         start += stride
     return total / (len(tokens) - 1)
-
-
-def perplexity(mean: float) -> float:
-    """exp(-mean) of a mean log-probability in nats; infinity where that is more than a float can hold."""
-    try:
-        return math.exp(-mean)
-    except OverflowError:
-        return math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -36,5 +37,5 @@ def field_list(cls: type[Any]) -> str:
 
 def documented(cls: _Class) -> _Class:
     """Above a dataclass: lets `help()` show what its fields mean."""
-    cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n{field_list(cls)}\n"
+    cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{field_list(cls)}\n"
     return cls

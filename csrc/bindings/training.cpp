@@ -78,13 +78,16 @@ public:
         run([&](Team& team, Memory& memory) { training::linear_forward(team, memory.matmul, s, from, w, b, to); });
     }
 
-    void linear_backward(In dy, In x, In weight, Out dweight, const std::optional<py::array>& dbias, Out dx) {
+    void linear_backward(In dy, OptionalArray x, In weight, OptionalArray dweight, OptionalArray dbias, Out dx) {
         training::LinearSizes s{};
         training::LinearGradients g{};
         g.dy = elements<const float>("dy", dy, {&s.rows, &s.outputs});
-        g.x = elements<const float>("x", x, {s.rows, &s.inputs});
-        g.weight = elements<const float>("weight", weight, {s.outputs, s.inputs});
-        g.dweight = elements<float>("dweight", dweight, {s.outputs, s.inputs});
+        g.weight = elements<const float>("weight", weight, {s.outputs, &s.inputs});
+        if (dweight) {
+            if (!x) throw InvalidArgument("dweight needs x");
+            g.x = elements<const float>("x", *x, {s.rows, s.inputs});
+            g.dweight = elements<float>("dweight", *dweight, {s.outputs, s.inputs});
+        }
         g.dbias = dbias ? elements<float>("dbias", *dbias, {s.outputs}) : nullptr;
         g.dx = elements<float>("dx", dx, {s.rows, s.inputs});
         run([&](Team& team, Memory& memory) { training::linear_backward(kernels_, team, memory.matmul, s, g); });

@@ -45,15 +45,17 @@ void linear_backward(const TrainingKernels& kernels, Team& team, Matmul& matmul,
                       .k = s.outputs,
                       .add = false,
                       .bias = nullptr});
-    matmul.run(team, {.a = {g.dy, s.outputs, true},
-                      .b = {g.x, s.inputs, false},
-                      .c = g.dweight,
-                      .ldc = s.inputs,
-                      .m = s.outputs,
-                      .n = s.inputs,
-                      .k = s.rows,
-                      .add = true,
-                      .bias = nullptr});
+    if (g.dweight != nullptr) {
+        matmul.run(team, {.a = {g.dy, s.outputs, true},
+                          .b = {g.x, s.inputs, false},
+                          .c = g.dweight,
+                          .ldc = s.inputs,
+                          .m = s.outputs,
+                          .n = s.inputs,
+                          .k = s.rows,
+                          .add = true,
+                          .bias = nullptr});
+    }
     if (g.dbias != nullptr) add_rows(kernels, team, g.dy, s.rows, s.outputs, g.dbias);
 }
 

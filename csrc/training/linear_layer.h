@@ -16,9 +16,9 @@ void linear_forward(Team& team, Matmul& matmul, const LinearSizes& sizes, const 
 
 struct LinearGradients {
     const float* dy;  // (rows, outputs)
-    const float* x;
+    const float* x;  // or null without dweight
     const float* weight;
-    float* dweight;  // added to
+    float* dweight;  // added to; or null: the weight is frozen
     float* dbias;    // added to; or null
     float* dx;
 };

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pygpt.cli._common import Isa, Kv, NCtx, Source, Threads, Weights, load_model, read_text
-from pygpt.evaluation import perplexity
+from pygpt.metrics import perplexity
 
 
 def score(

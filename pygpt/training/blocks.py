@@ -5,6 +5,7 @@ One for every family, driven by `ModelConfig`, as in `pygpt.reference`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +14,16 @@ from pygpt.config import Rope
 from pygpt.training import documents
 from pygpt.training.attention import join_sinks, sinks_backward
 from pygpt.training.modules import Modules, Normed, Rng
-from pygpt.training.parameters import Parameters
+from pygpt.training.parameters import FlatTensors, Parameters
 from pygpt.training.primitives import Array, Heads, Mask
+
+# What is cheap to compute, the outputs of a norm before a branch and of an activation, is not kept but computed again.
 
 Apart = tuple[slice, ...] | None
 """The rows of each document, where several stand in a sequence: see `pygpt.training.documents`."""
 
 
 class _Attention(NamedTuple):
-    x: Array  # (N, C), the layer's input
     norms: tuple[Normed, ...]  # of queries and of keys, where the model has them
     qkv: Array  # (N, (H + 2 K) D), turned
     out: Array  # (N, H D)
@@ -31,12 +33,11 @@ class _Attention(NamedTuple):
 
 
 class _Mlp(NamedTuple):
-    x: Array  # (N, C), the layer's input
     up: Array  # (N, n_inner), or (N, 2 n_inner) with a gate
-    inner: Array  # (N, n_inner)
 
 
 class _Branch(NamedTuple):
+    x: Array  # (N, C), the stream that it reads
     before: Normed | None
     layer: _Attention | _Mlp
     after: Normed | None
@@ -74,7 +75,7 @@ class Blocks:
         y += z
         return y, Block(attn, None, mlp, None)
 
-    def backward(self, params: Parameters, grads: Parameters, dx: Array, tape: Block, layer: int) -> Array:
+    def backward(self, params: Parameters, grads: FlatTensors, dx: Array, tape: Block, layer: int) -> Array:
         """The gradient of the stream before the block, given that of the stream after it, dx (N, C)."""
         if self._config.branches == "sequential":
             dx = self._sum_backward(params, grads, dx, tape.mlp_sum, f"blocks.{layer}.mlp_norm")
@@ -92,7 +93,7 @@ class Blocks:
         y += x
         return self._m.norm(params, y, norm) if self._config.norm_placement == "after_sum" else (y, None)
 
-    def _sum_backward(self, params: Parameters, grads: Parameters, dx: Array, tape: Normed | None, norm: str) -> Array:
+    def _sum_backward(self, params: Parameters, grads: FlatTensors, dx: Array, tape: Normed | None, norm: str) -> Array:
         return dx if tape is None else self._m.norm_backward(params, grads, dx, tape, norm)
 
     # A branch: what it adds to the stream that it reads.
@@ -121,10 +122,10 @@ class Blocks:
         keep = self._m.drop(y, rng)
         if self._config.branch_scale != 1.0:
             y *= self._config.branch_scale
-        return y, _Branch(normed_before, tape, normed_after, keep)
+        return y, _Branch(x, normed_before, tape, normed_after, keep)
 
     def _branch_backward(
-        self, params: Parameters, grads: Parameters, dy: Array, tape: _Branch, layer: int, of: str
+        self, params: Parameters, grads: FlatTensors, dy: Array, tape: _Branch, layer: int, of: str
     ) -> Array:
         before, after = self._norms(of, layer)
         if self._config.branch_scale != 1.0:
@@ -133,10 +134,14 @@ class Blocks:
             dy = self._m.dropped(dy.copy(), tape.keep)
         if after is not None and tape.after is not None:
             dy = self._m.norm_backward(params, grads, dy, tape.after, after)
+
+        def read() -> Array:
+            return tape.x if before is None else self._m.norm(params, tape.x, before)[0]
+
         if isinstance(tape.layer, _Attention):
-            dread = self._attention_backward(params, grads, dy, tape.layer, layer)
+            dread = self._attention_backward(params, grads, dy, tape.layer, layer, read)
         else:
-            dread = self._mlp_backward(params, grads, dy, tape.layer, layer)
+            dread = self._mlp_backward(params, grads, dy, tape.layer, layer, read)
         if before is not None and tape.before is not None:
             dread = self._m.norm_backward(params, grads, dread, tape.before, before)
         return dread
@@ -165,16 +170,22 @@ class Blocks:
         out, lse = documents.attention(self._m.primitives, qkv, heads, apart)
         if rule.sinks:
             join_sinks(out, lse, params.tensors[f"{name}.sinks"])
-        return self._m.linear(params, out, f"{name}.out"), _Attention(x, norms, qkv, out, lse, heads, apart)
+        return self._m.linear(params, out, f"{name}.out"), _Attention(norms, qkv, out, lse, heads, apart)
 
     def _attention_backward(
-        self, params: Parameters, grads: Parameters, dy: Array, tape: _Attention, layer: int
+        self,
+        params: Parameters,
+        grads: FlatTensors,
+        dy: Array,
+        tape: _Attention,
+        layer: int,
+        read: Callable[[], Array],
     ) -> Array:
         name = f"blocks.{layer}.attn"
-        dout = self._m.linear_backward(params, grads, dy, tape.out, f"{name}.out")
+        dout = self._m.linear_backward(params, grads, dy, lambda: tape.out, f"{name}.out")
         if self._config.layers[layer].sinks:
-            sinks, dsinks = params.tensors[f"{name}.sinks"], grads.tensors[f"{name}.sinks"]
-            sinks_backward(dout, tape.out, tape.lse, sinks, dsinks)
+            sinks = params.tensors[f"{name}.sinks"]
+            sinks_backward(dout, tape.out, tape.lse, sinks, grads.of(f"{name}.sinks", sinks))
         dqkv = documents.attention_backward(
             self._m.primitives, dout, tape.qkv, tape.out, tape.lse, tape.heads, tape.apart
         )
@@ -182,7 +193,7 @@ class Blocks:
         for normed, (norm, part) in zip(tape.norms, self._normed_heads(name), strict=True):
             dheads = np.ascontiguousarray(dqkv[:, part]).reshape(normed.x.shape)
             dqkv[:, part] = self._m.rms_norm_backward(params, grads, dheads, normed, norm).reshape(len(dqkv), -1)
-        return self._m.linear_backward(params, grads, dqkv, tape.x, f"{name}.q", f"{name}.k", f"{name}.v")
+        return self._m.linear_backward(params, grads, dqkv, read, f"{name}.q", f"{name}.k", f"{name}.v")
 
     def _normed_heads(self, name: str) -> list[tuple[str, slice]]:
         """The norms of queries and of keys, and their columns of qkv."""
@@ -217,20 +228,27 @@ class Blocks:
     # The MLP.
 
     def _mlp(self, params: Parameters, x: Array, layer: int) -> tuple[Array, _Mlp]:
-        name, f = f"blocks.{layer}.mlp", self._config.activation
-        if self._config.gated_mlp:
-            up = self._m.linear(params, x, f"{name}.gate", f"{name}.up")
-            inner = self._m.primitives.gated_activation(f, up)
-        else:
-            up = self._m.linear(params, x, f"{name}.up")
-            inner = self._m.primitives.activation(f, up)
-        return self._m.linear(params, inner, f"{name}.down"), _Mlp(x, up, inner)
+        name = f"blocks.{layer}.mlp"
+        up = self._m.linear(params, x, *self._ups(name))
+        return self._m.linear(params, self._activated(up), f"{name}.down"), _Mlp(up)
 
-    def _mlp_backward(self, params: Parameters, grads: Parameters, dy: Array, tape: _Mlp, layer: int) -> Array:
-        name, f = f"blocks.{layer}.mlp", self._config.activation
-        dinner = self._m.linear_backward(params, grads, dy, tape.inner, f"{name}.down")
-        if self._config.gated_mlp:
-            dup = self._m.primitives.gated_activation_backward(f, dinner, tape.up)
-            return self._m.linear_backward(params, grads, dup, tape.x, f"{name}.gate", f"{name}.up")
-        dup = self._m.primitives.activation_backward(f, dinner, tape.up)
-        return self._m.linear_backward(params, grads, dup, tape.x, f"{name}.up")
+    def _ups(self, name: str) -> tuple[str, ...]:
+        return (f"{name}.gate", f"{name}.up") if self._config.gated_mlp else (f"{name}.up",)
+
+    def _activated(self, up: Array) -> Array:
+        primitives, f = self._m.primitives, self._config.activation
+        return primitives.gated_activation(f, up) if self._config.gated_mlp else primitives.activation(f, up)
+
+    def _mlp_backward(
+        self,
+        params: Parameters,
+        grads: FlatTensors,
+        dy: Array,
+        tape: _Mlp,
+        layer: int,
+        read: Callable[[], Array],
+    ) -> Array:
+        name, primitives, f = f"blocks.{layer}.mlp", self._m.primitives, self._config.activation
+        dinner = self._m.linear_backward(params, grads, dy, lambda: self._activated(tape.up), f"{name}.down")
+        backward = primitives.gated_activation_backward if self._config.gated_mlp else primitives.activation_backward
+        return self._m.linear_backward(params, grads, backward(f, dinner, tape.up), read, *self._ups(name))

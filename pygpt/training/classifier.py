@@ -15,7 +15,7 @@ from pygpt.classification import BIAS, WEIGHT, Task
 from pygpt.training.batches import Batch, Encoded, micro_batches
 from pygpt.training.modules import Rng
 from pygpt.training.network import Network
-from pygpt.training.parameters import Parameters
+from pygpt.training.parameters import FlatTensors, Parameters
 from pygpt.training.primitives import Array
 
 
@@ -37,7 +37,7 @@ def head_shapes(task: Task, n_labels: int, n_embd: int) -> dict[str, tuple[int, 
 def task_loss_and_gradients(
     network: Network,
     params: Parameters,
-    grads: Parameters,
+    grads: FlatTensors,
     batch: Batch,
     task: Task,
     *,

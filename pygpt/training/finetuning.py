@@ -18,6 +18,7 @@ from pygpt.training.batches import Encoded, encode
 from pygpt.training.classifier import head_shapes
 from pygpt.training.language_model import LanguageModel
 from pygpt.training.network import Network
+from pygpt.training.parameters import Parameters
 from pygpt.training.plan import Plan, estimate_seconds, memory_bytes
 from pygpt.training.pretraining import expected_tokens, open_text, plan_of_text
 from pygpt.training.primitives import Primitives
@@ -158,6 +159,7 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
     fingerprints = {"base": starting.digest(base), "fingerprint": dataset.fingerprint}
     recipe = _settle(run, recipe_for(len(dataset.train)), fingerprints)
     params = starting.start(base, {}, recipe.seed)
+    adapted = _adapt(params, lora, recipe.seed)
     inner = LanguageModel(
         Network(config, stoppable(functions, watcher.stop), recipe.dropout),
         params,
@@ -165,13 +167,12 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
         recipe,
         session.threads,
         base.family,
+        None if adapted is None else adapted.gradients(),
     )
     counts = len(dataset.train), len(dataset.validation)
-    if lora is None:
+    if adapted is None:
         return runs.Job(inner, recipe, functions, plan_of_text(config, recipe, functions, counts))
-    names = adapters.adapted_names(config, lora["targets"])
-    adapted = adapters.Lora(params, names, lora["rank"], lora["alpha"], seed=recipe.seed)
-    objective = adapters.Adapted(inner, params, adapted)
+    objective = adapters.Adapted(inner, adapted)
     plan = plan_of_text(config, recipe, functions, counts, n_trained=objective.values.size)
     return runs.Job(objective, recipe, functions, plan)
 
@@ -200,6 +201,7 @@ def _on_examples(run: RunFolder, functions: Primitives, session: runs.Session) -
     if n_cut := train.n_truncated + held_out.n_truncated:
         watcher.noticed(f"{n_cut} of {sum(counts)} examples are longer than the context of {n_ctx} tokens and were cut")
     params = starting.start(whole, head_shapes(task, len(examples.labels), base.config.n_embd), recipe.seed)
+    adapted = _adapt(params, lora, recipe.seed, first_row=base.config.n_vocab)
     inner = Supervised(
         Network(whole.config, stoppable(functions, watcher.stop), recipe.dropout),
         params,
@@ -212,14 +214,11 @@ def _on_examples(run: RunFolder, functions: Primitives, session: runs.Session) -
         ids=ids,
         language_weight=settings["language_weight"],
         family=base.family,
+        gradients=None if adapted is None else adapted.gradients(),
     )
     objective: Supervised | adapters.Adapted = inner
-    if lora is not None:
-        names = adapters.adapted_names(base.config, lora["targets"])
-        adapted = adapters.Lora(
-            params, names, lora["rank"], lora["alpha"], first_row=base.config.n_vocab, seed=recipe.seed
-        )
-        objective = adapters.Adapted(inner, params, adapted, inner.classifier().extra().text)
+    if adapted is not None:
+        objective = adapters.Adapted(inner, adapted, inner.classifier().extra().text)
     plan = _plan_of_examples(whole, recipe, functions, train, counts, objective.values.size, lora is not None)
     return runs.Job(objective, recipe, functions, plan, examples)
 
@@ -258,6 +257,16 @@ def _lora_settings(settings: dict[str, Any], base: starting.Base) -> dict[str, A
         names = adapters.adapted_names(base.config, lora["targets"])
         adapters.check_rank(base.config, names, lora["rank"], lora["alpha"])
     return lora
+
+
+def _adapt(
+    params: Parameters, lora: dict[str, Any] | None, seed: int, first_row: int | None = None
+) -> adapters.Lora | None:
+    """The adapters that the settings ask for."""
+    if lora is None:
+        return None
+    names = adapters.adapted_names(params.config, lora["targets"])
+    return adapters.Lora(params, names, lora["rank"], lora["alpha"], first_row=first_row, seed=seed)
 
 
 def _settle(run: RunFolder, recipe: Recipe, fingerprints: dict[str, str]) -> Recipe:

@@ -17,14 +17,16 @@ Names of sizes in the shape comments:
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 
 from pygpt import reference
 from pygpt.config import Activation
 from pygpt.training.attention import attention, attention_backward, cap, rope
-from pygpt.training.primitives import PLAIN, Array, Ids, Logits, Update
+from pygpt.training.primitives import PLAIN, Array, Ids, Logits, Primitives, Update, head_backward
 
 __all__ = [  # all of `Primitives`
     "activation",
@@ -47,6 +49,7 @@ __all__ = [  # all of `Primitives`
 ]
 
 _CHUNK = 1 << 20  # logits that exist at once
+_THESE = cast(Primitives, sys.modules[__name__])
 _PIECE = 1 << 14  # values that a formula of many steps takes at a time: what is between the steps stays in a cache
 
 
@@ -61,9 +64,11 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     return y
 
 
-def linear_backward(dy: Array, x: Array, weight: Array, dweight: Array, dbias: Array | None) -> Array:
-    """dy (N, O) gives dx (N, I) and adds to dweight (O, I) and dbias (O,)."""
-    dweight += dy.T @ x
+def linear_backward(dy: Array, x: Array | None, weight: Array, dweight: Array | None, dbias: Array | None) -> Array:
+    """dy (N, O) gives dx (N, I) and adds to dweight (O, I) and dbias (O,). A frozen weight has no dweight, and needs
+    no x."""
+    if dweight is not None and x is not None:
+        dweight += dy.T @ x
     if dbias is not None:
         dbias += dy.sum(axis=0)
     dx: Array = dy @ weight
@@ -208,8 +213,8 @@ def cross_entropy(
     over the targets (N,) >= 0; and, unless dweight is None, the gradient of `scale` times that sum.
 
     The logits are what `logits` makes of hidden weight^T. Their gradient is p less 1 at the target. It adds to dweight
-    (V, C) and to a bias's, and gives dhidden (N, C). Rows are taken a few at a time, so that the logits (N, V) never
-    exist as a whole.
+    (V, C) and to a bias's, and gives dhidden (N, C). Where dweight has fewer rows (R, C), they are those of the last R
+    tokens, and the others are frozen. Rows are taken a few at a time, so that the logits (N, V) never exist as a whole.
     """
     n_rows = max(1, _CHUNK // len(weight))
     total, dhidden = 0.0, None if dweight is None else np.empty_like(hidden)
@@ -230,7 +235,7 @@ def cross_entropy(
         p[chosen] -= p.dtype.type(scale) * counted
         if slope is not None:
             p *= slope
-        dhidden[rows] = linear_backward(p, hidden[rows], weight, dweight, logits.dbias)
+        dhidden[rows] = head_backward(_THESE, p, hidden[rows], weight, dweight, logits.dbias)
     return total, dhidden
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.config import Activation
-from pygpt.training.primitives import PLAIN, Array, Heads, Ids, Logits, Update
+from pygpt.training.primitives import PLAIN, Array, Heads, Ids, Logits, Update, head_backward
 
 Floats = NDArray[np.float32]
 Precision = Literal["float32", "bfloat16"]
@@ -50,8 +50,10 @@ class Kernels:
         self._core.linear(x, weight, bias, y)
         return y
 
-    def linear_backward(self, dy: Array, x: Array, weight: Array, dweight: Array, dbias: Array | None) -> Array:
-        dx = _like(x)
+    def linear_backward(
+        self, dy: Array, x: Array | None, weight: Array, dweight: Array | None, dbias: Array | None
+    ) -> Array:
+        dx = np.empty((len(dy), weight.shape[1]), np.float32)
         self._core.linear_backward(dy, x, weight, dweight, dbias, dx)
         return dx
 
@@ -120,6 +122,10 @@ class Kernels:
     def cross_entropy(
         self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None, logits: Logits = PLAIN
     ) -> tuple[float, Array | None]:
+        counted = np.flatnonzero(targets >= 0)
+        if len(counted) < len(targets):  # the others add nothing, and need no logits
+            nats, part = self.cross_entropy(hidden[counted], weight, targets[counted], scale, dweight, logits)
+            return nats, None if part is None else _scattered(part, counted, len(hidden))
         n_rows = min(max(_LOGIT_ROWS, _LOGITS // len(weight)), len(hidden))
         nats, dhidden = 0.0, None if dweight is None else _like(hidden)
         memory = np.empty((n_rows, len(weight)), np.float32)
@@ -131,7 +137,7 @@ class Kernels:
                 products, targets[rows], scale, dweight is not None, logits.scale, logits.cap
             )
             if dweight is not None and dhidden is not None:
-                self._core.linear_backward(products, hidden[rows], weight, dweight, logits.dbias, dhidden[rows])
+                dhidden[rows] = head_backward(self, products, hidden[rows], weight, dweight, logits.dbias)
         return nats, dhidden
 
     def sum_of_squares(self, x: Array) -> float:
@@ -139,6 +145,13 @@ class Kernels:
 
     def adamw(self, params: Array, grads: Array, m: Array, v: Array, update: Update) -> None:
         self._core.adamw(params, grads, m, v, *update)
+
+
+def _scattered(rows: Array, at: NDArray[np.intp], n: int) -> Array:
+    """n rows, these among them and the others 0."""
+    out = np.zeros((n, rows.shape[1]), rows.dtype)
+    out[at] = rows
+    return out
 
 
 def _like(x: NDArray[Any]) -> Floats:

@@ -11,7 +11,7 @@ from pygpt import checkpoint
 from pygpt.model import Model
 from pygpt.training.data import Dataset, draw, windows
 from pygpt.training.network import Network
-from pygpt.training.parameters import Parameters
+from pygpt.training.parameters import FlatTensors, Parameters
 from pygpt.training.recipe import Recipe
 
 _SAMPLE_TOKENS = 120
@@ -29,12 +29,14 @@ class LanguageModel:
         recipe: Recipe,
         threads: int | None = None,
         family: str | None = None,
+        gradients: FlatTensors | None = None,
     ) -> None:
         """Trains `params` in place. `threads` are those of samples; `family` is that of the checkpoints, as
-        `pygpt.checkpoint.write` takes it. TrainingError: a text shorter than the context."""
+        `pygpt.checkpoint.write` takes it; `gradients` are what it computes, None: those of all parameters.
+        TrainingError: a text shorter than the context."""
         dataset.check(network.config.n_ctx)
         self._network, self._params, self._dataset, self._recipe = network, params, dataset, recipe
-        self._gradients = Parameters(network.config)
+        self._gradients = Parameters(network.config) if gradients is None else gradients
         self._threads, self._family = threads, family
         self.values, self.grads, self.n_decayed = params.flat, self._gradients.flat, params.n_decayed
         self._windows = windows(dataset.validation, network.config.n_ctx, recipe.eval_windows)

@@ -3,9 +3,9 @@
 Hu et al. 2021, arXiv:2106.09685, section 4.1: W_adapted = W + (alpha / rank) B A, with W (O, I) frozen, A (rank, I)
 drawn from a normal distribution and B (O, rank) zero at first, so that training begins with the model as it was.
 
-The network never hears of it: before each step the adapted matrices are written into its parameters, and afterwards
-the gradient of each, dW (O, I), becomes dA = s B^T dW and dB = s dW A^T with s = alpha / rank. The optimiser's moments
-are those of the adapters alone.
+Before each step the adapted matrices are written into the network's parameters, so that its forward pass is that of any
+model. Its backward pass finds no gradients but those of A and B to add to, and computes no others: see
+`pygpt.training.modules`. The optimiser's moments are those of the adapters alone.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from pygpt.classification import Classifier, read_classifier
 from pygpt.config import ModelConfig
 from pygpt.errors import CheckpointError, TrainingError
 from pygpt.training.loop import Objective
-from pygpt.training.parameters import FlatTensors, Parameters
+from pygpt.training.parameters import ROWS, Adapter, FlatTensors, Parameters
 from pygpt.training.primitives import Array
 from pygpt.training.state import replace_file
 
 TABLE, WEIGHTS = "adapters.json", "adapters.safetensors"
 OF_TOKENS = ("embed.weight", "head.weight", "head.bias")  # a row a token
 DEFAULT_TARGETS = ("q", "v")  # as in the paper's section 4.2
-_A, _B, _ROWS = ".lora_a", ".lora_b", ".rows"
+_A, _B = ".lora_a", ".lora_b"
 
 
 def adapted_names(config: ModelConfig, targets: Sequence[str]) -> list[str]:
@@ -94,7 +94,7 @@ class Lora:
             n_out, n_in = model[name]
             shapes |= {name + _A: (rank, n_in), name + _B: (n_out, rank)}
         shapes |= {name: params.tensors[name].shape for name in self._whole}
-        shapes |= {name + _ROWS: (config.n_vocab - self._first_row, *model[name][1:]) for name in self._rows}
+        shapes |= {name + ROWS: (config.n_vocab - self._first_row, *model[name][1:]) for name in self._rows}
         dtype: type[np.floating[Any]] = params.flat.dtype.type
         self.trained = FlatTensors(shapes, dtype)
         generator = np.random.Generator(np.random.Philox(seed))
@@ -104,11 +104,17 @@ class Lora:
         for name in self._whole:
             self.trained.tensors[name][...] = params.tensors[name]
         for name in self._rows:
-            self.trained.tensors[name + _ROWS][...] = params.tensors[name][self._first_row :]
+            self.trained.tensors[name + ROWS][...] = params.tensors[name][self._first_row :]
 
     def gradients(self) -> FlatTensors:
-        """Zeros in the form of `trained`."""
-        return FlatTensors({n: t.shape for n, t in self.trained.tensors.items()}, self.trained.flat.dtype.type)
+        """Zeros in the form of `trained`, for a network to add to."""
+        values = self.trained.tensors
+        grads = FlatTensors({n: t.shape for n, t in values.items()}, self.trained.flat.dtype.type)
+        for name in self.names:
+            a, b = name + _A, name + _B
+            scale = self.alpha / self.rank
+            grads.adapters[name] = Adapter(values[a], values[b], grads.tensors[a], grads.tensors[b], scale)
+        return grads
 
     def materialise(self) -> None:
         """Write the adapted matrices and the other trained values into `params`."""
@@ -120,19 +126,7 @@ class Lora:
         for name in self._whole:
             self.params.tensors[name][...] = tensors[name]
         for name in self._rows:
-            self.params.tensors[name][self._first_row :] = tensors[name + _ROWS]
-
-    def project(self, full: Mapping[str, Array], grads: Mapping[str, Array]) -> None:
-        """Add the gradients with respect to `trained` to grads, given those with respect to all parameters."""
-        scale = self.alpha / self.rank
-        for name in self.names:
-            dw, a, b = full[name], self.trained.tensors[name + _A], self.trained.tensors[name + _B]
-            grads[name + _A] += scale * (b.T @ dw)
-            grads[name + _B] += scale * (dw @ a.T)
-        for name in self._whole:
-            grads[name] += full[name]
-        for name in self._rows:
-            grads[name + _ROWS] += full[name][self._first_row :]
+            self.params.tensors[name][self._first_row :] = tensors[name + ROWS]
 
     def write(self, folder: Path, classifier: str | None) -> None:
         """adapters.json, adapters.safetensors with all trained values, and the text of classifier.json if there is a
@@ -159,20 +153,15 @@ class Lora:
 class Adapted:
     """An objective whose parameters change by adapters alone; see `pygpt.training.loop.Objective`."""
 
-    def __init__(self, inner: Objective, params: Parameters, lora: Lora, classifier: str | None = None) -> None:
-        """`inner` trains all of `params`. `classifier`: the text of its classifier.json."""
+    def __init__(self, inner: Objective, lora: Lora, classifier: str | None = None) -> None:
+        """`inner` computes `lora.gradients()`. `classifier`: the text of its classifier.json."""
         self._inner, self._lora, self._classifier = inner, lora, classifier
-        self._full = params.views(inner.grads)
-        self._gradients = lora.gradients()
-        self.values, self.grads, self.n_decayed = lora.trained.flat, self._gradients.flat, lora.trained.n_decayed
+        self.values, self.grads, self.n_decayed = lora.trained.flat, inner.grads, lora.trained.n_decayed
 
     def gradients(self, step: int) -> tuple[float, int]:
         """As `inner` does."""
         self._lora.materialise()
-        result = self._inner.gradients(step)
-        self.grads[...] = 0.0
-        self._lora.project(self._full, self._gradients.tensors)
-        return result
+        return self._inner.gradients(step)
 
     def evaluate(self) -> dict[str, Any]:
         """As `inner` does."""
@@ -240,7 +229,7 @@ def merge(config: ModelConfig, tensors: Mapping[str, ArrayLike], folder: Path) -
         if a is None or b is None or a.shape != (rank, n_in) or b.shape != (n_out, rank):
             raise CheckpointError(f"{folder / WEIGHTS}: {name} needs {_A} and {_B} of rank {rank}")
         out[name] = merged(out[name], a, b, table["alpha"])
-    rows = {name: adapters.pop(name + _ROWS) for name in OF_TOKENS if name + _ROWS in adapters}
+    rows = {name: adapters.pop(name + ROWS) for name in OF_TOKENS if name + ROWS in adapters}
     if rows and not (rows.keys() == out.keys() & set(OF_TOKENS) and first_row <= config.n_vocab):
         raise CheckpointError(f"{where}: its embedding or head is another")
     for name, new in rows.items():

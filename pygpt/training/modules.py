@@ -6,12 +6,13 @@ They read their values from `Parameters` by name and add gradients to others by 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pygpt.config import ModelConfig
-from pygpt.training.parameters import Parameters
+from pygpt.training.parameters import Adapter, FlatTensors, Parameters
 from pygpt.training.primitives import Array, Mask, Primitives
 
 Rng = np.random.Generator | None
@@ -39,12 +40,12 @@ class Modules:
         y, stats = self.primitives.layer_norm(x, weight, bias, self.config.norm_eps)
         return y, Normed(x, stats)
 
-    def norm_backward(self, params: Parameters, grads: Parameters, dy: Array, tape: Normed, name: str) -> Array:
+    def norm_backward(self, params: Parameters, grads: FlatTensors, dy: Array, tape: Normed, name: str) -> Array:
         """The gradient of what `norm` read."""
         if self.config.norm == "rms_norm":
             return self.rms_norm_backward(params, grads, dy, tape, name)
-        weight, dweight = params.tensors[f"{name}.weight"], grads.tensors[f"{name}.weight"]
-        dbias = grads.tensors[f"{name}.bias"]
+        weight = params.tensors[f"{name}.weight"]
+        dweight, dbias = (grads.of(f"{name}.{part}", weight) for part in ("weight", "bias"))
         return self.primitives.layer_norm_backward(dy, tape.x, weight, tape.stats, dweight, dbias)
 
     def rms_norm(self, params: Parameters, x: Array, name: str) -> tuple[Array, Normed]:
@@ -52,9 +53,10 @@ class Modules:
         y, stats = self.primitives.rms_norm(x, params.tensors[f"{name}.weight"], self.config.norm_eps)
         return y, Normed(x, stats)
 
-    def rms_norm_backward(self, params: Parameters, grads: Parameters, dy: Array, tape: Normed, name: str) -> Array:
+    def rms_norm_backward(self, params: Parameters, grads: FlatTensors, dy: Array, tape: Normed, name: str) -> Array:
         """The gradient of what `rms_norm` read."""
-        weight, dweight = params.tensors[f"{name}.weight"], grads.tensors[f"{name}.weight"]
+        weight = params.tensors[f"{name}.weight"]
+        dweight = grads.of(f"{name}.weight", weight)
         return self.primitives.rms_norm_backward(dy, tape.x, weight, tape.stats, dweight)
 
     def linear(self, params: Parameters, x: Array, *modules: str) -> Array:
@@ -62,11 +64,29 @@ class Modules:
         weight, bias = _matrix(params, modules)
         return self.primitives.linear(x, weight, bias)
 
-    def linear_backward(self, params: Parameters, grads: Parameters, dy: Array, x: Array, *modules: str) -> Array:
-        """The gradient of what `linear` read, x."""
+    def linear_backward(
+        self, params: Parameters, grads: FlatTensors, dy: Array, read: Callable[[], Array], *modules: str
+    ) -> Array:
+        """The gradient of what `linear` read. `read` gives that again: frozen matrices do not ask for it."""
         weight, _ = _matrix(params, modules)
         dweight, dbias = _matrix(grads, modules)
-        return self.primitives.linear_backward(dy, x, weight, dweight, dbias)
+        adapted = any(f"{module}.weight" in grads.adapters for module in modules)
+        x = read() if adapted or dweight is not None else None
+        dx = self.primitives.linear_backward(dy, x, weight, dweight, dbias)
+        column = 0
+        for module in modules:
+            first, column = column, column + len(params.tensors[f"{module}.weight"])
+            adapter = grads.adapters.get(f"{module}.weight")
+            if x is not None and adapter is not None:
+                self._adapter_backward(np.ascontiguousarray(dy[:, first:column]), x, adapter)
+        return dx
+
+    def _adapter_backward(self, dy: Array, x: Array, adapter: Adapter) -> None:
+        """Of s B A, whose product with x is in what dy (N, O) is the gradient of: dB = s dy^T (x A^T) and dA = s (dy
+        B)^T x, without a matrix (O, I)."""
+        a, b, da, db, scale = adapter
+        dlow = self.primitives.linear_backward(dy, self.primitives.linear(x, a, None) * scale, b, db, None)
+        self.primitives.linear_backward(dlow * scale, x, a, da, None)
 
     # Dropout: what is kept is divided by its share, so that the sum stays the same on average.
 
@@ -97,8 +117,7 @@ class Modules:
         return x
 
 
-def _matrix(params: Parameters, modules: tuple[str, ...]) -> tuple[Array, Any]:
+def _matrix(params: FlatTensors, modules: tuple[str, ...]) -> tuple[Any, Any]:
     """The weight and the bias, or None, of modules that share their input, one after the other."""
     weight = params.stacked(tuple(f"{m}.weight" for m in modules))
-    assert weight is not None
     return weight, params.stacked(tuple(f"{m}.bias" for m in modules))

@@ -16,7 +16,7 @@ from pygpt.errors import ConfigError
 from pygpt.training.blocks import Block, Blocks
 from pygpt.training.documents import documents
 from pygpt.training.modules import Modules, Normed, Rng
-from pygpt.training.parameters import Parameters
+from pygpt.training.parameters import ROWS, FlatTensors, Parameters
 from pygpt.training.primitives import Array, Ids, Logits, Mask, Primitives
 
 _TRAINED = {"attn_scale", "rope", "window", "score_cap", "alibi_slopes", "sinks"}
@@ -74,14 +74,15 @@ class Network:
     def loss_and_gradients(
         self,
         params: Parameters,
-        grads: Parameters,
+        grads: FlatTensors,
         ids: Ids,
         targets: Ids,
         scale: float | None = None,
         rng: Rng = None,
         positions: Ids | None = None,
     ) -> tuple[float, int]:
-        """As `loss`, and adds to grads the gradient of scale times the sum; scale None: the mean."""
+        """As `loss`, and adds to grads the gradient of scale times the sum; scale None: the mean. `grads` are those of
+        all parameters, or of some, or of adapters (`Lora.gradients`)."""
         n_targets = int(np.count_nonzero(targets >= 0))
         hidden, tape = self.hidden(params, ids, rng, positions=positions)
         factor = 1.0 / max(n_targets, 1) if scale is None else scale
@@ -93,26 +94,35 @@ class Network:
     # The head.
 
     def head_backward(
-        self, params: Parameters, grads: Parameters, hidden: Array, targets: Ids, scale: float
+        self, params: Parameters, grads: FlatTensors, hidden: Array, targets: Ids, scale: float
     ) -> tuple[float, Array]:
         """The nats of the targets (B, T) given hidden states (N, C), summed; the gradient of scale times the sum is
         added to the head's, and returned for the hidden states."""
         read = hidden if self.config.embed_dim is None else self._modules.linear(params, hidden, "head_proj")
         nats, dread = self.primitives.cross_entropy(
-            read, self._head(params), targets.reshape(-1), scale, self._head(grads), self._logits(params, grads)
+            read,
+            self._head(params),
+            targets.reshape(-1),
+            scale,
+            _of_last(grads, self._head_name, self._head(params)),
+            self._logits(params, grads),
         )
         assert dread is not None
         if self.config.embed_dim is not None:
-            dread = self._modules.linear_backward(params, grads, dread, hidden, "head_proj")
+            dread = self._modules.linear_backward(params, grads, dread, lambda: hidden, "head_proj")
         return nats, dread
 
     def _head(self, params: Parameters) -> Array:
         """The matrix that makes logits, (V, E)."""
-        return params.tensors["embed.weight" if self.config.tied_head else "head.weight"]
+        return params.tensors[self._head_name]
 
-    def _logits(self, params: Parameters, grads: Parameters | None) -> Logits:
+    @property
+    def _head_name(self) -> str:
+        return "embed.weight" if self.config.tied_head else "head.weight"
+
+    def _logits(self, params: Parameters, grads: FlatTensors | None) -> Logits:
         bias = params.tensors.get("head.bias")
-        dbias = None if grads is None else grads.tensors.get("head.bias")
+        dbias = None if grads is None or bias is None else _of_last(grads, "head.bias", bias)
         return Logits(self.config.logit_scale, self.config.logit_cap or 0.0, bias, dbias)
 
     # From ids to the states that the head reads.
@@ -157,7 +167,7 @@ class Network:
                 self._sinusoids = self.config.sinusoids().astype(x.dtype)
             x += self._sinusoids[rows]
 
-    def backward(self, params: Parameters, grads: Parameters, tape: Tape, dhidden: Array) -> None:
+    def backward(self, params: Parameters, grads: FlatTensors, tape: Tape, dhidden: Array) -> None:
         """Add to grads the gradients that follow from dhidden (N, C), the hidden states' own. Uses up the tape."""
         dx = dhidden
         if tape.norm is not None:
@@ -168,15 +178,27 @@ class Network:
             dx = self._modules.dropped(dx, tape.keep)
         if tape.embed_norm is not None:
             dx = self._modules.norm_backward(params, grads, dx, tape.embed_norm, "embed_norm")
-        if self.config.learned_positions:
+        if self.config.learned_positions and "pos.weight" in grads.tensors:
             n_batch, n_token = tape.ids.shape
             dpos = grads.tensors["pos.weight"]
             if tape.positions is None:
                 dpos[:n_token] += dx.reshape(n_batch, n_token, -1).sum(axis=0)
             else:
                 self.primitives.embedding_backward(dx, tape.positions.reshape(-1), dpos)
-        if tape.embedded is not None:
-            dx = self._modules.linear_backward(params, grads, dx, tape.embedded, "embed_proj")
+        embedded = tape.embedded
+        if embedded is not None:
+            dx = self._modules.linear_backward(params, grads, dx, lambda: embedded, "embed_proj")
         if self.config.embed_scale != 1.0:
             dx = dx * dx.dtype.type(self.config.embed_scale)
-        self.primitives.embedding_backward(dx, tape.ids.reshape(-1), grads.tensors["embed.weight"])
+        ids, rows = tape.ids.reshape(-1), _of_last(grads, "embed.weight", params.tensors["embed.weight"])
+        if n_frozen := self.config.n_vocab - len(rows):
+            trained = np.flatnonzero(ids >= n_frozen)
+            dx, ids = dx[trained], ids[trained] - np.int32(n_frozen)
+        if len(ids):
+            self.primitives.embedding_backward(dx, ids, rows)
+
+
+def _of_last(grads: FlatTensors, name: str, tensor: Array) -> Array:
+    """The gradient of a tensor of rows of tokens: of all of them, of the last ones, or of none."""
+    found = grads.tensors.get(name)
+    return grads.of(name + ROWS, tensor[:0]) if found is None else found

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pygpt.config import ModelConfig
 from pygpt.training.primitives import Array
+
+ROWS = ".rows"  # behind a tensor's name: those of the last tokens alone
+
+
+class Adapter(NamedTuple):
+    """A low-rank change of a frozen matrix, scale B A, and the arrays that its gradients are added to."""
+
+    a: Array  # (rank, I)
+    b: Array  # (O, rank)
+    da: Array
+    db: Array
+    scale: float
 
 
 class FlatTensors:
@@ -31,6 +43,8 @@ class FlatTensors:
         """How many values at the beginning of `flat` are matrices'."""
         self.tensors: dict[str, Array] = {}
         """A view for each name."""
+        self.adapters: dict[str, Adapter] = {}
+        """Of gradients: those of low-rank changes, by the frozen matrix's name."""
         self._starts: dict[str, int] = {}
         self._stacked: dict[tuple[str, ...], Array | None] = {}
         at = 0
@@ -57,6 +71,11 @@ class FlatTensors:
             rows = self.flat[start : start + size].reshape(-1, *parts[0].shape[1:]) if whole else None
             self._stacked[names] = rows
         return self._stacked[names]
+
+    def of(self, name: str, like: Array) -> Array:
+        """A tensor to add a gradient to; of a frozen one, an array of the size of `like` that nobody reads."""
+        tensor = self.tensors.get(name)
+        return np.zeros_like(like) if tensor is None else tensor
 
     def fill(self, tensors: Mapping[str, ArrayLike]) -> None:
         """Copy a checkpoint's tensors. ValueError: one is missing, unknown, or of another shape."""

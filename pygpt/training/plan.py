@@ -47,10 +47,10 @@ class Plan:
 def memory_bytes(config: ModelConfig, recipe: Recipe, n_part: int, n_trained: int, adapted: bool) -> int:
     """About the memory of training in float32, `n_part` tokens at a time.
 
-    Values, gradients and two moments of all that is trained; with adapters also the model and its gradients; and what
-    the backward pass needs of each token.
+    Values, gradients and two moments of all that is trained; with adapters also the model; and what the backward pass
+    needs of each token.
     """
-    values = 4 * n_trained + (2 * config.n_params() if adapted else 0)
+    values = 4 * n_trained + (config.n_params() if adapted else 0)
     return _PROCESS_BYTES + _LOGITS_BYTES + 4 * values + n_part * _bytes_per_token(config, recipe)
 
 
@@ -58,7 +58,7 @@ def _bytes_per_token(config: ModelConfig, recipe: Recipe) -> int:
     """What `pygpt.training.network.Tape` keeps, in the main, and what one block needs beside it."""
     heads = (config.n_head + 2 * config.n_kv_head) * config.head_dim
     up = config.n_inner * (2 if config.gated_mlp else 1)
-    block = 4 * config.n_embd + heads + config.n_head * config.head_dim + config.n_head + up + config.n_inner
+    block = 2 * config.n_embd + heads + config.n_head * config.head_dim + config.n_head + up
     if config.norm_placement == "sandwich":
         block += 2 * config.n_embd
     if config.qk_norm is not None:

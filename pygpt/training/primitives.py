@@ -46,7 +46,7 @@ class Logits(NamedTuple):
     bias: Array | None = None
     """(V,)"""
     dbias: Array | None = None
-    """(V,): its gradient is added to this, if there is one."""
+    """(V,), or of the last tokens alone (R,): its gradient is added to this, if there is one."""
 
 
 PLAIN = Logits()
@@ -70,7 +70,9 @@ class Primitives(Protocol):
     """A module or an object with these functions, whose docstrings are in `pygpt.training.functions`."""
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array: ...
-    def linear_backward(self, dy: Array, x: Array, weight: Array, dweight: Array, dbias: Array | None) -> Array: ...
+    def linear_backward(
+        self, dy: Array, x: Array | None, weight: Array, dweight: Array | None, dbias: Array | None
+    ) -> Array: ...
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array]: ...
     def layer_norm_backward(
         self, dy: Array, x: Array, weight: Array, stats: Array, dweight: Array, dbias: Array
@@ -92,3 +94,16 @@ class Primitives(Protocol):
     ) -> tuple[float, Array | None]: ...
     def sum_of_squares(self, x: Array) -> float: ...
     def adamw(self, params: Array, grads: Array, m: Array, v: Array, update: Update) -> None: ...
+
+
+def head_backward(
+    primitives: Primitives, dlogits: Array, hidden: Array, weight: Array, dweight: Array, dbias: Array | None
+) -> Array:
+    """dhidden (N, C) of dlogits (N, V); adds to dweight (R, C) and dbias (R,), which are those of the last R tokens."""
+    n_trained = len(dweight)
+    if n_trained == len(weight):
+        return primitives.linear_backward(dlogits, hidden, weight, dweight, dbias)
+    if n_trained:
+        last = np.ascontiguousarray(dlogits[:, -n_trained:])
+        primitives.linear_backward(last, hidden, weight[-n_trained:], dweight, dbias)
+    return primitives.linear_backward(dlogits, None, weight, None, None)

@@ -13,7 +13,7 @@ from pygpt.tokenizer import Tokenizer
 from pygpt.training.batches import Encoded, drawn, micro_batches
 from pygpt.training.classifier import evaluate_task, task_loss_and_gradients
 from pygpt.training.network import Network
-from pygpt.training.parameters import Parameters
+from pygpt.training.parameters import FlatTensors, Parameters
 from pygpt.training.recipe import Recipe
 
 PART_TOKENS = 1024  # computed at once: enough for the products to be fast, few enough to need little padding
@@ -37,15 +37,19 @@ class Supervised:
         ids: SpecialIds,
         language_weight: float,
         family: str | None = None,
+        gradients: FlatTensors | None = None,
     ) -> None:
         """Trains `params`, which hold the linear layer as well, in place. The recipe's dropout is also that of the
-        states which this layer reads; `family` is that of the checkpoints, as `pygpt.checkpoint.write` takes it."""
+        states which this layer reads; `family` is that of the checkpoints, as `pygpt.checkpoint.write` takes it;
+        `gradients` are what it computes, None: those of all parameters."""
         self._network, self._params, self._recipe, self._tokenizer = network, params, recipe, tokenizer
         self._family = family
         self._train, self._validation = train, validation
         self._task, self._labels, self._ids, self._language_weight = task, labels, ids, language_weight
-        extra = {name: params.tensors[name].shape for name in (WEIGHT, BIAS)}
-        self._gradients = Parameters(network.config, extra=extra)
+        if gradients is None:
+            extra = {name: params.tensors[name].shape for name in (WEIGHT, BIAS)}
+            gradients = Parameters(network.config, extra=extra)
+        self._gradients = gradients
         self.values, self.grads, self.n_decayed = params.flat, self._gradients.flat, params.n_decayed
 
     def gradients(self, step: int) -> tuple[float, int]:
