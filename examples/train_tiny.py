@@ -10,8 +10,8 @@
 
 Needs `pip install ".[train]"`.
 
-The model that is embedded today is of an earlier text and shorter run, as its card says (version 0.1.0 of this folder);
-these settings make the one that is to follow it.
+The model that is embedded today is of an earlier text and a shorter run, as its card says; these settings make the one
+that is to follow it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ the one before, so that every token is predicted once.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -28,19 +28,27 @@ class Document(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Sequences of a step."""
+    """Sequences side by side."""
 
     ids: Ids  # (B, T)
     targets: Ids  # (B, T); -1: none
     positions: Ids | None  # (B, T): as `Network.hidden` takes them
 
-    def part(self, rows: slice) -> Rows:
-        """Some of the sequences."""
-        return Rows(self.ids[rows], self.targets[rows], None if self.positions is None else self.positions[rows])
+    @property
+    def n_targets(self) -> int:
+        """Tokens to predict."""
+        return int(np.count_nonzero(self.targets >= 0))
+
+    def parts(self, n: int) -> Iterator[Rows]:
+        """At most n sequences at a time."""
+        for at in range(0, len(self.ids), n):
+            ids, targets = self.ids[at : at + n], self.targets[at : at + n]
+            yield Rows(ids, targets, None if self.positions is None else self.positions[at : at + n])
 
 
 def side_by_side(sequences: Sequence[Sequence[Document]]) -> Rows:
-    """Sequences of documents as rows of the longest one's length; what is left over is a document without targets."""
+    """Sequences of documents as rows of the longest one's length; what is left over is a document that counts for
+    nothing."""
     n_token = max(sum(len(d.ids) for d in documents) for documents in sequences)
     ids = np.zeros((len(sequences), n_token), np.int32)
     targets = np.full_like(ids, -1)
@@ -63,8 +71,8 @@ class Reader(Protocol):
     n_train: int
     """Tokens of the training data."""
     n_validation: int
-    tokens_per_byte: float
-    """Of the validation text."""
+    tokens_per_byte: float | None
+    """Of the validation text; None for what is not all to be predicted."""
 
     def sequence(self, draw: int, number: int, seed: int) -> list[Document]:
         """One for training: of the random number `draw`, or the `number`-th of all that this data set gave."""
@@ -83,7 +91,7 @@ class Windows:
         dataset.check(n_ctx)
         self._dataset, self._n_ctx = dataset, n_ctx
         self.n_train, self.n_validation = len(dataset.train), len(dataset.validation)
-        self.tokens_per_byte = self.n_validation / dataset.n_bytes
+        self.tokens_per_byte: float | None = self.n_validation / dataset.n_bytes
 
     def sequence(self, draw: int, number: int, seed: int) -> list[Document]:
         """Each start is as likely as any other."""
@@ -111,7 +119,7 @@ class Packed:
         self._sequences = pack([len(d.ids) for d in train], n_ctx)
         self._held_out = pack([len(d.ids) for d in validation], n_ctx)
         self.n_train, self.n_validation = (sum(len(d.ids) for d in part) for part in (train, validation))
-        self.tokens_per_byte = self.n_validation / (n_bytes or self.n_validation)
+        self.tokens_per_byte = None if n_bytes is None else self.n_validation / n_bytes
         self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None
 
     @property
