@@ -117,7 +117,9 @@ def predict(method: str, name: str, split: Split, train: list[int], rows: Rows, 
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        return by_logistic_regression([rows[i][0] for i in train], labels, [rows[i][0] for i in split.test], words, 10.0)
+        return by_logistic_regression(
+            [rows[i][0] for i in train], labels, [rows[i][0] for i in split.test], words, 10.0
+        )
     if method == "features":
         from sklearn.preprocessing import StandardScaler
 
