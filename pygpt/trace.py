@@ -23,7 +23,6 @@ from pygpt.tokenizer import Tokenizer
 Floats = NDArray[np.float32]
 LogP = NDArray[np.floating[Any]]
 
-_GIB = 1 << 30
 _CHUNK = 1 << 22  # logits whose logarithms are in memory together
 
 
@@ -47,7 +46,7 @@ class Trace:
         trace = model.trace("Once upon a time", attention=True)
         trace.hidden[-1] @ direction              # how far the stream goes in a direction, by token
         trace.attention[2, 0, -1]                 # where head 0 of layer 2 looks from the last token
-        trace.surprisal.argmax()                  # the first token has NaN: use [1:] or np.nanargmax
+        trace.surprisal[1:].max()                 # the first token has none: NaN
         trace.lens(top=1).pieces[:, -1, 0]        # what each layer would say next
 
     Exact: the last layer's `hidden`, through the model's final norm and head, is `logits`, and that is
@@ -118,7 +117,7 @@ def trace(
     patches = read_patches(patch, config, len(tokens))
     check_type("attention", attention, bool)
     top = integer("top", top, 1, config.n_vocab)
-    _check_memory(engine, config, len(tokens), wanted, attention)
+    _check_memory(engine, config, len(tokens), wanted, attention, top)
     arrays = _run(engine, config, tokens, wanted, patches)
     maps = None
     if attention:
@@ -176,32 +175,44 @@ def _run(
         changes.append((change.name, change.layer, change.first, row_of, change.values.astype(np.float32)))
     out = {"logits": engine.trace(tokens, records, changes)}
     for name, rows in joined.items():
-        apart = sites.is_by_head(name)
-        out[name] = rows.reshape(*rows.shape[:2], -1, config.head_dim).swapaxes(1, 2) if apart else rows
+        n, _, d = sites.shape(name, config, n_token) if sites.is_by_head(name) else (0, 0, 0)
+        out[name] = rows.reshape(*rows.shape[:2], n, d).swapaxes(1, 2) if n else rows
     return out | {"embedding": out["embedding"][0]}
 
 
-def n_bytes(config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool) -> int:
-    """Memory that the arrays of a trace take, and what is needed beside them to make them."""
+def n_bytes(config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool, top: int) -> int:
+    """Memory in bytes that a trace takes with all that is needed to make it, but for the cache of its keys and values.
+
+    That is 4 for each value: of a token C + V, and in each layer 5 C + 2 (H + K) D + n_inner; with attention H T^2 a
+    layer.
+    """
     names = [name for name in sites.NAMES[1:] if sites.has(name, config, layers)]
     of_token = sum(math.prod(sites.shape(name, config, 1)) for name in names) * len(layers)
     values = n_token * (of_token + config.n_embd + config.n_vocab)
-    maps = len(layers) + 4 if attention and layers else 0  # one layer's scores pass through four arrays
-    return 4 * (values + maps * config.n_head * n_token**2) + 4 * 8 * max(_CHUNK, config.n_vocab)
+    if (
+        attention and layers
+    ):  # four arrays of one layer's scores, which tokens see which, and the heads' queries and keys
+        values += ((len(layers) + 4) * config.n_head + 6) * n_token**2 + 3 * n_token * config.n_head * config.head_dim
+    alternatives = n_token * (256 + 96 * top)  # as Python's objects
+    return 4 * values + alternatives + 7 * 8 * max(min(_CHUNK, n_token * config.n_vocab), config.n_vocab)
 
 
 def _check_memory(
-    engine: _core.Engine, config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool
+    engine: _core.Engine, config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool, top: int
 ) -> None:
     """ValueError, which says how much is needed, where there is less."""
-    needed = n_bytes(config, n_token, layers, attention) + engine.cache_bytes(n_token)
+    needed = n_bytes(config, n_token, layers, attention, top) + engine.cache_bytes(n_token)
     free = _core.available_memory()
     if free is not None and needed > free:
         raise ValueError(
             f"a trace of {n_token} tokens in {len(layers)} layers{' with attention' if attention else ''} needs "
-            f"{needed / _GIB:.2f} GiB of memory, and {free / _GIB:.2f} are free: trace fewer tokens or layers"
+            f"{_size(needed)} of memory, and {_size(free)} are free: trace fewer tokens or layers"
             f"{', or no attention' if attention else ''}"
         )
+
+
+def _size(n: int) -> str:
+    return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{n / 2**20:.1f} MiB"
 
 
 def _chunks(n: int, width: int) -> Iterator[slice]:

@@ -141,6 +141,7 @@ PYTHON_RANKS = {
     "embedding": 3,
     "engine": 4,
     "evaluation": 4,
+    "likelihood": 4,
     "generation": 4,
     "trace": 5,
     "writer": 4,
@@ -152,6 +153,7 @@ PYTHON_RANKS = {
     "async_stream": 6,
     "asynchronous": 6,
     "delivery": 6,
+    "harness": 7,
     "registry": 4,
     "training": 6,
     "__init__": 6,
@@ -165,10 +167,12 @@ BASE_DEPENDENCIES = {"jinja2", "numpy", "regex", "safetensors", "tiktoken", "tok
 CLI_DEPENDENCIES = {"rich", "typer"}
 SERVER_DEPENDENCIES = {"prometheus_client", "pydantic", "starlette", "uvicorn"}  # of the extra `server`
 RAY_DEPENDENCIES = {"ray"}  # of the extra `ray`
+EVAL_DEPENDENCIES = {"lm_eval", "tqdm"}  # of the extra `eval`, which brings more for the examples
 OWN_DEPENDENCIES = {  # of parts of the package
     "cli": CLI_DEPENDENCIES,
     "server": SERVER_DEPENDENCIES,
     "ray": RAY_DEPENDENCIES | SERVER_DEPENDENCIES,
+    "harness": EVAL_DEPENDENCIES,
 }
 
 
@@ -239,8 +243,9 @@ def test_the_dependencies_are_those_that_are_imported() -> None:
 
     extras = {name.split("-")[0] for key in ("hub", "ray", "server", "trace", "train") for name in names(key)}
     modules = {m.split(".")[0] for path in PACKAGE for m in imports(path, lazy=True)} - {"pygpt"}
+    assert names("eval") >= EVAL_DEPENDENCIES
     assert names("dependencies") == BASE_DEPENDENCIES | CLI_DEPENDENCIES
-    assert modules - sys.stdlib_module_names == BASE_DEPENDENCIES | CLI_DEPENDENCIES | extras
+    assert modules - sys.stdlib_module_names == BASE_DEPENDENCIES | CLI_DEPENDENCIES | EVAL_DEPENDENCIES | extras
 
 
 # --- sizes, version, traces of a machine ------------------------------------------------------------------------------

@@ -198,6 +198,18 @@ def numbers(model: Model) -> None:
     assert (texts @ query).shape == (2,)
 
 
+def measures(model: Model, folder: Path) -> None:
+    first, second = model.loglikelihood([("Once upon", " a time"), ([1, 2], np.array([3]))])
+    assert_type(first, pygpt.Likelihood)
+    assert first.logprob < 0 or first.is_greedy or second.n_tokens
+    (folder / "mine.jsonl").write_text('{"query": "Once upon a", "choices": ["time", "of"], "gold": 0}')
+    results = pygpt.evaluate(model, ["mine"], data=folder, limit=10)
+    result: pygpt.TaskResult = results["mine"]
+    accuracy: pygpt.Estimate = result.metrics["acc"]
+    assert accuracy.low <= accuracy.value <= accuracy.high
+    assert pygpt.metrics.f1("the king", ["king"]) == 1.0
+
+
 def inside(model: Model) -> None:
     clean = assert_type(model.trace("Once upon a time", layers=[0, -1], attention=True, top=3), pygpt.Trace)
     hidden: NDArray[np.float32] = clean.hidden
@@ -308,6 +320,7 @@ def main(folder: Path) -> None:
     many(model, folder)
     asyncio.run(tasks(model))
     numbers(model)
+    measures(model, folder)
     inside(model)
     sessions(model, folder)
     labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])
