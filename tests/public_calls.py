@@ -108,7 +108,7 @@ class Good:
         return self.tmp / "session"
 
     def traced(self) -> pygpt.Trace:
-        return self.model.trace("in the")
+        return self.model.trace("in the", attention=True)
 
     def forward(self) -> dict[str, Any]:
         return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
