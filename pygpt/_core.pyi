@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.config import ModelConfig
-from pygpt.training.primitives import Heads
+from pygpt.training.primitives import Drop, Heads
 
 _Floats: TypeAlias = NDArray[np.float32]
 _Batch: TypeAlias = Sequence[tuple[Session, NDArray[np.int32]]]
@@ -246,6 +246,9 @@ class TrainingKernels:
         dx: _Floats,
     ) -> None:
         """Adds to dweight and dbias. A frozen weight has no dweight and needs no x."""
+
+    def dropout(self, x: _Floats, plus: _Floats | None, drop: Drop | None, y: _Floats) -> None:
+        """y = what is left of x, plus `plus`; y may be either."""
 
     def norm(self, x: _Floats, weight: _Floats, bias: _Floats | None, eps: float, y: _Floats, stats: _Floats) -> None:
         """Layer norm, or RMS norm where bias is None."""

@@ -93,6 +93,18 @@ public:
         run([&](Team& team, Memory& memory) { training::linear_backward(kernels_, team, memory.matmul, s, g); });
     }
 
+    void dropout(In from, OptionalArray plus, const py::object& drop, Out to) {
+        int rows, n;
+        DropoutArgs a{};
+        a.from = elements<const float>("x", from, {&rows, &n});
+        a.plus = plus ? elements<const float>("plus", *plus, {rows, n}) : nullptr;
+        a.to = elements<float>("y", to, {rows, n});
+        a.rows = rows;
+        a.n = n;
+        a.mask = dropout_mask(drop);
+        run([&](Team& team, Memory&) { training::dropout(kernels_, team, a); });
+    }
+
     void norm(In x, In weight, OptionalArray bias, float eps, Out y, Out stats) {
         NormArgs a{};
         a.x = elements<const float>("x", x, {&a.rows, &a.n});
@@ -243,6 +255,13 @@ public:
     }
 
 private:
+    // `drop`: a pygpt.training.primitives.Drop, or None.
+    static DropoutMask dropout_mask(const py::object& drop) {
+        if (drop.is_none()) return {};
+        return {drop.attr("key").cast<std::uint64_t>(), drop.attr("threshold").cast<std::uint32_t>(),
+                static_cast<float>(drop.attr("scale").cast<double>())};
+    }
+
     // `heads`: a pygpt.training.primitives.Heads.
     static training::AttentionBatch attention_batch(In qkv, const py::object& heads) {
         training::AttentionBatch batch{};
@@ -270,14 +289,11 @@ private:
         s.n_ctx = rows / batch.n_batch;
         s.head_dim = static_cast<int>(width / all);
         s.scale = factor("scale");
-        s.keep_scale = factor("keep_scale");
+        s.mask = dropout_mask(heads.attr("drop"));
         s.rule.window = number("window");
         s.rule.cap = factor("cap");
         if (s.rule.window < 0 || !(s.rule.cap >= 0.0f)) throw InvalidArgument("window and cap must not be negative");
         const auto array = [&](const char* name) { return heads.attr(name).cast<std::optional<py::array>>(); };
-        if (const auto keep = array("keep")) {
-            s.keep = elements<const std::uint8_t>("keep", *keep, {batch.n_batch, s.n_head, s.n_ctx, s.n_ctx});
-        }
         if (const auto slopes = array("slopes")) s.rule.slopes = elements<const float>("slopes", *slopes, {s.n_head});
         return batch;
     }
@@ -319,6 +335,7 @@ void bind_training(py::module_& m) {
         .def("linear", &P::linear, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("y"))
         .def("linear_backward", &P::linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("dweight"),
              py::arg("dbias"), py::arg("dx"))
+        .def("dropout", &P::dropout, py::arg("x"), py::arg("plus"), py::arg("drop"), py::arg("y"))
         .def("norm", &P::norm, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("eps"), py::arg("y"),
              py::arg("stats"))
         .def("norm_backward", &P::norm_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("stats"),

@@ -18,7 +18,7 @@ from pygpt import _core
 from pygpt.config import Activation
 from pygpt.training import functions
 from pygpt.training.kernels import Kernels
-from pygpt.training.primitives import Heads, Logits, Update
+from pygpt.training.primitives import Drop, Heads, Logits, Update
 
 EPS = 2.0**-24
 Floats = NDArray[np.float32]
@@ -197,6 +197,18 @@ def test_rope(n_batch: int, n_token: int, n_heads: int, head_dim: int, dim: int,
         check(run(Kernels(threads=2))[0], expected, 4 * EPS * np.abs(qkv).max() * np.abs((cos, sin)).max())
 
 
+@pytest.mark.parametrize("drop", [None, Drop(0.3, 12345), Drop(0.999, 2**64 - 1)])
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 1000)])
+def test_dropout(shape: tuple[int, int], drop: Drop | None) -> None:
+    """Drops what NumPy drops."""
+    x, plus = normal(1, *shape), normal(2, *shape)
+    same_everywhere(lambda k: (k.dropout(x, drop), k.dropout(x, drop, plus)))
+    kernels, (x64, plus64) = Kernels(threads=2), exact(x, plus)
+    check(kernels.dropout(x, drop), functions.dropout(x64, drop), 2 * EPS * np.abs(functions.dropout(x64, drop)))
+    expected = functions.dropout(x64, drop, plus64)
+    check(kernels.dropout(x, drop, plus), expected, 2 * EPS * (np.abs(expected) + np.abs(expected - plus64)))
+
+
 # Attention: with s = scale and L the largest entries, a score is off by D EPS of its terms, a probability by that
 # relatively, plus T EPS for its sum; each later product adds the length of its own sum.
 
@@ -204,10 +216,6 @@ ATTENTION = [
     (1, 1, 1, 1, 1), (2, 3, 4, 2, 5), (1, 16, 2, 2, 16), (3, 37, 6, 2, 20), (2, 64, 4, 4, 32), (1, 150, 4, 1, 33),
     (2, 129, 2, 1, 64),
 ]  # fmt: skip
-
-
-def dropout_mask(n_batch: int, n_head: int, n_token: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(9).integers(0, 2, (n_batch, n_head, n_token, n_token), np.uint8)
 
 
 @pytest.mark.parametrize("dropped", [False, True])
@@ -224,9 +232,9 @@ def test_attention(
 ) -> None:
     qkv = normal(1, n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim)
     dout = normal(2, n_batch * n_token, n_head * head_dim)
-    keep = dropout_mask(n_batch, n_head, n_token) if dropped else None
+    drop = Drop(0.2, 2**63 + 9) if dropped else None
     slopes = np.linspace(0.01, 0.5, n_head).astype(np.float32) if rule[2] else None
-    heads = Heads(n_batch, n_head, n_kv_head, head_dim**-0.5, keep, 1.25, *rule[:2], slopes)
+    heads = Heads(n_batch, n_head, n_kv_head, head_dim**-0.5, drop, *rule[:2], slopes)
 
     def run(k: Kernels) -> tuple[Any, ...]:
         out, lse = k.attention(qkv, heads)
@@ -252,16 +260,15 @@ def test_attention(
 
 def test_no_token_sees_those_after_it(kernels: Kernels) -> None:
     """What follows may be anything, and neither outputs nor gradients before it change by a bit."""
-    qkv, dout, keep = normal(1, 100, 4 * 24), normal(2, 100, 2 * 24), dropout_mask(1, 2, 100)
-    n, more = 70, dropout_mask(1, 2, 70)
-    more[...] = keep[:, :, :n, :n]
+    qkv, dout, n = normal(1, 100, 4 * 24), normal(2, 100, 2 * 24), 70
+    heads = Heads(1, 2, 1, 0.2, Drop(0.5, 7))
     dout[n:] = 0.0
-    found = kernels.attention(qkv, Heads(1, 2, 1, 0.2, keep, 2.0))
-    gradient = kernels.attention_backward(dout, qkv, *found, Heads(1, 2, 1, 0.2, keep, 2.0))
-    alone = kernels.attention(qkv[:n], Heads(1, 2, 1, 0.2, more, 2.0))
+    found = kernels.attention(qkv, heads)
+    gradient = kernels.attention_backward(dout, qkv, *found, heads)
+    alone = kernels.attention(qkv[:n], heads)
     np.testing.assert_array_equal(found[0][:n], alone[0])
     np.testing.assert_array_equal(found[1][:, :, :n], alone[1])
-    expected = kernels.attention_backward(dout[:n], qkv[:n], *alone, Heads(1, 2, 1, 0.2, more, 2.0))
+    expected = kernels.attention_backward(dout[:n], qkv[:n], *alone, heads)
     np.testing.assert_array_equal(gradient[:n], expected)
     assert not gradient[n:].any()
 

@@ -11,7 +11,7 @@ from pygpt import reference
 from pygpt.config import Experts, ModelConfig
 from pygpt.errors import ConfigError
 from pygpt.training import functions
-from pygpt.training.modules import Modules
+from pygpt.training.dropout import Dropout
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
 
@@ -101,14 +101,31 @@ def test_gradients_of_micro_batches_add_up(
     assert np.abs(whole.flat - parts.flat).max() <= 1e-14 * np.abs(whole.flat).max()
 
 
-def test_dropout_drops_its_share(configs: dict[str, ModelConfig]) -> None:
-    modules = Modules(configs["gpt2"], functions, 0.25)
-    x = np.ones((100, 1000))
-    keep = modules.drop(x, np.random.default_rng(6))
-    assert keep is not None
+def test_dropout_drops_its_share() -> None:
+    dropout = Dropout(0.25, np.random.default_rng(6))
+    x = functions.dropout(np.ones((100, 1000)), dropout.at(3))
     assert set(np.unique(x)) == {0.0, 1.0 / 0.75}
-    assert abs(x.mean() - 1.0) < 5 * (0.25 / 0.75 / x.size) ** 0.5  # five standard deviations
-    assert modules.drop(x, None) is None
+    deviation = (0.25 / 0.75) ** 0.5
+    for axis in (None, 0, 1):
+        mean = x.mean(axis=axis)
+        assert np.abs(mean - 1.0).max() < 5 * deviation / (x.size // np.size(mean)) ** 0.5  # five standard deviations
+    for other in (np.roll(x, 1, axis=0), np.roll(x, 1, axis=1), functions.dropout(np.ones_like(x), dropout.at(4))):
+        along = ((x - 1.0) * (other - 1.0)).mean() / deviation**2  # the correlation of two masks
+        assert abs(along) < 5 / x.size**0.5
+    assert np.array_equal(functions.dropout(x, None), x)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradient_checkpointing_changes_no_bit(
+    config: ModelConfig, params: Parameters, batch: tuple[np.ndarray, np.ndarray], dropout: float
+) -> None:
+    found = []
+    for again in (False, True):
+        network = Network(config, functions, dropout, gradient_checkpointing=again)
+        grads = Parameters(config, np.float64)
+        nats, _ = network.loss_and_gradients(params, grads, *batch, rng=np.random.default_rng(3))
+        found.append((nats, grads.flat.tobytes()))
+    assert found[0] == found[1]
 
 
 def test_parameters_are_views_of_one_array(config: ModelConfig) -> None:
