@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from pygpt.model import Model
     from pygpt.reply import Reply, ReplyStream
     from pygpt.scheduler import Scheduler, SchedulerStats, Ticket
+    from pygpt.sites import Site
     from pygpt.tokenizer import Tokenizer
     from pygpt.tool_calls import ToolCall
+    from pygpt.trace import Candidates, Trace
     from pygpt.training import TrainingResult, finetune, pretrain
 
 __version__ = _build_info()["version"]
@@ -53,8 +55,10 @@ _HOMES = {  # of the names, which are imported when they are first used
     "model": ("Model",),
     "reply": ("Reply", "ReplyStream"),
     "scheduler": ("Scheduler", "SchedulerStats", "Ticket"),
+    "sites": ("Site",),
     "tokenizer": ("Tokenizer",),
     "tool_calls": ("ToolCall",),
+    "trace": ("Candidates", "Trace"),
     "training": ("TrainingResult", "finetune", "pretrain"),
 }
 
@@ -62,6 +66,7 @@ __all__ = [
     "AsyncModel",
     "AsyncStream",
     "CancelToken",
+    "Candidates",
     "Chat",
     "Classification",
     "Completion",
@@ -75,12 +80,14 @@ __all__ = [
     "SchedulerStats",
     "Section",
     "Session",
+    "Site",
     "Speculation",
     "Stream",
     "Ticket",
     "TokenLogprob",
     "Tokenizer",
     "ToolCall",
+    "Trace",
     "TrainingResult",
     "__version__",
     "errors",

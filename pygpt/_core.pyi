@@ -12,6 +12,8 @@ from pygpt.training.primitives import Drop, Heads
 
 _Floats: TypeAlias = NDArray[np.float32]
 _Batch: TypeAlias = Sequence[tuple[Session, NDArray[np.int32]]]
+_Record: TypeAlias = tuple[str, int, _Floats]
+_Patch: TypeAlias = tuple[str, int, int, NDArray[np.int32], _Floats]
 _Output: TypeAlias = Literal["none", "last", "all", "hidden", "score"]
 
 def config_fields() -> dict[str, list[str]]:
@@ -51,25 +53,23 @@ class EngineBuilder:
         *,
         file: tuple[int, int] | None = None,
     ) -> None:
-        """Pack one canonical tensor. `array` may have any strides (a transposed view is fine) and holds float32,
-        float16, or bfloat16 as uint16; or `dtype` is one of `block_formats`, and it holds a matrix's rows of blocks,
-        (n, bytes of a row) uint8. `file`: an open file's descriptor and the offset of the array's first value, if the
-        array is a view of one; a matrix is then read from there, and not from the array. ValueError: unknown name,
-        wrong shape or dtype, a tensor given twice, or a file that cannot be read."""
+        """Pack one canonical tensor. `array` may have any strides and holds float32, float16, or bfloat16 as uint16; or
+        `dtype` is one of `block_formats`, and it holds a matrix's rows of blocks, (n, bytes of a row) uint8. `file`: an
+        open file's descriptor and the offset of the array's first value, if the array is a view of one; a matrix is
+        then read from there, and not from the array. ValueError: unknown name, wrong shape or dtype, a tensor given
+        twice, or a file that cannot be read."""
 
     def packed(self, blocks: Set[str] = ...) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16, int8 or uint8 (MXFP4).
-
-        `blocks` are the matrices that are in MXFP4; ValueError where their rows are not whole blocks."""
+        """What `adopt` wants: (dtype, shape) by name. dtype is float32, bfloat16, int8 or uint8 (MXFP4). `blocks` are
+        the matrices that are in MXFP4; ValueError where their rows are not whole blocks."""
 
     def cache_bytes(self, length: int) -> int:
         """Memory of the keys and values of a sequence of this length: of layers with a window, those that a later token
         may still see, or that a truncated session would."""
 
     def adopt(self, arrays: dict[str, NDArray[np.generic]]) -> None:
-        """Take packed tensors as they are, instead of `add`; bfloat16 as uint16. Matrices stay where they are: the
-        engine keeps the arrays. ValueError: not just the tensors that `packed` lists, or a scale that is negative or
-        not finite."""
+        """Take packed tensors as they are, instead of `add`; bfloat16 as uint16. The engine keeps the matrices' arrays.
+        ValueError: not just the tensors that `packed` lists, or a scale that is negative or not finite."""
 
     def build(self) -> Engine:
         """The finished engine; the builder is empty afterwards. ValueError names tensors that were not given."""
@@ -146,6 +146,13 @@ class Engine:
         ValueError: no tokens, fewer than are tentative, one outside the vocabulary, a session twice or of another
         engine.
         ContextOverflowError: more tokens than n_ctx. Cancelled: all sequences. KeyboardInterrupt."""
+
+    def trace(self, tokens: NDArray[np.int32], records: Sequence[_Record], patches: Sequence[_Patch]) -> _Floats:
+        """The logits (T, n_vocab) of a sequence. Each record's array (T, width) is filled with what is at its site and
+        layer; of each patch, columns from its third field on of the positions whose row (T,) is not -1 are replaced."""
+
+    def read_out(self, states: _Floats) -> _Floats:
+        """The logits (n, n_vocab) of states (n, n_embd) as the last block leaves them."""
 
     def log_softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-probabilities over the last axis, the same bits on every machine; (V,) or (T, V)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar, overload
 
@@ -20,7 +20,9 @@ from pygpt.errors import check_type
 from pygpt.evaluation import mean_score, score
 from pygpt.generation import Prompt, Session
 from pygpt.metrics import perplexity
+from pygpt.sites import Site, Value
 from pygpt.tokenizer import Tokenizer
+from pygpt.trace import Trace, trace
 from pygpt.writer import Writer
 
 _AnyPrompt = TypeVar("_AnyPrompt", bound=Prompt)
@@ -180,6 +182,36 @@ class Model(Writer):
         """(T,) tokens -> (T, n_embd): the hidden states after the final norm, which the head multiplies."""
         tokens = self._fitting_ids(prompt)
         return self._engine.forward([(self._engine.session(), tokens)], output="hidden")[0]
+
+    def trace(
+        self,
+        prompt: Prompt,
+        *,
+        layers: Sequence[int] | None = None,
+        attention: bool = False,
+        top: int = 5,
+        patch: Mapping[Site, Value] | None = None,
+    ) -> Trace:
+        """What is inside the forward pass of a prompt: residual stream, queries, keys, values, heads, neurons, logits,
+        and how surprising each token is. `Trace` has the names and shapes.
+
+        layers: which blocks, counted from 0, or from the end with -1; None: all. [] costs little more than `logits`.
+        attention: also the weights of attention, (layers, n_head, T, T), from queries and keys as reference.py does.
+        top: how many alternatives to each token, at most config.n_vocab.
+        patch: values to put in the place of those at a `Site`, before they are recorded and read on: 0.0 ablates a
+            head or a neuron, and an array from another prompt's trace is activation patching (Meng et al. 2022,
+            arXiv:2202.05262)::
+
+                clean = model.trace("The cat sat on the mat")
+                without = model.trace("The cat sat on the mat", patch={Site("heads", 2, 0): 0.0})
+                moved = model.trace("The dog sat on the mat", patch={Site("hidden", 3, tokens=1): clean.hidden[3, 1]})
+
+        ValueError: layers or sites that the model does not have, a value of another shape or not finite, or a trace for
+        which there is not enough memory; the message says how much it takes.
+        """
+        return trace(
+            self._engine, self._config, self._tokenizer, self._fitting_ids(prompt), layers, attention, top, patch
+        )
 
     def embed(self, text: Prompt | list[_AnyPrompt] | tuple[_AnyPrompt, ...]) -> NDArray[np.float32]:
         """One vector for a text, (n_embd,), or one for each of a list of n, (n, n_embd): the mean of its hidden states

@@ -13,20 +13,36 @@ Names of sizes in the shape comments:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pygpt import sites
+from pygpt.activations import ACTIVATIONS, erf, gated, gelu, gelu_tanh, relu, sigmoid, silu, swiglu_clamped
 from pygpt.config import LayerConfig, ModelConfig, Rope
 from pygpt.errors import ContextOverflowError, check_type
+from pygpt.information import entropy, log_softmax, surprisal
+from pygpt.sites import Site, Value, patched, read_layers, read_patches
+
+__all__ = [
+    "ACTIVATIONS", "attention", "attention_maps", "attention_weights", "block", "capped", "causal_attention", "check",
+    "embed", "erf", "feed_forward", "forward", "gated", "gelu", "gelu_tanh", "head", "hidden", "layer_norm", "linear",
+    "mlp", "norm", "relu", "rms_norm", "rope", "route", "sigmoid", "silu", "softmax", "swiglu_clamped", "trace",
+]  # fmt: skip
 
 Array = NDArray[np.floating[Any]]
 Tensors = Mapping[str, ArrayLike]
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 DType = type[np.floating[Any]]
+See = Callable[[str, int, Array], Array]
+
+
+def unseen(name: str, layer: int, x: Array) -> Array:
+    """What a `See` does: it is shown a quantity by its name (see `pygpt.Trace`) and layer, and says what goes on in its
+    place. This one lets all go on as it is."""
+    return x
 
 
 # Norms: each token's vector is brought to a common size, so that no layer sees inputs that grow with depth.
@@ -45,70 +61,6 @@ def rms_norm(x: Array, weight: Array, eps: float) -> Array:
     mean_square = np.square(x).mean(axis=-1, keepdims=True)
     normed: Array = x / np.sqrt(mean_square + eps)
     return normed * weight
-
-
-# Activations: the only thing in the MLP that is not linear. All work element by element.
-
-_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(32)  # for an integral from -1 to 1
-_NODES, _NODE_WEIGHTS = (_NODES + 1.0) / 2.0, _NODE_WEIGHTS / 2.0  # from 0 to 1
-
-
-def erf(x: Array) -> Array:
-    """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x.
-
-    With t = x s, that is x times the integral of exp(-(x s)^2) over s from 0 to 1, which is summed by the rule of Gauss
-    and Legendre with 32 nodes. Beyond |x| = 6, erf is 1 to the last bit of a float64. In float64 the error is below
-    1e-14 of erf(x), most of it from the weights as NumPy computes them.
-    """
-    a = np.minimum(np.abs(x), 6.0)
-    total = np.zeros_like(a)
-    for s, weight in zip(_NODES.tolist(), _NODE_WEIGHTS.tolist(), strict=True):
-        total += weight * np.exp(-np.square(a * s))
-    return np.copysign(np.minimum(2.0 / math.sqrt(math.pi) * a * total, 1.0), x)
-
-
-def gelu(x: Array) -> Array:
-    """x times the share of a standard normal distribution below x (Hendrycks and Gimpel 2016, arXiv:1606.08415)."""
-    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
-
-
-def gelu_tanh(x: Array) -> Array:
-    """The tanh approximation of GELU, from section 2 of the same paper; the one that GPT-2 was trained with."""
-    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
-
-
-def sigmoid(x: Array) -> Array:
-    """The logistic function, 1 / (1 + exp(-x)) = exp(x) / (1 + exp(x))."""
-    e: Array = np.exp(-np.abs(x))  # never overflows
-    share: Array = np.where(x >= 0.0, 1.0, e) / (1.0 + e)
-    return share
-
-
-def silu(x: Array) -> Array:
-    """x times the logistic function of x, also called swish (Ramachandran et al. 2017, arXiv:1710.05941)."""
-    return x * sigmoid(x)
-
-
-def relu(x: Array) -> Array:
-    """x where it is positive, else 0."""
-    return np.maximum(x, 0.0)
-
-
-def swiglu_clamped(gate: Array, up: Array) -> Array:
-    """gpt-oss's gated activation: large values are cut off, and a gate multiplies 1 more than what it gates (Agarwal et
-    al. 2025, arXiv:2508.10925)."""
-    gate, up = np.minimum(gate, 7.0), np.clip(up, -7.0, 7.0)
-    return gate * sigmoid(1.702 * gate) * (up + 1.0)
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "gelu_tanh": gelu_tanh, "silu": silu, "relu": relu}
-
-
-def gated(activation: str, gate: Array, up: Array) -> Array:
-    """The inner values of an MLP with a gate, from its two products (T, n_inner)."""
-    if activation == "swiglu_clamped":
-        return swiglu_clamped(gate, up)
-    return ACTIVATIONS[activation](gate) * up
 
 
 # Attention: the only place where a token sees the others.
@@ -155,18 +107,16 @@ def capped(x: Array, cap: float) -> Array:
     return within
 
 
-def causal_attention(q: Array, k: Array, v: Array, layer: LayerConfig, sinks: Array | None = None) -> Array:
-    """For each token, the mean of the values up to it, weighted by how well its query fits their keys.
+def attention_weights(q: Array, k: Array, layer: LayerConfig, sinks: ArrayLike | None = None) -> Array:
+    """How much each token looks at each: queries q (H, T, D) and keys k (K, T, D) give (H, T, T), a row a query.
 
-    q (H, T, D) and k, v (K, T, D) give (H, T, D). Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; with K < H,
-    each key and value head serves H / K neighbouring query heads (Ainslie et al. 2023, arXiv:2305.13245). Some layers
-    cap the scores, let them fall with the distance, see only the nearest tokens, or let a score of each head, `sinks`
-    (H,), take its share of the weights: `LayerConfig` has the sources.
+    Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; with K < H, each head of keys serves H / K neighbouring query
+    heads (Ainslie et al. 2023, arXiv:2305.13245). Some layers cap the scores, let them fall with the distance, see only
+    the nearest tokens, or let a score of each head, `sinks` (H,), take its share of the weights: `LayerConfig` has the
+    sources.
     """
-    n_shared = len(q) // len(k)
-    k = np.repeat(k, n_shared, axis=0)  # (H, T, D)
-    v = np.repeat(v, n_shared, axis=0)  # (H, T, D)
-    scores = q @ k.swapaxes(1, 2) * layer.attn_scale  # (H, T, T), a row a query, a column a key
+    k = np.repeat(k, len(q) // len(k), axis=0)  # (H, T, D)
+    scores = q @ k.swapaxes(1, 2) * layer.attn_scale  # (H, T, T)
     positions = np.arange(scores.shape[1])
     distance = positions[:, None] - positions  # (T, T), from the key on to the query
     if layer.score_cap is not None:
@@ -178,13 +128,19 @@ def causal_attention(q: Array, k: Array, v: Array, layer: LayerConfig, sinks: Ar
         seen &= distance < layer.window
     scores[:, ~seen] = -np.inf  # exp(-inf) is 0
     if sinks is not None:
-        sink = np.broadcast_to(sinks[:, None, None], (*scores.shape[:2], 1))
+        sink = np.broadcast_to(np.asarray(sinks, scores.dtype)[:, None, None], (*scores.shape[:2], 1))
         scores = np.concatenate([scores, sink], axis=2)  # (H, T, T + 1)
-    mixed: Array = softmax(scores)[:, :, : len(positions)] @ v
+    return softmax(scores)[:, :, : len(positions)]
+
+
+def causal_attention(q: Array, k: Array, v: Array, layer: LayerConfig, sinks: ArrayLike | None = None) -> Array:
+    """For each token, the mean of the values up to it, weighted by how well its query fits their keys: q (H, T, D) and
+    k, v (K, T, D) give (H, T, D)."""
+    mixed: Array = attention_weights(q, k, layer, sinks) @ np.repeat(v, len(q) // len(v), axis=0)
     return mixed
 
 
-def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
+def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int, see: See = unseen) -> Array:
     """Causal self-attention of x (T, C): to queries, keys and values, attend head by head, and back to (T, C)."""
     name, n_token = f"blocks.{layer}.attn", len(x)
 
@@ -200,8 +156,9 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
     if (rotary := config.layers[layer].rope) is not None:
         positions = np.arange(n_token)
         q, k = rope(q, positions, rotary), rope(k, positions, rotary)
-    sinks = np.asarray(tensors[f"{name}.sinks"], x.dtype) if config.layers[layer].sinks else None
-    mixed = causal_attention(q, k, v, config.layers[layer], sinks)  # (H, T, D)
+    q, k, v = see("queries", layer, q), see("keys", layer, k), see("values", layer, v)
+    mixed = causal_attention(q, k, v, config.layers[layer], tensors.get(f"{name}.sinks"))
+    mixed = see("heads", layer, mixed)  # (H, T, D)
     joined: Array = mixed.swapaxes(0, 1).reshape(n_token, -1)  # (T, H D)
     return linear(joined, tensors, f"{name}.out")  # (T, C)
 
@@ -209,7 +166,9 @@ def attention(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Ar
 # The block and the model.
 
 
-def mlp(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
+def mlp(
+    config: ModelConfig, tensors: Tensors, x: Array, name: str, see: Callable[[Array], Array] = lambda inner: inner
+) -> Array:
     """The feed-forward layer `name`, (T, C) -> (T, n_inner) -> (T, C); the gated form is Shazeer 2020,
     arXiv:2002.05202."""
     up = linear(x, tensors, f"{name}.up")  # (T, n_inner)
@@ -217,7 +176,7 @@ def mlp(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
         inner = gated(config.activation, linear(x, tensors, f"{name}.gate"), up)
     else:
         inner = ACTIVATIONS[config.activation](up)
-    return linear(inner, tensors, f"{name}.down")
+    return linear(see(inner), tensors, f"{name}.down")
 
 
 def route(scores: Array, n_used: int, normalized: bool) -> tuple[NDArray[np.int64], Array]:
@@ -230,12 +189,12 @@ def route(scores: Array, n_used: int, normalized: bool) -> tuple[NDArray[np.int6
     return chosen, weights
 
 
-def feed_forward(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
+def feed_forward(config: ModelConfig, tensors: Tensors, x: Array, layer: int, see: See = unseen) -> Array:
     """A layer's MLP, or its mixture of experts: each token of x (T, C) runs a few MLPs of many (Shazeer et al. 2017,
     arXiv:1701.06538)."""
     name, experts = f"blocks.{layer}.mlp", config.layers[layer].experts
     if experts is None:
-        return mlp(config, tensors, x, name)
+        return mlp(config, tensors, x, name, lambda inner: see("neurons", layer, inner))
     chosen, weights = route(linear(x, tensors, f"{name}.router"), experts.n_used, experts.normalized)
     y = np.zeros_like(x)
     for expert in range(experts.n_expert):
@@ -258,7 +217,7 @@ def norm(config: ModelConfig, tensors: Tensors, x: Array, name: str) -> Array:
     return layer_norm(x, weight, np.asarray(tensors[f"{name}.bias"], x.dtype), config.norm_eps)
 
 
-def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
+def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int, see: See = unseen) -> Array:
     """One layer: attention and the MLP each read the stream x (T, C) and add to it, with norms where `config` says."""
     name, placement = f"blocks.{layer}", config.norm_placement
     one_norm = config.branches == "parallel_one_norm"
@@ -266,18 +225,18 @@ def block(config: ModelConfig, tensors: Tensors, x: Array, layer: int) -> Array:
     def branch(of: str, x: Array) -> Array:
         if placement in ("before_branch", "sandwich"):
             x = norm(config, tensors, x, f"{name}.{'attn' if one_norm else of}_norm")
-        y = attention(config, tensors, x, layer) if of == "attn" else feed_forward(config, tensors, x, layer)
+        y = (attention if of == "attn" else feed_forward)(config, tensors, x, layer, see)
         if placement in ("after_branch", "sandwich"):
             y = norm(config, tensors, y, f"{name}.{of}_{'post_' if placement == 'sandwich' else ''}norm")
-        return y * config.branch_scale
+        return see("attention_out" if of == "attn" else "mlp_out", layer, y * config.branch_scale)
 
     def added(x: Array, y: Array, of: str) -> Array:
-        return norm(config, tensors, x + y, f"{name}.{of}_norm") if placement == "after_sum" else x + y
+        x = norm(config, tensors, x + y, f"{name}.{of}_norm") if placement == "after_sum" else x + y
+        return see("after_attention" if of == "attn" else "hidden", layer, x)
 
-    if config.branches != "sequential":  # both read the same x
-        return x + branch("attn", x) + branch("mlp", x)
-    x = added(x, branch("attn", x), "attn")
-    return added(x, branch("mlp", x), "mlp")
+    with_attention = added(x, branch("attn", x), "attn")
+    reads = with_attention if config.branches == "sequential" else x  # in a parallel block both read the same x
+    return added(with_attention, branch("mlp", reads), "mlp")
 
 
 def embed(config: ModelConfig, tensors: Tensors, tokens: NDArray[np.int64], dtype: DType) -> Array:
@@ -303,24 +262,24 @@ def head(config: ModelConfig, tensors: Tensors, x: Array) -> Array:
     return logits if config.logit_cap is None else capped(logits, config.logit_cap)
 
 
-def hidden(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:
+def hidden(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64, see: See = unseen) -> Array:
     """The states after the last norm, (T, C) of `dtype`, which the head turns into logits. Arguments as `forward`."""
     tokens = check(config, tensors, ids, dtype)  # (T,)
-    x = embed(config, tensors, tokens, dtype)  # (T, C)
+    x = see("embedding", 0, embed(config, tensors, tokens, dtype))  # (T, C)
     for layer in range(config.n_layer):
-        x = block(config, tensors, x, layer)
+        x = block(config, tensors, x, layer, see)
     return norm(config, tensors, x, "norm") if config.final_norm else x
 
 
-def forward(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64) -> Array:
+def forward(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType = np.float64, see: See = unseen) -> Array:
     """The logits (T, V) of `dtype`: row t scores each token of the vocabulary as the one that follows ids[: t + 1].
 
     `tensors` maps the names of `config.tensor_shapes()` to anything that ``np.asarray(value, dtype)`` takes, converted
     one at a time. ValueError: no ids, an id outside the vocabulary, a tensor that is missing, unknown or of the wrong
     shape, a dtype other than float32 and float64. TypeError: ids that are not integers. ContextOverflowError: more ids
-    than config.n_ctx.
+    than config.n_ctx. `see` is shown all that `trace` collects, as it comes to be.
     """
-    return head(config, tensors, hidden(config, tensors, ids, dtype))
+    return head(config, tensors, hidden(config, tensors, ids, dtype, see))
 
 
 def check(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType) -> NDArray[np.int64]:
@@ -346,3 +305,46 @@ def check(config: ModelConfig, tensors: Tensors, ids: Ids, dtype: DType) -> NDAr
         bad = tokens[(tokens < 0) | (tokens >= config.n_vocab)][0]
         raise ValueError(f"the id {bad} is outside the vocabulary of {config.n_vocab} tokens")
     return tokens.astype(np.int64)
+
+
+def attention_maps(config: ModelConfig, tensors: Tensors, layers: Sequence[int], queries: Array, keys: Array) -> Array:
+    """The `attention_weights` (L, H, T, T) of these layers' queries (L, H, T, D) and keys (L, K, T, D)."""
+    n_token = queries.shape[2]
+    maps = np.empty((len(layers), config.n_head, n_token, n_token), queries.dtype)
+    for i, layer in enumerate(layers):
+        sinks = tensors.get(f"blocks.{layer}.attn.sinks")
+        maps[i] = attention_weights(queries[i], keys[i], config.layers[layer], sinks)
+    return maps
+
+
+def trace(
+    config: ModelConfig,
+    tensors: Tensors,
+    ids: Ids,
+    *,
+    layers: Sequence[int] | None = None,
+    attention: bool = False,
+    patch: Mapping[Site, Value] | None = None,
+    dtype: DType = np.float64,
+) -> dict[str, Array]:
+    """What `Model.trace` gives, by the names of `Trace`'s arrays; arguments as there and as of `forward`. What would be
+    None there is not in it."""
+    n_token = len(check(config, tensors, ids, dtype))
+    wanted, patches = read_layers(layers, config), read_patches(patch, config, n_token)
+    names = [name for name in sites.NAMES[1:] if sites.has(name, config, wanted)]
+    out = {name: np.full((len(wanted), *sites.shape(name, config, n_token)), np.nan, dtype) for name in names}
+
+    def see(name: str, layer: int, x: Array) -> Array:
+        x = patched(patches, name, layer, x)
+        if name == "embedding":
+            out[name] = x
+        elif layer in wanted and name in out:
+            out[name][wanted.index(layer)] = x
+        return x
+
+    logits = forward(config, tensors, ids, dtype, see)
+    if attention:
+        out["attention"] = attention_maps(config, tensors, wanted, out["queries"], out["keys"])
+    log_p = log_softmax(logits)
+    bits = np.concatenate([[np.nan], surprisal(log_p[:-1], ids[1:])])
+    return out | {"logits": logits, "entropy": entropy(log_p), "surprisal": bits.astype(dtype)}

@@ -102,6 +102,9 @@ class Good:
         session.save(self.tmp / "session")
         return self.tmp / "session"
 
+    def traced(self) -> pygpt.Trace:
+        return self.model.trace("in the")
+
     def forward(self) -> dict[str, Any]:
         return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
 
@@ -136,6 +139,12 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Section": lambda g: {"part": "answer", "text": ""},
     "Model.logits": Good.prompt,
     "Model.hidden_states": Good.prompt,
+    "Model.trace": lambda g: {**g.prompt(), "layers": [0], "attention": True, "top": 2, "patch": {}},
+    "Site": lambda g: {"name": "heads", "layer": 0, "index": 1, "tokens": 0},
+    "Candidates": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.Candidates)),
+    "Trace": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.Trace)),
+    "Trace.lens": lambda g: {"self": g.traced(), "top": 2},
+    "Trace.lens_logits": lambda g: {"self": g.traced(), "layer": 0},
     "Model.embed": lambda g: {"text": "in the"},
     "Model.classify": lambda g: {"item": "in the"},
     "Model.score": Good.prompt,
@@ -237,6 +246,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "checkpoint.write": lambda g: {"folder": g.tmp / "w", "config": g.model.config, "tensors": g.tensors()},
     "reference.forward": Good.forward,
     "reference.hidden": Good.forward,
+    "reference.trace": lambda g: {**g.forward(), "layers": [0], "attention": True, "patch": {}},
     "registry.on_disk": lambda g: {},
     "registry.pull": lambda g: {"name": str(g.folder), "progress": lambda done, total: None},
     "registry.remove": Good.fetched,

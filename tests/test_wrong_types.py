@@ -32,6 +32,7 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
     "checkpoint.write": checkpoint.write,
     "reference.forward": reference.forward,
     "reference.hidden": reference.hidden,
+    "reference.trace": reference.trace,
     "registry.on_disk": registry.on_disk,
     "registry.pull": registry.pull,
     "registry.remove": registry.remove,

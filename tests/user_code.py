@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import pygpt
 from pygpt import CancelToken, Completion, Model, SamplingParams, Session, Stream, registry
 from pygpt.checkpoint import read
-from pygpt.reference import forward
+from pygpt.reference import forward, trace
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -198,6 +198,27 @@ def numbers(model: Model) -> None:
     assert (texts @ query).shape == (2,)
 
 
+def inside(model: Model) -> None:
+    clean = assert_type(model.trace("Once upon a time", layers=[0, -1], attention=True, top=3), pygpt.Trace)
+    hidden: NDArray[np.float32] = clean.hidden
+    assert clean.attention is not None
+    assert clean.attention.shape[2:] == (len(clean.ids), len(clean.pieces))
+    likeliest: pygpt.Candidates = clean.lens(top=1)
+    assert likeliest.pieces.shape == likeliest.ids.shape == likeliest.probabilities.shape == (*hidden.shape[:2], 1)
+    assert np.array_equal(clean.lens_logits(clean.layers[-1]), clean.logits)
+    assert clean.alternatives.ids.shape == (len(clean.ids), 3)
+    head, two = pygpt.Site("heads", 0, 1), pygpt.Site("hidden", -1, tokens=[0, 1])
+    changed = model.trace("Once there was a", patch={head: 0.0, two: hidden[1, :2]})
+    assert changed.entropy.shape == changed.surprisal.shape
+    expected = trace(model.config, tensors_of(model), clean.ids, attention=True)
+    assert expected["hidden"].shape[1:] == hidden.shape[1:]
+
+
+def tensors_of(model: Model) -> dict[str, NDArray[np.float32]]:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in model.config.tensor_shapes().items()}
+
+
 def sessions(model: Model, folder: Path) -> None:
     session = assert_type(model.session(), Session)
     row = session.append(model.tokenizer.encode("Once"))
@@ -287,6 +308,7 @@ def main(folder: Path) -> None:
     many(model, folder)
     asyncio.run(tasks(model))
     numbers(model)
+    inside(model)
     sessions(model, folder)
     labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])
     assert facts(model)

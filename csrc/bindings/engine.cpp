@@ -1,6 +1,5 @@
 // Engine.
 #include <array>
-#include <chrono>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -15,6 +14,7 @@
 #include "bindings/choice.h"
 #include "bindings/module.h"
 #include "bindings/page.h"
+#include "bindings/signal_check.h"
 #include "model/engine.h"
 
 namespace pygpt {
@@ -23,24 +23,6 @@ namespace {
 
 using Ids = py::array_t<std::int32_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
-
-// Stops a forward pass for a pending signal. Asking Python takes the interpreter's lock, so that is done every few
-// milliseconds only.
-class SignalCheck {
-public:
-    explicit SignalCheck(GilReleased& released) : released_(released) {}
-
-    void operator()() {
-        const auto now = std::chrono::steady_clock::now();
-        if (now - last_ < std::chrono::milliseconds(5)) return;
-        last_ = now;
-        released_.check_signals();
-    }
-
-private:
-    GilReleased& released_;
-    std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
 
 Output output_named(const std::string& name) {
     return static_cast<Output>(choose("output", name, std::array{"none", "last", "all", "hidden", "score"}));
@@ -206,8 +188,8 @@ std::shared_ptr<Session> restore(const Engine& engine, int length, const std::ve
 }  // namespace
 
 void bind_engine(py::module_& m) {
-    py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine")
-        .def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
+    py::class_<Engine, std::shared_ptr<Engine>> of_engine(m, "Engine");
+    of_engine.def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
         .def_property_readonly("threads", [](const Engine& e) { return e.threads().count(); })
         .def_property_readonly("threads_backend", [](const Engine& e) { return backend_name(e.threads().regions()); })
         .def_property_readonly("weight_bytes", &Engine::weight_bytes)
@@ -235,6 +217,7 @@ void bind_engine(py::module_& m) {
         .def("forward", &forward, py::arg("batch"), py::kw_only(), py::arg("output") = "last",
              py::arg("cancel") = std::shared_ptr<CancelFlag>(), py::arg("tentative") = std::size_t{0})
         .def("log_softmax", &log_softmax, py::arg("logits"));
+    bind_trace(of_engine);
 }
 
 }  // namespace pygpt

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <thread>
 
 #include "base/dtype.h"
@@ -13,6 +14,8 @@
 namespace pygpt {
 
 namespace py = pybind11;
+
+class Engine;
 
 // What NumPy calls a type; bfloat16, which it lacks, travels as uint16.
 inline const char* numpy_name(DType t) {
@@ -71,6 +74,7 @@ private:
 void bind_config(py::module_& m);
 void bind_builder(py::module_& m);
 void bind_engine(py::module_& m);
+void bind_trace(py::class_<Engine, std::shared_ptr<Engine>>& engine);
 void bind_session(py::module_& m);
 void bind_sampler(py::module_& m);
 void bind_machine(py::module_& m);

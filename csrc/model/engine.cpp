@@ -264,19 +264,26 @@ void run_steps(const Engine& engine, const Model& model, Steps& steps, Cancellat
         cancellation.look();
     };
     Step step;
+    const Tap by_position = [&](TappedRow row) {
+        row.row = step.positions[static_cast<std::size_t>(row.row)];
+        return (*model.tap)(row);
+    };
+    Model tapped = model;
+    if (model.tap != nullptr) tapped.tap = &by_position;
     std::vector<WantedRow> wanted;
     while (steps.next(step, wanted, cancellation.cancelled())) {
-        const Residual residual = run_blocks(model, step, ws, look);
+        const Residual residual = run_blocks(tapped, step, ws, look);
         if (wanted.empty()) continue;
         look();
-        final_norm(model, residual, static_cast<int>(wanted.size()), ws);
+        final_norm(tapped, residual, static_cast<int>(wanted.size()), ws);
         write_outputs(engine, model, wanted, ws);
     }
 }
 
 }  // namespace
 
-std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const std::function<void()>& stop) const {
+std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const std::function<void()>& stop,
+                                  const Tap* tap) const {
     std::vector<SessionLock> locks;
     for (const SequenceInput& s : batch) locks.emplace_back(*s.session);
     check(batch);
@@ -292,7 +299,7 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
     Steps steps(*this, layout_, batch, caches);
     threads_->run([&](Team& team) {
-        run_steps(*this, {config_, weights_, kernels_, layout_, centers_, ropes_, team}, steps, cancellation, stop,
+        run_steps(*this, {config_, weights_, kernels_, layout_, centers_, ropes_, team, tap}, steps, cancellation, stop,
                   *ws);
     });
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
@@ -305,6 +312,23 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
         batch[i].session->tentative_ = static_cast<int>(batch[i].tentative);
     }
     return cancelled;
+}
+
+void Engine::read_out(const float* states, int n, float* logits, const std::function<void()>& stop) const {
+    auto ws = take_workspace(std::min(n, kMaxRows));
+    threads_->run([&](Team& team) {
+        const Model model{config_, weights_, kernels_, layout_, centers_, ropes_, team};
+        for (std::ptrdiff_t done = 0; done < n;) {
+            stop();
+            const int rows = std::min(n - static_cast<int>(done), kMaxRows);
+            for (int row = 0; row < rows; ++row)
+                std::copy_n(states + (done + row) * config_.n_embd, config_.n_embd, ws->x.row(row));
+            final_norm(model, Residual{ws->x}, rows, *ws);
+            head(model, 0, rows, *ws, logits + done * config_.n_vocab);
+            done += rows;
+        }
+    });
+    if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
 }
 
 }  // namespace pygpt

@@ -14,6 +14,7 @@
 #include "model/key_centers.h"
 #include "model/kv_cache.h"
 #include "model/ropes.h"
+#include "model/tap.h"
 #include "model/weights.h"
 #include "model/workspace.h"
 #include "threads/parallel.h"
@@ -124,7 +125,13 @@ public:
     // each layer and may throw; all sessions are then as they were. Cancelled: within a layer, once all sequences are.
     // InvalidArgument: no sequence or no tokens, a token outside the vocabulary, a session twice, of another engine or
     // in use, more tentative tokens than there are. ContextOverflow.
-    std::vector<bool> forward(std::span<const SequenceInput> batch, const std::function<void()>& stop) const;
+    // `tap`: sees all of it, by position; only for one sequence, with Output::all.
+    std::vector<bool> forward(std::span<const SequenceInput> batch, const std::function<void()>& stop,
+                              const Tap* tap = nullptr) const;
+
+    // logits (n, n_vocab) of states (n, n_embd) as the last block leaves them: what forward() makes of its own. `stop`
+    // as there.
+    void read_out(const float* states, int n, float* logits, const std::function<void()>& stop) const;
 
 private:
     std::unique_ptr<Workspace> take_workspace(int rows) const;

@@ -29,28 +29,6 @@ void prepare_rows(const Model& m, const Activations& x, int k, int rows, const Q
     for_rows(m.team, rows, [&](int row) { prepare(m, x.row(row), k, row, to); });
 }
 
-// y = norm(x), one row; without a norm a copy. y may be x.
-void norm_row(const Model& m, const NormWeights* w, const float* x, float* y) {
-    if (w == nullptr) {
-        std::copy_n(x, m.config.n_embd, y);
-        return;
-    }
-    const NormArgs args{x, 0, y, 0, 1, m.config.n_embd, w->weight.data(), data_or_null(w->bias), m.config.norm_eps};
-    (m.config.norm == Norm::layer_norm ? m.kernels.layer_norm : m.kernels.rms_norm)(args);
-}
-
-// Adds to one row of x what is pending of it, which is used up.
-void settle(const Model& m, const Residual& r, int row) {
-    float* const x = r.x.row(row);
-    for (int i = 0; i < r.n_pending; ++i) {
-        const Residual::Branch& branch = r.pending[static_cast<std::size_t>(i)];
-        float* const y = branch.rows.row(row);
-        if (branch.after_branch != nullptr) norm_row(m, branch.after_branch, y, y);
-        m.kernels.add(x, y, m.config.branch_scale, m.config.n_embd);
-        if (branch.after_sum != nullptr) norm_row(m, branch.after_sum, x, x);
-    }
-}
-
 // What a branch reads, into ws.normed, in one pass with the settling of what is pending; or, if that stays pending, of
 // the stream before it.
 void read(const Model& m, Residual& r, const NormWeights* norm, bool stays, int rows, Workspace& ws) {
@@ -103,6 +81,7 @@ void embed(const Model& m, const Step& step, Workspace& ws) {
             rotary_table(step.positions[at], rope.inv_freq, rope.attention_factor, angles.cos.row(row),
                          angles.sin.row(row));
         }
+        show(m, Site::embedding, 0, row, x, c.n_embd);
     });
 }
 
@@ -112,7 +91,8 @@ void norm_heads(const Model& m, const std::vector<float>& weight, float* x, int 
     m.kernels.rms_norm({x, n, x, n, width / n, n, weight.data(), nullptr, m.config.norm_eps});
 }
 
-// Norms a row's queries and keys and turns them by the angles of its position, where the model does so.
+// Norms a row's queries and keys and turns them by the angles of its position, where the model does so; then whoever
+// looks sees them.
 void place(const Model& m, int row, int layer, Workspace& ws) {
     const ModelConfig& c = m.config;
     float *const q = ws.qkv.row(row), *const k = q + c.q_width();
@@ -121,16 +101,19 @@ void place(const Model& m, int row, int layer, Workspace& ws) {
         norm_heads(m, b.q_norm, q, c.q_width());
         norm_heads(m, b.k_norm, k, c.kv_width());
     }
-    const std::optional<Rope>& rope = c.layers[static_cast<std::size_t>(layer)].rope;
-    if (!rope) return;
-    const Angles& angles = ws.angles[m.ropes.of_layer(layer)];
-    const float *cos = angles.cos.row(row), *sin = angles.sin.row(row);
-    m.kernels.rope({q, c.n_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
-    m.kernels.rope({k, c.n_kv_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
+    if (const std::optional<Rope>& rope = c.layers[static_cast<std::size_t>(layer)].rope) {
+        const Angles& angles = ws.angles[m.ropes.of_layer(layer)];
+        const float *cos = angles.cos.row(row), *sin = angles.sin.row(row);
+        m.kernels.rope({q, c.n_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
+        m.kernels.rope({k, c.n_kv_head, c.head_dim, rope->dim(), rope->interleaved, cos, sin});
+    }
+    show(m, Site::queries, layer, row, q, c.q_width());
+    show(m, Site::keys, layer, row, k, c.kv_width());
+    show(m, Site::values, layer, row, k + c.kv_width(), c.kv_width());
 }
 
 bool is_placed(const Model& m, int layer) {
-    return m.config.qk_norm || m.config.layers[static_cast<std::size_t>(layer)].rope.has_value();
+    return m.config.qk_norm || m.config.layers[static_cast<std::size_t>(layer)].rope.has_value() || m.tap != nullptr;
 }
 
 // New rows of a sequence that lie in one page.
@@ -210,13 +193,15 @@ void plan_attention(const Model& m, const Step& step, Workspace& ws) {
     make(n, step.read_sequences, m.layout.class_of(c.n_layer() - 1));
 }
 
-void attend(const Model& m, const AttentionPlan& plan, int layer, Workspace& ws) {
+void attend(const Model& m, const AttentionPlan& plan, int layer, int rows, Workspace& ws) {
     const ModelConfig& c = m.config;
     paged_attention(
         m.kernels, m.team, plan,
         {c.n_head, c.n_kv_head, c.head_dim, m.layout.format(), m.layout.keys(layer, 0), m.layout.values(layer, 0),
          m.layout.keys(0, 1), m.centers.at(layer, 0), m.centers.stride(layer), score_rule(m, layer), ws.qkv.data,
          ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
+    if (m.tap == nullptr) return;
+    for_rows(m.team, rows, [&](int row) { show(m, Site::heads, layer, row, ws.attended.row(row), c.q_width()); });
 }
 
 // The MLP that every token runs, `inner` wide, from normed to normed.
@@ -250,7 +235,11 @@ void mlp(const Model& m, int layer, int rows, Workspace& ws) {
     const auto at = static_cast<std::size_t>(layer);
     const Block& b = m.weights.blocks[at];
     if (const std::optional<Experts>& e = m.config.layers[at].experts) return experts(m, *e, b, rows, ws);
-    const MlpCall call = mlp_call(m, b.mlp, m.config.n_inner, rows, ws);
+    MlpCall call = mlp_call(m, b.mlp, m.config.n_inner, rows, ws);
+    const auto look = [&](int row, int first, float* values, int n) {
+        (*m.tap)({Site::neurons, layer, row, first, values, n});
+    };
+    if (m.tap != nullptr) call.look = look;
     run_mlps(m.kernels, m.team, {m.config.activation, m.config.gated_mlp}, {&call, 1}, ws.part);
 }
 
@@ -278,13 +267,13 @@ Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::
             rows = static_cast<int>(step.read.size());
             if (rows == 0) break;
         }
-        attend(m, last ? ws.plans.back() : ws.plans[m.layout.class_of(layer)], layer, ws);
+        attend(m, last ? ws.plans.back() : ws.plans[m.layout.class_of(layer)], layer, rows, ws);
         prepare_rows(m, ws.attended, c.q_width(), rows, ws.input);
         project(m, b.attn_out, rows, ws.attended, ws.input, ws.mixed);
-        residual.add(ws.mixed, of_attn);
+        residual.add(ws.mixed, of_attn, layer, Site::attention_out);
         read(m, residual, of_mlp.before, parallel, rows, ws);
         mlp(m, layer, rows, ws);
-        residual.add(ws.normed, of_mlp);
+        residual.add(ws.normed, of_mlp, layer, Site::mlp_out);
     }
     return residual;
 }

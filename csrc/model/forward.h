@@ -9,6 +9,7 @@
 #include "model/key_centers.h"
 #include "model/kv_cache.h"
 #include "model/residual.h"
+#include "model/tap.h"
 #include "model/weights.h"
 #include "model/workspace.h"
 #include "ops/paged_attention.h"
@@ -26,7 +27,13 @@ struct Model {
     const KeyCenters& centers;
     const DistinctRopes& ropes;
     Team& team;
+    const Tap* tap = nullptr;  // whoever looks; then every row of a step is one that is read
 };
+
+// Shows whoever looks a whole row. Whether it was changed.
+inline bool show(const Model& m, Site site, int layer, int row, float* values, int n) {
+    return m.tap != nullptr && (*m.tap)({site, layer, row, 0, values, n});
+}
 
 // The new tokens of one step, sequence by sequence.
 struct Step {

@@ -25,6 +25,7 @@ public:
             float* const values = part_.y + (row - part_.row_begin) * part_.ldy;
             float* const to = prepares ? values : call_.inner.row(row) + first_;
             activate(values, to);
+            if (call_.look) call_.look(row, first_, to, n_);
             if (prepares) format.prepare(to, n_, call_.prepared.at(row, first_ / format.group));
         }
     }

@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "base/function_ref.h"
 #include "kernels/table.h"
 #include "ops/activations.h"
 #include "ops/linear.h"
@@ -31,6 +32,8 @@ struct MlpCall {
     Activations inner;  // and after it; without a gate the place of `up`
     QuantizedRows prepared;
     Activations y;  // may be x
+    // Is shown the values after the activation, in parts of rows from `first` on, and may change them
+    FunctionRef<void(int row, int first, float* values, int n)> look = nullptr;
 };
 
 // `scratch`: linear_scratch() floats for each thread.

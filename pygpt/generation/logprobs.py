@@ -14,10 +14,15 @@ def token_logprob(logprobs: NDArray[np.float32], token: int, n_top: int) -> Toke
     """The token's log-probability out of all (n_vocab,), and the n_top largest: equal ones by id."""
     top: tuple[tuple[int, float], ...] = ()
     if n_top:
-        ids = np.flatnonzero(logprobs >= _bound(logprobs, n_top))
-        ids = ids[np.argsort(-logprobs[ids], kind="stable")][:n_top]
+        ids = likeliest(logprobs, n_top)
         top = tuple(zip(ids.tolist(), logprobs[ids].tolist(), strict=True))
     return TokenLogprob(token, float(logprobs[token]), top)
+
+
+def likeliest(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """The ids of the n highest of the scores (n_vocab,), the highest first; equal ones by id."""
+    ids = np.flatnonzero(scores >= _bound(scores, n))
+    return ids[np.argsort(-scores[ids], kind="stable")][:n]
 
 
 def _bound(logprobs: NDArray[np.float32], n: int) -> float:
