@@ -31,6 +31,9 @@ if TYPE_CHECKING:
         Stream,
         TokenLogprob,
     )
+    from pygpt.harness import TaskResult, evaluate
+    from pygpt.likelihood import Likelihood
+    from pygpt.metrics import Estimate
     from pygpt.model import Model
     from pygpt.reply import Reply, ReplyStream
     from pygpt.scheduler import Scheduler, SchedulerStats, Ticket
@@ -52,6 +55,9 @@ _HOMES = {  # of the names, which are imported when they are first used
         *("CancelToken", "Completion", "Piece", "SamplingParams", "Section", "Session", "Speculation", "Stream"),
         "TokenLogprob",
     ),
+    "harness": ("TaskResult", "evaluate"),
+    "likelihood": ("Likelihood",),
+    "metrics": ("Estimate",),
     "model": ("Model",),
     "reply": ("Reply", "ReplyStream"),
     "scheduler": ("Scheduler", "SchedulerStats", "Ticket"),
@@ -70,6 +76,8 @@ __all__ = [
     "Chat",
     "Classification",
     "Completion",
+    "Estimate",
+    "Likelihood",
     "Model",
     "ModelConfig",
     "Piece",
@@ -83,6 +91,7 @@ __all__ = [
     "Site",
     "Speculation",
     "Stream",
+    "TaskResult",
     "Ticket",
     "TokenLogprob",
     "Tokenizer",
@@ -91,6 +100,7 @@ __all__ = [
     "TrainingResult",
     "__version__",
     "errors",
+    "evaluate",
     "finetune",
     "pretrain",
 ]

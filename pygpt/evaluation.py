@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.config import ModelConfig
+from pygpt.likelihood import Pair
+
+if TYPE_CHECKING:
+    from pygpt.generation import Progress
+
+_WINDOW_TOKENS = 2048  # that are read together
 
 
 def score(engine: _core.Engine, tokens: NDArray[np.int32], first: int = 1) -> NDArray[np.float32]:
@@ -44,3 +52,51 @@ def mean_score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int
         scored = start + len(window)
         start += stride
     return total / (len(tokens) - 1)
+
+
+def rolling(
+    engine: _core.Engine, n_ctx: int, texts: Sequence[NDArray[np.int32]], prefix: int, progress: Progress | None = None
+) -> list[float]:
+    """The log-probability of all tokens of each text (T,), T >= 1, the first given the token `prefix`, in the harness's
+    rolling windows: of n_ctx tokens that are read, one after the other, where the last is filled up with tokens before
+    it. Each token counts once. `progress` is called with (texts that are done, of how many)."""
+    windows = [(i, window) for i, text in enumerate(texts) for window in _windows(text, prefix, n_ctx)]
+    sums: list[list[float]] = [[] for _ in texts]
+    begin = 0
+    while begin < len(windows):
+        end, n = begin, 0
+        while end < len(windows) and (end == begin or n + len(windows[end][1].tokens) <= _WINDOW_TOKENS):
+            n += len(windows[end][1].tokens)
+            end += 1
+        batch = windows[begin:end]
+        for (i, _), scores in zip(batch, _window_scores(engine, n_ctx, [window for _, window in batch]), strict=True):
+            sums[i] += scores
+        begin = end
+        if progress is not None:
+            progress(len(texts) if end == len(windows) else windows[end][0], len(texts))
+    return [math.fsum(of_text) for of_text in sums]
+
+
+def _windows(text: NDArray[np.int32], prefix: int, n_ctx: int) -> Iterator[Pair]:
+    """Of n_ctx + 1 tokens at most, of which the first is never foretold."""
+    tokens = np.concatenate([np.array([prefix], np.int32), text])
+    for begin in range(1, len(tokens), n_ctx):
+        end = min(begin + n_ctx, len(tokens))
+        start = max(0, end - n_ctx - 1)
+        yield Pair(tokens[start:end], begin - start)
+
+
+def _window_scores(engine: _core.Engine, n_ctx: int, windows: Sequence[Pair]) -> list[list[float]]:
+    """The log-probabilities of what is foretold in each, without logits in memory but for a full window's last."""
+    sessions = [engine.session() for _ in windows]
+    contexts = [(s, w.tokens[: w.first - 1]) for s, w in zip(sessions, windows, strict=True) if w.first > 1]
+    if contexts:
+        engine.forward(contexts, output="none")
+    parts = [(s, w.tokens[w.first - 1 : n_ctx]) for s, w in zip(sessions, windows, strict=True)]
+    scores = [part.tolist() for part in engine.forward(parts, output="score")]
+    for session, window, of_window in zip(sessions, windows, scores, strict=True):
+        if len(window.tokens) > n_ctx:  # its last token has no place in the context, and needs none
+            session.truncate(n_ctx - 1)
+            (logits,) = engine.forward([(session, window.tokens[n_ctx - 1 : n_ctx])], output="last")
+            of_window.append(float(engine.log_softmax(logits)[window.tokens[n_ctx]]))
+    return scores

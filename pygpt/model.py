@@ -18,7 +18,8 @@ from pygpt.embedding import hidden_states, pooled
 from pygpt.engine import KvFormat, ThreadsBackend, check_options
 from pygpt.errors import check_type
 from pygpt.evaluation import mean_score, score
-from pygpt.generation import Prompt, Session
+from pygpt.generation import Progress, Prompt, Session
+from pygpt.likelihood import Likelihood, likelihoods, read_pair
 from pygpt.metrics import perplexity
 from pygpt.sites import Site, Value
 from pygpt.tokenizer import Tokenizer
@@ -246,6 +247,25 @@ class Model(Writer):
     def score(self, prompt: Prompt) -> NDArray[np.float32]:
         """(T,) tokens -> (T - 1,): the natural log-probability of each token after the first, given those before."""
         return score(self._engine, self._fitting_ids(prompt))
+
+    def loglikelihood(
+        self, pairs: Sequence[tuple[Prompt, Prompt]], *, progress: Progress | None = None
+    ) -> list[Likelihood]:
+        """How likely each of several continuations is: pairs of a context and what follows it, two texts or two
+        sequences of token ids. What contexts and continuations begin with alike is read once.
+
+        Texts are cut into tokens together, as lm-evaluation-harness does: spaces at a context's end belong to what
+        follows it, and an empty context is the token that begins or ends texts. A pair that is too long for the model
+        loses the beginning of its context.
+
+        progress: called with (pairs that are done, of how many).
+
+        ValueError: a continuation without tokens; ContextOverflowError: one of more than n_ctx.
+        """
+        if not isinstance(pairs, (list, tuple)):
+            raise TypeError(f"pairs must be a list of tuples of two, not {type(pairs).__name__}")
+        read = [read_pair(p, self._tokenizer, self._config, f"pair {i}") for i, p in enumerate(pairs)]
+        return likelihoods(self._engine, self._config.n_vocab, read, progress)
 
     def perplexity(self, prompt: Prompt, *, stride: int | None = None) -> float:
         """exp of minus the mean log-probability of the T - 1 tokens after the first; T >= 2. Infinity where that is

@@ -58,9 +58,10 @@ class Site:
                 object.__setattr__(self, name, _integer(name, getattr(self, name)))
         if self.index is not None and not (self.name == "neurons" or is_by_head(self.name)):
             raise ValueError(f"{self.name} has no heads and no neurons, so index must be None, not {self.index}")
-        if self.tokens is not None and not isinstance(self.tokens, int):
-            check_type("tokens", self.tokens, Sequence, np.ndarray)
+        if isinstance(self.tokens, (Sequence, np.ndarray)) and np.ndim(self.tokens):
             object.__setattr__(self, "tokens", tuple(_integer("tokens", t) for t in self.tokens))
+        elif self.tokens is not None:
+            object.__setattr__(self, "tokens", _integer("tokens", self.tokens))
 
 
 class Patch(NamedTuple):
@@ -162,7 +163,7 @@ def _broadcast(site: Site, value: Value, shape: tuple[int, ...]) -> NDArray[np.f
         found = np.broadcast_to(array, shape).astype(np.float64)
     except ValueError:
         raise ValueError(f"the value of {site} must have the shape {shape}, not {array.shape}") from None
-    if not np.isfinite(found.astype(np.float32)).all():
+    if not (np.abs(found) <= np.finfo(np.float32).max).all():
         raise ValueError(f"the value of {site} must be finite numbers of float32")
     return found
 

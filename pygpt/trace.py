@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pygpt import _core, sites
+from pygpt import _core, sites, trace_html, trace_plots
 from pygpt.config import ModelConfig
 from pygpt.errors import check_type
 from pygpt.generation.logprobs import likeliest
@@ -19,11 +19,14 @@ from pygpt.information import entropy, log_softmax, surprisal
 from pygpt.reference import attention_maps
 from pygpt.sites import Patch, Site, Value, read_layers, read_patches
 from pygpt.tokenizer import Tokenizer
+from pygpt.trace_text import names
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float32]
 LogP = NDArray[np.floating[Any]]
 
-_GIB = 1 << 30
 _CHUNK = 1 << 22  # logits whose logarithms are in memory together
 
 
@@ -47,7 +50,7 @@ class Trace:
         trace = model.trace("Once upon a time", attention=True)
         trace.hidden[-1] @ direction              # how far the stream goes in a direction, by token
         trace.attention[2, 0, -1]                 # where head 0 of layer 2 looks from the last token
-        trace.surprisal.argmax()                  # the first token has NaN: use [1:] or np.nanargmax
+        trace.surprisal[1:].max()                 # the first token has none: NaN
         trace.lens(top=1).pieces[:, -1, 0]        # what each layer would say next
 
     Exact: the last layer's `hidden`, through the model's final norm and head, is `logits`, and that is
@@ -76,7 +79,7 @@ class Trace:
     surprisal: Floats  # (T,): -log2 p of each token given those before it; the first: NaN
     alternatives: Candidates  # (T, top): what could have come next
     _read_out: Callable[[Floats], Floats] = field(kw_only=True)  # logits (n, V) of states (n, C)
-    _piece: Callable[[int], str] = field(kw_only=True)
+    _tokenizer: Tokenizer | None = field(kw_only=True)
 
     def __repr__(self) -> str:
         return f"<pygpt.Trace of {len(self.ids)} tokens, layers {list(self.layers)}>"
@@ -91,9 +94,49 @@ class Trace:
         top = integer("top", top, 1, self.logits.shape[1])
         states = self.hidden.reshape(-1, self.hidden.shape[2])
         chunks = (self._read_out(states[rows]) for rows in _chunks(len(states), self.logits.shape[1]))
-        found = _candidates(((log_softmax(chunk.astype(np.float64)), chunk) for chunk in chunks), top, self._piece)
+        found = _candidates(
+            ((log_softmax(chunk.astype(np.float64)), chunk) for chunk in chunks), top, _piece_of(self._tokenizer)
+        )
         shape = (*self.hidden.shape[:2], top)
         return Candidates(found.ids.reshape(shape), found.probabilities.reshape(shape), found.pieces.reshape(shape))
+
+    def plot_attention(self, layer: int, head: int | None = None) -> Figure:
+        """A matplotlib figure of a head's map, a row a token that looks, a column one that is looked at; of all heads
+        of the layer side by side where no head is named. ValueError: a layer or a head that there is not, or a trace
+        without attention; as for every plot, no matplotlib."""
+        place = self._at(layer)
+        if self.attention is None:
+            raise ValueError("the trace has no attention: trace with attention=True")
+        n_head = self.attention.shape[1]
+        heads = range(n_head) if head is None else [integer("head", head, 0, n_head - 1)]
+        return trace_plots.attention(self.attention[place, list(heads)], self._names(), self.layers[place], heads)
+
+    def plot_lens(self) -> Figure:
+        """A matplotlib figure of the likeliest next token by layer and token, coloured by its probability. ValueError:
+        no layers were traced."""
+        if not self.layers:
+            raise ValueError("the trace has no layers")
+        return trace_plots.lens(self.lens(top=1), self._names(), self.layers)
+
+    def plot_surprisal(self) -> Figure:
+        """A matplotlib figure of each token's surprisal, beside the entropy of what was foretold, in bits."""
+        return trace_plots.surprisal(self.surprisal, self.entropy, self._names())
+
+    def html(self, model: str = "the model", *, top: int = 5) -> str:
+        """A page for a browser, as `pygpt explain` writes it: self-contained, with the tokens by surprisal, the
+        alternatives, the heads where attention was traced, and the lens with `top` tokens a layer.
+
+        model: what the model is called. Numbers are rounded to what is shown: bits to 0.001, attention to percents.
+        """
+        check_type("model", model, str)
+        return trace_html.page(self, self._tokenizer, model, integer("top", top, 1, self.logits.shape[1]))
+
+    def _repr_html_(self) -> str:
+        """The tokens, coloured by their surprisal, in a notebook."""
+        return trace_html.tokens(self, self._tokenizer)
+
+    def _names(self) -> list[str]:
+        return names(self._tokenizer, self.ids)
 
     def _at(self, layer: int) -> int:
         """The place of a layer among those that were traced."""
@@ -118,7 +161,7 @@ def trace(
     patches = read_patches(patch, config, len(tokens))
     check_type("attention", attention, bool)
     top = integer("top", top, 1, config.n_vocab)
-    _check_memory(engine, config, len(tokens), wanted, attention)
+    _check_memory(engine, config, len(tokens), wanted, attention, top)
     arrays = _run(engine, config, tokens, wanted, patches)
     maps = None
     if attention:
@@ -147,7 +190,7 @@ def trace(
         surprisal=surprisals,
         alternatives=alternatives,
         _read_out=lambda states: engine.read_out(np.ascontiguousarray(states, np.float32)),
-        _piece=piece,
+        _tokenizer=tokenizer,
     )
 
 
@@ -176,32 +219,44 @@ def _run(
         changes.append((change.name, change.layer, change.first, row_of, change.values.astype(np.float32)))
     out = {"logits": engine.trace(tokens, records, changes)}
     for name, rows in joined.items():
-        apart = sites.is_by_head(name)
-        out[name] = rows.reshape(*rows.shape[:2], -1, config.head_dim).swapaxes(1, 2) if apart else rows
+        n, _, d = sites.shape(name, config, n_token) if sites.is_by_head(name) else (0, 0, 0)
+        out[name] = rows.reshape(*rows.shape[:2], n, d).swapaxes(1, 2) if n else rows
     return out | {"embedding": out["embedding"][0]}
 
 
-def n_bytes(config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool) -> int:
-    """Memory that the arrays of a trace take, and what is needed beside them to make them."""
+def n_bytes(config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool, top: int) -> int:
+    """Memory in bytes that a trace takes with all that is needed to make it, but for the cache of its keys and values.
+
+    That is 4 for each value: of a token C + V, and in each layer 5 C + 2 (H + K) D + n_inner; with attention H T^2 a
+    layer.
+    """
     names = [name for name in sites.NAMES[1:] if sites.has(name, config, layers)]
     of_token = sum(math.prod(sites.shape(name, config, 1)) for name in names) * len(layers)
     values = n_token * (of_token + config.n_embd + config.n_vocab)
-    maps = len(layers) + 4 if attention and layers else 0  # one layer's scores pass through four arrays
-    return 4 * (values + maps * config.n_head * n_token**2) + 4 * 8 * max(_CHUNK, config.n_vocab)
+    if (
+        attention and layers
+    ):  # four arrays of one layer's scores, which tokens see which, and the heads' queries and keys
+        values += ((len(layers) + 4) * config.n_head + 6) * n_token**2 + 3 * n_token * config.n_head * config.head_dim
+    alternatives = n_token * (256 + 96 * top)  # as Python's objects
+    return 4 * values + alternatives + 7 * 8 * max(min(_CHUNK, n_token * config.n_vocab), config.n_vocab)
 
 
 def _check_memory(
-    engine: _core.Engine, config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool
+    engine: _core.Engine, config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool, top: int
 ) -> None:
     """ValueError, which says how much is needed, where there is less."""
-    needed = n_bytes(config, n_token, layers, attention) + engine.cache_bytes(n_token)
+    needed = n_bytes(config, n_token, layers, attention, top) + engine.cache_bytes(n_token)
     free = _core.available_memory()
     if free is not None and needed > free:
         raise ValueError(
             f"a trace of {n_token} tokens in {len(layers)} layers{' with attention' if attention else ''} needs "
-            f"{needed / _GIB:.2f} GiB of memory, and {free / _GIB:.2f} are free: trace fewer tokens or layers"
+            f"{_size(needed)} of memory, and {_size(free)} are free: trace fewer tokens or layers"
             f"{', or no attention' if attention else ''}"
         )
+
+
+def _size(n: int) -> str:
+    return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{n / 2**20:.1f} MiB"
 
 
 def _chunks(n: int, width: int) -> Iterator[slice]:

@@ -90,6 +90,11 @@ class Good:
     def finetune(self) -> dict[str, Any]:
         return {"model": self.folder, **self.training()}
 
+    def task(self) -> dict[str, Any]:
+        (self.tmp / "task.jsonl").write_text('{"context": "in", "continuation": "the"}', encoding="utf-8")
+        options = {"limit": 1, "max_tokens": 2, "confidence": 0.9, "progress": None}
+        return {"model": self.model, "tasks": "task", "data": self.tmp, **options}
+
     def fetched(self) -> dict[str, Any]:
         folder = self.tmp / "hub" / "models--org--name" / "snapshots" / "0"
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,11 +149,21 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Candidates": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.Candidates)),
     "Trace": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.Trace)),
     "Trace.lens": lambda g: {"self": g.traced(), "top": 2},
+    "Trace.plot_attention": lambda g: {"self": g.traced(), "layer": 0, "head": 0},
+    "Trace.plot_lens": lambda g: {"self": g.traced()},
+    "Trace.plot_surprisal": lambda g: {"self": g.traced()},
+    "Trace.html": lambda g: {"self": g.traced(), "model": "m", "top": 2},
     "Trace.lens_logits": lambda g: {"self": g.traced(), "layer": 0},
     "Model.embed": lambda g: {"text": "in the"},
     "Model.classify": lambda g: {"item": "in the"},
     "Model.score": Good.prompt,
     "Model.perplexity": lambda g: {"prompt": [1] * 70, "stride": 30},
+    "Model.loglikelihood": lambda g: {"pairs": [("in", " the")], "progress": None},
+    "Likelihood": lambda g: {"logprob": 0.0, "n_tokens": 1, "is_greedy": True},
+    "Estimate": lambda g: {"value": 0.5, "low": 0.0, "high": 1.0, "n": 1},
+    "TaskResult": lambda g: dict.fromkeys((f.name for f in dataclasses.fields(pygpt.TaskResult)), 0),
+    "TaskResult.summary": lambda g: {"self": pygpt.TaskResult("a", {}, 1, 0.0, ())},
+    "evaluate": Good.task,
     "Model.save": lambda g: {"path": g.tmp / "saved"},
     "Session.append": lambda g: {"self": g.model.session(), "ids": [1, 2]},
     "Session.fork": lambda g: {"self": g.model.session()},

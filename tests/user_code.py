@@ -198,6 +198,18 @@ def numbers(model: Model) -> None:
     assert (texts @ query).shape == (2,)
 
 
+def measures(model: Model, folder: Path) -> None:
+    first, second = model.loglikelihood([("Once upon", " a time"), ([1, 2], np.array([3]))])
+    assert_type(first, pygpt.Likelihood)
+    assert first.logprob < 0 or first.is_greedy or second.n_tokens
+    (folder / "mine.jsonl").write_text('{"query": "Once upon a", "choices": ["time", "of"], "gold": 0}')
+    results = pygpt.evaluate(model, ["mine"], data=folder, limit=10)
+    result: pygpt.TaskResult = results["mine"]
+    accuracy: pygpt.Estimate = result.metrics["acc"]
+    assert accuracy.low <= accuracy.value <= accuracy.high
+    assert pygpt.metrics.f1("the king", ["king"]) == 1.0
+
+
 def inside(model: Model) -> None:
     clean = assert_type(model.trace("Once upon a time", layers=[0, -1], attention=True, top=3), pygpt.Trace)
     hidden: NDArray[np.float32] = clean.hidden
@@ -207,6 +219,9 @@ def inside(model: Model) -> None:
     assert likeliest.pieces.shape == likeliest.ids.shape == likeliest.probabilities.shape == (*hidden.shape[:2], 1)
     assert np.array_equal(clean.lens_logits(clean.layers[-1]), clean.logits)
     assert clean.alternatives.ids.shape == (len(clean.ids), 3)
+    assert_type(clean.html("my model", top=2), str)
+    assert len(clean.plot_attention(0, head=1).axes) == len(clean.plot_lens().axes) == 2
+    assert clean.plot_surprisal().axes[0].get_ylabel() == "bits"
     head, two = pygpt.Site("heads", 0, 1), pygpt.Site("hidden", -1, tokens=[0, 1])
     changed = model.trace("Once there was a", patch={head: 0.0, two: hidden[1, :2]})
     assert changed.entropy.shape == changed.surprisal.shape
@@ -308,6 +323,7 @@ def main(folder: Path) -> None:
     many(model, folder)
     asyncio.run(tasks(model))
     numbers(model)
+    measures(model, folder)
     inside(model)
     sessions(model, folder)
     labels(model, ["good"], [("a", "b")], [("a", ["b", "c"])])

@@ -18,10 +18,10 @@ from pygpt.errors import PygptError
 
 _BROKEN_PIPE = 141  # as a shell reports a program ended by SIGPIPE
 _COMMANDS = (  # and their modules
-    *("chat", "generate", "info", "score", "convert", "pull", "list", "rm"),
+    *("chat", "generate", "info", "score", "eval", "explain", "convert", "pull", "list", "rm"),
     *("serve", "batch", "train", "finetune", "merge", "classify"),
 )
-_MODULES = {"list": "listing"}  # where a module of the command's name would hide a built-in
+_MODULES = {"list": "listing", "eval": "evaluate"}  # where a module of the command's name would hide a built-in
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 _STATUSES = (
     "Exit status: 0; 1 for input that cannot be used; 2 for wrong usage; 130 after Ctrl-C; "

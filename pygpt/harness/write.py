@@ -1,0 +1,31 @@
+"""Many answers at a time, through the scheduler: what prompts begin with is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pygpt.errors import ContextOverflowError
+from pygpt.model import Model
+from pygpt.scheduler import Scheduler
+
+Progress: TypeAlias = Callable[[int, int], object]
+
+
+def write(model: Model, prompts: Sequence[str], options: Mapping[str, Any], progress: Progress | None) -> list[str]:
+    """What a model writes after each prompt, without the stop strings; options as of `Model.generate`, with max_tokens.
+    A prompt that leaves too little room for an answer loses its beginning.
+
+    ContextOverflowError: max_tokens are as many as the context, or more.
+    """
+    room = model.config.n_ctx - options["max_tokens"]
+    if room < 1:
+        raise ContextOverflowError(
+            f"answers of max_tokens={options['max_tokens']} leave no room for a prompt in the context of "
+            f"{model.config.n_ctx} tokens"
+        )
+    read = [model.tokenizer.encode(prompt)[-room:] for prompt in prompts]
+    with Scheduler(model) as scheduler:
+        done = scheduler.generate(read, progress=progress, **options)
+    assert isinstance(done, list)
+    return [completion.text for completion in done]
