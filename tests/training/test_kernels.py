@@ -197,18 +197,6 @@ def test_rope(n_batch: int, n_token: int, n_heads: int, head_dim: int, dim: int,
         check(run(Kernels(threads=2))[0], expected, 4 * EPS * np.abs(qkv).max() * np.abs((cos, sin)).max())
 
 
-@pytest.mark.parametrize("drop", [None, Drop(0.3, 12345), Drop(0.999, 2**64 - 1)])
-@pytest.mark.parametrize("shape", [*SHAPES, (3, 1000)])
-def test_dropout(shape: tuple[int, int], drop: Drop | None) -> None:
-    """Drops what NumPy drops."""
-    x, plus = normal(1, *shape), normal(2, *shape)
-    same_everywhere(lambda k: (k.dropout(x, drop), k.dropout(x, drop, plus)))
-    kernels, (x64, plus64) = Kernels(threads=2), exact(x, plus)
-    check(kernels.dropout(x, drop), functions.dropout(x64, drop), 2 * EPS * np.abs(functions.dropout(x64, drop)))
-    expected = functions.dropout(x64, drop, plus64)
-    check(kernels.dropout(x, drop, plus), expected, 2 * EPS * (np.abs(expected) + np.abs(expected - plus64)))
-
-
 # Attention: with s = scale and L the largest entries, a score is off by D EPS of its terms, a probability by that
 # relatively, plus T EPS for its sum; each later product adds the length of its own sum.
 

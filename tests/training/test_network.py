@@ -11,7 +11,6 @@ from pygpt import reference
 from pygpt.config import Experts, ModelConfig
 from pygpt.errors import ConfigError
 from pygpt.training import functions
-from pygpt.training.dropout import Dropout
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
 
@@ -99,20 +98,6 @@ def test_gradients_of_micro_batches_add_up(
     assert sum(n for n, _ in sums) == pytest.approx(nats, rel=1e-14)
     assert sum(n for _, n in sums) == count
     assert np.abs(whole.flat - parts.flat).max() <= 1e-14 * np.abs(whole.flat).max()
-
-
-def test_dropout_drops_its_share() -> None:
-    dropout = Dropout(0.25, np.random.default_rng(6))
-    x = functions.dropout(np.ones((100, 1000)), dropout.at(3))
-    assert set(np.unique(x)) == {0.0, 1.0 / 0.75}
-    deviation = (0.25 / 0.75) ** 0.5
-    for axis in (None, 0, 1):
-        mean = x.mean(axis=axis)
-        assert np.abs(mean - 1.0).max() < 5 * deviation / (x.size // np.size(mean)) ** 0.5  # five standard deviations
-    for other in (np.roll(x, 1, axis=0), np.roll(x, 1, axis=1), functions.dropout(np.ones_like(x), dropout.at(4))):
-        along = ((x - 1.0) * (other - 1.0)).mean() / deviation**2  # the correlation of two masks
-        assert abs(along) < 5 / x.size**0.5
-    assert np.array_equal(functions.dropout(x, None), x)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
