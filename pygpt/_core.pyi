@@ -199,7 +199,7 @@ class Page:
         """A read-only view, (nbytes,)."""
 
 class Sampler:
-    """Draws the next token of a sequence from its logits. Immutable. `draw` takes (seed, sequence, position) as the
+    """How `draw` chooses the next token of a sequence from its logits. Immutable. (seed, sequence, position) is the
     counter of a Philox generator (Salmon et al. 2011), so a draw depends on nothing drawn before it."""
 
     options: ClassVar[tuple[str, ...]]
@@ -208,27 +208,15 @@ class Sampler:
     def __init__(self, **options: float | Mapping[int, float] | None) -> None:
         """All of `options`, by name. Temperature 0 is greedy (ties: the lowest id). TypeError: one more, or less."""
 
-    def draw(
-        self,
-        engine: Engine,
-        logits: NDArray[np.float32],
-        history: NDArray[np.int32],
-        sequence: int,
-        position: int,
-        n_prompt: int = 0,
-        mask: NDArray[np.uint32] | None = None,
-    ) -> int:
-        """One token id. `history` holds the ids that repetition_penalty applies to; the first `n_prompt` of them do not
-        count for presence_penalty and frequency_penalty. `mask` ((n_vocab + 31) // 32,) has a bit a token, from each
-        word's lowest on: 0 forbids it. Logits of +infinity share all of the probability. ValueError: a logit that is
-        NaN, an id in `history` that has no logit, or a mask that forbids all."""
-
 def draw(
     engine: Engine,
     draws: Sequence[tuple[Sampler, NDArray[np.float32], NDArray[np.int32], int, int, int, NDArray[np.uint32] | None]],
 ) -> list[int]:
-    """The tokens of several draws, which the engine's threads share: of each, `Sampler.draw`'s sampler, logits,
-    history, sequence, position, n_prompt and mask. ValueError: one of them fails."""
+    """A token id for each of several draws, which the engine's threads share: (sampler, logits, history, sequence,
+    position, n_prompt, mask). `history` holds the ids that repetition_penalty applies to; the first `n_prompt` of them
+    do not count for presence_penalty and frequency_penalty. `mask` ((n_vocab + 31) // 32,) has a bit a token, from each
+    word's lowest on: 0 forbids it. Logits of +infinity share all of the probability. ValueError: a logit that is NaN,
+    an id in `history` that has no logit, or a mask that forbids all."""
 
 class TrainingKernels:
     """The primitives of `pygpt.training.functions` in float32. Results go to arrays that the caller brings, all

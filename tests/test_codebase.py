@@ -124,7 +124,7 @@ PYTHON_LAYERS = (  # a module or package of a line may import those of its own a
     "tool_calls sites families tokenizer reference",
     "checkpoint embedding trace_text",
     "classification engine evaluation likelihood generation writer registry",
-    "trace trace_html trace_plots model reply inspection",
+    "trace trace_html trace_plots tracing model reply inspection",
     "scheduler chat async_stream asynchronous delivery training __init__",
     "harness jobs server",
     "ray",

@@ -25,7 +25,12 @@ class Dropout:
 
     def at(self, place: int) -> Drop:
         """The mask of a place, by its number."""
-        return Drop(self._share, _mixed(self._key + (place + 1) * 0x9E3779B97F4A7C15))
+        return part(Drop(self._share, self._key), place)
+
+
+def part(drop: Drop, number: int) -> Drop:
+    """One of several masks that follow from one, by its number."""
+    return Drop(drop.share, _mixed(drop.key + (number + 1) * 0x9E3779B97F4A7C15))
 
 
 def dropout(x: Array, drop: Drop | None, plus: Array | None = None) -> Array:

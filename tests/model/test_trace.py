@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import pygpt
 from pygpt import Model, Site, _core, checkpoint, reference, sites
-from pygpt.trace import trace
+from pygpt.tracing import trace
 
 GOLDENS = sorted(path.parent for path in Path(__file__).parents[1].glob("data/parity/*/expected.npz"))
 UNIT = 2.0**-24  # the largest relative error of a rounding to float32
