@@ -108,7 +108,7 @@ class Good:
         return self.tmp / "session"
 
     def traced(self) -> pygpt.Trace:
-        return self.model.trace("in the")
+        return self.model.trace("in the", attention=True)
 
     def forward(self) -> dict[str, Any]:
         return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
@@ -246,6 +246,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
         "eos_id": 2,
         "source": "a file",
     },
+    "Tokenizer.with_chat_template": lambda g: {"self": g.model.tokenizer, "template": "{{ messages }}"},
     "Tokenizer.with_special": lambda g: {"self": g.model.tokenizer, "tokens": {"<new>": 264}},
     "Tokenizer.encode": lambda g: {"self": g.model.tokenizer, "text": "in the"},
     "Tokenizer.render": lambda g: {"self": g.model.tokenizer, **g.render()},
