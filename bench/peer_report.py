@@ -40,19 +40,14 @@ def show(runs: list[dict[str, Any]], like: dict[str, Any]) -> None:
 
 def rest(runs: list[dict[str, Any]], name: str) -> str:
     """What stands right of an engine's speeds."""
-    shares, distances = [], [run["distance"][name] for run in runs if name in run["distance"]]
-    for run in runs:
-        decoded = rate(run, name, "decode at 16").values()
-        if decoded and run["read_roof"] and run["engines"][name]["bits"]:
-            bytes_read = run["matrix_weights"] * run["engines"][name]["bits"] / 8
-            shares.append(statistics.median(decoded) * bytes_read / 1e9 / statistics.median(run["read_roof"]))
+    distances = [run["distance"][name] for run in runs if name in run["distance"]]
 
     def median(form: str, width: int, values: list[float]) -> str:
         return f"{statistics.median(values):{width}{form}}" if values else " " * (width - 1) + "-"
 
     loading = [sample for run in runs for sample in run["loading"] if sample["engine"] == name]
     samples = [sample for run in runs for sample in run["samples"] if sample["engine"] == name]
-    columns = [median(".0%", 10, shares)]
+    columns = [median(".0%", 10, roof_shares(runs, name))]
     for key, form, width in (("load", ".2f", 9), ("process", ".2f", 11), ("peak_mib", ".0f", 11)):
         columns.append(median(form, width, [sample[key] for sample in loading]))
     columns.append(median(".3f", 10, distances[-1:]))
@@ -62,13 +57,24 @@ def rest(runs: list[dict[str, Any]], name: str) -> str:
     return "".join(columns)
 
 
+def roof_shares(runs: list[dict[str, Any]], name: str) -> list[float]:
+    """The share of the read bandwidth that the weights of a decode step take, of each run that tells."""
+    shares = []
+    for run in runs:
+        decoded = rate(run, name, "decode at 16").values()
+        if decoded and run["read_roof"] and run["engines"][name]["bits"]:
+            bytes_read = run["matrix_weights"] * run["engines"][name]["bits"] / 8
+            shares.append(statistics.median(decoded) * bytes_read / 1e9 / statistics.median(run["read_roof"]))
+    return shares
+
+
 def rate(run: dict[str, Any], engine: str, task: str) -> dict[int, float]:
     """Tokens per second by round."""
     samples = (s for s in run["samples"] if s["engine"] == engine and s["task"] == task)
     return {s["round"]: s["tokens_per_s"] for s in samples}
 
 
-def cell(runs: list[dict[str, Any]], first: str, name: str, task: str) -> str:
+def cell(runs: list[dict[str, Any]], first: str, name: str, task: str, decimals: int = 2) -> str:
     """The median rate, and the median over all rounds of the first engine's rate divided by it."""
     rates, ratios = [], []
     for run in runs:
@@ -77,7 +83,7 @@ def cell(runs: list[dict[str, Any]], first: str, name: str, task: str) -> str:
         ratios += [base[number] / own[number] for number in own if number in base]
     if not rates:
         return "-"
-    ratio = f" ({statistics.median(ratios):.2f})" if ratios and name != first else ""
+    ratio = f" ({statistics.median(ratios):.{decimals}f})" if ratios and name != first else ""
     return f"{statistics.median(rates):.0f}{ratio}"
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.config import ModelConfig
-from pygpt.training.primitives import Heads
+from pygpt.training.primitives import Drop, Heads
 
 _Floats: TypeAlias = NDArray[np.float32]
+_Maybe: TypeAlias = _Floats | None
 _Batch: TypeAlias = Sequence[tuple[Session, NDArray[np.int32]]]
 _Record: TypeAlias = tuple[str, int, _Floats]
 _Patch: TypeAlias = tuple[str, int, int, NDArray[np.int32], _Floats]
@@ -198,7 +199,7 @@ class Page:
         """A read-only view, (nbytes,)."""
 
 class Sampler:
-    """Draws the next token of a sequence from its logits. Immutable. `draw` takes (seed, sequence, position) as the
+    """How `draw` chooses the next token of a sequence from its logits. Immutable. (seed, sequence, position) is the
     counter of a Philox generator (Salmon et al. 2011), so a draw depends on nothing drawn before it."""
 
     options: ClassVar[tuple[str, ...]]
@@ -207,27 +208,15 @@ class Sampler:
     def __init__(self, **options: float | Mapping[int, float] | None) -> None:
         """All of `options`, by name. Temperature 0 is greedy (ties: the lowest id). TypeError: one more, or less."""
 
-    def draw(
-        self,
-        engine: Engine,
-        logits: NDArray[np.float32],
-        history: NDArray[np.int32],
-        sequence: int,
-        position: int,
-        n_prompt: int = 0,
-        mask: NDArray[np.uint32] | None = None,
-    ) -> int:
-        """One token id. `history` holds the ids that repetition_penalty applies to; the first `n_prompt` of them do not
-        count for presence_penalty and frequency_penalty. `mask` ((n_vocab + 31) // 32,) has a bit a token, from each
-        word's lowest on: 0 forbids it. Logits of +infinity share all of the probability. ValueError: a logit that is
-        NaN, an id in `history` that has no logit, or a mask that forbids all."""
-
 def draw(
     engine: Engine,
     draws: Sequence[tuple[Sampler, NDArray[np.float32], NDArray[np.int32], int, int, int, NDArray[np.uint32] | None]],
 ) -> list[int]:
-    """The tokens of several draws, which the engine's threads share: of each, `Sampler.draw`'s sampler, logits,
-    history, sequence, position, n_prompt and mask. ValueError: one of them fails."""
+    """A token id for each of several draws, which the engine's threads share: (sampler, logits, history, sequence,
+    position, n_prompt, mask). `history` holds the ids that repetition_penalty applies to; the first `n_prompt` of them
+    do not count for presence_penalty and frequency_penalty. `mask` ((n_vocab + 31) // 32,) has a bit a token, from each
+    word's lowest on: 0 forbids it. Logits of +infinity share all of the probability. ValueError: a logit that is NaN,
+    an id in `history` that has no logit, or a mask that forbids all."""
 
 class TrainingKernels:
     """The primitives of `pygpt.training.functions` in float32. Results go to arrays that the caller brings, all
@@ -243,17 +232,10 @@ class TrainingKernels:
     @property
     def threads(self) -> int: ...
     def linear(self, x: _Floats, weight: _Floats, bias: _Floats | None, y: _Floats) -> None: ...
-    def linear_backward(
-        self,
-        dy: _Floats,
-        x: _Floats | None,
-        weight: _Floats,
-        dweight: _Floats | None,
-        dbias: _Floats | None,
-        dx: _Floats,
-    ) -> None:
-        """Adds to dweight and dbias. A frozen weight has no dweight and needs no x."""
-
+    def linear_backward(  # adds to dweight and dbias; a frozen weight has no dweight and needs no x
+        self, dy: _Floats, x: _Maybe, weight: _Floats, dweight: _Maybe, dbias: _Maybe, dx: _Floats
+    ) -> None: ...
+    def dropout(self, x: _Floats, plus: _Maybe, drop: Drop | None, y: _Floats) -> None: ...  # y may be x or plus
     def norm(self, x: _Floats, weight: _Floats, bias: _Floats | None, eps: float, y: _Floats, stats: _Floats) -> None:
         """Layer norm, or RMS norm where bias is None."""
 

@@ -143,7 +143,7 @@ class AsyncModel:
 
         The options are those of `stream`.
         """
-        return _one_or_all(await self.stream(prompt, params=params, client=client, **options).collect())
+        return generation.one_or_all(await self.stream(prompt, params=params, client=client, **options).collect())
 
     @generation.takes_chat_options
     def stream_chat(
@@ -226,7 +226,9 @@ class AsyncModel:
         self, messages: Sequence[Message], *, params: SamplingParams | None = None, client: str = "", **options: Any
     ) -> Completion | list[Completion]:
         """Answer a conversation; n > 1 gives a list of answers. The options are those of `stream_chat`."""
-        return _one_or_all(await self.stream_chat(messages, params=params, client=client, **options).collect())
+        return generation.one_or_all(
+            await self.stream_chat(messages, params=params, client=client, **options).collect()
+        )
 
     async def embed(self, text: Prompt, *, client: str = "") -> NDArray[np.float32]:
         """The vector of a text (n_embd,), as that of `Model.embed`."""
@@ -265,10 +267,6 @@ class AsyncModel:
                 self._hubs = {known: hub for known, hub in self._hubs.items() if not known.is_closed()}
                 self._hubs[loop] = Hub(loop)
             return self._hubs[loop]
-
-
-def _one_or_all(completions: list[Completion]) -> Completion | list[Completion]:
-    return completions[0] if len(completions) == 1 else completions
 
 
 async def _read(submit: Callable[[CancelToken], Future[_Found]]) -> _Found:

@@ -152,7 +152,7 @@ class Chat:
         requests = self._model._requests(
             {"the conversation": turn.tokens}, resolved, cancel, turn=turn, session=session
         )
-        stream = self._model._start(requests, self._speculator)
+        stream = generation.start(self._model._parts, requests, self._speculator)
 
         def end(reply: Reply) -> None:
             self._open = None

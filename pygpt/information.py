@@ -22,7 +22,7 @@ def log_softmax(x: Array) -> Array:
 def entropy(log_p: Array) -> Array:
     """How uncertain the next token is, in bits, from the `log_softmax` of the logits: (T, V) -> (T,), the mean of
     -log2 p."""
-    bits: Array = (np.exp(log_p) * log_p).sum(axis=-1) / -np.log(2.0)
+    bits: Array = (np.exp(log_p) * log_p).sum(axis=-1, dtype=np.float64) / -np.log(2.0)
     return bits
 
 

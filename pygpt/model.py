@@ -23,7 +23,8 @@ from pygpt.likelihood import Likelihood, likelihoods, read_pair
 from pygpt.metrics import perplexity
 from pygpt.sites import Site, Value
 from pygpt.tokenizer import Tokenizer
-from pygpt.trace import Trace, trace
+from pygpt.trace import Trace
+from pygpt.tracing import trace
 from pygpt.writer import Writer
 
 _AnyPrompt = TypeVar("_AnyPrompt", bound=Prompt)

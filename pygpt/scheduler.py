@@ -194,11 +194,8 @@ class Scheduler:
             variables=variables,
             continue_final_message=continue_final_message,
         )
-        turn = generation.read_turn(self._model.tokenizer, self._model.config, messages, layout)
         resolved = generation.resolve(params, options, generation.CHAT)
-        (request,) = self._model._requests(
-            {"the conversation": turn.tokens}, resolved, cancel, turn=turn, client=_client(client)
-        )
+        turn, (request,) = self._model._answers(messages, layout, resolved, cancel=cancel, client=_client(client))
         return self._submit(request, listener, turn)
 
     @overload
@@ -271,7 +268,7 @@ class Scheduler:
     ) -> Completion | list[Completion]:
         """As `Model.generate`, together with whatever else is asked of the scheduler."""
         done = self.stream(prompt, params=params, cancel=cancel, client=client, **options).collect(progress)
-        return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
+        return generation.one_or_all(done, generation.is_several(prompt))
 
     def stream_chat(self, messages: Sequence[Message], **options: Any) -> Stream:
         """As `Model.stream_chat`, with client=, together with whatever else is asked of the scheduler."""
@@ -282,7 +279,7 @@ class Scheduler:
     def chat(self, messages: Sequence[Message], **options: Any) -> Completion | list[Completion]:
         """As `Model.chat`, with client=, together with whatever else is asked of the scheduler."""
         done = self.stream_chat(messages, **options).collect()
-        return done[0] if len(done) == 1 else done
+        return generation.one_or_all(done)
 
     def stats(self) -> SchedulerStats:
         """What it has to do now, and did so far."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pygpt._text import overlap
+from pygpt._text import Closing, overlap
 from pygpt.fields import doc, documented
 
 __all__ = ["FORMATS", "CallFormat", "CallSplitter", "ToolCall", "find_format"]
@@ -33,6 +33,7 @@ class CallFormat(NamedTuple):
     read: Callable[[str], list[ToolCall]]  # from the opening up to the closing; none: it is something else
     first: tuple[str, ...] = ()  # what they begin with at the beginning of the text alone, but for whitespace
     is_bare: bool = False  # those at the beginning are JSON, which may be an answer: they count by the tools' names
+    quotes: tuple[str, ...] = ('"',)  # of its strings, which may hold the closing
 
 
 def find_format(template: str) -> CallFormat:
@@ -49,8 +50,8 @@ class CallSplitter:
         self._form, self._names = form, names
         self._held = ""  # what may still become a call, or is whitespace before one
         self._space = ""  # which stood before the opening that the held text begins with
+        self._closing: Closing | None = None  # finds the end of calls whose opening it begins with
         self._is_open = False  # it begins with one
-        self._n_tried = 0  # characters of it in which no closing is worth another look
         self._is_start = True  # nothing was given out yet
         self._is_after = False  # right after a call
 
@@ -75,21 +76,27 @@ class CallSplitter:
                 if at is not None:
                     self._space = text[len(text.rstrip()) :]
                     text = text.rstrip()
-                    self._is_open, self._n_tried = True, 0
                 self._held = rest
                 yield from self._give(text)
                 if at is None:
                     return
+                self._open()
             calls, n = self._read(is_end)
             if calls:
                 self._is_start, self._is_after = False, True
                 yield from calls
-            elif is_end:
-                n = len(self._held)
-                yield from self._give(self._space + self._held)
+            elif n:
+                yield from self._give(self._space + self._held[:n])
             else:
                 return
             self._held, self._is_open = self._held[n:], False
+
+    def _open(self) -> None:
+        """The held text begins with an opening."""
+        self._is_open = True
+        opening = next(filter(self._held.startswith, self._form.openings), "")
+        closing = self._form.closing
+        self._closing = None if closing is None else Closing(closing, self._form.quotes, len(opening))
 
     def _find(self) -> int | None:
         """Where the first opening stands."""
@@ -109,17 +116,14 @@ class CallSplitter:
         return re.sub(r"\s", "", self._held[:_MOST_BEGUN])
 
     def _read(self, is_end: bool) -> tuple[list[ToolCall], int]:
-        """The calls that the held text begins with, and how many characters they are; none: not yet, or there are none.
-        What looks like the closing may stand within a string: so the first counts after which there are calls."""
-        closing = self._form.closing
+        """The calls that the held text begins with, and how many characters they are: 0 where more has to come. No
+        calls: so many characters are something else."""
+        at = None if self._closing is None else self._closing.find(self._held)
+        if at is None and not is_end:
+            return [], 0
         read = self._form.read if self._held.startswith(self._form.openings) else self._first
-        while closing is not None and (at := self._held.find(closing, self._n_tried)) >= 0:
-            if calls := read(self._held[:at]):
-                return calls, at + len(closing)
-            self._n_tried = at + 1
-        if closing is not None:
-            self._n_tried = max(self._n_tried, len(self._held) - len(closing) + 1)
-        return (read(self._held), len(self._held)) if is_end else ([], 0)
+        n = len(self._held) if at is None else at + len(self._form.closing or "")
+        return read(self._held[:at]), n
 
     def _first(self, text: str) -> list[ToolCall]:
         """Those at the beginning of the text."""
@@ -134,14 +138,14 @@ class CallSplitter:
 
 _MOST_BEGUN = 80  # characters
 _DECODER = json.JSONDecoder()
+_BETWEEN = re.compile(r"[ \t\r\n,;]*")
 
 
 def _values(text: str) -> list[Any]:
     """The JSON values that a text is, with commas or semicolons between them or not. ValueError: it is none."""
     found = []
     at = 0
-    while text[at:].strip(" \t\r\n,;"):
-        at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n,;"))
+    while (at := _BETWEEN.match(text, at).end()) < len(text):  # type: ignore[union-attr]
         value, at = _DECODER.raw_decode(text, at)
         found += value if isinstance(value, list) else [value]
     return found
@@ -255,5 +259,5 @@ FORMATS: tuple[CallFormat, ...] = (
         first=(*_BARE, '{"type":"function"'),
         is_bare=True,
     ),
-    CallFormat(("tool_code",), (_TOOL_CODE,), "```", _reader(_TOOL_CODE, _python)),
+    CallFormat(("tool_code",), (_TOOL_CODE,), "```", _reader(_TOOL_CODE, _python), quotes=('"""', "'''", '"', "'")),
 )

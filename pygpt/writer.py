@@ -26,6 +26,7 @@ from pygpt.generation import (
     Speculate,
     Speculator,
     Stream,
+    Turn,
 )
 from pygpt.tokenizer import FILES, Tokenizer
 
@@ -154,7 +155,7 @@ class Writer:
         """
         options |= {"speculate": speculate, "draft": draft, "prefix": prefix}
         done = self.stream(prompt, params=params, cancel=cancel, **options).collect(progress)
-        return done[0] if len(done) == 1 and not generation.is_several(prompt) else done
+        return generation.one_or_all(done, generation.is_several(prompt))
 
     @generation.takes_options
     def stream(
@@ -172,7 +173,7 @@ class Writer:
         whose it is."""
         resolved = generation.resolve(params, options)
         requests = self._requests(self._read(prompt), resolved, cancel, prefix=prefix)
-        return self._start(requests, self._speculator(speculate, draft))
+        return generation.start(self._parts, requests, self._speculator(speculate, draft))
 
     def render(
         self,
@@ -284,7 +285,7 @@ class Writer:
         options |= {"tools": tools, "documents": documents, "template": template, "variables": variables}
         options |= {"params": params, "cancel": cancel, "speculate": speculate, "draft": draft}
         done = self.stream_chat(messages, continue_final_message=continue_final_message, **options).collect(progress)
-        return done[0] if len(done) == 1 else done
+        return generation.one_or_all(done)
 
     @generation.takes_chat_options
     def stream_chat(
@@ -310,29 +311,28 @@ class Writer:
             variables=variables,
             continue_final_message=continue_final_message,
         )
-        turn = generation.read_turn(self.tokenizer, self._config, messages, layout)
         resolved = generation.resolve(params, options, generation.CHAT)
-        speculator = self._speculator(speculate, draft)
-        return self._start(self._requests({"the conversation": turn.tokens}, resolved, cancel, turn=turn), speculator)
+        _, requests = self._answers(messages, layout, resolved, cancel=cancel)
+        return generation.start(self._parts, requests, self._speculator(speculate, draft))
 
     def _read(self, prompts: object) -> dict[str, NDArray[np.int32]]:
         return generation.read_prompts(prompts, self._encode, self._config.n_vocab)
 
-    def _start(self, requests: Sequence[Request], speculator: Speculator | None) -> Stream:
-        return generation.start(self._parts, requests, speculator)
-
     def _requests(
-        self,
-        prompts: Mapping[str, NDArray[np.int32]],
-        params: SamplingParams,
-        cancel: CancelToken | None,
-        **more: Any,
+        self, prompts: Mapping[str, NDArray[np.int32]], params: SamplingParams, cancel: CancelToken | None, **more: Any
     ) -> list[Request]:
         """Requests to continue prompts' tokens; more as of `generation.make_requests`."""
         if params.stop and self._tokenizer is None:
             raise TokenizerError(f"stop strings need a tokenizer, and {self._source or 'this model'} has none")
         constraint = self._grammars.constraint(params, more.get("turn"))
         return generation.make_requests(self._config, prompts, params, cancel, constraint=constraint, **more)
+
+    def _answers(
+        self, messages: Sequence[Message], layout: Layout, params: SamplingParams, **more: Any
+    ) -> tuple[Turn, list[Request]]:
+        """How a conversation is laid out, and the request to answer it; more as of `_requests`."""
+        turn = generation.read_turn(self.tokenizer, self._config, messages, layout)
+        return turn, self._requests({"the conversation": turn.tokens}, params, turn=turn, **more)
 
     def _speculator(
         self, speculate: Speculate | None, draft: Writer | None, *, keeps: bool = False

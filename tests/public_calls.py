@@ -108,7 +108,7 @@ class Good:
         return self.tmp / "session"
 
     def traced(self) -> pygpt.Trace:
-        return self.model.trace("in the")
+        return self.model.trace("in the", attention=True)
 
     def forward(self) -> dict[str, Any]:
         return {"config": self.model.config, "tensors": self.tensors(), "ids": [1, 2], "dtype": np.float64}
@@ -149,6 +149,10 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Candidates": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.Candidates)),
     "Trace": lambda g: dict.fromkeys(f.name for f in dataclasses.fields(pygpt.Trace)),
     "Trace.lens": lambda g: {"self": g.traced(), "top": 2},
+    "Trace.plot_attention": lambda g: {"self": g.traced(), "layer": 0, "head": 0},
+    "Trace.plot_lens": lambda g: {"self": g.traced()},
+    "Trace.plot_surprisal": lambda g: {"self": g.traced()},
+    "Trace.html": lambda g: {"self": g.traced(), "model": "m", "top": 2},
     "Trace.lens_logits": lambda g: {"self": g.traced(), "layer": 0},
     "Model.embed": lambda g: {"text": "in the"},
     "Model.classify": lambda g: {"item": "in the"},
@@ -242,6 +246,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
         "eos_id": 2,
         "source": "a file",
     },
+    "Tokenizer.with_chat_template": lambda g: {"self": g.model.tokenizer, "template": "{{ messages }}"},
     "Tokenizer.with_special": lambda g: {"self": g.model.tokenizer, "tokens": {"<new>": 264}},
     "Tokenizer.encode": lambda g: {"self": g.model.tokenizer, "text": "in the"},
     "Tokenizer.render": lambda g: {"self": g.model.tokenizer, **g.render()},

@@ -95,6 +95,12 @@ def split(form: CallFormat, pieces: list[str]) -> list[Any]:
         (GEMMA, "```tool_code\nf(1)\n```", ["```tool_code\nf(1)\n```"]),
         (GEMMA, "```tool_code\nf(a=g())\n``` x", ["```tool_code\nf(a=g())\n``` x"]),
         (GEMMA, "```python\nx\n```", ["```python\nx\n```"]),
+        (GEMMA, "```tool_code\nf(a='```', b='\\'```')\n```", [("f", {"a": "```", "b": "'```"})]),
+        (GEMMA, "```tool_code\nf(a='''\n```'x''', b='')  # it's\n``` x", [("f", {"a": "\n```'x", "b": ""}), "x"]),
+        (GEMMA, "```tool_code\nf(\n```\n```tool_code\nf(a=1)\n```", ["```tool_code\nf(\n```", F]),
+        (GEMMA, "```tool_code\nf(a='", ["```tool_code\nf(a='"]),
+        (HERMES, f'<tool_call>{{"name": "f"}}</tool_call> {HERMES_CALL}', ['<tool_call>{"name": "f"}</tool_call>', F]),
+        (HERMES, "<tool_call>1, 2; 3\n,[4]</tool_call>", ["<tool_call>1, 2; 3\n,[4]</tool_call>"]),
     ],
 )
 def test_calls_are_told_from_text(form: CallFormat, text: str, expected: list[Any]) -> None:
@@ -103,6 +109,29 @@ def test_calls_are_told_from_text(form: CallFormat, text: str, expected: list[An
         assert split(form, list(text)) == expected
         for n in range(1, len(text)):
             assert split(form, [text[:n], text[n:]]) == expected
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (GEMMA, "```tool_code\nf(a='''" + "```" * 3000 + "''')\n```"),
+        (GEMMA, "```tool_code\nf(a='''" + "```" * 3000),
+        (GEMMA, "```tool_code\nf(a=1\n```" * 500),
+        (HERMES, "<tool_call>" + json.dumps({"name": "f", "arguments": {"a": "</tool_call>" * 1000}}) + "</tool_call>"),
+    ],
+)
+def test_each_character_is_read_once(form: CallFormat, text: str) -> None:
+    """Though it is full of what may be a closing, and comes one by one."""
+    n_read = []
+
+    def counting(part: str) -> list[ToolCall]:
+        n_read.append(len(part))
+        return form.read(part)
+
+    found = split(form._replace(read=counting), list(text))
+    assert sum(n_read) <= len(text)
+    assert found == split(form, [text])
+    assert (found == [text]) == (len(n_read) == 500 or text.endswith("``````"))
 
 
 def test_text_and_calls_come_as_soon_as_they_are_certain() -> None:

@@ -219,6 +219,9 @@ def inside(model: Model) -> None:
     assert likeliest.pieces.shape == likeliest.ids.shape == likeliest.probabilities.shape == (*hidden.shape[:2], 1)
     assert np.array_equal(clean.lens_logits(clean.layers[-1]), clean.logits)
     assert clean.alternatives.ids.shape == (len(clean.ids), 3)
+    assert_type(clean.html("my model", top=2), str)
+    assert len(clean.plot_attention(0, head=1).axes) == len(clean.plot_lens().axes) == 2
+    assert clean.plot_surprisal().axes[0].get_ylabel() == "bits"
     head, two = pygpt.Site("heads", 0, 1), pygpt.Site("hidden", -1, tokens=[0, 1])
     changed = model.trace("Once there was a", patch={head: 0.0, two: hidden[1, :2]})
     assert changed.entropy.shape == changed.surprisal.shape

@@ -66,20 +66,11 @@ Draw checked(const Sampler& sampler, const Floats& logits, const Ids& history, s
             words};
 }
 
-int draw(const Sampler& sampler, const Engine& engine, const Floats& logits, const Ids& history, std::uint64_t sequence,
-         std::uint64_t position, std::size_t n_prompt, const std::optional<Words>& mask) {
-    const Draw one = checked(sampler, logits, history, sequence, position, n_prompt, mask);
-    int token = 0;
-    const GilReleased released;
-    draw_all(engine.kernels(), engine.threads(), {&one, 1}, {&token, 1});
-    return token;
-}
-
-// The arguments of Sampler.draw, after the engine.
+// What `checked` takes: a sampler, logits, history, sequence, position, n_prompt and mask.
 using Arguments =
     std::tuple<const Sampler&, Floats, Ids, std::uint64_t, std::uint64_t, std::size_t, std::optional<Words>>;
 
-std::vector<int> draw_several(const Engine& engine, const py::sequence& draws) {
+std::vector<int> draw(const Engine& engine, const py::sequence& draws) {
     std::vector<Arguments> arguments;  // keep what they had to convert
     arguments.reserve(draws.size());
     std::vector<Draw> several;
@@ -98,10 +89,8 @@ std::vector<int> draw_several(const Engine& engine, const py::sequence& draws) {
 void bind_sampler(py::module_& m) {
     py::class_<Sampler>(m, "Sampler")
         .def(py::init(&make))
-        .def_property_readonly_static("options", [](const py::object&) { return option_names(); })
-        .def("draw", &draw, py::arg("engine"), py::arg("logits"), py::arg("history"), py::arg("sequence"),
-             py::arg("position"), py::arg("n_prompt") = std::size_t{0}, py::arg("mask") = py::none());
-    m.def("draw", &draw_several, py::arg("engine"), py::arg("draws"));
+        .def_property_readonly_static("options", [](const py::object&) { return option_names(); });
+    m.def("draw", &draw, py::arg("engine"), py::arg("draws"));
 }
 
 }  // namespace pygpt

@@ -18,7 +18,7 @@ from pygpt.errors import PygptError
 
 _BROKEN_PIPE = 141  # as a shell reports a program ended by SIGPIPE
 _COMMANDS = (  # and their modules
-    *("chat", "generate", "info", "score", "eval", "convert", "pull", "list", "rm"),
+    *("chat", "generate", "info", "score", "eval", "explain", "convert", "pull", "list", "rm"),
     *("serve", "batch", "train", "finetune", "merge", "classify"),
 )
 _MODULES = {"list": "listing", "eval": "evaluate"}  # where a module of the command's name would hide a built-in

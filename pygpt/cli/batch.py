@@ -41,7 +41,8 @@ def batch(
     given: dict[str, Any],
 ) -> None:
     """Answer the requests of a file. Stopped or killed at any moment, the same command goes on where it was: each
-    request is answered once, and no answer is lost."""
+    request is answered once, and no answer is lost. A request for which the models have no room is asked again for an
+    hour; then the command ends with an error."""
     names = named_sources(model)
     if ray is None:  # whose nodes find the models themselves
         model = [f"{name}={fetch_model(path)}" for name, path in names.items()]

@@ -19,7 +19,7 @@ from pygpt.generation.prefix import PrefixTree
 from pygpt.generation.prompt import Prompt, check_fits, is_several, read_prompt, read_prompts
 from pygpt.generation.reading import Found, Reading, ReadOutput
 from pygpt.generation.reasoning import Section, Splitter
-from pygpt.generation.results import Completion, FinishReason, Piece, Progress, TokenLogprob, collect
+from pygpt.generation.results import Completion, FinishReason, Piece, Progress, TokenLogprob, collect, one_or_all
 from pygpt.generation.reuse import PrefixCache
 from pygpt.generation.scheduling import Scheduling
 from pygpt.generation.sequence import Request
@@ -74,6 +74,7 @@ __all__ = [
     "is_several",
     "load_session",
     "make_requests",
+    "one_or_all",
     "read_prompt",
     "read_prompts",
     "read_turn",

@@ -163,6 +163,14 @@ class Beside:
             return None
 
 
+class _Start:
+    """A grammar's matcher before the first token."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # of whoever reads the grammar
+        self.matcher: Any = None
+
+
 class Grammars:
     """What texts of one vocabulary must be. llguidance reads the vocabulary when it is first needed. Usable from any
     number of threads."""
@@ -175,8 +183,9 @@ class Grammars:
 
     def begin(self) -> None:
         """Without any grammar: all matchers of one share a lock of llguidance's."""
-        self._lock = threading.Lock()
-        self._starts: OrderedDict[tuple[str, str], Any] = OrderedDict()  # matchers, the last used last
+        self._lock = threading.Lock()  # of the table, never held while a grammar is read
+        self._reading = threading.Lock()  # of the vocabulary
+        self._starts: OrderedDict[tuple[str, str], _Start] = OrderedDict()  # the last used last
 
     def constraint(self, params: SamplingParams, turn: Turn | None = None) -> Constraint | None:
         """What `params` say that a text must be; None: anything. Of a conversation's turn it is the answer.
@@ -191,25 +200,37 @@ class Grammars:
         if tokenizer is None:
             raise TokenizerError(f"{name} needs a tokenizer, and this model has none")
         text = form if isinstance(form, str) else json.dumps(form)
-        with self._lock:
-            start = self._starts.pop((name, text), None)
-            if start is None:
-                start = self._made(name, text, tokenizer)
-            self._starts[name, text] = start
-            if len(self._starts) > _MOST_KEPT:
-                self._starts.popitem(last=False)
+        start = self._start(name, text, tokenizer)
         opening: Callable[[], Opening] | None = None
         if turn is not None and turn.marks is not None:
             opening = lambda: Opening(tokenizer, turn)  # noqa: E731
         return Constraint(start, self._config.n_vocab, opening)
 
+    def _start(self, name: str, form: str, tokenizer: Tokenizer) -> Any:
+        """The matcher of a grammar. While one is read, only those wait who want the same."""
+        with self._lock:
+            start = self._starts.pop((name, form), None) or _Start()
+            self._starts[name, form] = start
+            if len(self._starts) > _MOST_KEPT:
+                self._starts.popitem(last=False)
+        try:
+            with start.lock:
+                if start.matcher is None:
+                    start.matcher = self._made(name, form, tokenizer)
+                return start.matcher
+        except BaseException:
+            with self._lock:
+                if self._starts.get((name, form)) is start:
+                    del self._starts[name, form]
+            raise
+
     def _made(self, name: str, form: str, tokenizer: Tokenizer) -> Any:
-        """The matcher of a grammar."""
         llguidance = _llguidance(name)
-        if self._vocabulary is None:
-            tokens = _Tokens(tokenizer, self._config)
-            wrapper = llguidance.TokenizerWrapper(tokens)
-            self._vocabulary = llguidance.LLTokenizer(wrapper, n_vocab=len(tokens.tokens))
+        with self._reading:
+            if self._vocabulary is None:
+                tokens = _Tokens(tokenizer, self._config)
+                wrapper = llguidance.TokenizerWrapper(tokens)
+                self._vocabulary = llguidance.LLTokenizer(wrapper, n_vocab=len(tokens.tokens))
         try:
             grammar = _grammar(llguidance, name, form)
             limits = llguidance.LLParserLimits(max_lexer_states=_MOST_STATES, max_grammar_size=_MOST_SYMBOLS)

@@ -101,3 +101,8 @@ def collect(
         )
         for i in range(n)
     ]
+
+
+def one_or_all(completions: list[Completion], is_several: bool = False) -> Completion | list[Completion]:
+    """The one that there is, or all; all where several prompts were given, be it a list of one."""
+    return completions[0] if len(completions) == 1 and not is_several else completions

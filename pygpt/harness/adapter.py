@@ -49,14 +49,13 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         **unknown: Any,
     ) -> None:
         """`pretrained` is what `Model.load` takes, or a model; then its options, `max_length` for its n_ctx. What the
-        harness passes on beside them has one meaning here: batches are as large as they may be, on this processor.
+        harness passes on beside them, whether asked or not, has no meaning here: batches are as large as they may be,
+        and the device is this processor.
         ValueError: an option that is none."""
         super().__init__()
         if unknown:
             known = "pretrained, weights, kv, threads, isa, max_length"
             raise ValueError(f"model_args: unknown {', '.join(sorted(unknown))}; there are {known}")
-        if device not in (None, "cpu"):
-            raise ValueError(f"device must be cpu: pygpt runs on no other, and so not on {device!r}")
         if isinstance(pretrained, Model):
             self._model = pretrained
         else:

@@ -16,6 +16,7 @@ from pygpt.jobs.requests import Item
 
 _BUSY = {429, 503}  # statuses of a server that has no room now
 _PAUSE = 0.1  # seconds until it is asked again
+_LONGEST = 3600.0  # seconds for which it is; `pygpt batch --help` says so
 _UNWRITTEN = 8  # times that answers came and are not written yet, before nothing more is asked
 
 _Found: TypeAlias = "Sequence[Record] | BaseException | None"
@@ -76,8 +77,10 @@ async def _ask_all(
 
 
 async def ask(app: App, item: Item) -> Record:
-    """The answer of an application to one request."""
+    """The answer of an application to one request. TimeoutError: for an hour it had no room for it."""
     body = json.dumps(item.body).encode()
+    clock = asyncio.get_running_loop().time
+    end = clock() + _LONGEST
     while True:
         status, request_id, content = 0, "", b""
         async for message in respond(app, post_scope(item.url, len(body)), body):
@@ -89,4 +92,6 @@ async def ask(app: App, item: Item) -> Record:
                 content += message.get("body", b"")
         if status not in _BUSY:
             return answered(item, Response(status, request_id, json.loads(content)))
+        if clock() >= end:
+            raise TimeoutError(f"line {item.line}: no room for {_LONGEST / 60:.0f} minutes: {content.decode()}")
         await asyncio.sleep(_PAUSE)

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from pygpt import jobs
+from pygpt.cli import _app
+from pygpt.jobs import local
 from pygpt.jobs.asgi import App
 
 
@@ -126,6 +129,24 @@ def test_a_file_that_names_no_model_that_there_is(tmp_path: Path, write: Any, wo
 def test_no_room_is_no_answer(tmp_path: Path, write: Any, work: jobs.Work) -> None:
     jobs.run(write([request("a", seed=1, busy=2), request("b", seed=1)]), tmp_path / "out.jsonl", work)
     assert [record["response"]["status_code"] for record in lines(tmp_path / "out.jsonl")] == [200, 200]
+
+
+def test_there_is_an_end_to_asking_again(
+    tmp_path: Path, write: Any, work: jobs.Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job ends, keeps what was answered, and goes on with the request when it is called again."""
+    monkeypatch.setattr(local, "_LONGEST", 0.3)
+    source, target = write([request("a", seed=1), request("b", seed=1, busy=5)]), tmp_path / "out.jsonl"
+    with pytest.raises(TimeoutError, match=r"line 2: no room for 0 minutes: .*prompt_tokens"):
+        jobs.run(source, target, work)
+    assert [record["custom_id"] for record in lines(target)] == ["a"]
+    monkeypatch.undo()
+    assert jobs.run(source, target, work).n_answered == 1
+
+
+def test_the_help_says_how_long_is_asked_again() -> None:
+    text = " ".join(CliRunner().invoke(_app.app, ["batch", "--help"]).output.split())
+    assert f"asked again for {'an hour' if local._LONGEST == 3600 else local._LONGEST}" in text
 
 
 def test_a_job_goes_on_after_any_byte(tmp_path: Path, write: Any, work: jobs.Work) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 import pygpt
 from pygpt import CancelToken, Model, SamplingParams
 from pygpt.errors import TokenizerError
-from pygpt.generation.constrain import Allowed
+from pygpt.generation.constrain import Allowed, Grammars
 from pygpt.generation.schema import closed_schema
 
 PROMPT = "in the"
@@ -262,6 +264,35 @@ def test_what_fails_behind_a_proposal_counts_where_it_comes(model: Model, monkey
     allowed.accept(b[0])
     with pytest.raises(ValueError, match="no way on"):
         allowed.mask()
+
+
+def test_reading_a_form_holds_up_nobody_but_who_wants_the_same(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    grammars = Grammars(model.tokenizer, model.config)
+    known, slow = SamplingParams(regex="a+"), SamplingParams(regex="b+")
+    grammars.constraint(known)
+    made, begun, go_on, n_made = grammars._made, threading.Event(), threading.Event(), []
+
+    def waits(*args: Any) -> Any:
+        n_made.append(args)
+        begun.set()
+        assert go_on.wait(60)
+        return made(*args)
+
+    monkeypatch.setattr(grammars, "_made", waits)
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.submit(grammars.constraint, slow), pool.submit(grammars.constraint, slow)
+        assert begun.wait(60)
+        assert grammars.constraint(known) is not None  # though another is being read
+        assert not first.done()
+        assert not second.done()
+        go_on.set()
+        found = [first.result(), second.result()]
+    assert len(n_made) == 1
+    assert found[0] is not None
+    assert found[0].start is found[1].start
+    with pytest.raises(ValueError, match="regex is refused"):
+        grammars.constraint(SamplingParams(regex="("))
+    assert ("regex", "(") not in grammars._starts
 
 
 def test_without_a_tokenizer_there_is_no_form(model: Model) -> None:

@@ -155,7 +155,7 @@ def test_log_softmax_and_draws(cores) -> None:
         model = cores.engine("gpt2", isa=isa)
         every = model.log_softmax(rows)
         assert cores.same(model.log_softmax(rows[1]), every[1])
-        return every, [sampler.draw(model, rows[i % 3], history, i, 2**40 + i) for i in range(60)]
+        return every, _core.draw(model, [(sampler, rows[i % 3], history, i, 2**40 + i, 0, None) for i in range(60)])
 
     expected, draws = results("scalar")
     for isa in _core.isa_names():
@@ -174,9 +174,9 @@ def test_ids_without_a_logit_are_refused(cores) -> None:
     sampler = _core.Sampler(**options | {"temperature": 0.0, **penalties, "logit_bias": {}, "seed": 0})
     for odd in (-1, 50, 2**31 - 1):
         with pytest.raises(ValueError, match=f"history holds {odd}, outside the 50 logits"):
-            sampler.draw(model, row, np.array([3, odd], np.int32), 0, 0)
+            _core.draw(model, [(sampler, row, np.array([3, odd], np.int32), 0, 0, 0, None)])
     with pytest.raises(ValueError, match="history must be one row of ids"):
-        sampler.draw(model, row, np.zeros((1, 2), np.int32), 0, 0)
+        _core.draw(model, [(sampler, row, np.zeros((1, 2), np.int32), 0, 0, 0, None)])
     history, done = np.zeros(20_000, np.int32), threading.Event()
 
     def disturb() -> None:
@@ -189,6 +189,6 @@ def test_ids_without_a_logit_are_refused(cores) -> None:
     other.start()
     for _ in range(100):
         with contextlib.suppress(ValueError):  # what was checked may have been the wrong id
-            assert sampler.draw(model, row, history, 0, 0) == 1
+            assert _core.draw(model, [(sampler, row, history, 0, 0, 0, None)]) == [1]
     done.set()
     other.join()

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import pygpt
-import pygpt.trace
-from pygpt import Model, Site, _core
+from pygpt import Model, Site, _core, trace, tracing
 from pygpt.information import entropy, log_softmax, surprisal
 
 TEXT = "Once upon a time there was a"
@@ -25,17 +24,17 @@ def test_entropy_and_surprisal_of_known_distributions() -> None:
 
 
 def test_surprisal_is_minus_the_score_in_bits(model: Model) -> None:
-    trace = model.trace(TEXT)
-    assert np.isnan(trace.surprisal[0])
-    np.testing.assert_allclose(trace.surprisal[1:], -model.score(TEXT) / np.log(2), rtol=1e-6)
-    p = np.exp(log_softmax(trace.logits.astype(np.float64)))
-    np.testing.assert_allclose(trace.entropy, -(p * np.log2(p)).sum(axis=1), rtol=1e-6)
+    seen = model.trace(TEXT)
+    assert np.isnan(seen.surprisal[0])
+    np.testing.assert_allclose(seen.surprisal[1:], -model.score(TEXT) / np.log(2), rtol=1e-6)
+    p = np.exp(log_softmax(seen.logits.astype(np.float64)))
+    np.testing.assert_allclose(seen.entropy, -(p * np.log2(p)).sum(axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 700, 1 << 22])
 def test_statistics_do_not_depend_on_the_chunks(model: Model, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     expected = model.trace(TEXT)
-    monkeypatch.setattr(pygpt.trace, "_CHUNK", chunk)
+    monkeypatch.setattr(trace, "CHUNK", chunk)
     found = model.trace(TEXT)
     for name in ("entropy", "surprisal"):
         assert np.array_equal(getattr(found, name), getattr(expected, name), equal_nan=True)
@@ -44,24 +43,24 @@ def test_statistics_do_not_depend_on_the_chunks(model: Model, monkeypatch: pytes
 
 
 def test_alternatives_and_the_lens_are_the_likeliest_tokens(model: Model) -> None:
-    trace = model.trace(TEXT, top=3)
-    for layer, seen in ((1, trace.lens(3)), (None, trace.alternatives)):
-        logits = trace.logits if layer is None else trace.lens_logits(layer)
-        ids, probabilities = (a if layer is None else a[layer] for a in (seen.ids, seen.probabilities))
+    seen = model.trace(TEXT, top=3)
+    for layer, found in ((1, seen.lens(3)), (None, seen.alternatives)):
+        logits = seen.logits if layer is None else seen.lens_logits(layer)
+        ids, probabilities = (a if layer is None else a[layer] for a in (found.ids, found.probabilities))
         assert np.array_equal(ids, np.argsort(-logits, axis=1, kind="stable")[:, :3])
         p = np.exp(log_softmax(logits.astype(np.float64)))
         np.testing.assert_allclose(probabilities, np.take_along_axis(p, ids, axis=1), rtol=1e-6)
-    shown = [model.tokenizer.token_bytes(i).decode(errors="replace") for i in trace.alternatives.ids[0].tolist()]
-    assert trace.alternatives.pieces[0].tolist() == shown
-    assert np.array_equal(trace.lens(2).ids[-1], trace.alternatives.ids[:, :2])
+    shown = [model.tokenizer.token_bytes(i).decode(errors="replace") for i in seen.alternatives.ids[0].tolist()]
+    assert seen.alternatives.pieces[0].tolist() == shown
+    assert np.array_equal(seen.lens(2).ids[-1], seen.alternatives.ids[:, :2])
 
 
 def test_pieces_are_the_text(model: Model) -> None:
-    trace = model.trace("é was here")
-    assert trace.pieces[:2] == ("\ufffd", "\ufffd")  # of a character in two tokens
-    assert "".join(trace.pieces[2:]) == " was here"
-    assert list(trace.ids) == model.tokenizer.encode("é was here")
-    assert repr(trace) == f"<pygpt.Trace of {len(trace.ids)} tokens, layers [0, 1]>"
+    seen = model.trace("é was here")
+    assert seen.pieces[:2] == ("\ufffd", "\ufffd")  # of a character in two tokens
+    assert "".join(seen.pieces[2:]) == " was here"
+    assert list(seen.ids) == model.tokenizer.encode("é was here")
+    assert repr(seen) == f"<pygpt.Trace of {len(seen.ids)} tokens, layers [0, 1]>"
     config = model.config
     tensors = {name: np.ones(shape, np.float32) for name, shape in config.tensor_shapes().items()}
     assert Model.from_tensors(config, tensors).trace([5, 17], top=1).pieces == ("5", "17")  # nothing decodes them
@@ -129,7 +128,7 @@ def test_experts_have_no_neurons_that_all_tokens_share(cores) -> None:
     tokens, config = cores.ids("experts", 5), cores.configs["experts"]
     options: Any = {"layers": None, "attention": False, "top": 1}
     with pytest.raises(ValueError, match="layer 0 is a mixture of experts"):
-        pygpt.trace.trace(cores.engine("experts"), config, None, tokens, patch={Site("neurons", 0): 0.0}, **options)
+        tracing.trace(cores.engine("experts"), config, None, tokens, patch={Site("neurons", 0): 0.0}, **options)
 
 
 def test_layers_and_tops_that_are_none(model: Model) -> None:
@@ -152,7 +151,7 @@ def test_layers_and_tops_that_are_none(model: Model) -> None:
 
 def test_a_trace_longer_than_memory_says_how_much_it_needs(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_core, "available_memory", lambda: 100_000)
-    needed = pygpt.trace.n_bytes(model.config, 60, (0, 1), True, 5) + model._engine.cache_bytes(60)
+    needed = tracing.n_bytes(model.config, 60, (0, 1), True, 5) + model._engine.cache_bytes(60)
     message = f"a trace of 60 tokens in 2 layers with attention needs {needed / 2**20:.1f} MiB of memory, and 0.1 MiB"
     with pytest.raises(ValueError, match=message):
         model.trace([1] * 60, attention=True)
@@ -165,14 +164,15 @@ def test_a_trace_longer_than_memory_says_how_much_it_needs(model: Model, monkeyp
 @pytest.mark.parametrize("attention", [False, True])
 def test_it_takes_no_more_memory_than_it_says(monkeypatch: pytest.MonkeyPatch, attention: bool) -> None:
     model = Model.load("tiny", threads=1)
-    monkeypatch.setattr(pygpt.trace, "_CHUNK", 4 * model.config.n_vocab)
+    for module in (trace, tracing):
+        monkeypatch.setattr(module, "CHUNK", 4 * model.config.n_vocab)
     tokens, layers = list(range(200)), range(model.config.n_layer)
     model.trace(tokens, attention=attention)  # what is made once
     tracemalloc.start()
     try:
-        trace = model.trace(tokens, attention=attention)
+        seen = model.trace(tokens, attention=attention)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    arrays = sum(array.nbytes for array in vars(trace).values() if isinstance(array, np.ndarray))
-    assert arrays < peak <= pygpt.trace.n_bytes(model.config, len(tokens), layers, attention, 5) < 1.2 * peak
+    arrays = sum(array.nbytes for array in vars(seen).values() if isinstance(array, np.ndarray))
+    assert arrays < peak <= tracing.n_bytes(model.config, len(tokens), layers, attention, 5) < 1.2 * peak
