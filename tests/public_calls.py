@@ -246,6 +246,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
         "eos_id": 2,
         "source": "a file",
     },
+    "Tokenizer.with_chat_template": lambda g: {"self": g.model.tokenizer, "template": "{{ messages }}"},
     "Tokenizer.with_special": lambda g: {"self": g.model.tokenizer, "tokens": {"<new>": 264}},
     "Tokenizer.encode": lambda g: {"self": g.model.tokenizer, "text": "in the"},
     "Tokenizer.render": lambda g: {"self": g.model.tokenizer, **g.render()},

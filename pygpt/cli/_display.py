@@ -6,10 +6,10 @@ import contextlib
 import signal
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,17 @@ BackendOption = Annotated[
 Out = Annotated[Path | None, typer.Option(help="The folder of the run: a new or an empty one.")]
 Resume = Annotated[Path | None, typer.Option(help="Go on with the run in this folder; with --steps, for longer.")]
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of the state that --resume goes on from.")]
-_WITH_RESUME = {"resume", "steps", "threads", "save_every"}
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Of several --data: the share of each, with commas between; with --resume that of the one that is added.",
+        show_default="as they have tokens; 0.5 with --resume",
+    ),
+]
+Packed = Annotated[
+    bool, typer.Option("--packed", help="Keep documents apart, several in a sequence, instead of windows of the text.")
+]
+_WITH_RESUME = {"resume", "steps", "threads", "save_every", "data", "weights"}
 _PATIENCE = 1.0  # seconds of preparation without a word
 
 
@@ -188,7 +198,23 @@ def share_or_path(text: str) -> float | str:
         return text
 
 
-def go_on(context: typer.Context, folder: Path, steps: int | None, threads: int | None, save_every: float) -> None:
+def numbers(weights: str | None) -> list[float] | None:
+    """What --weights says."""
+    try:
+        return None if weights is None else [float(weight) for weight in weights.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{weights!r} is not numbers with commas between", param_hint="--weights") from None
+
+
+def go_on(
+    context: typer.Context,
+    folder: Path,
+    steps: int | None,
+    threads: int | None,
+    save_every: float,
+    data: Sequence[Path],
+    weights: str | None,
+) -> None:
     """Do what --resume says. BadParameter if an option was used that a run which goes on cannot take."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
@@ -196,7 +222,13 @@ def go_on(context: typer.Context, folder: Path, steps: int | None, threads: int 
             raise typer.BadParameter(
                 "cannot be used with --resume: a run goes on with its own settings", param_hint=parameter.opts[0]
             )
+    shares = numbers(weights)
+    if len(data) > 1 or len(shares or []) > len(data):
+        raise typer.BadParameter("with --resume one data set is added, with one weight", param_hint="--data, --weights")
+    added: dict[str, Any] = {"data": data[0]} if data else {}
+    if shares:
+        added["weight"] = shares[0]
     carry_out(
         folder,
-        lambda watcher: resume(folder, steps=steps, threads=threads, save_seconds=save_every, watcher=watcher),
+        lambda watcher: resume(folder, steps=steps, threads=threads, save_seconds=save_every, watcher=watcher, **added),
     )

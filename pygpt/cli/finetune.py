@@ -9,7 +9,18 @@ import typer
 
 from pygpt.classification import Task
 from pygpt.cli._common import MODEL, Threads, fetch_model
-from pygpt.cli._display import BackendOption, Out, Resume, SaveEvery, carry_out, go_on, share_or_path
+from pygpt.cli._display import (
+    BackendOption,
+    Out,
+    Packed,
+    Resume,
+    SaveEvery,
+    Weights,
+    carry_out,
+    go_on,
+    numbers,
+    share_or_path,
+)
 from pygpt.cli._options import with_fields
 from pygpt.training import finetune as finetune_model
 from pygpt.training.base import EPOCHS, LANGUAGE_WEIGHT
@@ -22,10 +33,20 @@ def finetune(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help=MODEL)] = None,
     data: Annotated[
-        Path | None, typer.Option(help="A text file or a folder with .txt files; with --task, .csv, .tsv or .jsonl.")
+        list[Path] | None,
+        typer.Option(
+            help="A text file, a folder with .txt files or a .jsonl file of chats; several times: several data sets. "
+            "With --task, .csv, .tsv or .jsonl."
+        ),
     ] = None,
     out: Out = None,
     resume: Resume = None,
+    weights: Weights = None,
+    packed: Packed = False,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(help="Of chats: one of the model's, or a file of your own.", show_default="the model's"),
+    ] = None,
     task: Annotated[Task | None, typer.Option(help="Learn labels.", show_default="continue the text")] = None,
     labels: Annotated[
         str | None, typer.Option(help="The labels in their order, with commas between.", show_default="from the data")
@@ -57,9 +78,9 @@ def finetune(
 ) -> None:
     """Go on training a model: on a text, or on labelled examples (--task). Ctrl-C saves, --resume goes on."""
     if resume is not None:
-        go_on(context, resume, given.get("steps"), threads, save_every)
+        go_on(context, resume, given.get("steps"), threads, save_every, data or (), weights)
         return
-    if model is None or data is None or out is None:
+    if model is None or not data or out is None:
         context.fail(
             "a model, data and a new folder are needed: pygpt finetune MODEL --data DATA --out RUN (or --resume RUN)"
         )
@@ -69,13 +90,22 @@ def finetune(
         raise typer.BadParameter("cannot be used with --task", param_hint=f"--{unused[0].replace('_', '-')}")
     if lora is None and (lora_alpha is not None or lora_targets is not None):
         raise typer.BadParameter("needs --lora", param_hint="--lora-alpha, --lora-targets")
+    if task is not None and (len(data) > 1 or packed or chat_template is not None):
+        raise typer.BadParameter(
+            "cannot be used with --task", param_hint="several --data, --packed and --chat-template"
+        )
+    if chat_template is not None and Path(chat_template).is_file():
+        chat_template = Path(chat_template).read_text(encoding="utf-8")
     fetch_model(model)
     carry_out(
         out,
         lambda watcher: finetune_model(
             model,
-            data,
+            data[0] if len(data) == 1 else data,
             out,
+            weights=numbers(weights),
+            packed=packed,
+            chat_template=chat_template,
             task=task,
             labels=None if labels is None else [label.strip() for label in labels.split(",")],
             validation=share_or_path(validation),

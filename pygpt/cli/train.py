@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from pygpt.cli._common import Threads
-from pygpt.cli._display import BackendOption, Out, Resume, SaveEvery, carry_out, go_on, share_or_path
+from pygpt.cli._display import (
+    BackendOption,
+    Out,
+    Packed,
+    Resume,
+    SaveEvery,
+    Weights,
+    carry_out,
+    go_on,
+    numbers,
+    share_or_path,
+)
 from pygpt.cli._options import with_fields
 from pygpt.training import pretrain
 from pygpt.training.architecture import Architecture
@@ -21,9 +32,14 @@ from pygpt.training.text import Split
 @with_fields(Recipe, unset="the preset's")
 def train(
     context: typer.Context,
-    data: Annotated[Path | None, typer.Option(help="A text file in UTF-8, or a folder with .txt files.")] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="A text file in UTF-8, or a folder with .txt files; several times: several data sets."),
+    ] = None,
     out: Out = None,
     resume: Resume = None,
+    weights: Weights = None,
+    packed: Packed = False,
     validation: Annotated[
         str, typer.Option(help="The share of the text that is for validation, or a text of its own.")
     ] = "0.1",
@@ -52,15 +68,17 @@ def train(
 ) -> None:
     """Train a new model on a text. Ctrl-C saves it, and --resume goes on as if it had not stopped."""
     if resume is not None:
-        go_on(context, resume, given.get("steps"), threads, save_every)
+        go_on(context, resume, given.get("steps"), threads, save_every, data or (), weights)
         return
-    if data is None or out is None:
+    if not data or out is None:
         context.fail("a text and a new folder are needed: pygpt train --data TEXT --out RUN (or --resume RUN)")
     carry_out(
         out,
         lambda watcher: pretrain(
-            data,
+            data[0] if len(data) == 1 else data,
             out,
+            weights=numbers(weights),
+            packed=packed,
             validation=share_or_path(validation),
             split=split,
             tokenizer=tokenizer,

@@ -129,6 +129,14 @@ class Tokenizer:
 
         return Tokenizer(extended, None, self._load_templates)
 
+    def with_chat_template(self, template: str) -> Tokenizer:
+        """The same with a chat template, Jinja as `render` takes it, in the place of those that it has."""
+        from pygpt.tokenizer.chat_templates import DEFAULT
+
+        check_type("template", template, str)
+        templates = dataclasses.replace(self._templates, templates={DEFAULT: template})
+        return Tokenizer(self._load, None, lambda: templates)
+
     def __repr__(self) -> str:
         if isinstance(self._load, str):
             return f"Tokenizer({self._load!r})"

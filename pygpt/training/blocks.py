@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pygpt.config import Rope
+from pygpt.training import documents
 from pygpt.training.attention import join_sinks, sinks_backward
 from pygpt.training.modules import Modules, Normed, Rng
 from pygpt.training.parameters import FlatTensors, Parameters
 from pygpt.training.primitives import Array, Heads, Mask
 
 # What is cheap to compute, the outputs of a norm before a branch and of an activation, is not kept but computed again.
+
+Apart = tuple[slice, ...] | None
+"""The rows of each document, where several stand in a sequence: see `pygpt.training.documents`."""
 
 
 class _Attention(NamedTuple):
@@ -25,6 +29,7 @@ class _Attention(NamedTuple):
     out: Array  # (N, H D)
     lse: Array  # (B, H, T)
     heads: Heads
+    apart: Apart
 
 
 class _Mlp(NamedTuple):
@@ -55,9 +60,11 @@ class Blocks:
         self._m, self._config = modules, modules.config
         self._angles: dict[tuple[Rope, np.dtype[Any]], tuple[Array, Array]] = {}  # cos and sin, (n_ctx, dim / 2)
 
-    def forward(self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng) -> tuple[Array, Block]:
+    def forward(
+        self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng, apart: Apart = None
+    ) -> tuple[Array, Block]:
         """The stream after a block that reads x (N, C), and what `backward` needs."""
-        y, attn = self._branch(params, x, n_batch, layer, "attn", rng)
+        y, attn = self._branch(params, x, n_batch, layer, "attn", rng, apart)
         if self._config.branches == "sequential":
             x, attn_sum = self._sum(params, x, y, f"blocks.{layer}.attn_norm")
             y, mlp = self._branch(params, x, n_batch, layer, "mlp", rng)
@@ -101,14 +108,14 @@ class Blocks:
         )
 
     def _branch(
-        self, params: Parameters, x: Array, n_batch: int, layer: int, of: str, rng: Rng
+        self, params: Parameters, x: Array, n_batch: int, layer: int, of: str, rng: Rng, apart: Apart = None
     ) -> tuple[Array, _Branch]:
         before, after = self._norms(of, layer)
         read, normed_before = (x, None) if before is None else self._m.norm(params, x, before)
         y: Array
         tape: _Attention | _Mlp
         if of == "attn":
-            y, tape = self._attention(params, read, n_batch, layer, rng)
+            y, tape = self._attention(params, read, n_batch, layer, rng, apart)
         else:
             y, tape = self._mlp(params, read, layer)
         y, normed_after = (y, None) if after is None else self._m.norm(params, y, after)
@@ -141,12 +148,14 @@ class Blocks:
 
     # Attention.
 
-    def _attention(self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng) -> tuple[Array, _Attention]:
+    def _attention(
+        self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng, apart: Apart
+    ) -> tuple[Array, _Attention]:
         c, name = self._config, f"blocks.{layer}.attn"
         n_token, rule = len(x) // n_batch, c.layers[layer]
         qkv = self._m.linear(params, x, f"{name}.q", f"{name}.k", f"{name}.v")
         norms = tuple(self._norm_heads(params, qkv, *part) for part in self._normed_heads(name))
-        self._turn(qkv, n_token, layer, inverse=False)
+        self._turn(qkv, n_token, layer, apart, inverse=False)
         heads = Heads(
             n_batch,
             c.n_head,
@@ -158,10 +167,10 @@ class Blocks:
             rule.score_cap or 0.0,
             np.array(rule.alibi_slopes, x.dtype) if rule.alibi_slopes else None,
         )
-        out, lse = self._m.primitives.attention(qkv, heads)
+        out, lse = documents.attention(self._m.primitives, qkv, heads, apart)
         if rule.sinks:
             join_sinks(out, lse, params.tensors[f"{name}.sinks"])
-        return self._m.linear(params, out, f"{name}.out"), _Attention(norms, qkv, out, lse, heads)
+        return self._m.linear(params, out, f"{name}.out"), _Attention(norms, qkv, out, lse, heads, apart)
 
     def _attention_backward(
         self,
@@ -177,8 +186,10 @@ class Blocks:
         if self._config.layers[layer].sinks:
             sinks = params.tensors[f"{name}.sinks"]
             sinks_backward(dout, tape.out, tape.lse, sinks, grads.of(f"{name}.sinks", sinks))
-        dqkv = self._m.primitives.attention_backward(dout, tape.qkv, tape.out, tape.lse, tape.heads)
-        self._turn(dqkv, len(dy) // tape.heads.n_batch, layer, inverse=True)
+        dqkv = documents.attention_backward(
+            self._m.primitives, dout, tape.qkv, tape.out, tape.lse, tape.heads, tape.apart
+        )
+        self._turn(dqkv, len(dy) // tape.heads.n_batch, layer, tape.apart, inverse=True)
         for normed, (norm, part) in zip(tape.norms, self._normed_heads(name), strict=True):
             dheads = np.ascontiguousarray(dqkv[:, part]).reshape(normed.x.shape)
             dqkv[:, part] = self._m.rms_norm_backward(params, grads, dheads, normed, norm).reshape(len(dqkv), -1)
@@ -198,7 +209,7 @@ class Blocks:
         qkv[:, part] = y.reshape(len(qkv), -1)
         return tape
 
-    def _turn(self, qkv: Array, n_token: int, layer: int, inverse: bool) -> None:
+    def _turn(self, qkv: Array, n_token: int, layer: int, apart: Apart, inverse: bool) -> None:
         """Rotary positions of queries and keys, where the model has them."""
         c, rope = self._config, self._config.layers[layer].rope
         if rope is None:
@@ -208,9 +219,11 @@ class Blocks:
             cos, sin = (f(angle) * rope.attention_factor() for f in (np.cos, np.sin))
             self._angles[rope, qkv.dtype] = cos.astype(qkv.dtype), sin.astype(qkv.dtype)
         cos, sin = self._angles[rope, qkv.dtype]
-        self._m.primitives.rope(
-            qkv, c.n_head + c.n_kv_head, c.head_dim, cos[:n_token], sin[:n_token], rope.interleaved, inverse
-        )
+        for rows in (slice(None),) if apart is None else apart:
+            n = n_token if apart is None else rows.stop - rows.start
+            self._m.primitives.rope(
+                qkv[rows], c.n_head + c.n_kv_head, c.head_dim, cos[:n], sin[:n], rope.interleaved, inverse
+            )
 
     # The MLP.
 

@@ -1,4 +1,4 @@
-"""Data for training: text, tokenised once into memory-mapped files, and the batches drawn from them.
+"""Data for training: text, tokenised once into memory-mapped files.
 
 `prepare` makes a folder with the tokenizer's files, ``train.tokens`` and ``validation.tokens`` (the ids one after
 another, little-endian, 16 bits wide where the vocabulary has at most 65,536 tokens, else 32) and ``data.json`` (the
@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -160,40 +160,6 @@ def _damaged(folder: Path, error: Exception) -> TrainingError:
     return TrainingError(f"{folder}: the data here is missing or damaged, and must be made anew: {error}")
 
 
-def draw(tokens: Tokens, n_batch: int, n_ctx: int, seed: int, step: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """A batch of random windows, each start as likely as any other: ids and targets, both (n_batch, n_ctx).
-
-    It depends on its arguments alone: whoever resumes at a step sees the batches that would have followed. (The raw
-    numbers of Philox are the same in all versions of NumPy; those of `Generator.integers` need not be.) ValueError for
-    a negative seed or step, and for too few tokens.
-    """
-    _check_window(tokens, n_ctx)
-    numbers = np.random.Philox(np.random.SeedSequence((seed, step))).random_raw(n_batch)
-    return _windows(tokens, n_ctx, (numbers % np.uint64(len(tokens) - n_ctx)).astype(np.int64))
-
-
-def windows(tokens: Tokens, n_ctx: int, n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Windows for evaluation, evenly spread from the first token to the last: ids and targets, both (n, n_ctx).
-
-    No two overlap: fewer than n come back where the tokens hold fewer. ValueError for n below 1 and for too few tokens.
-    """
-    _check_window(tokens, n_ctx)
-    if n < 1:
-        raise ValueError(f"n must be at least 1, not {n}")
-    n = min(n, (len(tokens) - 1) // n_ctx)
-    return _windows(tokens, n_ctx, np.arange(n) * (len(tokens) - n_ctx - 1) // max(n - 1, 1))
-
-
-def _check_window(tokens: Tokens, n_ctx: int) -> None:
-    if not 1 <= n_ctx < len(tokens):
-        raise ValueError(f"n_ctx must be from 1 to {len(tokens) - 1}, one less than there are tokens, not {n_ctx}")
-
-
-def _windows(tokens: Tokens, n_ctx: int, starts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    both = tokens[starts[:, None] + np.arange(n_ctx + 1)].astype(np.int32)
-    return np.ascontiguousarray(both[:, :-1]), np.ascontiguousarray(both[:, 1:])
-
-
 def _write(
     folder: Path,
     settings: dict[str, object],
@@ -206,7 +172,7 @@ def _write(
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise TrainingError(f"{folder}: holds something else: data is prepared in a new or an empty folder")
     if isinstance(tokenizer, str):
-        tokenizer = _learnt(tokenizer, division, n_vocab, progress)
+        tokenizer = learnt(tokenizer, [division], n_vocab, progress)
     if tokenizer.eos_id is None and division.n_documents > 1:
         raise TrainingError(
             f"the text has {division.n_documents} documents, but the tokenizer names no token to end each of them"
@@ -218,7 +184,7 @@ def _write(
         tokenizer.save(partial)
         ids = {"n_vocab": tokenizer.n_vocab, "bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
         counts = _encode(
-            _pieces(division, lambda done: progress("writing tokens", done, division.n_bytes)), tokenizer, partial
+            _pieces([division], lambda done: progress("writing tokens", done, division.n_bytes)), tokenizer, partial
         )
         table = {"settings": settings} | ids | counts
         (partial / _TABLE).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
@@ -230,22 +196,26 @@ def _write(
         raise
 
 
-def _pieces(division: Division, tell: Callable[[int], object]) -> Iterator[tuple[int, Piece]]:
+def _pieces(divisions: Sequence[Division], tell: Callable[[int], object]) -> Iterator[tuple[int, Piece]]:
     """All pieces; `tell` hears of how many bytes they are, after each."""
     done = 0
-    for part, piece in division.pieces():
-        yield part, piece
-        done += len(piece[0].encode())
-        tell(done)
+    for division in divisions:
+        for part, piece in division.pieces():
+            yield part, piece
+            done += len(piece[0].encode())
+            tell(done)
 
 
-def _learnt(kind: Literal["bpe", "char"], division: Division, n_vocab: int | None, progress: Progress) -> Tokenizer:
-    """A vocabulary from the text. Byte pairs are learnt in a thread, so that this one hears of Ctrl-C, and `progress`
+def learnt(
+    kind: Literal["bpe", "char"], divisions: Sequence[Division], n_vocab: int | None, progress: Progress
+) -> Tokenizer:
+    """A vocabulary from texts. Byte pairs are learnt in a thread, so that this one hears of Ctrl-C, and `progress`
     may raise, while somebody else's code works; that one then ends with the piece that it has."""
-    what, total = "learning the vocabulary", division.n_bytes
+    what, total = "learning the vocabulary", sum(division.n_bytes for division in divisions)
     if kind == "char":
-        pieces = _pieces(division, lambda done: progress(what, done, total))
-        return learn.characters((piece for _, (piece, _) in pieces), division.n_documents > 1)
+        pieces = _pieces(divisions, lambda done: progress(what, done, total))
+        n_documents = max(division.n_documents for division in divisions)
+        return learn.characters((piece for _, (piece, _) in pieces), n_documents > 1 or len(divisions) > 1)
     done = 0
     given_up = False
     found: list[Tokenizer | BaseException] = []
@@ -257,7 +227,7 @@ def _learnt(kind: Literal["bpe", "char"], division: Division, n_vocab: int | Non
             raise InterruptedError
 
     def work() -> None:
-        texts = (piece for part, (piece, _) in _pieces(division, tell) if part == TRAIN)
+        texts = (piece for part, (piece, _) in _pieces(divisions, tell) if part == TRAIN)
         try:
             found.append(learn.byte_pairs(texts, n_vocab or DEFAULT_VOCAB, at_most=n_vocab is None))
         except BaseException as error:  # raised below

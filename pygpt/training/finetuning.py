@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from pygpt.classification import TASKS, Task
 from pygpt.errors import TrainingError, check_type
 from pygpt.training import base as starting
+from pygpt.training import corpora, runs
 from pygpt.training import lora as adapters
-from pygpt.training import runs
 from pygpt.training.batches import Encoded, encode
 from pygpt.training.classifier import head_shapes
 from pygpt.training.language_model import LanguageModel
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
 from pygpt.training.plan import Plan, estimate_seconds, memory_bytes
-from pygpt.training.pretraining import expected_tokens, open_text, plan_of_text
+from pygpt.training.pretraining import plan_of_text
 from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, RecipeOptions
 from pygpt.training.run_folder import RunFolder
@@ -39,9 +39,12 @@ OF_TEXT = ("accumulate", "eval_windows", "sample_interval", "ramp_steps", "ramp_
 
 def finetune(
     model: StrPath,
-    data: StrPath,
+    data: StrPath | Sequence[StrPath],
     out: StrPath,
     *,
+    weights: Sequence[float] | None = None,
+    packed: bool = False,
+    chat_template: str | None = None,
     task: Task | None = None,
     labels: Sequence[str] | None = None,
     validation: float | StrPath = 0.1,
@@ -63,7 +66,12 @@ def finetune(
     model
         What `pygpt.Model.load` takes.
     data
-        A text file in UTF-8, or a folder with .txt files; with a task a table of examples (`pygpt.training.tasks`).
+        A text file in UTF-8, a folder with .txt files, or a .jsonl file of chats (`pygpt.training.chats`); or several
+        of these. With a task a table of examples (`pygpt.training.tasks`).
+    weights, packed
+        As for `pygpt.pretrain`; chats are packed always.
+    chat_template
+        One of the model's, or Jinja of your own, which lays out chats, of the new model too. None: the model's.
     out
         The folder of the run, new or empty; its ``best`` is a checkpoint for `pygpt.Model.load`.
     task
@@ -89,17 +97,15 @@ def finetune(
     serve, or a loss that is not finite; the errors of `pygpt.checkpoint.read` for the model.
     """
     runs.check_recipe(recipe)
-    check_type("language_weight", language_weight, int, float)
-    if not 0 <= language_weight < math.inf:
-        raise ValueError(f"language_weight must be a number from 0 up, not {language_weight}")
-    _check_task(task, labels, recipe)
+    check_type("chat_template", chat_template, str, type(None))
+    _check_task(task, labels, language_weight, recipe)
     if isinstance(labels, str) or isinstance(lora_targets, str):
         raise TypeError("labels and lora_targets must be sequences of strings, not a string")
     settings: dict[str, Any] = {
         "kind": KIND,
         "model": str(Path(model).absolute()) if Path(model).exists() else str(model),
-        "data": str(Path(data).absolute()),
-        "validation": runs.share_or_file(validation),
+        **corpora.settings_of(data, weights, packed, validation),
+        "chat_template": chat_template,
         "task": task,
         "labels": None if labels is None else list(labels),
         "epochs": epochs,
@@ -108,11 +114,16 @@ def finetune(
         "given": dict(recipe),
         "backend": backend,
     }
+    if task is not None and (packed or chat_template is not None or "more" in settings):
+        raise ValueError("a task has one table: several data sets, packed and chat_template are not for it")
     session = runs.Session(threads, save_seconds, Watcher() if watcher is None else watcher)
     return runs.begin(out, settings, prepare_run, session)
 
 
-def _check_task(task: Task | None, labels: Sequence[str] | None, recipe: RecipeOptions) -> None:
+def _check_task(task: Task | None, labels: Sequence[str] | None, language_weight: float, recipe: RecipeOptions) -> None:
+    check_type("language_weight", language_weight, int, float)
+    if not 0 <= language_weight < math.inf:
+        raise ValueError(f"language_weight must be a number from 0 up, not {language_weight}")
     if task is not None and (not isinstance(task, str) or task not in TASKS):
         raise ValueError(f"task must be one of {', '.join(TASKS)}, or None, not {task!r:.80}")
     if task is None and labels is not None:
@@ -143,7 +154,7 @@ def prepare_run(run: RunFolder, session: runs.Session) -> runs.Job:
 def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> runs.Job:
     """The objective of a language model, from a checkpoint."""
     settings, watcher = run.settings, session.watcher
-    base = starting.load_base(settings["model"])
+    base = _with_template(starting.load_base(settings["model"]), settings.get("chat_template"))
     lora = _lora_settings(settings, base)
     config, n_ctx = base.config, base.config.n_ctx
 
@@ -152,29 +163,37 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
         return starting.recipe(n_tokens / n_ctx, n_ctx, config.n_params(), **given)
 
     if "fingerprint" not in settings:
-        counts = expected_tokens(settings, config.n_vocab)
+        counts = corpora.expected_tokens(settings, config.n_vocab)
         watcher.planned(plan_of_text(config, recipe_for(counts[0]), functions, counts, is_exact=False))
-    dataset = open_text(run, base.tokenizer, None, "tail", watcher)
-    dataset.check(n_ctx)
-    fingerprints = {"base": starting.digest(base), "fingerprint": dataset.fingerprint}
-    recipe = _settle(run, recipe_for(len(dataset.train)), fingerprints)
+    data = corpora.Corpora(run, base.tokenizer, watcher, chat_of=config)
+    mixture = data.mixture(n_ctx)
+    fingerprints = {"base": starting.digest(base), "fingerprint": data.fingerprint}
+    recipe = _settle(run, recipe_for(mixture.counts[0]), fingerprints)
     params = starting.start(base, {}, recipe.seed)
     adapted = _adapt(params, lora, recipe.seed)
     inner = LanguageModel(
         Network(config, stoppable(functions, watcher.stop), recipe.dropout),
         params,
-        dataset,
+        mixture,
         recipe,
         session.threads,
         base.family,
         None if adapted is None else adapted.gradients(),
     )
-    counts = len(dataset.train), len(dataset.validation)
-    if adapted is None:
-        return runs.Job(inner, recipe, functions, plan_of_text(config, recipe, functions, counts))
-    objective = adapters.Adapted(inner, adapted)
-    plan = plan_of_text(config, recipe, functions, counts, n_trained=objective.values.size)
-    return runs.Job(objective, recipe, functions, plan)
+    objective = inner if adapted is None else adapters.Adapted(inner, adapted)
+    n_trained = None if adapted is None else objective.values.size
+    plan = plan_of_text(config, recipe, functions, mixture.counts, n_trained=n_trained)
+    return runs.Job(objective, recipe, functions, plan, add=data.add)
+
+
+def _with_template(base: starting.Base, template: str | None) -> starting.Base:
+    """The model with a chat template of its own, if one is given, or with one of its own as the only one."""
+    if template is None:
+        return base
+    source = base.tokenizer.chat_templates.get(template, template)
+    if "{" not in source:
+        raise ValueError(f"chat_template must be one of the model's or Jinja, not {template!r:.80}")
+    return base._replace(tokenizer=base.tokenizer.with_chat_template(source))
 
 
 def _on_examples(run: RunFolder, functions: Primitives, session: runs.Session) -> runs.Job:

@@ -14,6 +14,7 @@ import numpy as np
 from pygpt.config import LayerConfig, ModelConfig
 from pygpt.errors import ConfigError
 from pygpt.training.blocks import Block, Blocks
+from pygpt.training.documents import documents
 from pygpt.training.modules import Modules, Normed, Rng
 from pygpt.training.parameters import ROWS, FlatTensors, Parameters
 from pygpt.training.primitives import Array, Ids, Logits, Mask, Primitives
@@ -26,6 +27,7 @@ class Tape(NamedTuple):
     """What `Network.hidden` keeps for `Network.backward`."""
 
     ids: Ids  # (B, T)
+    positions: Ids | None  # (B, T), where documents are kept apart
     embedded: Array | None  # (N, E), where they are projected
     embed_norm: Normed | None
     keep: Mask | None  # (N, C), of the embedding's dropout
@@ -58,10 +60,10 @@ class Network:
         self._blocks = Blocks(self._modules)
         self._sinusoids: Array | None = None  # (n_ctx, C)
 
-    def loss(self, params: Parameters, ids: Ids, targets: Ids) -> tuple[float, int]:
+    def loss(self, params: Parameters, ids: Ids, targets: Ids, positions: Ids | None = None) -> tuple[float, int]:
         """The nats of predicting targets (B, T) from ids (B, T), summed, and how many targets that are: those below 0
-        do not count. No dropout."""
-        hidden, _ = self.hidden(params, ids, record=False)
+        do not count. No dropout. `positions`: see `hidden`."""
+        hidden, _ = self.hidden(params, ids, record=False, positions=positions)
         if self.config.embed_dim is not None:
             hidden = self._modules.linear(params, hidden, "head_proj")
         nats, _ = self.primitives.cross_entropy(
@@ -77,11 +79,12 @@ class Network:
         targets: Ids,
         scale: float | None = None,
         rng: Rng = None,
+        positions: Ids | None = None,
     ) -> tuple[float, int]:
         """As `loss`, and adds to grads the gradient of scale times the sum; scale None: the mean. `grads` are those of
         all parameters, or of some, or of adapters (`Lora.gradients`)."""
         n_targets = int(np.count_nonzero(targets >= 0))
-        hidden, tape = self.hidden(params, ids, rng)
+        hidden, tape = self.hidden(params, ids, rng, positions=positions)
         factor = 1.0 / max(n_targets, 1) if scale is None else scale
         nats, dhidden = self.head_backward(params, grads, hidden, targets, factor)
         del hidden
@@ -124,38 +127,45 @@ class Network:
 
     # From ids to the states that the head reads.
 
-    def hidden(self, params: Parameters, ids: Ids, rng: Rng = None, record: bool = True) -> tuple[Array, Tape]:
+    def hidden(
+        self, params: Parameters, ids: Ids, rng: Rng = None, record: bool = True, positions: Ids | None = None
+    ) -> tuple[Array, Tape]:
         """The states after the last norm, (N, C), for ids (B, T), and what `backward` needs. With a generator there is
-        dropout. Without `record` the tape is empty and the memory free again."""
+        dropout. Without `record` the tape is empty and the memory free again.
+
+        `positions` (B, T): of each token in its own document, where several stand side by side in a sequence; each then
+        has the states that it has alone (`pygpt.training.documents`). None: a sequence is one document."""
         n_batch, n_token = ids.shape
+        apart = None if positions is None else documents(positions)
         x: Array = params.tensors["embed.weight"][ids.reshape(-1)]  # (N, E)
         if self.config.embed_scale != 1.0:
             x *= self.config.embed_scale
         embedded, embed_norm = None, None
         if self.config.embed_dim is not None:
             x, embedded = self._modules.linear(params, x, "embed_proj"), x
-        self._add_positions(params, x.reshape(n_batch, n_token, -1))
+        self._add_positions(params, x.reshape(n_batch, n_token, -1), positions)
         if self.config.embed_norm:
             x, embed_norm = self._modules.norm(params, x, "embed_norm")
         keep = self._modules.drop(x, rng)
         blocks = []
         for layer in range(self.config.n_layer):
-            x, block = self._blocks.forward(params, x, n_batch, layer, rng)
+            x, block = self._blocks.forward(params, x, n_batch, layer, rng, apart)
             if record:
                 blocks.append(block)
         norm = None
         if self.config.final_norm:
             x, norm = self._modules.norm(params, x, "norm")
-        return x, Tape(ids, embedded, embed_norm, keep, blocks, norm)
+        return x, Tape(ids, positions, embedded, embed_norm, keep, blocks, norm)
 
-    def _add_positions(self, params: Parameters, x: Array) -> None:
+    def _add_positions(self, params: Parameters, x: Array, positions: Ids | None) -> None:
         """To x (B, T, C), in place."""
+        rows = slice(x.shape[1]) if positions is None else positions
         if self.config.learned_positions:
-            x += params.tensors["pos.weight"][: x.shape[1]]
+            x += params.tensors["pos.weight"][rows]
         if self.config.sinusoidal_positions:
             if self._sinusoids is None or self._sinusoids.dtype != x.dtype:
                 self._sinusoids = self.config.sinusoids().astype(x.dtype)
-            x += self._sinusoids[: x.shape[1]]
+            x += self._sinusoids[rows]
 
     def backward(self, params: Parameters, grads: FlatTensors, tape: Tape, dhidden: Array) -> None:
         """Add to grads the gradients that follow from dhidden (N, C), the hidden states' own. Uses up the tape."""
@@ -170,7 +180,11 @@ class Network:
             dx = self._modules.norm_backward(params, grads, dx, tape.embed_norm, "embed_norm")
         if self.config.learned_positions and "pos.weight" in grads.tensors:
             n_batch, n_token = tape.ids.shape
-            grads.tensors["pos.weight"][:n_token] += dx.reshape(n_batch, n_token, -1).sum(axis=0)
+            dpos = grads.tensors["pos.weight"]
+            if tape.positions is None:
+                dpos[:n_token] += dx.reshape(n_batch, n_token, -1).sum(axis=0)
+            else:
+                self.primitives.embedding_backward(dx, tape.positions.reshape(-1), dpos)
         embedded = tape.embedded
         if embedded is not None:
             dx = self._modules.linear_backward(params, grads, dx, lambda: embedded, "embed_proj")

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pygpt.config import ModelConfig
 from pygpt.errors import TrainingError
-from pygpt.tokenizer import Tokenizer
-from pygpt.training import runs, text
+from pygpt.training import corpora, runs
 from pygpt.training.architecture import Architecture, architecture
-from pygpt.training.data import DEFAULT_VOCAB, Dataset, prepare, reopen
+from pygpt.training.data import DEFAULT_VOCAB
 from pygpt.training.language_model import LanguageModel
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
-from pygpt.training.plan import Plan, estimate_seconds, estimate_tokens, memory_bytes
+from pygpt.training.plan import Plan, estimate_seconds, memory_bytes
 from pygpt.training.presets import Preset, preset
 from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, RecipeOptions
 from pygpt.training.run_folder import RunFolder
 from pygpt.training.runs import Backend, StrPath, TrainingResult
 from pygpt.training.text import Split
-from pygpt.training.watch import Stopped, Watcher, stoppable
+from pygpt.training.watch import Watcher, stoppable
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,9 +31,11 @@ KIND = "train"
 
 
 def pretrain(
-    data: StrPath,
+    data: StrPath | Sequence[StrPath],
     out: StrPath,
     *,
+    weights: Sequence[float] | None = None,
+    packed: bool = False,
     validation: float | StrPath = 0.1,
     split: Split = "tail",
     tokenizer: Literal["bpe", "char"] | StrPath = "bpe",
@@ -56,12 +58,17 @@ def pretrain(
     Parameters
     ----------
     data
-        A text file in UTF-8, or a folder with .txt files.
+        A text file in UTF-8, or a folder with .txt files; or several of these.
+    weights
+        Of several: the share of the sequences that come from each, in any unit. None: as many as it has tokens.
+    packed
+        Train on documents that are kept apart, several in a sequence where they are short, instead of on windows of the
+        text: see `pygpt.training.sequences`.
     out
         The folder of the run, new or empty; its ``best`` is a checkpoint for `pygpt.Model.load`.
     validation, split
         The share of the text that is held out, from the end of each file ("tail") or as whole documents ("document");
-        or a text of its own.
+        or a text of its own, where there is one data set. Of several sets the share of each is held out.
     tokenizer, n_vocab
         "bpe" learns byte pairs, n_vocab of them, or 2048 if the text has as many; "char" has a token for each
         character; a path takes the tokenizer that is there.
@@ -87,8 +94,7 @@ def pretrain(
     runs.check_recipe(recipe)
     settings: dict[str, Any] = {
         "kind": KIND,
-        "data": str(Path(data).absolute()),
-        "validation": runs.share_or_file(validation),
+        **corpora.settings_of(data, weights, packed, validation),
         "split": split,
         "tokenizer": tokenizer if tokenizer in ("bpe", "char") else str(Path(tokenizer).absolute()),
         "vocab": n_vocab,
@@ -116,50 +122,24 @@ def prepare_run(run: RunFolder, session: runs.Session) -> runs.Job:
     if "fingerprint" not in settings:
         watcher.planned(_expected(settings, functions))
     tokenizer = settings["tokenizer"] if settings["tokenizer"] in ("bpe", "char") else Path(settings["tokenizer"])
-    dataset = open_text(run, tokenizer, settings["vocab"], settings["split"], watcher)
-    if settings.get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
+    data = corpora.Corpora(run, tokenizer, watcher, n_vocab=settings["vocab"])
+    if settings.get("fingerprint", data.fingerprint) != data.fingerprint:
         raise TrainingError(f"{run.data}: holds the data of another run")
-    shape: dict[str, Any] = settings["architecture"] | {"n_vocab": dataset.n_vocab}
-    config = architecture(**shape, bos_id=dataset.tokenizer.bos_id, eos_id=dataset.tokenizer.eos_id)
-    dataset.check(config.n_ctx)
+    known = data.tokenizer
+    shape: dict[str, Any] = settings["architecture"] | {"n_vocab": known.n_vocab}
+    config = architecture(**shape, bos_id=known.bos_id, eos_id=known.eos_id)
+    mixture = data.mixture(config.n_ctx)
     if "recipe" not in settings:
-        sizes = {"n_params": config.n_params(), "n_ctx": config.n_ctx, "n_tokens": len(dataset.train)}
+        sizes = {"n_params": config.n_params(), "n_ctx": config.n_ctx, "n_tokens": mixture.counts[0]}
         recipe = preset(settings["preset"], **sizes, **settings["given"])
-        run.update({"recipe": dataclasses.asdict(recipe), "fingerprint": dataset.fingerprint})
+        run.update({"recipe": dataclasses.asdict(recipe), "fingerprint": data.fingerprint})
     recipe = Recipe(**run.settings["recipe"])
     params = Parameters(config)
     params.initialise(recipe.seed)
     network = Network(config, stoppable(functions, watcher.stop), recipe.dropout)
-    objective = LanguageModel(network, params, dataset, recipe, session.threads)
-    counts = len(dataset.train), len(dataset.validation)
-    return runs.Job(objective, recipe, functions, plan_of_text(network.config, recipe, functions, counts))
-
-
-def open_text(
-    run: RunFolder,
-    tokenizer: Literal["bpe", "char"] | Path | Tokenizer,
-    n_vocab: int | None,
-    split: Split,
-    watcher: Watcher,
-) -> Dataset:
-    """The text in tokens: as it was prepared when the run began, or now, if it was not."""
-    if "fingerprint" in run.settings:
-        return reopen(run.data)
-
-    def progress(what: str, done: int, total: int) -> None:
-        if watcher.stop():
-            raise Stopped
-        watcher.preparing(what, done, total)
-
-    return prepare(
-        Path(run.settings["data"]),
-        run.data,
-        tokenizer=tokenizer,
-        n_vocab=n_vocab,
-        validation=runs.held_out(run.settings),
-        split=split,
-        progress=progress,
-    )
+    objective = LanguageModel(network, params, mixture, recipe, session.threads)
+    plan = plan_of_text(network.config, recipe, functions, mixture.counts)
+    return runs.Job(objective, recipe, functions, plan, add=data.add)
 
 
 def plan_of_text(
@@ -188,22 +168,12 @@ def plan_of_text(
     )
 
 
-def expected_tokens(settings: dict[str, Any], n_vocab: int | None) -> tuple[int, int]:
-    """About how many tokens the training and the validation text will have."""
-    validation = runs.held_out(settings)
-    n_bytes = text.size(Path(settings["data"]))
-    if isinstance(validation, Path):
-        return estimate_tokens(n_bytes, n_vocab), estimate_tokens(text.size(validation), n_vocab)
-    held_out = estimate_tokens(round(n_bytes * validation), n_vocab)
-    return max(1, estimate_tokens(n_bytes, n_vocab) - held_out), held_out
-
-
 def _expected(settings: dict[str, Any], functions: Primitives) -> Plan:
     """The plan before the text is read, from the sizes of its files."""
     known = {"bpe": settings["vocab"] or DEFAULT_VOCAB, "char": None}
     n_vocab = known.get(settings["tokenizer"], 50_257)
     config = architecture(**settings["architecture"], n_vocab=n_vocab or 100)
-    counts = expected_tokens(settings, n_vocab)
+    counts = corpora.expected_tokens(settings, n_vocab)
     sizes = {"n_params": config.n_params(), "n_ctx": config.n_ctx, "n_tokens": counts[0]}
     recipe = preset(settings["preset"], **sizes, **settings["given"])
     return plan_of_text(config, recipe, functions, counts, is_exact=False)

@@ -1,7 +1,7 @@
 """The folder of a run: its settings, its lock, and the names of its files.
 
 run.json             all settings; written first
-data/                the text as tokens (`pygpt.training.data`)
+data/, data-2/ ...   the texts as tokens (`pygpt.training.data`)
 state.safetensors    what the run goes on from (`pygpt.training.state`)
 metrics.jsonl        the figures of each step (`pygpt.training.metrics`)
 loss.png             the loss curve
@@ -25,7 +25,7 @@ from pygpt.errors import TrainingError
 from pygpt.training.state import replace_file
 
 _SETTINGS, _LOCK = "run.json", "lock"
-_BEFORE = "recipes_before"  # of a run that was extended
+_BEFORE, _ADDED = "recipes_before", "added"  # of a run that was extended
 _VERSION = 1
 
 
@@ -85,7 +85,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Take back `create`, with the data prepared since: for a run that could not begin."""
-        shutil.rmtree(self.data, ignore_errors=True)
+        for folder in (self.data, *self.path.glob("data-*")):
+            shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             (self.path / _SETTINGS).unlink(missing_ok=True)
             (self.path / _LOCK).unlink(missing_ok=True)
@@ -100,7 +101,7 @@ class RunFolder:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the settings that the run began with."""
-        began = {name: value for name, value in self.settings.items() if name != _BEFORE}
+        began = {name: value for name, value in self.settings.items() if name not in (_BEFORE, _ADDED)}
         if before := self.settings.get(_BEFORE):
             began["recipe"] = before[0]
         return hashlib.sha256(json.dumps(began, sort_keys=True).encode()).hexdigest()
@@ -108,6 +109,10 @@ class RunFolder:
     @property
     def data(self) -> Path:
         return self.path / "data"
+
+    def data_of(self, number: int) -> Path:
+        """The folder of a data set, counted from 0."""
+        return self.path / f"data-{number + 1}" if number else self.data
 
     @property
     def state(self) -> Path:

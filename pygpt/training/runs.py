@@ -77,6 +77,8 @@ class Job(NamedTuple):
     primitives: Primitives
     plan: Plan
     examples: TaskData | None = None
+    add: Callable[[Path, float], None] | None = None
+    """Adds a data set with its share of the sequences from here on; None: the run has no use for one."""
 
 
 Prepare = Callable[[RunFolder, Session], Job]
@@ -130,8 +132,15 @@ def begin(out: StrPath, settings: dict[str, Any], prepare: Prepare, session: Ses
         return _carry_out(run, job, session)
 
 
-def go_on(out: StrPath, kinds: Mapping[str, Prepare], steps: int | None, session: Session) -> TrainingResult:
-    """Go on with a run of one of some kinds from its state, with more steps if `steps` says so."""
+def go_on(
+    out: StrPath,
+    kinds: Mapping[str, Prepare],
+    steps: int | None,
+    session: Session,
+    added: tuple[Path, float] | None = None,
+) -> TrainingResult:
+    """Go on with a run of one of some kinds from its state, with more steps if `steps` says so, and with a data set
+    that is `added`, and its share."""
     with RunFolder.open(Path(out), *kinds) as run:
         prepare = kinds[run.settings["kind"]]
         try:
@@ -140,9 +149,20 @@ def go_on(out: StrPath, kinds: Mapping[str, Prepare], steps: int | None, session
             if steps is not None and steps != run.settings["recipe"]["steps"]:
                 run.extend(dataclasses.asdict(Recipe(**run.settings["recipe"]).extended(steps)))
             job = prepare(run, session)
+            if added is not None:
+                _add(run, job, *added)
+                job = prepare(run, session)
         except Stopped:
             return _not_begun(run)
         return _carry_out(run, job, session)
+
+
+def _add(run: RunFolder, job: Job, path: Path, weight: float) -> None:
+    if job.add is None:
+        raise ValueError("data can be added to a run on text or chats, but not to one on labelled examples")
+    if peek(run.state).step >= job.recipe.steps:
+        raise ValueError(f"the run is at its end: data that is added needs more steps than {job.recipe.steps}")
+    job.add(path, weight)
 
 
 def _not_begun(run: RunFolder) -> TrainingResult:

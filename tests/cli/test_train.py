@@ -307,7 +307,8 @@ def test_a_folder_with_a_run_is_not_overwritten(text: Path, whole: Path) -> None
 
 
 def test_a_run_goes_on_with_its_own_settings_only(whole: Path, text: Path) -> None:
-    for option in (("--batch", 2), ("--data", text), ("--backend", "numpy"), ("--preset", "gpt3")):
+    assert "with --resume one data set is added" in refused("--resume", whole, "--data", text, "--weights", "1,2")
+    for option in (("--batch", 2), ("--packed",), ("--backend", "numpy"), ("--preset", "gpt3")):
         assert "cannot be used with --resume" in " ".join(refused("--resume", whole, *option).split())
 
 

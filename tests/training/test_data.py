@@ -17,7 +17,7 @@ from pygpt.tokenizer.byte_level import BYTE_LETTERS, ByteLevel
 from pygpt.tokenizer.expressions import GPT2
 from pygpt.tokenizer.vocabulary import AddedToken
 from pygpt.training import text
-from pygpt.training.data import Dataset, draw, prepare, reopen, windows
+from pygpt.training.data import Dataset, prepare, reopen
 
 WORDS = "to be or not to be that is the question\n"
 END = "<|endoftext|>"
@@ -277,48 +277,3 @@ def test_a_text_shorter_than_the_context(write: Callable[..., Path], tmp_path: P
         data.check(4)
     with pytest.raises(TrainingError, match="the training text has 36 tokens"):
         data.check(36)
-
-
-# --- batches ----------------------------------------------------------------------------------------------------------
-
-TOKENS = np.arange(100, dtype=np.uint16)
-
-
-def test_draw_depends_on_seed_and_step_alone() -> None:
-    ids, targets = draw(TOKENS, 4, 10, seed=1, step=7)
-    assert (ids.shape, ids.dtype, targets.shape, targets.dtype) == ((4, 10), np.int32, (4, 10), np.int32)
-    assert ids.flags.c_contiguous
-    assert targets.flags.c_contiguous
-    assert np.array_equal(targets, ids + 1)
-    assert np.array_equal(ids - ids[:, :1], np.tile(np.arange(10), (4, 1)))
-    draw(TOKENS, 4, 10, seed=1, step=8)
-    assert np.array_equal(draw(TOKENS, 4, 10, seed=1, step=7)[0], ids)
-    assert not np.array_equal(draw(TOKENS, 4, 10, seed=1, step=8)[0], ids)
-    assert not np.array_equal(draw(TOKENS, 4, 10, seed=7, step=1)[0], ids)
-
-
-def test_draw_reaches_all_windows_alike() -> None:
-    starts = draw(TOKENS, 90_000, 10, seed=3, step=0)[0][:, 0]
-    counts = np.bincount(starts, minlength=90)
-    assert len(counts) == 90  # the last target is the last token
-    assert np.sum((counts - 1000) ** 2 / 1000) < 140  # chi-squared with 89 degrees of freedom: p = 0.0005
-
-
-def test_windows_are_evenly_spread_and_apart() -> None:
-    ids, targets = windows(TOKENS, 10, 4)
-    assert ids[:, 0].tolist() == [0, 29, 59, 89]
-    assert np.array_equal(targets, ids + 1)
-    assert ids.dtype == np.int32
-    ids, _ = windows(TOKENS, 10, 1000)
-    assert ids[:, 0].tolist() == [0, 11, 22, 33, 44, 55, 66, 77, 89]
-    assert windows(TOKENS, 99, 5)[0].shape == (1, 99)
-
-
-@pytest.mark.parametrize("n_ctx", [0, 100])
-def test_windows_must_fit(n_ctx: int) -> None:
-    with pytest.raises(ValueError, match="n_ctx must be from 1 to 99"):
-        draw(TOKENS, 2, n_ctx, 0, 0)
-    with pytest.raises(ValueError, match="n_ctx must be from 1 to 99"):
-        windows(TOKENS, n_ctx, 2)
-    with pytest.raises(ValueError, match="n must be at least 1"):
-        windows(TOKENS, 10, 0)

@@ -76,19 +76,69 @@ def test_the_tail_is_held_out(corpus: ModuleType) -> None:
     assert len(parts[1]) == 2  # 5% of 50, to the next paragraph
 
 
+EBOOK = """\
+The Fox
+ I
+ It was late—the “fox” had been out, had he⸺?
+ No, it had been out of its hole for hours, and for hours, and nobody knew.
+ Where foxes go, nobody knows,
+ And nobody wants to know,
+ For over the hill
+ All foxes are still,
+ They go where the foxes go.
+ “Well?” said he.
+ “Well?” said she.
+ “Oh.”
+ “Ah.”
+
+The Squaw
+ A word that is not for a model to learn.
+
+The Hen
+ In Which There Is a Hen
+ She was a hen.
+"""
+
+
+def test_an_ebook_becomes_chapters_without_titles_and_verse(corpus: ModuleType) -> None:
+    long = "No, it had been out of its hole for hours, and for hours, and nobody knew."
+    fox = [
+        'It was late--the "fox" had been out, had he--?',
+        long,
+        '"Well?" said he.',
+        '"Well?" said she.',
+        '"Oh."',
+        '"Ah."',
+    ]
+    assert corpus.ebook(EBOOK) == [fox, ["She was a hen."]]
+
+
 def test_the_files_hold_the_copies_and_one_held_out_part(corpus: ModuleType, tmp_path: Path) -> None:
-    story = "CHAPTER I\n\n" + "\n\n".join(
-        f"The fox came {number} times, and then went home again." for number in range(400)
-    )
+    data, out = tmp_path / "data", tmp_path / "out"
+    numbers: dict[Path, int] = {}  # of the files
     for source in corpus.SOURCES:
-        file = tmp_path / "data" / source.files.replace("*", "emma")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(story.replace("\n\n", "\n") if source.read is corpus.bible else story, encoding="utf-8")
-    texts = corpus.read(tmp_path / "data")
-    corpus.write(texts, tmp_path / "out")
-    train, validation = ((tmp_path / "out" / f"{name}.txt").read_text() for name in ("train", "validation"))
-    assert train.count("The fox came 5 times") == sum(source.copies for source in corpus.SOURCES)
-    assert validation.count("The fox came 395 times") == len(corpus.SOURCES) == validation.count(corpus.END)
-    assert "The fox came 395 times" not in train
+        for pattern in source.files:
+            file = data / pattern.replace("*", "x" if source.read is corpus.ebook else "emma")
+            if file in numbers:  # more than one source names it
+                continue
+            numbers[file] = len(numbers)
+            lines = [f"The fox {numbers[file]} came {number} times, and then went home." for number in range(400)]
+            story = {corpus.novel: "CHAPTER I\n\n" + "\n\n".join(lines), corpus.bible: "\n".join(lines)}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(story.get(source.read, "\n ".join(["The Fox", *lines])), encoding="utf-8")
+    same = data / corpus.EBOOKS / "jane-austen_emma.txt"
+    same.write_text("Emma\n " + "The fox is held out elsewhere. " * 20 + "\n", encoding="utf-8")
+    texts = corpus.read(data)
+    corpus.write(texts, out)
+    train, validation = ((out / f"{name}.txt").read_text() for name in ("train", "validation"))
+    assert "elsewhere" not in train + validation
+    for text in texts:
+        share = text.source.held_out
+        for pattern in text.source.files:
+            file = data / pattern.replace("*", "x" if text.source.read is corpus.ebook else "emma")
+            first, last = (f"The fox {numbers[file]} came {n} times" for n in (5, 395))
+            assert train.count(first) == text.source.copies
+            assert validation.count(last) == (share > 0)
+            assert train.count(last) == (text.source.copies if share == 0 else 0)
     with pytest.raises(FileNotFoundError, match=r"alice\.txt"):
         corpus.read(tmp_path)
