@@ -206,7 +206,7 @@ def test_the_dependencies_are_those_that_are_imported() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
     def names(key: str) -> set[str]:
-        found = re.search(rf"^{key} = \[(.*?)\]$", text, re.M | re.S)
+        found = re.search(rf"^{key} = \[(.*?)\](?: #[^\n]*)?$", text, re.M | re.S)
         assert found is not None
         return set(re.findall(r'"([\w-]+)[^"]*"', found[1]))
 

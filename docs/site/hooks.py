@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parents[1]
+as_markdown = runpy.run_path(str(Path(__file__).with_name("notebooks.py")))["as_markdown"]
 ROOT = DOCS.parent
 OUTSIDE = "repository"  # the folder of the site for files from outside of docs/
 
@@ -21,6 +23,7 @@ _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.M | re.S)
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 _ROW = re.compile(r"^\| \[([^]]+)\]\(([^)#]+)\) \|", re.M)
 _FILES: dict[str, Path] = {}  # those from outside of docs/, by where they lie
+_PAGES = (".md", ".ipynb")  # what links are followed in
 _LANGUAGES = {".py": "python", ".h": "cpp", ".cpp": "cpp", ".json": "json", ".yml": "yaml"}
 
 
@@ -43,6 +46,10 @@ def _rows(page: Path, text: str) -> list[Any]:
 
 def _uri(path: Path) -> str:
     """Where a file of the checkout lies on the site, before MkDocs makes HTML of it."""
+    if path.is_relative_to(DOCS) and path.suffix == ".ipynb":
+        uri = path.relative_to(DOCS).with_suffix(".md").as_posix()
+        _FILES[uri] = path
+        return uri
     if path.is_relative_to(DOCS):
         return path.relative_to(DOCS).as_posix()
     parts = [part.lstrip(".") for part in path.relative_to(ROOT).parts]  # what begins with a dot is not served
@@ -65,8 +72,10 @@ def _linked(source: Path, text: str) -> Iterator[Path]:
 
 
 def _page(path: Path) -> str:
-    """A file from outside of docs/ as Markdown."""
+    """A notebook, or a file from outside of docs/, as Markdown."""
     text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        return as_markdown(text)
     if path.suffix == ".md":
         return text
     name = path.relative_to(ROOT).as_posix()
@@ -111,18 +120,18 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the pages from outside of docs/, and those that they link to."""
+    """Adds the notebooks, the pages from outside of docs/, and those that they link to."""
     from mkdocs.structure.files import File
 
     waiting = [DOCS / file.src_uri for file in files.documentation_pages()]
     seen = set(waiting)
     while waiting:
         source = waiting.pop()
-        text = source.read_text(encoding="utf-8")
-        if not source.is_relative_to(DOCS):
-            files.append(File.generated(config, _uri(source), content=_page(source)))
-        if source.suffix == ".md":
-            new = [path for path in _linked(source, text) if path.suffix == ".md" or not path.is_relative_to(DOCS)]
+        text = _page(source)
+        if not source.is_relative_to(DOCS) or source.suffix == ".ipynb":
+            files.append(File.generated(config, _uri(source), content=text))
+        if source.suffix in _PAGES:
+            new = [path for path in _linked(source, text) if path.suffix in _PAGES or not path.is_relative_to(DOCS)]
             waiting += [path for path in dict.fromkeys(new) if path not in seen]
             seen |= set(new)
     return files
@@ -130,4 +139,4 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     source = _source(page.file.src_uri)
-    return _relinked(source, markdown) if source.suffix == ".md" else markdown
+    return _relinked(source, markdown) if source.suffix in _PAGES else markdown

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from pygpt.classification import BIAS, WEIGHT, Task
 from pygpt.training.batches import Batch, Encoded, micro_batches
-from pygpt.training.modules import Rng
-from pygpt.training.network import Network
+from pygpt.training.network import Network, Rng
 from pygpt.training.parameters import FlatTensors, Parameters
 from pygpt.training.primitives import Array
 
@@ -46,12 +45,16 @@ def task_loss_and_gradients(
     dropout: float = 0.0,
     rng: Rng = None,
 ) -> TaskLoss:
-    """The losses, and adds to grads the gradient of task_scale * task + language_scale * language.
+    """The losses, and adds to grads the gradient of task_scale * task + language_scale * language; a scale of 0 leaves
+    the language model's loss out, which is then 0.
 
     `dropout` is that of the states that the linear layer reads; like the network's, it needs a generator.
     """
     hidden, tape = network.hidden(params, batch.ids, rng)
-    language, dhidden = network.head_backward(params, grads, hidden, batch.targets, language_scale)
+    if language_scale:
+        language, dhidden = network.head_backward(params, grads, hidden, batch.targets, language_scale)
+    else:  # the logits of a large vocabulary are a fifth of the work
+        language, dhidden = 0.0, np.zeros_like(hidden)
     x = _features(hidden, batch, task)
     del hidden
     keep = None
