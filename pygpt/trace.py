@@ -43,8 +43,8 @@ class Trace:
 
         model = Model.load("tiny")
         trace = model.trace("Once upon a time", attention=True)
-        trace.hidden[-1] @ direction              # how far the stream goes in a direction, by token
-        trace.attention[2, 0, -1]                 # where head 0 of layer 2 looks from the last token
+        trace.hidden[2, -1]                       # what the last token has become after layer 2
+        trace.attention[2, 0, -1]                 # where head 0 of that layer looks from the last token
         trace.surprisal[1:].max()                 # the first token has none: NaN
         trace.lens(top=1).pieces[:, -1, 0]        # what each layer would say next
 
