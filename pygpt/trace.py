@@ -78,8 +78,8 @@ class Trace:
     after_attention: Floats
     """(L, T, C): the residual stream with it."""
     neurons: Floats | None
-    """(L, T, n_inner): the inner values of the MLP, after its activation (and gate). NaN in layers of experts; None if all
-    are."""
+    """(L, T, n_inner): the inner values of the MLP, after its activation and gate. NaN in layers of experts; None where
+    all are."""
     mlp_out: Floats
     """(L, T, C): what the MLP, or the experts, add to the stream."""
     hidden: Floats
