@@ -77,7 +77,7 @@ def test_readers(module: Callable[[str], ModuleType], data: Path) -> None:
 
 def test_augmentations_keep_what_there_was(module: Callable[[str], ModuleType]) -> None:
     augmentation = module("augmentation")
-    arguments = module("classification").arguments_of(["polarity", "--data", ".", "--augment-with", "tiny"])
+    arguments = module("classification").parser().parse_args(["polarity", "--data", ".", "--augment-with", "tiny"])
     rows = [("one two three four five six seven eight nine ten", "a"), ("alone", "b")]
     for name, augment in augmentation.AUGMENTATIONS.items():
         more = augment(rows, arguments)
