@@ -122,8 +122,10 @@ def test_generation(
     command = ["questions", "--data", str(data), "--work", str(tmp_path), "--threads", "1"]
     generation.main([*command, "--model", "tiny", "--shots", "0", "1"])
     head, _, baseline, zero, one = capsys.readouterr().out.splitlines()
-    assert head == "| written by | exact match | F1 | n |"
-    assert baseline.startswith("| likest sentence | 0.0 (0.0 to 0.0) | 66.7 (66.7 to 66.7) | 3 |")
+    assert head == "| written by | exact match | F1 | answer inside | n |"
+    assert baseline.startswith(
+        "| likest sentence | 0.0 (0.0 to 0.0) | 66.7 (66.7 to 66.7) | 100.0 (43.9 to 100.0) | 3 |"
+    )
     assert zero.startswith("| tiny, 0 shots |")
     assert one.startswith("| tiny, 1 shots |")
     written = (tmp_path / "generation.jsonl").read_text()
