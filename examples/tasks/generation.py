@@ -258,7 +258,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("tasks"), help="where everything is kept")
     parser.add_argument("--model", help="none: the baseline alone")
     parser.add_argument(
-        "--shots", nargs="+", type=int, default=[0], help="solved examples before the one that is asked"
+        "--shots", nargs="*", type=int, default=[0], help="solved examples before the one that is asked"
     )
     parser.add_argument("--fields", action="store_true", help="a text of fields also where there is a chat template")
     parser.add_argument("--finetune", type=int, default=0, metavar="STEPS", help="also train for so many steps of 16")
