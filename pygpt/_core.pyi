@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pygpt.config import ModelConfig
-from pygpt.training.primitives import Heads
+from pygpt.training.primitives import Drop, Heads
 
 _Floats: TypeAlias = NDArray[np.float32]
+_Maybe: TypeAlias = _Floats | None
 _Batch: TypeAlias = Sequence[tuple[Session, NDArray[np.int32]]]
 _Record: TypeAlias = tuple[str, int, _Floats]
 _Patch: TypeAlias = tuple[str, int, int, NDArray[np.int32], _Floats]
@@ -231,17 +232,10 @@ class TrainingKernels:
     @property
     def threads(self) -> int: ...
     def linear(self, x: _Floats, weight: _Floats, bias: _Floats | None, y: _Floats) -> None: ...
-    def linear_backward(
-        self,
-        dy: _Floats,
-        x: _Floats | None,
-        weight: _Floats,
-        dweight: _Floats | None,
-        dbias: _Floats | None,
-        dx: _Floats,
-    ) -> None:
-        """Adds to dweight and dbias. A frozen weight has no dweight and needs no x."""
-
+    def linear_backward(  # adds to dweight and dbias; a frozen weight has no dweight and needs no x
+        self, dy: _Floats, x: _Maybe, weight: _Floats, dweight: _Maybe, dbias: _Maybe, dx: _Floats
+    ) -> None: ...
+    def dropout(self, x: _Floats, plus: _Maybe, drop: Drop | None, y: _Floats) -> None: ...  # y may be x or plus
     def norm(self, x: _Floats, weight: _Floats, bias: _Floats | None, eps: float, y: _Floats, stats: _Floats) -> None:
         """Layer norm, or RMS norm where bias is None."""
 

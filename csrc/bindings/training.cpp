@@ -11,6 +11,7 @@
 #include "bindings/backend.h"
 #include "bindings/choice.h"
 #include "bindings/module.h"
+#include "bindings/training_arguments.h"
 #include "kernels/select.h"
 #include "threads/parallel.h"
 #include "threads/per_process.h"
@@ -26,31 +27,6 @@ namespace {
 using In = const py::array&;
 using Out = const py::array&;
 using OptionalArray = const std::optional<py::array>&;
-
-const MatmulFormat& matmul_format(const Kernels& isa, const TrainingKernels& kernels, const std::string& precision) {
-    if (precision == "float32") return kernels.matmul_f32;
-    if (precision != "bfloat16") {
-        throw InvalidArgument("precision must be 'float32' or 'bfloat16', not '" + precision + "'");
-    }
-    if (kernels.matmul_bf16.multiply == nullptr) {
-        throw InvalidArgument(std::string("precision='bfloat16' needs AMX with bfloat16 tiles, which isa '") +
-                              isa.name + "' on this machine lacks; use 'float32'");
-    }
-    return kernels.matmul_bf16;
-}
-
-// A copy, since other threads may write to the caller's array once Python's lock is released.
-std::vector<std::int32_t> checked_ids(const char* name, In a, int rows, int n_vocab, std::int32_t least) {
-    const auto* from = elements<const std::int32_t>(name, a, {rows});
-    std::vector<std::int32_t> ids(from, from + rows);
-    for (const std::int32_t id : ids) {
-        if (id < least || id >= n_vocab) {
-            throw InvalidArgument(std::string(name) + " holds " + std::to_string(id) + ", outside the vocabulary of " +
-                                  std::to_string(n_vocab));
-        }
-    }
-    return ids;
-}
 
 class TrainingPrimitives {
 public:
@@ -91,6 +67,18 @@ public:
         g.dbias = dbias ? elements<float>("dbias", *dbias, {s.outputs}) : nullptr;
         g.dx = elements<float>("dx", dx, {s.rows, s.inputs});
         run([&](Team& team, Memory& memory) { training::linear_backward(kernels_, team, memory.matmul, s, g); });
+    }
+
+    void dropout(In from, OptionalArray plus, const py::object& drop, Out to) {
+        int rows, n;
+        DropoutArgs a{};
+        a.from = elements<const float>("x", from, {&rows, &n});
+        a.plus = plus ? elements<const float>("plus", *plus, {rows, n}) : nullptr;
+        a.to = elements<float>("y", to, {rows, n});
+        a.rows = rows;
+        a.n = n;
+        a.mask = dropout_mask(drop);
+        run([&](Team& team, Memory&) { training::dropout(kernels_, team, a); });
     }
 
     void norm(In x, In weight, OptionalArray bias, float eps, Out y, Out stats) {
@@ -243,45 +231,6 @@ public:
     }
 
 private:
-    // `heads`: a pygpt.training.primitives.Heads.
-    static training::AttentionBatch attention_batch(In qkv, const py::object& heads) {
-        training::AttentionBatch batch{};
-        SequenceAttentionArgs& s = batch.sequence;
-        int rows, width;
-        s.qkv = elements<const float>("qkv", qkv, {&rows, &width});
-        const auto number = [&](const char* name) { return heads.attr(name).cast<int>(); };
-        const auto factor = [&](const char* name) { return static_cast<float>(heads.attr(name).cast<double>()); };
-        batch.n_batch = number("n_batch");
-        s.n_head = number("n_head");
-        s.n_kv_head = number("n_kv_head");
-        if (batch.n_batch < 1 || rows % batch.n_batch != 0) {
-            throw InvalidArgument("n_batch=" + std::to_string(batch.n_batch) + " does not divide the " +
-                                  std::to_string(rows) + " rows of qkv");
-        }
-        if (s.n_kv_head < 1 || s.n_head < 1 || s.n_head % s.n_kv_head != 0) {
-            throw InvalidArgument("n_head=" + std::to_string(s.n_head) +
-                                  " must be a multiple of n_kv_head=" + std::to_string(s.n_kv_head));
-        }
-        const std::int64_t all = std::int64_t{s.n_head} + 2 * std::int64_t{s.n_kv_head};
-        if (width % all != 0 || width == 0) {
-            throw InvalidArgument("qkv's rows of " + std::to_string(width) + " are not " + std::to_string(all) +
-                                  " heads of one size");
-        }
-        s.n_ctx = rows / batch.n_batch;
-        s.head_dim = static_cast<int>(width / all);
-        s.scale = factor("scale");
-        s.keep_scale = factor("keep_scale");
-        s.rule.window = number("window");
-        s.rule.cap = factor("cap");
-        if (s.rule.window < 0 || !(s.rule.cap >= 0.0f)) throw InvalidArgument("window and cap must not be negative");
-        const auto array = [&](const char* name) { return heads.attr(name).cast<std::optional<py::array>>(); };
-        if (const auto keep = array("keep")) {
-            s.keep = elements<const std::uint8_t>("keep", *keep, {batch.n_batch, s.n_head, s.n_ctx, s.n_ctx});
-        }
-        if (const auto slopes = array("slopes")) s.rule.slopes = elements<const float>("slopes", *slopes, {s.n_head});
-        return batch;
-    }
-
     // What calls use one after the other: Python's threads may call at once.
     struct Memory {
         Memory(const MatmulFormat& format, int threads) : matmul(format, threads) {}
@@ -319,6 +268,7 @@ void bind_training(py::module_& m) {
         .def("linear", &P::linear, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("y"))
         .def("linear_backward", &P::linear_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("dweight"),
              py::arg("dbias"), py::arg("dx"))
+        .def("dropout", &P::dropout, py::arg("x"), py::arg("plus"), py::arg("drop"), py::arg("y"))
         .def("norm", &P::norm, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("eps"), py::arg("y"),
              py::arg("stats"))
         .def("norm_backward", &P::norm_backward, py::arg("dy"), py::arg("x"), py::arg("weight"), py::arg("stats"),

@@ -28,7 +28,7 @@ constexpr std::array<const char*, 10> enum_names(Site) {
 }
 
 // Values in a row; 0: the layer has no such place.
-constexpr int site_width(const ModelConfig& c, Site site, int layer) {
+inline int site_width(const ModelConfig& c, Site site, int layer) {
     switch (site) {
         case Site::queries:
         case Site::heads:

@@ -18,7 +18,7 @@ void each_head(Team& team, Scratch& scratch, const AttentionBatch& batch, std::p
         SequenceAttentionArgs args = all;
         args.qkv += row * width;
         args.kv_head = task % all.n_kv_head;
-        if (args.keep != nullptr) args.keep += head_row * all.n_ctx;
+        args.mask_head = b * all.n_head;
         args.scratch = memory + thread * floats;
         body(args, row, head_row);
     });

@@ -40,6 +40,18 @@ double power(double base, std::int64_t exponent) {  // the C library's differs b
 
 }  // namespace
 
+void dropout(const TrainingKernels& kernels, Team& team, const DropoutArgs& args) {
+    split(team, args.rows, row_grain(args.n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
+        DropoutArgs part = args;
+        part.from += begin * args.n;
+        if (args.plus != nullptr) part.plus += begin * args.n;
+        part.to += begin * args.n;
+        part.rows = end - begin;
+        part.first_row += static_cast<std::uint64_t>(begin);
+        kernels.dropout(part);
+    });
+}
+
 void norm_forward(Team& team, void (*kernel)(const NormArgs&), const NormArgs& args) {
     const std::ptrdiff_t stats = args.bias == nullptr ? 1 : 2;
     split(team, args.rows, row_grain(args.n), [&](std::ptrdiff_t begin, std::ptrdiff_t end) {

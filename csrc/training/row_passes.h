@@ -31,6 +31,8 @@ private:
     Buffer buffer_;
 };
 
+void dropout(const TrainingKernels& kernels, Team& team, const DropoutArgs& args);
+
 // `kernel` is a norm of the table.
 void norm_forward(Team& team, void (*kernel)(const NormArgs&), const NormArgs& args);
 // `kernel` is the norm's backward pass. Here dweight and dbias are added to.

@@ -163,12 +163,13 @@ def describe(plan: Plan) -> list[tuple[str, str]]:
     part = f" in {r.accumulate} parts" if r.accumulate > 1 else ""
     done = f", of which {plan.n_done:,} are read" if plan.n_done else ""
     trained = "" if plan.n_trained >= c.n_params() else f", of which {plan.n_trained:,} are trained, as adapters"
+    checkpoints = ", with gradient checkpointing" if plan.gradient_checkpointing else ""
     return [
         ("model", f"{c.n_params():,} parameters{trained}: {c.n_layer} layers, width {c.n_embd}, context {c.n_ctx}"),
         ("data", f"{about}{plan.n_train:,} {plan.unit} for training, {about}{plan.n_validation:,} for validation"),
         ("steps", f"{about}{r.steps:,} of {r.batch} sequences{part}: {plan.n_read:,} tokens{done}"),
         ("recipe", f"learning rate {r.learning_rate:.3g} ({r.schedule}), warm-up {r.warmup}, dropout {r.dropout:g}"),
-        ("memory", f"about {plan.memory_bytes / 2**20:,.0f} MiB"),
+        ("memory", f"about {plan.memory_bytes / 2**20:,.0f} MiB{checkpoints}"),
         ("time", f"about {clock(plan.seconds)}, to be known better after the first step"),
     ]
 

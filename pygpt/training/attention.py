@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pygpt.training.dropout import attention_factors
 from pygpt.training.primitives import Array, Heads
 
 _SCORES = 1 << 16  # that exist at once, but for those of a single sequence
@@ -46,9 +47,8 @@ def attention(qkv: Array, heads: Heads) -> tuple[Array, Array]:
         p = np.exp(scores, out=scores)
         total = p.sum(axis=-1, keepdims=True)
         p /= total
-        if part.keep is not None:
-            p *= part.keep.reshape(p.shape)
-            p *= heads.keep_scale
+        if heads.drop is not None:
+            p *= _kept(heads, some, p)
         out[rows] = _rows(p @ v[:, :, None])
         lse[some] = (top + np.log(total)).reshape(part.n_batch, heads.n_head, -1)
     return out, lse
@@ -71,8 +71,8 @@ def attention_backward(dout: Array, qkv: Array, out: Array, lse: Array, heads: H
         np.exp(p, out=p)
         dp = do @ v[:, :, None].swapaxes(-1, -2)
         kept = p
-        if part.keep is not None:
-            factor = part.keep.reshape(p.shape) * p.dtype.type(heads.keep_scale)
+        if heads.drop is not None:
+            factor = _kept(heads, some, p)
             kept = p * factor
             dp *= factor
         dv = (kept.swapaxes(-1, -2) @ do).sum(axis=2)  # over the query heads that share a key and value head
@@ -93,9 +93,15 @@ def _sequences(qkv: Array, heads: Heads) -> Iterator[tuple[slice, slice, Heads]]
     n = max(1, _SCORES // max(heads.n_head * n_token**2, 1))
     for at in range(0, heads.n_batch, n):
         some = slice(at, min(at + n, heads.n_batch))
-        keep = None if heads.keep is None else heads.keep[some]
         rows = slice(some.start * n_token, some.stop * n_token)
-        yield some, rows, heads._replace(n_batch=some.stop - some.start, keep=keep)
+        yield some, rows, heads._replace(n_batch=some.stop - some.start)
+
+
+def _kept(heads: Heads, some: slice, p: Array) -> Array:
+    """The factors of dropout on the probabilities (B, K, H / K, T, T) of some sequences."""
+    assert heads.drop is not None
+    numbers = range(some.start * heads.n_head, some.stop * heads.n_head)
+    return attention_factors(heads.drop, numbers, p.shape[-1]).astype(p.dtype).reshape(p.shape)
 
 
 def _split(qkv: Array, heads: Heads) -> tuple[Array, Array, Array]:

@@ -13,9 +13,10 @@ import numpy as np
 from pygpt.config import Rope
 from pygpt.training import documents
 from pygpt.training.attention import join_sinks, sinks_backward
-from pygpt.training.modules import Modules, Normed, Rng
+from pygpt.training.dropout import Dropout
+from pygpt.training.modules import Modules, Normed
 from pygpt.training.parameters import FlatTensors, Parameters
-from pygpt.training.primitives import Array, Heads, Mask
+from pygpt.training.primitives import Array, Drop, Heads
 
 # What is cheap to compute, the outputs of a norm before a branch and of an activation, is not kept but computed again.
 
@@ -41,7 +42,7 @@ class _Branch(NamedTuple):
     before: Normed | None
     layer: _Attention | _Mlp
     after: Normed | None
-    keep: Mask | None  # (N, C), of the residual dropout
+    drop: Drop | None  # of what it adds
 
 
 class Block(NamedTuple):
@@ -61,42 +62,40 @@ class Blocks:
         self._angles: dict[tuple[Rope, np.dtype[Any]], tuple[Array, Array]] = {}  # cos and sin, (n_ctx, dim / 2)
 
     def forward(
-        self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng, apart: Apart = None
+        self, params: Parameters, x: Array, n_batch: int, layer: int, dropout: Dropout | None, apart: Apart = None
     ) -> tuple[Array, Block]:
         """The stream after a block that reads x (N, C), and what `backward` needs."""
-        y, attn = self._branch(params, x, n_batch, layer, "attn", rng, apart)
+        y, attn = self._branch(params, x, n_batch, layer, "attn", dropout, apart)
         if self._config.branches == "sequential":
-            x, attn_sum = self._sum(params, x, y, f"blocks.{layer}.attn_norm")
-            y, mlp = self._branch(params, x, n_batch, layer, "mlp", rng)
-            x, mlp_sum = self._sum(params, x, y, f"blocks.{layer}.mlp_norm")
+            x, attn_sum = self._sum(params, x, y, attn.drop, f"blocks.{layer}.attn_norm")
+            y, mlp = self._branch(params, x, n_batch, layer, "mlp", dropout)
+            x, mlp_sum = self._sum(params, x, y, mlp.drop, f"blocks.{layer}.mlp_norm")
             return x, Block(attn, attn_sum, mlp, mlp_sum)
-        z, mlp = self._branch(params, x, n_batch, layer, "mlp", rng)
-        y += x
-        y += z
-        return y, Block(attn, None, mlp, None)
+        z, mlp = self._branch(params, x, n_batch, layer, "mlp", dropout)
+        add = self._m.primitives.dropout
+        return add(z, mlp.drop, add(y, attn.drop, x)), Block(attn, None, mlp, None)
 
     def backward(self, params: Parameters, grads: FlatTensors, dx: Array, tape: Block, layer: int) -> Array:
         """The gradient of the stream before the block, given that of the stream after it, dx (N, C)."""
+        add = self._m.primitives.dropout
         if self._config.branches == "sequential":
             dx = self._sum_backward(params, grads, dx, tape.mlp_sum, f"blocks.{layer}.mlp_norm")
-            dread = self._branch_backward(params, grads, dx, tape.mlp, layer, "mlp")
-            dread += dx
+            dread = add(self._branch_backward(params, grads, dx, tape.mlp, layer, "mlp"), None, dx)
             dx = self._sum_backward(params, grads, dread, tape.attn_sum, f"blocks.{layer}.attn_norm")
             dread = self._branch_backward(params, grads, dx, tape.attn, layer, "attn")
         else:
             dread = self._branch_backward(params, grads, dx, tape.mlp, layer, "mlp")
-            dread += self._branch_backward(params, grads, dx, tape.attn, layer, "attn")
-        dread += dx
-        return dread
+            dread = add(self._branch_backward(params, grads, dx, tape.attn, layer, "attn"), None, dread)
+        return add(dread, None, dx)
 
-    def _sum(self, params: Parameters, x: Array, y: Array, norm: str) -> tuple[Array, Normed | None]:
-        y += x
+    def _sum(self, params: Parameters, x: Array, y: Array, drop: Drop | None, norm: str) -> tuple[Array, Normed | None]:
+        y = self._m.primitives.dropout(y, drop, x)
         return self._m.norm(params, y, norm) if self._config.norm_placement == "after_sum" else (y, None)
 
     def _sum_backward(self, params: Parameters, grads: FlatTensors, dx: Array, tape: Normed | None, norm: str) -> Array:
         return dx if tape is None else self._m.norm_backward(params, grads, dx, tape, norm)
 
-    # A branch: what it adds to the stream that it reads.
+    # A branch: what it adds, but for dropout, to the stream that it reads.
 
     def _norms(self, of: str, layer: int) -> tuple[str | None, str | None]:
         """The names of the norms before and after a branch."""
@@ -108,21 +107,27 @@ class Blocks:
         )
 
     def _branch(
-        self, params: Parameters, x: Array, n_batch: int, layer: int, of: str, rng: Rng, apart: Apart = None
+        self,
+        params: Parameters,
+        x: Array,
+        n_batch: int,
+        layer: int,
+        of: str,
+        dropout: Dropout | None,
+        apart: Apart = None,
     ) -> tuple[Array, _Branch]:
         before, after = self._norms(of, layer)
         read, normed_before = (x, None) if before is None else self._m.norm(params, x, before)
         y: Array
         tape: _Attention | _Mlp
         if of == "attn":
-            y, tape = self._attention(params, read, n_batch, layer, rng, apart)
+            y, tape = self._attention(params, read, n_batch, layer, _drop(dropout, layer, 0), apart)
         else:
             y, tape = self._mlp(params, read, layer)
         y, normed_after = (y, None) if after is None else self._m.norm(params, y, after)
-        keep = self._m.drop(y, rng)
         if self._config.branch_scale != 1.0:
             y *= self._config.branch_scale
-        return y, _Branch(x, normed_before, tape, normed_after, keep)
+        return y, _Branch(x, normed_before, tape, normed_after, _drop(dropout, layer, 1 if of == "attn" else 2))
 
     def _branch_backward(
         self, params: Parameters, grads: FlatTensors, dy: Array, tape: _Branch, layer: int, of: str
@@ -130,8 +135,8 @@ class Blocks:
         before, after = self._norms(of, layer)
         if self._config.branch_scale != 1.0:
             dy = dy * dy.dtype.type(self._config.branch_scale)
-        if tape.keep is not None:
-            dy = self._m.dropped(dy.copy(), tape.keep)
+        if tape.drop is not None:
+            dy = self._m.primitives.dropout(dy, tape.drop)
         if after is not None and tape.after is not None:
             dy = self._m.norm_backward(params, grads, dy, tape.after, after)
 
@@ -149,7 +154,7 @@ class Blocks:
     # Attention.
 
     def _attention(
-        self, params: Parameters, x: Array, n_batch: int, layer: int, rng: Rng, apart: Apart
+        self, params: Parameters, x: Array, n_batch: int, layer: int, drop: Drop | None, apart: Apart
     ) -> tuple[Array, _Attention]:
         c, name = self._config, f"blocks.{layer}.attn"
         n_token, rule = len(x) // n_batch, c.layers[layer]
@@ -161,8 +166,7 @@ class Blocks:
             c.n_head,
             c.n_kv_head,
             rule.attn_scale,
-            self._m.mask((n_batch, c.n_head, n_token, n_token), rng),
-            self._m.keep_scale,
+            drop,
             rule.window or 0,
             rule.score_cap or 0.0,
             np.array(rule.alibi_slopes, x.dtype) if rule.alibi_slopes else None,
@@ -252,3 +256,8 @@ class Blocks:
         dinner = self._m.linear_backward(params, grads, dy, lambda: self._activated(tape.up), f"{name}.down")
         backward = primitives.gated_activation_backward if self._config.gated_mlp else primitives.activation_backward
         return self._m.linear_backward(params, grads, backward(f, dinner, tape.up), read, *self._ups(name))
+
+
+def _drop(dropout: Dropout | None, layer: int, place: int) -> Drop | None:
+    """The mask of one of a block's three places; the embedding has the number 0."""
+    return None if dropout is None else dropout.at(1 + 3 * layer + place)

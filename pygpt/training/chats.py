@@ -19,7 +19,7 @@ from pygpt.errors import TokenizerError, TrainingError
 from pygpt.generation.turn import read_turn
 from pygpt.tokenizer import Tokenizer
 from pygpt.training.batches import shuffled
-from pygpt.training.sequences import Document, Packed
+from pygpt.training.sequences import Document, Listed, Packed
 from pygpt.training.tables import Record, read_records
 
 _SEED = 0  # of the split: the same file is always divided alike
@@ -35,7 +35,7 @@ class Chats(NamedTuple):
 
     def reader(self, n_ctx: int) -> Packed:
         """Chats side by side in sequences of at most n_ctx tokens, none of which sees another."""
-        return Packed(self.train, self.validation, n_ctx)
+        return Packed(Listed(self.train), Listed(self.validation), n_ctx)
 
 
 def read(path: Path, tokenizer: Tokenizer, config: ModelConfig, *, validation: float | Path) -> Chats:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from pygpt.classification import BIAS, WEIGHT, Task
 from pygpt.training.batches import Batch, Encoded, micro_batches
-from pygpt.training.modules import Rng
-from pygpt.training.network import Network
+from pygpt.training.network import Network, Rng
 from pygpt.training.parameters import FlatTensors, Parameters
 from pygpt.training.primitives import Array
 

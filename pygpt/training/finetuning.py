@@ -19,7 +19,7 @@ from pygpt.training.classifier import head_shapes
 from pygpt.training.language_model import LanguageModel
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
-from pygpt.training.plan import Plan, estimate_seconds, memory_bytes
+from pygpt.training.plan import Plan, estimate_seconds, memory_plan
 from pygpt.training.pretraining import plan_of_text
 from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, RecipeOptions
@@ -171,8 +171,10 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
     recipe = _settle(run, recipe_for(mixture.counts[0]), fingerprints)
     params = starting.start(base, {}, recipe.seed)
     adapted = _adapt(params, lora, recipe.seed)
+    n_trained = None if adapted is None else adapted.size
+    plan = plan_of_text(config, recipe, functions, mixture.counts, n_trained=n_trained)
     inner = LanguageModel(
-        Network(config, stoppable(functions, watcher.stop), recipe.dropout),
+        Network(config, stoppable(functions, watcher.stop), recipe.dropout, plan.gradient_checkpointing),
         params,
         mixture,
         recipe,
@@ -181,8 +183,6 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
         None if adapted is None else adapted.gradients(),
     )
     objective = inner if adapted is None else adapters.Adapted(inner, adapted)
-    n_trained = None if adapted is None else objective.values.size
-    plan = plan_of_text(config, recipe, functions, mixture.counts, n_trained=n_trained)
     return runs.Job(objective, recipe, functions, plan, add=data.add)
 
 
@@ -221,8 +221,10 @@ def _on_examples(run: RunFolder, functions: Primitives, session: runs.Session) -
         watcher.noticed(f"{n_cut} of {sum(counts)} examples are longer than the context of {n_ctx} tokens and were cut")
     params = starting.start(whole, head_shapes(task, len(examples.labels), base.config.n_embd), recipe.seed)
     adapted = _adapt(params, lora, recipe.seed, first_row=base.config.n_vocab)
+    n_trained = params.flat.size if adapted is None else adapted.size
+    plan = _plan_of_examples(whole, recipe, functions, train, counts, n_trained, adapted is not None)
     inner = Supervised(
-        Network(whole.config, stoppable(functions, watcher.stop), recipe.dropout),
+        Network(whole.config, stoppable(functions, watcher.stop), recipe.dropout, plan.gradient_checkpointing),
         params,
         train,
         held_out,
@@ -238,7 +240,6 @@ def _on_examples(run: RunFolder, functions: Primitives, session: runs.Session) -
     objective: Supervised | adapters.Adapted = inner
     if adapted is not None:
         objective = adapters.Adapted(inner, adapted, inner.classifier().extra().text)
-    plan = _plan_of_examples(whole, recipe, functions, train, counts, objective.values.size, lora is not None)
     return runs.Job(objective, recipe, functions, plan, examples)
 
 
@@ -255,6 +256,7 @@ def _plan_of_examples(
     n_tokens = sum(len(s) for example in train.examples for s in example)
     n_read = round(n_tokens / counts[0] * recipe.batch * recipe.steps)
     n_part = max(PART_TOKENS, longest * max(map(len, train.examples)))
+    n_bytes, checkpoints = memory_plan(base.config, recipe, n_part, n_trained, adapted)
     return Plan(
         config=base.config,
         recipe=recipe,
@@ -263,8 +265,9 @@ def _plan_of_examples(
         n_validation=counts[1],
         unit="examples",
         n_read=n_read,
-        memory_bytes=memory_bytes(base.config, recipe, n_part, n_trained, adapted),
-        seconds=estimate_seconds(base.config, n_read, functions),
+        memory_bytes=n_bytes,
+        gradient_checkpointing=checkpoints,
+        seconds=estimate_seconds(base.config, n_read, functions, checkpoints),
         is_exact=True,
     )
 

@@ -26,6 +26,7 @@ import numpy as np
 from pygpt import reference
 from pygpt.config import Activation
 from pygpt.training.attention import attention, attention_backward, cap, rope
+from pygpt.training.dropout import dropout
 from pygpt.training.primitives import PLAIN, Array, Ids, Logits, Primitives, Update, head_backward
 
 __all__ = [  # all of `Primitives`
@@ -35,6 +36,7 @@ __all__ = [  # all of `Primitives`
     "attention",
     "attention_backward",
     "cross_entropy",
+    "dropout",
     "embedding_backward",
     "gated_activation",
     "gated_activation_backward",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.config import Activation
-from pygpt.training.primitives import PLAIN, Array, Heads, Ids, Logits, Update, head_backward
+from pygpt.training.primitives import PLAIN, Array, Drop, Heads, Ids, Logits, Update, head_backward
 
 Floats = NDArray[np.float32]
 Precision = Literal["float32", "bfloat16"]
@@ -24,7 +24,7 @@ _LOGIT_ROWS = 128
 class Kernels:
     """The primitives as methods; arguments, results and formulas are described in `pygpt.training.functions`.
 
-    All arrays are C-contiguous float32 (ids int32, masks uint8). ValueError names the array that is not as it must be.
+    All arrays are C-contiguous float32 (ids int32). ValueError names the array that is not as it must be.
     """
 
     def __init__(self, threads: int | None = None, isa: str | None = None, precision: Precision = "float32") -> None:
@@ -56,6 +56,11 @@ class Kernels:
         dx = np.empty((len(dy), weight.shape[1]), np.float32)
         self._core.linear_backward(dy, x, weight, dweight, dbias, dx)
         return dx
+
+    def dropout(self, x: Array, drop: Drop | None, plus: Array | None = None) -> Array:
+        y = _like(x)
+        self._core.dropout(x, plus, drop, y)
+        return y
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array]:
         y, stats = _like(x), np.empty((len(x), 2), np.float32)

@@ -106,6 +106,11 @@ class Lora:
         for name in self._rows:
             self.trained.tensors[name + ROWS][...] = params.tensors[name][self._first_row :]
 
+    @property
+    def size(self) -> int:
+        """How many values are trained."""
+        return self.trained.flat.size
+
     def gradients(self) -> FlatTensors:
         """Zeros in the form of `trained`, for a network to add to."""
         values = self.trained.tensors

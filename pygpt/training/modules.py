@@ -1,11 +1,10 @@
-"""What the parts of a network are made of: norms, matrices and dropout, each with its backward pass.
+"""What the parts of a network are made of: norms and matrices, each with its backward pass.
 
 They read their values from `Parameters` by name and add gradients to others by the same names.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,9 +12,7 @@ import numpy as np
 
 from pygpt.config import ModelConfig
 from pygpt.training.parameters import Adapter, FlatTensors, Parameters
-from pygpt.training.primitives import Array, Mask, Primitives
-
-Rng = np.random.Generator | None
+from pygpt.training.primitives import Array, Primitives
 
 
 class Normed(NamedTuple):
@@ -28,9 +25,8 @@ class Normed(NamedTuple):
 class Modules:
     """Modules of a model, forward and backward. Holds no values."""
 
-    def __init__(self, config: ModelConfig, primitives: Primitives, dropout: float) -> None:
-        """`dropout`: the share of values that `dropped` sets to 0 whenever a generator is given."""
-        self.config, self.primitives, self.dropout = config, primitives, dropout
+    def __init__(self, config: ModelConfig, primitives: Primitives) -> None:
+        self.config, self.primitives = config, primitives
 
     def norm(self, params: Parameters, x: Array, name: str) -> tuple[Array, Normed]:
         """The model's norm of x (N, C)."""
@@ -87,34 +83,6 @@ class Modules:
         a, b, da, db, scale = adapter
         dlow = self.primitives.linear_backward(dy, self.primitives.linear(x, a, None) * scale, b, db, None)
         self.primitives.linear_backward(dlow * scale, x, a, da, None)
-
-    # Dropout: what is kept is divided by its share, so that the sum stays the same on average.
-
-    @property
-    def keep_scale(self) -> float:
-        """The factor on what is kept."""
-        return 1.0 / (1.0 - self.dropout)
-
-    def mask(self, shape: tuple[int, ...], rng: Rng) -> Mask | None:
-        """1 for what stays; None where nothing is dropped."""
-        if rng is None or self.dropout == 0.0:
-            return None
-        size = math.prod(shape)
-        drawn = np.asarray(rng.bit_generator.random_raw(-(-size // 4)), "<u8").view("<u2")[:size]
-        return (drawn >= round(self.dropout * (1 << 16))).view(np.uint8).reshape(shape)
-
-    def drop(self, x: Array, rng: Rng) -> Mask | None:
-        """Drop values of x (N, C) in place; the mask."""
-        keep = self.mask(x.shape, rng)
-        if keep is not None:
-            self.dropped(x, keep)
-        return keep
-
-    def dropped(self, x: Array, keep: Mask) -> Array:
-        """x (N, C), of which what was dropped is 0 now."""
-        x *= keep
-        x *= self.keep_scale
-        return x
 
 
 def _matrix(params: FlatTensors, modules: tuple[str, ...]) -> tuple[Any, Any]:

@@ -15,9 +15,12 @@ from pygpt.config import LayerConfig, ModelConfig
 from pygpt.errors import ConfigError
 from pygpt.training.blocks import Block, Blocks
 from pygpt.training.documents import documents
-from pygpt.training.modules import Modules, Normed, Rng
+from pygpt.training.dropout import Dropout
+from pygpt.training.modules import Modules, Normed
 from pygpt.training.parameters import ROWS, FlatTensors, Parameters
-from pygpt.training.primitives import Array, Ids, Logits, Mask, Primitives
+from pygpt.training.primitives import Array, Drop, Ids, Logits, Primitives
+
+Rng = np.random.Generator | None
 
 _TRAINED = {"attn_scale", "rope", "window", "score_cap", "alibi_slopes", "sinks"}
 """The fields of a layer that have a backward pass here; of a model it is all of them."""
@@ -28,10 +31,12 @@ class Tape(NamedTuple):
 
     ids: Ids  # (B, T)
     positions: Ids | None  # (B, T), where documents are kept apart
+    apart: tuple[slice, ...] | None  # their rows
     embedded: Array | None  # (N, E), where they are projected
     embed_norm: Normed | None
-    keep: Mask | None  # (N, C), of the embedding's dropout
-    blocks: list[Block]
+    dropout: Dropout | None
+    drop: Drop | None  # of the embedding
+    blocks: list[Block | Array]  # or the stream before the block, (N, C)
     norm: Normed | None
 
 
@@ -48,15 +53,21 @@ def check_trainable(config: ModelConfig) -> None:
 class Network:
     """Computes a model's loss and its gradients. Holds no parameters and no state but tables of positions."""
 
-    def __init__(self, config: ModelConfig, primitives: Primitives, dropout: float = 0.0) -> None:
+    def __init__(
+        self, config: ModelConfig, primitives: Primitives, dropout: float = 0.0, gradient_checkpointing: bool = False
+    ) -> None:
         """`dropout`: the share of values set to 0 after the embedding, in the attention probabilities and at the end of
         each branch of a block (Srivastava et al. 2014; where GPT-1 and GPT-2 have it), whenever a generator is given.
+
+        `gradient_checkpointing`: of a block the forward pass keeps its input alone, from which the backward pass
+        computes the rest again (Chen et al. 2016, arXiv:1604.06174). The gradients are the same bits.
 
         ConfigError: a layer of a kind that has no backward pass here."""
         check_trainable(config)
         self.config = config
         self.primitives = primitives
-        self._modules = Modules(config, primitives, dropout)
+        self._dropout, self._checkpoints = dropout, gradient_checkpointing
+        self._modules = Modules(config, primitives)
         self._blocks = Blocks(self._modules)
         self._sinusoids: Array | None = None  # (n_ctx, C)
 
@@ -146,16 +157,20 @@ class Network:
         self._add_positions(params, x.reshape(n_batch, n_token, -1), positions)
         if self.config.embed_norm:
             x, embed_norm = self._modules.norm(params, x, "embed_norm")
-        keep = self._modules.drop(x, rng)
-        blocks = []
+        dropout = None if rng is None or self._dropout == 0.0 else Dropout(self._dropout, rng)
+        drop = None if dropout is None else dropout.at(0)
+        if drop is not None:
+            x = self.primitives.dropout(x, drop)
+        blocks: list[Block | Array] = []
         for layer in range(self.config.n_layer):
-            x, block = self._blocks.forward(params, x, n_batch, layer, rng, apart)
+            before = x
+            x, block = self._blocks.forward(params, x, n_batch, layer, dropout, apart)
             if record:
-                blocks.append(block)
+                blocks.append(before if self._checkpoints else block)
         norm = None
         if self.config.final_norm:
             x, norm = self._modules.norm(params, x, "norm")
-        return x, Tape(ids, positions, embedded, embed_norm, keep, blocks, norm)
+        return x, Tape(ids, positions, apart, embedded, embed_norm, dropout, drop, blocks, norm)
 
     def _add_positions(self, params: Parameters, x: Array, positions: Ids | None) -> None:
         """To x (B, T, C), in place."""
@@ -173,9 +188,12 @@ class Network:
         if tape.norm is not None:
             dx = self._modules.norm_backward(params, grads, dx, tape.norm, "norm")
         for layer in reversed(range(self.config.n_layer)):
-            dx = self._blocks.backward(params, grads, dx, tape.blocks.pop(), layer)
-        if tape.keep is not None:
-            dx = self._modules.dropped(dx, tape.keep)
+            block = tape.blocks.pop()
+            if isinstance(block, np.ndarray):
+                _, block = self._blocks.forward(params, block, len(tape.ids), layer, tape.dropout, tape.apart)
+            dx = self._blocks.backward(params, grads, dx, block, layer)
+        if tape.drop is not None:
+            dx = self.primitives.dropout(dx, tape.drop)
         if tape.embed_norm is not None:
             dx = self._modules.norm_backward(params, grads, dx, tape.embed_norm, "embed_norm")
         if self.config.learned_positions and "pos.weight" in grads.tensors:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pygpt import _core
 from pygpt.config import ModelConfig
 from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe
@@ -40,21 +41,40 @@ class Plan:
     """About how long the steps that are left take, from the speed of a matrix product on this machine."""
     is_exact: bool
     """False while the numbers of tokens and steps are estimated from the sizes of the files."""
+    gradient_checkpointing: bool = False
+    """Whether blocks are computed again in the backward pass, since otherwise the memory that is free would not do."""
     n_done: int = 0
     """Tokens that a run which goes on has read before."""
 
 
-def memory_bytes(config: ModelConfig, recipe: Recipe, n_part: int, n_trained: int, adapted: bool) -> int:
+def memory_plan(config: ModelConfig, recipe: Recipe, n_part: int, n_trained: int, adapted: bool) -> tuple[int, bool]:
+    """About the memory of training, and whether it is that of gradient checkpointing, which is used where the rest
+    would take more than is free: a step takes a third longer then, and the results are the same bits."""
+    whole = memory_bytes(config, recipe, n_part, n_trained, adapted)
+    free = _core.available_memory()
+    if free is None or whole <= free:
+        return whole, False
+    return memory_bytes(config, recipe, n_part, n_trained, adapted, gradient_checkpointing=True), True
+
+
+def memory_bytes(
+    config: ModelConfig,
+    recipe: Recipe,
+    n_part: int,
+    n_trained: int,
+    adapted: bool,
+    gradient_checkpointing: bool = False,
+) -> int:
     """About the memory of training in float32, `n_part` tokens at a time.
 
     Values, gradients and two moments of all that is trained; with adapters also the model; and what the backward pass
     needs of each token.
     """
     values = 4 * n_trained + (config.n_params() if adapted else 0)
-    return _PROCESS_BYTES + _LOGITS_BYTES + 4 * values + n_part * _bytes_per_token(config, recipe)
+    return _PROCESS_BYTES + _LOGITS_BYTES + 4 * values + n_part * _bytes_per_token(config, gradient_checkpointing)
 
 
-def _bytes_per_token(config: ModelConfig, recipe: Recipe) -> int:
+def _bytes_per_token(config: ModelConfig, gradient_checkpointing: bool) -> int:
     """What `pygpt.training.network.Tape` keeps, in the main, and what one block needs beside it."""
     heads = (config.n_head + 2 * config.n_kv_head) * config.head_dim
     up = config.n_inner * (2 if config.gated_mlp else 1)
@@ -63,14 +83,16 @@ def _bytes_per_token(config: ModelConfig, recipe: Recipe) -> int:
         block += 2 * config.n_embd
     if config.qk_norm is not None:
         block += (config.n_head + config.n_kv_head) * config.head_dim
-    masks = config.n_head * config.n_ctx + 2 * config.n_embd if recipe.dropout else 0
     beside = 2 * up + 2 * config.n_inner + 4 * config.n_embd
-    return 4 * (config.n_layer * block + beside) + config.n_layer * masks
+    kept = config.n_layer * config.n_embd + block if gradient_checkpointing else config.n_layer * block
+    return 4 * (kept + beside)
 
 
-def estimate_seconds(config: ModelConfig, n_read: float, primitives: Primitives) -> float:
-    """Six operations for each parameter and token (Kaplan et al. 2020, arXiv:2001.08361, section 2.1), at the speed of
-    a product of the model's width, which is tried."""
+def estimate_seconds(
+    config: ModelConfig, n_read: float, primitives: Primitives, gradient_checkpointing: bool = False
+) -> float:
+    """Six operations for each parameter and token (Kaplan et al. 2020, arXiv:2001.08361, section 2.1), eight with
+    gradient checkpointing, at the speed of a product of the model's width, which is tried."""
     width = min(config.n_embd, 1024)
     x, weight = np.zeros((_PROBE_ROWS, width), np.float32), np.zeros((4 * width, width), np.float32)
     took = math.inf
@@ -79,7 +101,7 @@ def estimate_seconds(config: ModelConfig, n_read: float, primitives: Primitives)
         primitives.linear(x, weight, None)
         took = min(took, time.perf_counter() - began)
     speed = 2.0 * _PROBE_ROWS * width * 4 * width / max(took, 1e-9)
-    return 6.0 * config.n_params() * n_read / (speed * _SHARE_OF_PRODUCTS)
+    return (8.0 if gradient_checkpointing else 6.0) * config.n_params() * n_read / (speed * _SHARE_OF_PRODUCTS)
 
 
 def estimate_tokens(n_bytes: int, n_vocab: int | None) -> int:

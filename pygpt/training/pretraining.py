@@ -15,7 +15,7 @@ from pygpt.training.data import DEFAULT_VOCAB
 from pygpt.training.language_model import LanguageModel
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
-from pygpt.training.plan import Plan, estimate_seconds, memory_bytes
+from pygpt.training.plan import Plan, estimate_seconds, memory_plan
 from pygpt.training.presets import Preset, preset
 from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe, RecipeOptions
@@ -136,9 +136,9 @@ def prepare_run(run: RunFolder, session: runs.Session) -> runs.Job:
     recipe = Recipe(**run.settings["recipe"])
     params = Parameters(config)
     params.initialise(recipe.seed)
-    network = Network(config, stoppable(functions, watcher.stop), recipe.dropout)
+    plan = plan_of_text(config, recipe, functions, mixture.counts)
+    network = Network(config, stoppable(functions, watcher.stop), recipe.dropout, plan.gradient_checkpointing)
     objective = LanguageModel(network, params, mixture, recipe, session.threads)
-    plan = plan_of_text(network.config, recipe, functions, mixture.counts)
     return runs.Job(objective, recipe, functions, plan, add=data.add)
 
 
@@ -154,6 +154,8 @@ def plan_of_text(
     """A plan for (training, validation) tokens; n_trained: the values of adapters, if only these are trained."""
     n_read = sum(recipe.batch_at(step) for step in range(1, recipe.steps + 1)) * config.n_ctx
     n_values = config.n_params() if n_trained is None else n_trained
+    n_part = recipe.part * config.n_ctx
+    n_bytes, checkpoints = memory_plan(config, recipe, n_part, n_values, n_trained is not None)
     return Plan(
         config=config,
         recipe=recipe,
@@ -162,8 +164,9 @@ def plan_of_text(
         n_validation=counts[1],
         unit="tokens",
         n_read=n_read,
-        memory_bytes=memory_bytes(config, recipe, recipe.part * config.n_ctx, n_values, n_trained is not None),
-        seconds=estimate_seconds(config, n_read, functions),
+        memory_bytes=n_bytes,
+        gradient_checkpointing=checkpoints,
+        seconds=estimate_seconds(config, n_read, functions, checkpoints),
         is_exact=is_exact,
     )
 

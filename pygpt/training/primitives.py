@@ -11,7 +11,25 @@ from pygpt.config import Activation
 
 Array = NDArray[np.floating[Any]]
 Ids = NDArray[np.int32]
-Mask = NDArray[np.uint8]
+
+
+class Drop(NamedTuple):
+    """A dropout mask, `pygpt.training.dropout`."""
+
+    share: float
+    """Of the values, which become 0."""
+    key: int
+    """Below 2^64: the masks of two keys have nothing in common."""
+
+    @property
+    def threshold(self) -> int:
+        """In 32 bits."""
+        return min(round(self.share * 2.0**32), 2**32 - 1)
+
+    @property
+    def scale(self) -> float:
+        """The factor on what is kept."""
+        return 1.0 / (1.0 - self.share)
 
 
 class Heads(NamedTuple):
@@ -25,10 +43,8 @@ class Heads(NamedTuple):
     """Key and value heads, K."""
     scale: float
     """The factor on the scores."""
-    keep: Mask | None = None
-    """(B, H, T, T): a dropout mask on the probabilities."""
-    keep_scale: float = 1.0
-    """The factor on those that are kept."""
+    drop: Drop | None = None
+    """Dropout of the probabilities."""
     window: int = 0
     """A query sees its own key and window - 1 before it; 0: all before it."""
     cap: float = 0.0
@@ -73,6 +89,7 @@ class Primitives(Protocol):
     def linear_backward(
         self, dy: Array, x: Array | None, weight: Array, dweight: Array | None, dbias: Array | None
     ) -> Array: ...
+    def dropout(self, x: Array, drop: Drop | None, plus: Array | None = None) -> Array: ...
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array]: ...
     def layer_norm_backward(
         self, dy: Array, x: Array, weight: Array, stats: Array, dweight: Array, dbias: Array

@@ -127,17 +127,15 @@ TEST(TrainingAttention, IsTheSameForAllThreadsAndInstructionSets) {
         const int rows = c.n_batch * c.n_ctx, width = (c.n_head + 2 * c.n_kv_head) * c.head_dim,
                   n_out = c.n_head * c.head_dim;
         const std::vector<float> qkv = random.floats(rows * width), dout = random.floats(rows * n_out);
-        std::vector<std::uint8_t> keep(static_cast<std::size_t>(c.n_head * c.n_ctx * rows));
-        for (std::uint8_t& k : keep) k = static_cast<std::uint8_t>(random.below(2));
         const std::vector<float> slopes = random.floats(c.n_head, 0.0f, 0.3f);
         const SequenceRule rules[] = {{}, {7, 1.5f, slopes.data()}, {64, 0.0f, nullptr}, {0, 0.4f, nullptr}};
         for (const bool dropped : {false, true})
             for (const SequenceRule& rule : rules) {
                 training::AttentionBatch batch{};
                 batch.n_batch = c.n_batch;
-                batch.sequence = {qkv.data(), c.n_ctx, c.n_head, c.n_kv_head,
-                                  c.head_dim, 0,       0.4f,     dropped ? keep.data() : nullptr,
-                                  2.0f,       nullptr, rule};
+                const DropoutMask mask = dropped ? DropoutMask{99, 1u << 31, 2.0f} : DropoutMask{};
+                batch.sequence = {qkv.data(), c.n_ctx, c.n_head, c.n_kv_head, c.head_dim, 0,
+                                  0.4f,       mask,    0,        nullptr,     rule};
                 const std::vector<Guarded> outputs = {Guarded(rows, n_out, n_out),
                                                       Guarded(1, c.n_head * rows, c.n_head * rows),
                                                       Guarded(rows, width, width)};

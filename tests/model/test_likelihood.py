@@ -70,8 +70,10 @@ def test_greedy_text_is_greedy() -> None:
     model = Model.load("tiny", threads=1)
     context = model.tokenizer.encode("Once upon a time")
     written = list(model.generate(context, temperature=0, max_tokens=12).tokens)
-    right, wrong = model.loglikelihood([(context, written), (context, [*written[:-1], written[-1] - 1])])
-    assert (right.is_greedy, wrong.is_greedy, right.n_tokens) == (True, False, 12)
+    right, wrong = model.loglikelihood(
+        [(context, written), (context, [*written[:-1], (written[-1] + 1) % model.config.n_vocab])]
+    )
+    assert (right.is_greedy, wrong.is_greedy, right.n_tokens) == (True, False, len(written))
 
 
 def test_little_is_read_of_what_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +93,8 @@ def test_little_is_read_of_what_is_shared(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(model, "_engine", Counting())
     random = np.random.default_rng(1)
-    example = random.integers(500, size=100).tolist()
-    questions = [example + random.integers(500, size=20).tolist() for _ in range(10)]
+    example = random.integers(model.config.n_vocab, size=100).tolist()
+    questions = [example + random.integers(model.config.n_vocab, size=20).tolist() for _ in range(10)]
     calls: list[tuple[int, int]] = []
     pairs = [(q, [i, 7, 8]) for q in questions for i in range(4)]
     model.loglikelihood(pairs, progress=lambda done, total: calls.append((done, total)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -182,6 +184,15 @@ def test_what_is_put_in_is_what_is_added(cores) -> None:
     found = traced(cores.engine("scaled"), config, tokens, patch={Site("attention_out", 0): added})
     assert np.array_equal(found.attention_out[0], added)
     assert np.array_equal(found.after_attention[0], found.embedding + added)
+
+
+@pytest.mark.parametrize("of", [Model.trace, pygpt.Trace], ids=["Model.trace", "Trace"])
+def test_the_examples_of_the_docstrings_run(of: Any) -> None:
+    lines = inspect.cleandoc(of.__doc__).splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.endswith("::")) + 2
+    code = "\n".join(itertools.takewhile(str.strip, lines[begin:]))
+    model = Model.load("tiny", threads=1)
+    exec(inspect.cleandoc("\n" + code), {"Model": Model, "Site": Site, "model": model})
 
 
 def test_layers_are_those_asked_for(model: Model) -> None:

@@ -17,7 +17,7 @@ from pygpt import reference
 from pygpt.config import Activation, LayerConfig, Rope
 from pygpt.training import attention as attention_module
 from pygpt.training import functions
-from pygpt.training.primitives import Heads, Logits, Update
+from pygpt.training.primitives import Drop, Heads, Logits, Update
 
 Array = NDArray[np.float64]
 ACTIVATIONS: tuple[Activation, ...] = ("gelu", "gelu_tanh", "silu", "relu")
@@ -152,10 +152,7 @@ def test_attention(
     monkeypatch.setattr(attention_module, "_SCORES", 2 * n_head * n_token**2)  # two sequences, then one
     qkv = draw(n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim)
     along = draw(n_batch * n_token, n_head * head_dim)
-    keep = None
-    if dropped:
-        keep = np.random.default_rng(2).integers(0, 2, (n_batch, n_head, n_token, n_token), np.uint8)
-    heads = Heads(n_batch, n_head, n_kv_head, scale, keep, 2.0 if dropped else 1.0)
+    heads = Heads(n_batch, n_head, n_kv_head, scale, Drop(0.5, 2) if dropped else None)
     out, lse = functions.attention(qkv, heads)
     if not dropped:
         split = qkv.reshape(n_batch, n_token, -1, head_dim).swapaxes(1, 2)
@@ -181,7 +178,7 @@ def test_attention_by_rules(draw: Callable[..., Array], rule: dict[str, Any], si
     qkv, added = draw(n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim), draw(n_head)
     along, dsinks = draw(n_batch * n_token, n_head * head_dim), np.ones(n_head)
     slopes = np.array(layer.alibi_slopes) if layer.alibi_slopes else None
-    heads = Heads(n_batch, n_head, n_kv_head, 0.6, None, 1.0, layer.window or 0, layer.score_cap or 0.0, slopes)
+    heads = Heads(n_batch, n_head, n_kv_head, 0.6, None, layer.window or 0, layer.score_cap or 0.0, slopes)
 
     def forward() -> tuple[Array, Array]:
         out, lse = functions.attention(qkv, heads)

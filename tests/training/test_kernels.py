@@ -18,7 +18,7 @@ from pygpt import _core
 from pygpt.config import Activation
 from pygpt.training import functions
 from pygpt.training.kernels import Kernels
-from pygpt.training.primitives import Heads, Logits, Update
+from pygpt.training.primitives import Drop, Heads, Logits, Update
 
 EPS = 2.0**-24
 Floats = NDArray[np.float32]
@@ -206,10 +206,6 @@ ATTENTION = [
 ]  # fmt: skip
 
 
-def dropout_mask(n_batch: int, n_head: int, n_token: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(9).integers(0, 2, (n_batch, n_head, n_token, n_token), np.uint8)
-
-
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("rule", [(0, 0.0, False), (1, 0.0, False), (70, 0.0, True), (17, 3.0, False), (0, 0.8, True)])
 @pytest.mark.parametrize(("n_batch", "n_token", "n_head", "n_kv_head", "head_dim"), ATTENTION)
@@ -224,9 +220,9 @@ def test_attention(
 ) -> None:
     qkv = normal(1, n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim)
     dout = normal(2, n_batch * n_token, n_head * head_dim)
-    keep = dropout_mask(n_batch, n_head, n_token) if dropped else None
+    drop = Drop(0.2, 2**63 + 9) if dropped else None
     slopes = np.linspace(0.01, 0.5, n_head).astype(np.float32) if rule[2] else None
-    heads = Heads(n_batch, n_head, n_kv_head, head_dim**-0.5, keep, 1.25, *rule[:2], slopes)
+    heads = Heads(n_batch, n_head, n_kv_head, head_dim**-0.5, drop, *rule[:2], slopes)
 
     def run(k: Kernels) -> tuple[Any, ...]:
         out, lse = k.attention(qkv, heads)
@@ -252,16 +248,15 @@ def test_attention(
 
 def test_no_token_sees_those_after_it(kernels: Kernels) -> None:
     """What follows may be anything, and neither outputs nor gradients before it change by a bit."""
-    qkv, dout, keep = normal(1, 100, 4 * 24), normal(2, 100, 2 * 24), dropout_mask(1, 2, 100)
-    n, more = 70, dropout_mask(1, 2, 70)
-    more[...] = keep[:, :, :n, :n]
+    qkv, dout, n = normal(1, 100, 4 * 24), normal(2, 100, 2 * 24), 70
+    heads = Heads(1, 2, 1, 0.2, Drop(0.5, 7))
     dout[n:] = 0.0
-    found = kernels.attention(qkv, Heads(1, 2, 1, 0.2, keep, 2.0))
-    gradient = kernels.attention_backward(dout, qkv, *found, Heads(1, 2, 1, 0.2, keep, 2.0))
-    alone = kernels.attention(qkv[:n], Heads(1, 2, 1, 0.2, more, 2.0))
+    found = kernels.attention(qkv, heads)
+    gradient = kernels.attention_backward(dout, qkv, *found, heads)
+    alone = kernels.attention(qkv[:n], heads)
     np.testing.assert_array_equal(found[0][:n], alone[0])
     np.testing.assert_array_equal(found[1][:, :, :n], alone[1])
-    expected = kernels.attention_backward(dout[:n], qkv[:n], *alone, Heads(1, 2, 1, 0.2, more, 2.0))
+    expected = kernels.attention_backward(dout[:n], qkv[:n], *alone, heads)
     np.testing.assert_array_equal(gradient[:n], expected)
     assert not gradient[n:].any()
 

@@ -11,7 +11,6 @@ from pygpt import reference
 from pygpt.config import Experts, ModelConfig
 from pygpt.errors import ConfigError
 from pygpt.training import functions
-from pygpt.training.modules import Modules
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
 
@@ -101,14 +100,17 @@ def test_gradients_of_micro_batches_add_up(
     assert np.abs(whole.flat - parts.flat).max() <= 1e-14 * np.abs(whole.flat).max()
 
 
-def test_dropout_drops_its_share(configs: dict[str, ModelConfig]) -> None:
-    modules = Modules(configs["gpt2"], functions, 0.25)
-    x = np.ones((100, 1000))
-    keep = modules.drop(x, np.random.default_rng(6))
-    assert keep is not None
-    assert set(np.unique(x)) == {0.0, 1.0 / 0.75}
-    assert abs(x.mean() - 1.0) < 5 * (0.25 / 0.75 / x.size) ** 0.5  # five standard deviations
-    assert modules.drop(x, None) is None
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradient_checkpointing_changes_no_bit(
+    config: ModelConfig, params: Parameters, batch: tuple[np.ndarray, np.ndarray], dropout: float
+) -> None:
+    found = []
+    for again in (False, True):
+        network = Network(config, functions, dropout, gradient_checkpointing=again)
+        grads = Parameters(config, np.float64)
+        nats, _ = network.loss_and_gradients(params, grads, *batch, rng=np.random.default_rng(3))
+        found.append((nats, grads.flat.tobytes()))
+    assert found[0] == found[1]
 
 
 def test_parameters_are_views_of_one_array(config: ModelConfig) -> None:

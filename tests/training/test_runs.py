@@ -219,6 +219,20 @@ def test_the_plan_is_there_before_the_text_is_read(text: Path, tmp_path: Path) -
     assert exact.seconds > 0
 
 
+def test_where_memory_is_short_gradients_are_checkpointed_and_nothing_else_changes(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = SHAPE | {"n_layer": 3}
+    plenty, short = StopAt(3), StopAt(3)
+    one = pygpt.pretrain(text, tmp_path / "one", **deep, **RECIPE, watcher=plenty)
+    monkeypatch.setattr("pygpt._core.available_memory", lambda: 1 << 20)
+    other = pygpt.pretrain(text, tmp_path / "other", **deep, **RECIPE, watcher=short)
+    assert not plenty.plans[-1].gradient_checkpointing
+    assert short.plans[-1].gradient_checkpointing
+    assert short.plans[-1].memory_bytes < plenty.plans[-1].memory_bytes
+    assert one.losses == other.losses
+
+
 @pytest.mark.parametrize("n_sequences", [200, 3000, 10**5, 10**7])
 @pytest.mark.parametrize("fixed", [{}, {"eval_windows": 128}, {"eval_interval": 7}])
 def test_evaluation_takes_a_twentieth_of_the_time(n_sequences: int, fixed: dict[str, Any]) -> None:

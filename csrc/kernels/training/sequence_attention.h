@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
 #include "base/lanes.h"
+#include "kernels/training/dropout.h"
 
 namespace pygpt {
 
@@ -27,8 +27,8 @@ struct SequenceAttentionArgs {
     int n_head, n_kv_head, head_dim;
     int kv_head;
     float scale;
-    const std::uint8_t* keep;  // (n_head, n_ctx, n_ctx): the probabilities are multiplied by keep * keep_scale; or null
-    float keep_scale;
+    DropoutMask mask;  // of the probabilities
+    std::ptrdiff_t mask_head;  // of the mask, for head 0: its heads are those of all sequences
     float* scratch;  // attention_forward_floats(), or attention_backward_floats()
     SequenceRule rule;
 };
@@ -55,11 +55,11 @@ constexpr int kTrainBlock = 64;
 
 constexpr std::ptrdiff_t attention_forward_floats(int n_ctx, int head_dim) {
     const std::ptrdiff_t rows = round_up(n_ctx, 16), columns = round_up(head_dim, 16);
-    return 3 * rows * columns + kTrainBlock * (2 * columns + rows + 2);
+    return 3 * rows * columns + kTrainBlock * (2 * columns + rows + 2) + rows;
 }
 constexpr std::ptrdiff_t attention_backward_floats(int n_ctx, int head_dim) {
     const std::ptrdiff_t rows = round_up(n_ctx, 16), columns = round_up(head_dim, 16);
-    return 8 * rows * columns + 2 * rows + 3 * kTrainBlock * kTrainBlock;
+    return 8 * rows * columns + 2 * rows + 3 * kTrainBlock * kTrainBlock + 16 * kTrainBlock;
 }
 
 }  // namespace pygpt

@@ -6,6 +6,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/table.h"
+#include "kernels/training/dropout.h"
 #include "kernels/training/loss_and_step.h"
 #include "kernels/training/panel_product.h"
 #include "kernels/training/row_gradients.h"
@@ -35,6 +36,8 @@ struct TrainingKernels {
 
     // dx = dx scale (1 - (y / cap)^2), y what Kernels::scale_and_cap gave, or dx scale where cap is 0; n values.
     void (*scale_and_cap_backward)(const float* y, float* dx, float scale, float cap, std::ptrdiff_t n);
+
+    void (*dropout)(const DropoutArgs&);
 
     // Returns -log softmax(x)[target]; then, with `gradient`, x holds that value's gradient times `scale`.
     double (*cross_entropy)(float* x, std::ptrdiff_t n, std::ptrdiff_t target, float scale, bool gradient);

@@ -1,6 +1,7 @@
 // One instruction set's table for the trainer, from the bodies. Included by kernels/training/isa/ only.
 #pragma once
 
+#include "kernels/training/body/dropout.h"
 #include "kernels/training/body/loss_and_step.h"
 #include "kernels/training/body/panel_product.h"
 #include "kernels/training/body/row_gradients.h"
@@ -24,6 +25,7 @@ constexpr TrainingKernels fill_training() {
     k.gated_activation = gated_activation<S>;
     k.gated_activation_backward = gated_activation_backward<S>;
     k.scale_and_cap_backward = scale_and_cap_backward<S>;
+    k.dropout = dropout<S>;
     k.cross_entropy = cross_entropy<S>;
     k.attention_forward = attention_forward<S>;
     k.attention_backward = attention_backward<S>;

@@ -3,6 +3,7 @@
 
 #include "kernels/body/math.h"
 #include "kernels/body/rows.h"
+#include "kernels/training/body/dropout.h"
 #include "kernels/training/body/strip.h"
 #include "kernels/training/sequence_attention.h"
 
@@ -81,6 +82,7 @@ struct AttentionForward {
     float* const scores = sums + kTrainBlock * width;     // (kTrainBlock, rows)
     float* const maxima = scores + static_cast<std::ptrdiff_t>(kTrainBlock) * rows;  // (kTrainBlock,)
     float* const totals = maxima + kTrainBlock;                                       // (kTrainBlock,)
+    float* const factors = totals + kTrainBlock;                                      // (rows,)
 
     void run() {
         copy_padded<S>(in.qkv + layout.key, layout.ld, in.n_ctx, in.head_dim, keys);
@@ -149,12 +151,11 @@ struct AttentionForward {
         for (int key = round_up(query + 1, 16); key < read; key += 16) S::store(row + key, S::zero());
         maxima[i] = s.maximum;
         totals[i] = s.sum;
-        const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(head) * in.n_ctx + query;
-        if (in.keep == nullptr) return;
-        const std::uint8_t* const keep = in.keep + at * in.n_ctx;
+        if (in.mask.threshold == 0) return;
+        const std::uint64_t number = first_row_of_head(in.mask_head + head) + static_cast<std::uint64_t>(query);
+        dropout_factors<S>(in.mask, number, begin, round_up(query + 1 - begin, 16), factors);
         for (int key = begin; key <= query; key += 16) {
-            const auto factor = load_keep<S>(keep + key, query + 1 - key, in.keep_scale);
-            S::store(row + key, S::mul(S::load(row + key), factor));
+            S::store(row + key, S::mul(S::load(row + key), S::load(factors + key - begin)));
         }
     }
 

@@ -33,6 +33,7 @@ struct AttentionBackward {
     float* const weights = along + rows;                       // (kTrainBlock, kTrainBlock): f p
     float* const ds = weights + kTrainBlock * kTrainBlock;     // (kTrainBlock, kTrainBlock)
     float* const cap_slopes = ds + kTrainBlock * kTrainBlock;  // (kTrainBlock, kTrainBlock)
+    float* const factors = cap_slopes + kTrainBlock * kTrainBlock;  // (kStrip, kTrainBlock): f
 
     void run() {
         copy_padded<S>(in.qkv + layout.value, layout.ld, in.n_ctx, in.head_dim, keys);
@@ -159,14 +160,14 @@ struct AttentionBackward {
             if (!is_plain && in.rule.cap > 0.0f) d = S::mul(d, S::load(slope + r * kTrainBlock + p * 16));
             S::store(to + r * kTrainBlock + p * 16, d);
         };
-        if (in.keep == nullptr) return strip_product<S>(m, ceil_div(seen, 16), none, store);
-        const int last = query + strip;
-        const std::uint8_t* const keep =
-            in.keep + (static_cast<std::ptrdiff_t>(head) * in.n_ctx + last) * in.n_ctx + key;
+        if (in.mask.threshold == 0) return strip_product<S>(m, ceil_div(seen, 16), none, store);
+        const std::uint64_t number = first_row_of_head(in.mask_head + head) + static_cast<std::uint64_t>(query + strip);
+        for (int r = 0; r < kStrip; ++r) {
+            dropout_factors<S>(in.mask, number + static_cast<std::uint64_t>(r), key, round_up(seen, 16),
+                               factors + r * kTrainBlock);
+        }
         strip_product<S>(m, ceil_div(seen, 16), none, [=, this](int r, int p, V dp) {
-            const int lanes = last + r < in.n_ctx ? last + r + 1 - key - p * 16 : 0;
-            const V factor =
-                load_keep<S>(keep + static_cast<std::ptrdiff_t>(r) * in.n_ctx + p * 16, lanes, in.keep_scale);
+            const V factor = S::load(factors + r * kTrainBlock + p * 16);
             store(r, p, S::mul(dp, factor));
             float* const weight = p_row + r * kTrainBlock + p * 16;
             S::store(weight, S::mul(S::load(weight), factor));

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 
 #include "base/lanes.h"
 #include "kernels/body/tile.h"
@@ -82,14 +81,6 @@ inline void turn_padded(const float* from, int rows, int n, float* to) {
     for (int row = 0; row < rows; row += 16) {
         for (int i = 0; i < n; i += 16) S::transpose(from + row * n + i, n, to + row * n + i * 16);
     }
-}
-
-// 16 of a dropout mask as 0 or `scale`; those from `lanes` on as 0.
-template <class S>
-inline typename S::F32 load_keep(const std::uint8_t* keep, int lanes, float scale) {
-    float values[16];
-    for (int i = 0; i < 16; ++i) values[i] = i < lanes ? static_cast<float>(keep[i]) : 0.0f;
-    return S::mul(S::load(values), S::set1(scale));
 }
 
 }  // namespace
