@@ -67,8 +67,8 @@ def finetune(
     model
         What `pygpt.Model.load` takes.
     data
-        A text file, a folder with .txt files, a .jsonl file of chats (`pygpt.training.chats`), or several of these. With
-        a task a table of examples (`pygpt.training.tasks`).
+        A text file, a folder with .txt files, a .jsonl file of chats (`pygpt.training.chats`), or several of these.
+        With a task a table of examples (`pygpt.training.tasks`).
     weights, packed
         As for `pygpt.pretrain`; chats are packed always.
     chat_template
