@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -26,9 +25,8 @@ def _shown(output: dict[str, Any]) -> str:
     data: dict[str, Any] = output.get("data", {})
     if "image/png" in data:
         return f'<img alt="What the code above draws" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'
-    if "text/html" in data:  # a page of its own, so that its styles and those of the site leave each other alone
-        page = html.escape("".join(data["text/html"])).replace("\n", "&#10;")  # Markdown knows it as one line of HTML
-        return f'<iframe title="What the code above shows" srcdoc="{page}"></iframe>'
+    if "text/html" in data:  # of pygpt's own making; Markdown takes one line as HTML and leaves it alone
+        return "".join(data["text/html"]).replace("\n", "&#10;")
     return "".join(_fenced("".join(data.get("text/plain", ""))))
 
 

@@ -65,9 +65,10 @@ function element(tag, properties = {}, ...children) {
 }
 
 /** A row of a list: a token, a bar as long as its share, and a number. */
-function bar(text, share, { chosen = false, says = percent(share) } = {}) {
+function bar(text, share, { chosen = false, says = percent(share), where = "" } = {}) {
   const length = element("span", { className: "share" });
   length.style.setProperty("--share", share.toFixed(4));
   const number = element("span", { className: "number" }, says);
-  return element("li", { className: chosen ? "chosen" : "" }, element("code", {}, text), length, number);
+  const name = element("code", {}, text, element("span", { className: "where" }, where));
+  return element("li", { className: chosen ? "chosen" : "" }, name, length, number);
 }

@@ -130,7 +130,7 @@ class Overview {
     const context = sized(this.canvas, ...this.size);
     context.drawImage(this.drawn, 0, 0, ...this.size);
     const step = this.cell + GAP;
-    context.strokeStyle = css(colour("--hot"));
+    context.strokeStyle = css(colour("--frame"));
     context.lineWidth = 2;
     const width = state.head < 0 ? step * this.attention.nHead - GAP : this.cell;
     context.strokeRect(
@@ -187,7 +187,7 @@ class HeadMap {
     const { margin, side } = this;
     const context = sized(this.canvas, margin + side, margin + side);
     const cell = side / N;
-    const [ground, faint, text, hot] = ["--tint", "--faint", "--text", "--hot"].map(colour);
+    const [ground, faint, text, frame] = ["--tint", "--faint", "--text", "--frame"].map(colour);
     context.fillStyle = css(ground);
     context.fillRect(margin, margin, side, side);
     context.drawImage(this.picture, margin, margin, side, side);
@@ -212,7 +212,7 @@ class HeadMap {
         context.restore();
       }
     }
-    context.strokeStyle = css(hot);
+    context.strokeStyle = css(frame);
     context.lineWidth = cell > 6 ? 1.5 : 1;
     context.strokeRect(margin, margin + row * cell, (row + 1) * cell, Math.max(cell, 2));
     if (cursor) context.strokeRect(margin + cursor.key * cell, margin + row * cell, Math.max(cell, 4), Math.max(cell, 4));

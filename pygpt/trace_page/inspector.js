@@ -55,6 +55,6 @@ class Inspector {
     for (let key = 0; key <= from; key++) keys.push({ key, w: this.attention.weight(state.layer, state.head, from, key) });
     keys.sort((a, b) => b.w - a.w || a.key - b.key);
     const shown = keys.slice(0, LOOKED_AT).filter(({ w }) => w > 0);
-    byId("looks").replaceChildren(...shown.map(({ key, w }) => bar(labelAt(key), w, { says: weightSays(w) })));
+    byId("looks").replaceChildren(...shown.map(({ key, w }) => bar(labelAt(key), w, { says: weightSays(w), where: ` ${key}` })));
   }
 }

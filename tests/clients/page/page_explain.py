@@ -123,7 +123,7 @@ def test_the_viewer_of_heads(show: Callable[..., Page], trace: pygpt.Trace) -> N
         weights = trace.attention[4, head, last] if head >= 0 else trace.attention[4, :, last].mean(axis=0)
         (text, number), *_ = rows(page, "#looks")
         best = int(weights.argmax())
-        assert text == line(trace.pieces[best])
+        assert text == f"{line(trace.pieces[best])} {best}"
         assert abs(float(number.strip("%")) - 100 * weights[best]) <= 1.0
     page.check("[name=colour][value=attention]", force=True)
     heats = page.evaluate(
