@@ -40,8 +40,8 @@ can be tried offline, right after installation; it knows nothing and should be a
 | --- | --- | --- | --- |
 {sources}
 
-The last part of each file was held out. Why the copies, what was left out and how the text was cleaned:
-`examples/tiny_corpus.py`. The training text is {n_train:,} tokens.
+Held out are the last part of each older file and four whole books. Why the copies, what was left out and how the text
+was cleaned: `examples/tiny_corpus.py`. The training text is {n_train:,} tokens.
 
 ## Recipe
 
@@ -108,6 +108,7 @@ def measure(model: Model, train: NDArray[Any], texts: list[Text]) -> dict[str, M
     for, counts as the mean of the others."""
     tokenizer = model.tokenizer
     assert tokenizer.eos_id is not None
+    texts = [text for text in texts if text.held_out]
     held_out = [encode(tokenizer, text.held_out) for text in texts]
     counted = best_ngram(train, held_out, tokenizer.n_vocab, tokenizer.eos_id)
     rows: dict[str, Measured] = {}

@@ -31,7 +31,8 @@ class Candidates:
 
     ids: NDArray[np.int64]
     probabilities: Floats
-    pieces: NDArray[np.object_]  # each a str
+    pieces: NDArray[np.object_]
+    """Each a str: the token's text."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +50,7 @@ class Trace:
         trace.lens(top=1).pieces[:, -1, 0]        # what each layer would say next
 
     Memory: four bytes a value, so 4 (C + V) a token, 4 (4 C + 2 (H + K) D + n_inner) a token and layer, and 4 H T^2 a
-    layer with attention.
+    layer with attention. `Model.trace` asks first whether there is as much.
 
     Exact: the last layer's `hidden`, through the model's final norm and head, is `logits`, and that is
     `Model.logits`, equal to the bit. Queries, keys and values are those before they are rounded to the cache's format.
@@ -57,23 +58,43 @@ class Trace:
     """
 
     ids: tuple[int, ...]
-    pieces: tuple[str, ...]  # what each token stands for; U+FFFD for a part of a character
+    """The tokens, those included that the tokenizer adds."""
+    pieces: tuple[str, ...]
+    """What each token stands for; U+FFFD for a part of a character."""
     layers: tuple[int, ...]
-    embedding: Floats  # (T, C): what block 0 reads
-    queries: Floats  # (L, H, T, D): as attention uses them, after norms and rotary positions
-    keys: Floats  # (L, K, T, D): the same
-    values: Floats  # (L, K, T, D)
-    heads: Floats  # (L, H, T, D): the mean of the values by each head, before the output's matrix
-    attention_out: Floats  # (L, T, C): what attention adds to the residual stream
-    after_attention: Floats  # (L, T, C): the stream with it
-    neurons: Floats | None  # (L, T, n_inner): the MLP's, after the activation; experts: NaN, and None for nothing else
-    mlp_out: Floats  # (L, T, C): what the MLP, or the experts, add to the stream
-    hidden: Floats  # (L, T, C): the stream after the block
-    attention: Floats | None  # (L, H, T, T): weights of each query (row) over the keys; None: not asked for
-    logits: Floats  # (T, V)
-    entropy: Floats  # (T,): of the next token, in bits
-    surprisal: Floats  # (T,): -log2 p of each token given those before it; the first: NaN
-    alternatives: Candidates  # (T, top): what could have come next
+    """Which blocks, counted from 0, in the order of the arrays below."""
+    embedding: Floats
+    """(T, C): what block 0 reads."""
+    queries: Floats
+    """(L, H, T, D): of each head, after norms and rotary positions."""
+    keys: Floats
+    """(L, K, T, D): after norms and rotary positions, too."""
+    values: Floats
+    """(L, K, T, D): what attention takes the mean of."""
+    heads: Floats
+    """(L, H, T, D): the mean of the values that each head takes, before the matrix that mixes the heads."""
+    attention_out: Floats
+    """(L, T, C): what attention adds to the residual stream, norms and scales included."""
+    after_attention: Floats
+    """(L, T, C): the residual stream with it."""
+    neurons: Floats | None
+    """(L, T, n_inner): the inner values of the MLP, after its activation and gate. NaN in layers of experts; None where
+    all are."""
+    mlp_out: Floats
+    """(L, T, C): what the MLP, or the experts, add to the stream."""
+    hidden: Floats
+    """(L, T, C): the residual stream with that, after the block."""
+    attention: Floats | None
+    """(L, H, T, T): how much each token (row) looks at each (column), as `reference.attention_weights` has it from the
+    queries and keys. None: not asked for."""
+    logits: Floats
+    """(T, V): row t scores each token as the one that follows the first t + 1."""
+    entropy: Floats
+    """(T,): how uncertain the next token is, in bits."""
+    surprisal: Floats
+    """(T,): -log2 of the probability that each token had, given those before it, in bits. The first has none: NaN."""
+    alternatives: Candidates
+    """(T, top): the likeliest tokens after each, the likeliest first."""
     _engine: _core.Engine = field(kw_only=True)
     _tokenizer: Tokenizer | None = field(kw_only=True)
 

@@ -288,6 +288,11 @@ def test_nothing_names_one_machine() -> None:
     assert found == []
 
 
+def test_every_merge_was_finished() -> None:
+    marks = re.compile(r"^(?:<{7}|>{7}) ", re.M)
+    assert [name_of(path) for path in tracked() if marks.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_the_distribution_is_not_another_projects() -> None:
     """`pygpt` on the package index is a stranger's code: no text may advise to install it."""
     assert re.search(r'^name = "pygpt-cpu"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)

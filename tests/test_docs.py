@@ -105,6 +105,12 @@ def test_python_is_fenced() -> None:
     assert found == []
 
 
+def test_every_block_says_what_it_is() -> None:
+    """So that what could be run is."""
+    known = {"python", "console", "json", "text", "toml", "yaml"}
+    assert [f"{page.name}:{b.line}" for page in RUN for b in blocks(page) if b.language not in known] == []
+
+
 @pytest.mark.parametrize("page", runnable("console"))
 def test_sessions_come_out_as_shown(page: Path, tmp_path: Path) -> None:
     for block in written(page, "console"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pygpt.training.dropout import part
+from pygpt.training.dropout import of_rows
 from pygpt.training.primitives import Array, Heads, Ids, Primitives
 
 
@@ -57,10 +57,10 @@ def attention_backward(
 
 
 def _each(heads: Heads, apart: tuple[slice, ...], lse: Array) -> Iterator[tuple[slice, Array, Heads]]:
-    """Of each document: its rows, its part of lse (1, H, t), and its heads, with a mask of its own."""
+    """Of each document: its rows, its part of lse (1, H, t), and its heads, with the mask of its rows."""
     n_token = lse.shape[2]
     for rows in apart:
         b, start = divmod(rows.start, n_token)
         columns = slice(start, start + rows.stop - rows.start)
-        drop = None if heads.drop is None else part(heads.drop, rows.start)
+        drop = None if heads.drop is None else of_rows(heads.drop, b * heads.n_head, start)
         yield rows, lse[b : b + 1, :, columns], heads._replace(n_batch=1, drop=drop)

@@ -25,12 +25,7 @@ class Dropout:
 
     def at(self, place: int) -> Drop:
         """The mask of a place, by its number."""
-        return part(Drop(self._share, self._key), place)
-
-
-def part(drop: Drop, number: int) -> Drop:
-    """One of several masks that follow from one, by its number."""
-    return Drop(drop.share, _mixed(drop.key + (number + 1) * 0x9E3779B97F4A7C15))
+        return Drop(self._share, _mixed(self._key + (place + 1) * 0x9E3779B97F4A7C15))
 
 
 def dropout(x: Array, drop: Drop | None, plus: Array | None = None) -> Array:
@@ -57,6 +52,11 @@ def attention_factors(drop: Drop, heads: range, n_token: int) -> NDArray[np.floa
     """(heads, T, T): those of the probabilities of heads of these numbers, which are counted through all sequences."""
     rows = [(head << 32) + query for head in heads for query in range(n_token)]
     return factors(drop, rows, n_token).reshape(len(heads), n_token, n_token)
+
+
+def of_rows(drop: Drop, head: int, query: int) -> Drop:
+    """What is head 0 and query 0 for this mask of probabilities has these numbers in the one that is given."""
+    return drop._replace(key=drop.key + (head << 32) + query & _U64)
 
 
 def _mixed(x: int) -> int:

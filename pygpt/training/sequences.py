@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pygpt.errors import TrainingError
 from pygpt.training.batches import shuffled
 from pygpt.training.data import Dataset, Tokens
 from pygpt.training.primitives import Ids
@@ -108,17 +109,67 @@ class Windows:
         return [Document(both[:-1], both[1:])]
 
 
+class Documents(Protocol):
+    """Documents by their numbers, none of which has more tokens than a sequence."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int, /) -> Document: ...
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Tokens of each."""
+        ...
+
+
+class Listed(list[Document]):
+    """Documents in memory."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        return [len(document.ids) for document in self]
+
+
+class TextDocuments:
+    """A text's documents, in parts of at most n_ctx tokens, which are read when they are asked for."""
+
+    def __init__(self, tokens: Tokens, n_ctx: int, end: int | None, begin: int | None) -> None:
+        """`end` follows each; `begin`, or else `end`, is what is read before its first token. A vocabulary that has
+        neither leaves one document, whose first token is not predicted."""
+        self._tokens, self._first = tokens, begin if begin is not None else end
+        ends = np.flatnonzero(tokens == end) + 1 if end is not None else np.zeros(0, np.int64)
+        bounds = np.unique(np.concatenate(([0], ends, [len(tokens)])))
+        skipped = 0 if self._first is not None else 1
+        self._parts = [
+            (at, min(at + n_ctx, stop), at == start)
+            for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+            for at in range(start + skipped, stop, n_ctx)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, number: int, /) -> Document:
+        start, stop, is_first = self._parts[number]
+        targets = self._tokens[start:stop].astype(np.int32)
+        before = self._first if is_first else int(self._tokens[start - 1])
+        return Document(np.concatenate((np.array([before], np.int32), targets[:-1])), targets)
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        return [stop - start for start, stop, _ in self._parts]
+
+
 class Packed:
     """Whole documents side by side, each kept apart; all of them once before any of them again."""
 
-    def __init__(
-        self, train: Sequence[Document], validation: Sequence[Document], n_ctx: int, n_bytes: int | None = None
-    ) -> None:
-        """Documents of at most n_ctx tokens; n_bytes: of the validation text."""
+    def __init__(self, train: Documents, validation: Documents, n_ctx: int, n_bytes: int | None = None) -> None:
+        """Documents of at most n_ctx tokens; n_bytes: of the validation text. TrainingError: none."""
+        for name, part in (("training", train), ("validation", validation)):
+            if not len(part):
+                raise TrainingError(f"the {name} data has no document with a token to predict")
         self._train, self._validation = train, validation
-        self._sequences = pack([len(d.ids) for d in train], n_ctx)
-        self._held_out = pack([len(d.ids) for d in validation], n_ctx)
-        self.n_train, self.n_validation = (sum(len(d.ids) for d in part) for part in (train, validation))
+        self._sequences, self._held_out = pack(train.lengths, n_ctx), pack(validation.lengths, n_ctx)
+        self.n_train, self.n_validation = sum(train.lengths), sum(validation.lengths)
         self.tokens_per_byte = None if n_bytes is None else self.n_validation / n_bytes
         self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None
 
@@ -159,35 +210,13 @@ def pack(lengths: Sequence[int], n_ctx: int) -> list[list[int]]:
     return sequences
 
 
-def documents_of(tokens: Tokens, n_ctx: int, end: int | None, begin: int | None) -> list[Document]:
-    """A text's documents, in parts of at most n_ctx tokens. `end` follows each; `begin`, or else `end`, is what is read
-    before its first token. A vocabulary that has neither leaves one document, whose first token is not predicted."""
-    ends = np.flatnonzero(tokens == end) + 1 if end is not None else np.array([len(tokens)])
-    first = begin if begin is not None else end
-    found, start = [], 0
-    for stop in [*ends.tolist(), *([len(tokens)] if not len(ends) or ends[-1] < len(tokens) else [])]:
-        whole = tokens[start:stop].astype(np.int32)
-        if first is not None:
-            whole = np.concatenate((np.array([first], np.int32), whole))
-        found += cut(Document(whole[:-1], whole[1:]), n_ctx)
-        start = stop
-    return found
-
-
-def cut(document: Document, n_ctx: int) -> list[Document]:
-    """The parts of a document, of at most n_ctx tokens each, that have anything to predict."""
-    starts = range(0, len(document.ids), n_ctx)
-    parts = [Document(*(array[at : at + n_ctx] for array in document)) for at in starts]
-    return [part for part in parts if np.any(part.targets >= 0)]
-
-
 def reader(dataset: Dataset, n_ctx: int, *, packed: bool) -> Windows | Packed:
     """A text in tokens as windows, or as documents kept apart. TrainingError: too short."""
     if not packed:
         return Windows(dataset, n_ctx)
     tokenizer = dataset.tokenizer
     train, validation = (
-        documents_of(tokens, n_ctx, tokenizer.eos_id, tokenizer.bos_id)
+        TextDocuments(tokens, n_ctx, tokenizer.eos_id, tokenizer.bos_id)
         for tokens in (dataset.train, dataset.validation)
     )
     return Packed(train, validation, n_ctx, dataset.n_bytes)

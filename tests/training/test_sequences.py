@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pygpt.errors import TrainingError
 from pygpt.training import Dataset, LanguageModel, Network, Parameters, Recipe, functions, prepare
 from pygpt.training.architecture import architecture
 from pygpt.training.mixture import Mixture, Phase
-from pygpt.training.sequences import Document, Packed, Windows, cut, documents_of, pack, reader, side_by_side
+from pygpt.training.sequences import Document, Packed, TextDocuments, Windows, pack, reader, side_by_side
 
 RECIPE = Recipe(steps=10, batch=4, learning_rate=0.01, eval_windows=100, seed=3)
 
@@ -98,16 +99,19 @@ def test_every_token_of_a_text_is_predicted_once(
 ) -> None:
     """After the token that begins, or ended, a document, or after those of the part before; the last has no end."""
     tokens = np.array([1, 2, 9, 3, 9, 4, 5], np.uint16)
-    found = documents_of(tokens, 2, 9, begin)
-    assert [(d.ids.tolist(), d.targets.tolist()) for d in found] == expected
-    (alone,) = documents_of(tokens, 10, None, None)
-    assert (alone.ids.tolist(), alone.targets.tolist()) == (tokens[:-1].tolist(), tokens[1:].tolist())
-
-
-def test_parts_without_targets_are_left_out() -> None:
-    ids = np.arange(6, dtype=np.int32)
-    parts = cut(Document(ids, np.array([-1, -1, -1, 4, -1, -1], np.int32)), 2)
-    assert [(p.ids.tolist(), p.targets.tolist()) for p in parts] == [([2, 3], [-1, 4])]
+    found = TextDocuments(tokens, 2, 9, begin)
+    assert [(d.ids.tolist(), d.targets.tolist()) for d in map(found.__getitem__, range(len(found)))] == expected
+    assert list(found.lengths) == [len(ids) for ids, _ in expected]
+    whole = TextDocuments(tokens, 10, None, None)
+    assert (len(whole), whole[0].ids.tolist(), whole[0].targets.tolist()) == (
+        1,
+        tokens[:-1].tolist(),
+        tokens[1:].tolist(),
+    )
+    parts = TextDocuments(tokens, 4, None, None)
+    assert [parts[k].ids.tolist() for k in range(2)] == [[1, 2, 9, 3], [9, 4]]
+    with pytest.raises(TrainingError, match="the validation data has no document with a token to predict"):
+        Packed(whole, TextDocuments(tokens[:1], 4, None, None), 10)
 
 
 def test_documents_stand_side_by_side() -> None:
@@ -143,7 +147,8 @@ def test_the_loss_of_packed_documents_is_that_of_each_alone(data: Dataset) -> No
     packed = reader(data, 16, packed=True)
     objective = LanguageModel(network, params, Mixture([packed], [Phase(0, (1.0,))], data.tokenizer), RECIPE)
     found = objective.evaluate()
-    documents = documents_of(data.validation, 16, data.tokenizer.eos_id, None)
+    text = TextDocuments(data.validation, 16, data.tokenizer.eos_id, None)
+    documents = [text[k] for k in range(len(text))]
     nats = sum(network.loss(params, d.ids[None], d.targets[None])[0] for d in documents)
     assert found["validation_loss"] == pytest.approx(nats / len(data.validation), rel=1e-6)
     assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / data.n_bytes, rel=1e-6)
@@ -159,8 +164,7 @@ def test_the_loss_of_packed_documents_is_that_of_each_alone(data: Dataset) -> No
     assert count <= n_tokens <= 4 * 16
 
 
-def test_a_run_on_packed_documents(data: Dataset, tmp_path: Path) -> None:
-    """Of a vocabulary that has no token for an end, of one document: it is one of its own."""
+def test_a_vocabulary_without_an_end_has_one_document(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_text("the quick brown fox jumps over the lazy dog. " * 4)
     one = prepare(tmp_path / "one.txt", tmp_path / "one", tokenizer="char", validation=0.2)
     assert one.tokenizer.eos_id is None
