@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <random>
 #include <span>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -96,10 +97,39 @@ inline const Kernels& scalar_kernels() { return *tables().back(); }
 constexpr std::array kActivations = {Activation::gelu, Activation::gelu_tanh, Activation::silu, Activation::relu,
                                      Activation::swiglu_clamped};
 
-// f(kernels) for each of them.
+#if defined(PYGPT_EMULATED_AMX)
+}  // namespace pygpt::test
+namespace pygpt {
+void linear_int8_emulated_amx(const LinearArgs& args);
+}
+namespace pygpt::test {
+
+// The table of AMX over emulated tiles, where its vectors run; else null.
+inline const Kernels* emulated_amx() {
+    static const auto vectors = std::find_if(tables().begin(), tables().end(), [](const Kernels* kernels) {
+        return std::string_view(kernels->name) == "avx512vnni";
+    });
+    if (vectors == tables().end()) return nullptr;
+    static const Kernels amx = [] {
+        Kernels k = **vectors;
+        k.name = "amx, emulated";
+        for (LinearFormat& f : k.formats) {
+            if (f.dtype == DType::i8) f.multiply = linear_int8_emulated_amx;
+        }
+        return k;
+    }();
+    return &amx;
+}
+#else
+inline const Kernels* emulated_amx() { return nullptr; }
+#endif
+
+// f(kernels) for each of them, and for those of AMX where tiles have to be emulated.
 template <class F>
 void on_each_isa(F f) {
-    for (const Kernels* kernels : tables()) {
+    std::vector<const Kernels*> all = tables();
+    if (emulated_amx() != nullptr) all.push_back(emulated_amx());
+    for (const Kernels* kernels : all) {
         const testing::ScopedTrace trace(__FILE__, __LINE__, kernels->name);
         f(*kernels);
     }

@@ -12,162 +12,268 @@ using S = Avx512Vnni;
 // Up to this many rows the vector instructions are as fast: a tile has 16.
 constexpr int kFewRows = 8;
 
-// 16 * row_tiles rows times panels of 16 channels, both 1 or 2. The sums are in the tiles 2 * (row tile) + panel, the
-// rows in 4 and 5, the weights in 6 and 7. While the tiles multiply one group, the vector units scale and add the sums
-// of the group before it, a slice after each tile product.
-template <int row_tiles, int panels>
-class Block {
+// The product of blocks of 16 * row_tiles rows, row_tiles 1 or 2, and 2 panels: the sums are in the tiles
+// 2 * (row tile) + panel, the rows in 4 and 5, the weights in 6 and 7.
+//
+// A group passes through three stages, one for each of three groups in turn: its tiles multiply; as those of the group
+// after it start, they are stored, each just before it starts anew, by when its products are done; and while the group
+// after that multiplies, the sums are scaled and added, a few rows after each tile product. So memory, tiles and
+// vectors work side by side, from block to block.
+template <int row_tiles>
+class TilePass {
 public:
-    Block(const LinearArgs& args, int first_row, int panel)
-        : a_(args),
-          first_(first_row),
-          panel_(panel),
-          groups_(int8_groups(args.k)),
-          stride_(static_cast<std::ptrdiff_t>(padded_inputs(args.k)) * 16),
-          weights_(static_cast<const std::int8_t*>(args.panels) + panel * stride_),
-          rows_(args.quantized.q + first_row * args.quantized.ld),
-          row_scales_(args.quantized.scales + first_row) {}
+    explicit TilePass(const LinearArgs& args)
+        : a_(args), groups_(int8_groups(args.k)), stride_(static_cast<std::ptrdiff_t>(padded_inputs(args.k)) * 16) {}
 
-    void run() {
-        Sums sums{};
-        for (int g = 0; g < groups_; ++g) {
-            const bool half = int8_group_size(a_.k - g * kInt8Group) == kInt8Half;
-            if (g == 0) {
-                half ? group<1, Before::nothing>(g, sums) : group<2, Before::nothing>(g, sums);
-            } else if (g == 1) {
-                half ? group<1, Before::first>(g, sums) : group<2, Before::first>(g, sums);
-            } else {
-                half ? group<1, Before::later>(g, sums) : group<2, Before::later>(g, sums);
-            }
-            sums.of = sums_[g & 1];
-            sums.row_scales = row_scales_ + g * a_.quantized.ldg;
-            for (int p = 0; p < panels; ++p) {
-                sums.scales[p] = S::load(a_.scales + (static_cast<std::ptrdiff_t>(panel_ + p) * groups_ + g) * 16);
-            }
+    // Rows [begin, end) block by block, each against all panels: its rows stay in the cache.
+    void run(int begin, int end) {
+        for (int row = begin; row < end; row += kRows) {
+            for (int panel = a_.panel_begin; panel < a_.panel_end; panel += 2) block(row, end - row, panel);
         }
-        finish(sums);
+        // What is left in the tiles and in memory.
+        finish(n_);
+        store_tiles(sums_[(n_ + 1) & 1]);
+        finish(n_ + 1);
     }
 
 private:
     static constexpr int kRows = 16 * row_tiles;
+    // The sums of a row, both panels, and those of the next row.
+    static constexpr int kPanelSums = 256, kTileSums = 2 * kPanelSums;
 
-    // The group before the one that the tiles are at.
-    enum class Before { nothing, first, later };
-
-    // A group's sums of products, and their scales.
-    struct Sums {
-        const std::int32_t (*of)[256];
+    // A group whose sums are to be added.
+    struct Group {
         const float* row_scales;
-        S::F32 scales[panels];
+        const BFloat16* scales[2];
+        int row, rows, panel;
+        bool first, last;  // of its block
+    };
 
-        // Row i of panel p, scaled and added to `so_far`.
-        S::F32 added(int i, int p, S::F32 so_far) const {
-            const S::I32 sum{_mm512_load_si512(of[i / 16 * 2 + p] + i % 16 * 16)};
-            return S::fma(S::mul(S::to_f32(sum), scales[p]), S::set1(row_scales[i]), so_far);
+    // How the sums of a group are added: to nothing before it; to what is there, in memory; the last one's results
+    // become y, biased or not.
+    enum class Add { nothing, first, more, last, last_biased, only, only_biased };
+    static constexpr bool begins(Add add) { return add == Add::first || add == Add::only || add == Add::only_biased; }
+    static constexpr bool is_biased(Add add) { return add == Add::last_biased || add == Add::only_biased; }
+    static constexpr bool ends(Add add) { return add >= Add::last; }
+
+    // Where the results of a block go: of each panel its biases, and its lanes that are channels.
+    struct Output {
+        S::F32 bias[2];
+        __mmask16 lanes[2];
+        float* y;
+        std::ptrdiff_t ldy;
+        int rows;
+
+        template <Add add>
+        void write(int i, int p, S::F32 v) const {
+            _mm512_mask_storeu_ps(y + i * ldy + p * 16, lanes[p], (is_biased(add) ? S::add(v, bias[p]) : v).v);
         }
     };
 
-    template <Before before, int from, int to>
-    inline __attribute__((always_inline)) void add(const Sums& sums) {
-        if constexpr (before != Before::nothing) {
-#pragma GCC unroll 8
-            for (int i = from; i < to; ++i) {
-#pragma GCC unroll 2
-                for (int p = 0; p < panels; ++p) {
-                    S::store(acc_[i][p], sums.added(i, p, before == Before::first ? S::zero() : S::load(acc_[i][p])));
-                }
+    template <Add add>
+    Output output(const Group& group) const {
+        Output to{};
+        if constexpr (ends(add)) {
+            for (int p = 0; p < 2; ++p) {
+                const int channel = (group.panel + p) * 16;
+                const int lanes = group.panel + p < a_.panel_end ? a_.n - channel : 0;
+                to.lanes[p] = static_cast<__mmask16>(lanes >= 16 ? 0xffff : (1 << lanes) - 1);
+                if constexpr (is_biased(add)) to.bias[p] = lanes > 0 ? S::load(a_.bias + channel) : S::zero();
             }
+            to.y = a_.y + group.row * a_.ldy + (group.panel - a_.panel_begin) * 16;
+            to.ldy = a_.ldy;
+            to.rows = group.rows;
+        }
+        return to;
+    }
+
+    // A group's sums, and what they are multiplied by. Passed by value: only so does GCC 12 keep it in registers.
+    struct Sums {
+        const std::int32_t* of;
+        const float* row_scales;
+        S::F32 left, right;  // scales of the panels
+    };
+
+    template <Add add>
+    static Sums sums_of(const Group& group, const std::int32_t* sums) {
+        if constexpr (add == Add::nothing) return {nullptr, nullptr, S::zero(), S::zero()};
+        return {sums, group.row_scales, S::load(group.scales[0]), S::load(group.scales[1])};
+    }
+
+    template <Add add>
+    inline __attribute__((always_inline)) void add_row(Sums sums, const Output& to, int i) {
+        const S::F32 row_scale = S::set1(sums.row_scales[i]);
+        const std::int32_t* const of = sums.of + i / 16 * kTileSums + i % 16 * 16;
+        const auto scaled = [&](const std::int32_t* sum, S::F32 scale) {
+            return S::mul(S::to_f32({_mm512_load_si512(sum)}), scale);
+        };
+        float (&acc)[2][16] = acc_[i];
+        const S::F32 left = S::fma(scaled(of, sums.left), row_scale, begins(add) ? S::zero() : S::load(acc[0]));
+        const S::F32 right =
+            S::fma(scaled(of + kPanelSums, sums.right), row_scale, begins(add) ? S::zero() : S::load(acc[1]));
+        if constexpr (!ends(add)) {
+            S::store(acc[0], left);
+            S::store(acc[1], right);
+        } else if (i < to.rows) {
+            to.template write<add>(i, 0, left);
+            to.template write<add>(i, 1, right);
         }
     }
 
-    template <int tile, bool last>
-    inline __attribute__((always_inline)) void multiply(int g) {
-        // The tiles' names have to be literals.
-        std::int32_t* sums = sums_[g & 1][tile];
+    // Slice `slice` of `slices` of the rows.
+    template <Add add, int slice, int slices>
+    inline __attribute__((always_inline)) void add_rows(Sums sums, const Output& to) {
+        if constexpr (add != Add::nothing) {
+#pragma GCC unroll 16
+            for (int i = slice * kRows / slices; i < (slice + 1) * kRows / slices; ++i) add_row<add>(sums, to, i);
+        }
+    }
+
+    // A tile product. The tiles' names have to be literals.
+    template <int tile>
+    static inline __attribute__((always_inline)) void multiply() {
         if constexpr (tile == 0) _tile_dpbssd(0, 4, 6);
         if constexpr (tile == 1) _tile_dpbssd(1, 4, 7);
         if constexpr (tile == 2) _tile_dpbssd(2, 5, 6);
         if constexpr (tile == 3) _tile_dpbssd(3, 5, 7);
-        if constexpr (last && tile == 0) _tile_stored(0, sums, 64);
-        if constexpr (last && tile == 1) _tile_stored(1, sums, 64);
-        if constexpr (last && tile == 2) _tile_stored(2, sums, 64);
-        if constexpr (last && tile == 3) _tile_stored(3, sums, 64);
     }
 
-    // 64 inputs of group g; `add_rows` rows of the group before, from row `from` on, after each of the tile products.
-    template <Before before, bool last, int from, int add_rows>
-    inline __attribute__((always_inline)) void step(int g, int input, const Sums& sums) {
+    // Stores the sums of the group before, and starts anew.
+    template <int tile>
+    static inline __attribute__((always_inline)) void start(std::int32_t* sums) {
+        if constexpr (tile == 0) _tile_stored(0, sums, 64);
+        if constexpr (tile == 1) _tile_stored(1, sums + kPanelSums, 64);
+        if constexpr (tile == 2) _tile_stored(2, sums + 2 * kPanelSums, 64);
+        if constexpr (tile == 3) _tile_stored(3, sums + 3 * kPanelSums, 64);
+        if constexpr (tile == 0) _tile_zero(0);
+        if constexpr (tile == 1) _tile_zero(1);
+        if constexpr (tile == 2) _tile_zero(2);
+        if constexpr (tile == 3) _tile_zero(3);
+    }
+
+    static void store_tiles(std::int32_t* sums) {
+        start<0>(sums);
+        start<1>(sums);
+        if constexpr (row_tiles == 2) start<2>(sums);
+        if constexpr (row_tiles == 2) start<3>(sums);
+    }
+
+    // A group's inputs: of the first row, and of both panels.
+    struct Inputs {
+        const std::int8_t *x, *w[2];
+    };
+
+    // 64 of them.
+    template <Add add, int steps, int step>
+    inline __attribute__((always_inline)) void multiply_step(const Inputs& from, std::int32_t* stored, Sums sums,
+                                                             const Output& to) {
+        constexpr int slices = steps * row_tiles * 2, slice = step * row_tiles * 2;
         const std::ptrdiff_t ld = a_.quantized.ld;
-        const std::int8_t* w = weights_ + input * 16;
-        const std::int8_t* x = rows_ + input;
-        _tile_loadd(4, x, ld);
-        _tile_loadd(6, w, 64);
-        multiply<0, last>(g);
-        add<before, from, from + add_rows>(sums);
-        if constexpr (panels == 2) {
-            _tile_loadd(7, w + stride_, 64);
-            multiply<1, last>(g);
-            add<before, from + add_rows, from + 2 * add_rows>(sums);
-        }
+        if constexpr (step == 0) start<0>(stored);
+        _tile_loadd(4, from.x + step * 64, ld);
+        _tile_loadd(6, from.w[0] + step * 1024, 64);
+        multiply<0>();
+        add_rows<add, slice, slices>(sums, to);
+        if constexpr (step == 0) start<1>(stored);
+        _tile_loadd(7, from.w[1] + step * 1024, 64);
+        multiply<1>();
+        add_rows<add, slice + 1, slices>(sums, to);
         if constexpr (row_tiles == 2) {
-            _tile_loadd(5, x + 16 * ld, ld);
-            multiply<2, last>(g);
-            add<before, from + panels * add_rows, from + (panels + 1) * add_rows>(sums);
-        }
-        if constexpr (row_tiles == 2 && panels == 2) {
-            multiply<3, last>(g);
-            add<before, from + 3 * add_rows, from + 4 * add_rows>(sums);
-        }
-    }
-
-    template <int steps, Before before>
-    inline __attribute__((always_inline)) void group(int g, const Sums& before_sums) {
-        constexpr int rows = kRows / (steps * row_tiles * panels);
-        const Sums sums = before_sums;  // a copy that nothing else can change stays in registers
-        _tile_zero(0);
-        if constexpr (panels == 2) _tile_zero(1);
-        if constexpr (row_tiles == 2) _tile_zero(2);
-        if constexpr (row_tiles == 2 && panels == 2) _tile_zero(3);
-        const int input = g * kInt8Group;
-        if constexpr (steps == 2) {
-            step<before, false, 0, rows>(g, input, sums);
-            step<before, true, rows * row_tiles * panels, rows>(g, input + 64, sums);
-        } else {
-            step<before, true, 0, rows>(g, input, sums);
+            if constexpr (step == 0) start<2>(stored);
+            _tile_loadd(5, from.x + step * 64 + 16 * ld, ld);
+            multiply<2>();
+            add_rows<add, slice + 2, slices>(sums, to);
+            if constexpr (step == 0) start<3>(stored);
+            multiply<3>();
+            add_rows<add, slice + 3, slices>(sums, to);
         }
     }
 
-    // Adds the last group and writes y.
-    void finish(const Sums& sums) const {
-        const int rows = a_.rows - first_ < kRows ? a_.rows - first_ : kRows;
-        for (int p = 0; p < panels; ++p) {
-            const int channel = (panel_ + p) * 16;
-            const int lanes = a_.n - channel < 16 ? a_.n - channel : 16;
-            const auto bias = a_.bias != nullptr ? S::load(a_.bias + channel) : S::zero();
-            float* y = a_.y + first_ * a_.ldy + (channel - a_.panel_begin * 16);
-            for (int i = 0; i < rows; ++i) {
-                const auto sum = sums.added(i, p, groups_ == 1 ? S::zero() : S::load(acc_[i][p]));
-                S::store_n(y + i * a_.ldy, a_.bias != nullptr ? S::add(sum, bias) : sum, lanes);
-            }
+    // The tiles multiply a group; the sums of the group before it are stored; those of `group`, before that, are added.
+    template <Add add, int steps>
+    __attribute__((noinline)) void multiply_group(const Inputs& inputs, std::int32_t* stored, const std::int32_t* added,
+                                                  const Group& group) {
+        const Inputs from = inputs;  // a copy that nothing else can change stays in registers
+        const Sums sums = sums_of<add>(group, added);
+        const Output to = output<add>(group);
+        multiply_step<add, steps, 0>(from, stored, sums, to);
+        if constexpr (steps == 2) multiply_step<add, steps, 1>(from, stored, sums, to);
+    }
+
+    template <Add add>
+    void add_group(const std::int32_t* sums, const Group& group) {
+        const Output to = output<add>(group);
+        for (int i = 0; i < kRows && add != Add::nothing; ++i) add_row<add>(sums_of<add>(group, sums), to, i);
+    }
+
+    Add how(int n) const {
+        if (n < 2) return Add::nothing;
+        const Group& g = done_[n & 1];
+        if (!g.last) return g.first ? Add::first : Add::more;
+        if (g.first) return a_.bias != nullptr ? Add::only_biased : Add::only;
+        return a_.bias != nullptr ? Add::last_biased : Add::last;
+    }
+
+    // body.operator()<add>() for what is due of the group before the one before number n.
+    template <class F>
+    static inline void with(Add add, F body) {
+        switch (add) {
+            case Add::nothing:
+                return body.template operator()<Add::nothing>();
+            case Add::first:
+                return body.template operator()<Add::first>();
+            case Add::more:
+                return body.template operator()<Add::more>();
+            case Add::last:
+                return body.template operator()<Add::last>();
+            case Add::last_biased:
+                return body.template operator()<Add::last_biased>();
+            case Add::only:
+                return body.template operator()<Add::only>();
+            case Add::only_biased:
+                return body.template operator()<Add::only_biased>();
+        }
+    }
+
+    void finish(int n) {
+        with(how(n), [&]<Add add>() { add_group<add>(sums_[n & 1], done_[n & 1]); });
+    }
+
+    // The panel after an odd last one is that one again, of which nothing is written.
+    void block(int row, int rows, int panel) {
+        const int panels[2] = {panel, panel + 1 < a_.panel_end ? panel + 1 : panel};
+        const auto weights = [&](int p) { return static_cast<const std::int8_t*>(a_.panels) + panels[p] * stride_; };
+        const BFloat16* const scales = a_.scales + panels[0] * groups_ * std::ptrdiff_t{16};
+        const std::ptrdiff_t next = (panels[1] - panels[0]) * groups_ * std::ptrdiff_t{16};
+        Inputs from{a_.quantized.at(row, 0).q, {weights(0), weights(1)}};
+        for (int g = 0; g < groups_; ++g, ++n_) {
+            const bool half = int8_group_size(a_.k - g * kInt8Group) == kInt8Half;
+            std::int32_t *const stored = sums_[(n_ + 1) & 1], *const added = sums_[n_ & 1];
+            Group& group = done_[n_ & 1];
+            with(how(n_), [&]<Add add>() {
+                half ? multiply_group<add, 1>(from, stored, added, group)
+                     : multiply_group<add, 2>(from, stored, added, group);
+            });
+            const BFloat16* const of_group = scales + g * 16;
+            group = {a_.quantized.at(row, g).scales,
+                     {of_group, of_group + next},
+                     row,
+                     rows,
+                     panel,
+                     g == 0,
+                     g + 1 == groups_};
+            from = {from.x + kInt8Group, {from.w[0] + kInt8Group * 16, from.w[1] + kInt8Group * 16}};
         }
     }
 
     const LinearArgs& a_;
-    const int first_, panel_, groups_;
+    const int groups_;
     const std::ptrdiff_t stride_;  // bytes from one panel to the next
-    const std::int8_t* const weights_;
-    const std::int8_t* const rows_;
-    const float* const row_scales_;
-    alignas(64) std::int32_t sums_[2][4][256];
-    alignas(64) float acc_[kRows][panels][16];
+    int n_ = 0;                    // groups so far
+    Group done_[2];                // the last two
+    alignas(64) std::int32_t sums_[2][row_tiles * kTileSums];
+    alignas(64) float acc_[kRows][2][16];
 };
-
-template <int panels>
-void panel_columns(const LinearArgs& a, int panel) {
-    int row = 0;
-    for (; row + 16 < a.rows; row += 32) Block<2, panels>(a, row, panel).run();
-    if (row < a.rows) Block<1, panels>(a, row, panel).run();
-}
 
 }  // namespace
 
@@ -175,9 +281,9 @@ void linear_int8_amx(const LinearArgs& args);
 void linear_int8_amx(const LinearArgs& a) {
     if (a.rows <= kFewRows) return linear_int8<S>(a);
     const TileScope tiles;
-    int panel = a.panel_begin;
-    for (; panel + 2 <= a.panel_end; panel += 2) panel_columns<2>(a, panel);
-    if (panel < a.panel_end) panel_columns<1>(a, panel);
+    const int pairs = a.rows % 32 > 16 ? a.rows : a.rows / 32 * 32;
+    if (pairs > 0) TilePass<2>(a).run(0, pairs);
+    if (pairs < a.rows) TilePass<1>(a).run(pairs, a.rows);
 }
 
 }  // namespace pygpt
