@@ -149,9 +149,16 @@ class Corpora:
         return Mixture(readers, phases, self.tokenizer)
 
     def add(self, path: Path, weight: float) -> None:
-        """Prepare one more set, and let it count from the state of the run on, as this share of the sequences."""
-        shutil.rmtree(self._run.data_of(len(self.sets)), ignore_errors=True)  # of a process that was killed
-        opened = self._open(len(self.sets), path, True)
+        """Prepare one more set, and let it count from the state of the run on, as this share of the sequences.
+        TrainingError, TokenizerError: it does not serve, and the run stays as it was."""
+        folder = self._run.data_of(len(self.sets))
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        try:
+            opened = self._open(len(self.sets), path, True)
+            opened.reader(self._n_ctx, self._run.settings.get("packed", False))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         entry = {"data": str(path.absolute()), "weight": weight, "after": peek(self._run.state).step}
         entry["fingerprint"] = opened.fingerprint
         self._run.update({"added": [*self._run.settings.get("added", []), entry]})
