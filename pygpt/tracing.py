@@ -96,8 +96,8 @@ def _run(
 
 
 def n_bytes(config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool, top: int) -> int:
-    """Memory in bytes that a trace takes with all that is needed to make it, but for the cache of its keys and values;
-    `Trace` has the formula."""
+    """Memory in bytes that a trace takes with all that is needed to make it, but for the cache of its keys and values
+    and what is patched; `Trace` has the formula."""
     names = [name for name in sites.NAMES[1:] if sites.has(name, config, layers)]
     of_token = sum(math.prod(sites.shape(name, config, 1)) for name in names) * len(layers)
     values = n_token * (of_token + config.n_embd + config.n_vocab)

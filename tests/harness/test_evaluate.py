@@ -116,8 +116,9 @@ def test_questions(tiny: Model, tmp_path: Path) -> None:
 def test_progress_and_summary(tiny: Model, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     task = str(put(tmp_path / "mine.jsonl", QUERIES))
-    found = pygpt.evaluate(tiny, task, progress=lambda *call: calls.append(call))
+    found = pygpt.evaluate(tiny, [task, task], progress=lambda *call: calls.append(call))
     assert calls[-1] == (task, 3, 3)
+    assert calls.count((task, 3, 3)) == 1  # once, however often it is named
     assert json.loads(json.dumps(found[task].summary()))["metrics"]["acc"]["value"] == found[task].metrics["acc"].value
 
 
