@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+import pygpt
+
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "tasks"
 LABELLED = {
     "neg": ["a dull film", "no story at all", "slow and empty"],
@@ -147,6 +149,8 @@ def test_a_translation_is_learnt_from_fields(
         "| tiny, 0 shots",
         "| tiny, fine-tuned for 2 steps",
     ]
+    best = pygpt.Model.load(tmp_path / "translation-deu-tiny-2" / "run" / "best", threads=1)
+    assert best.config.n_ctx == 512  # it reads as much as before, whatever a step read
 
 
 def test_an_answer_of_a_dialogue(module: Callable[[str], ModuleType]) -> None:

@@ -23,7 +23,6 @@ import numpy as np
 from data import read_pairs, read_questions, read_summaries, shuffled
 
 import pygpt
-from pygpt import checkpoint
 from pygpt.metrics import Estimate, accuracy, exact_match, f1, mean, normalized
 from pygpt.training import resume
 
@@ -213,24 +212,21 @@ def written(model: pygpt.Model, kind: Kind, items: Sequence[Item], solved: Seque
     return texts
 
 
-def finetuned(kind: Kind, train: Sequence[Item], folder: Path, a: argparse.Namespace) -> Path:
-    """A checkpoint that went on with the examples as a text of fields, by adapters of all matrices. It starts from a
-    copy with a short context, because the windows that a step reads are as long as the context."""
+def finetuned(kind: Kind, train: Sequence[Item], gated_mlp: bool, folder: Path, a: argparse.Namespace) -> Path:
+    """A checkpoint that went on with the examples as a text of fields, by adapters of all matrices."""
     run = folder / "run"
     if (run / "run.json").exists():
         return resume(run, threads=a.threads).best
-    source = checkpoint.locate(a.model)
-    config, tensors, tokenizer = checkpoint.read(source, n_ctx=a.finetune_context)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write(folder / "start", config, tensors, tokenizer, None, checkpoint.family_of(source))
     (folder / "train.txt").write_text("".join(map(kind.shown, train)), encoding="utf-8")
     return pygpt.finetune(
-        folder / "start",
+        a.model,
         folder / "train.txt",
         run,
+        n_ctx=a.finetune_context,
         validation=0.05,
         lora=8,
-        lora_targets=["q", "k", "v", "out", *(["gate"] if config.gated_mlp else []), "up", "down"],
+        lora_targets=["q", "k", "v", "out", *(["gate"] if gated_mlp else []), "up", "down"],
         steps=a.finetune,
         batch=16,
         learning_rate=5e-4,
@@ -291,9 +287,8 @@ def main(argv: list[str] | None = None) -> None:
             shown = f"{name}, {shots} shots" + (" as fields" if model.has_chat_template and a.fields else "")
             keep(shown, lambda solved=train[:shots], chat=chat: written(model, kind, test, solved, chat))
         if a.finetune:
-            best = pygpt.Model.load(
-                finetuned(kind, train, a.work / f"{a.task}-{name}-{a.finetune}", a), threads=a.threads
-            )
+            folder = a.work / f"{a.task}-{name}-{a.finetune}"
+            best = pygpt.Model.load(finetuned(kind, train, model.config.gated_mlp, folder, a), threads=a.threads)
             keep(f"{name}, fine-tuned for {a.finetune} steps", lambda: written(best, kind, test, [], chat=False))
     print(table([r for r in records if r["task"] == a.task], kind))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pygpt.classification import Task
-from pygpt.cli._common import MODEL, Threads, fetch_model
+from pygpt.cli._common import MODEL, Threads, fetch_model, template_of
 from pygpt.cli._display import (
     BackendOption,
     Out,
@@ -99,8 +99,6 @@ def finetune(
     if task is not None and (len(data) > 1 or packed or {chat_template, context_length} != {None}):
         hint = "several --data, --packed, --chat-template and --context"
         raise typer.BadParameter("cannot be used with --task", param_hint=hint)
-    if chat_template is not None and Path(chat_template).is_file():
-        chat_template = Path(chat_template).read_text(encoding="utf-8")
     fetch_model(model)
     carry_out(
         out,
@@ -110,7 +108,7 @@ def finetune(
             out,
             weights=numbers(weights),
             packed=packed,
-            chat_template=chat_template,
+            chat_template=template_of(chat_template),
             n_ctx=context_length,
             task=task,
             labels=None if labels is None else [label.strip() for label in labels.split(",")],
