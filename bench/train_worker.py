@@ -93,7 +93,7 @@ class Pygpt:
 
     def run(self, text: Path, data: Path, seed: int, folder: Path) -> dict[str, float]:
         """What `pygpt train` does once the data is prepared."""
-        from pygpt.training.data import prepare, windows
+        from pygpt.training.data import prepare
         from pygpt.training.language_model import LanguageModel
         from pygpt.training.loop import train
         from pygpt.training.run_folder import RunFolder
@@ -108,9 +108,9 @@ class Pygpt:
         seconds = time.perf_counter() - begin
         assert best is not None
         losses = objective.evaluate()["validation_loss"]
-        everything = windows(dataset.validation, self.config.n_ctx, len(dataset.validation))
-        nats, n = self.network.loss(self.params, *everything)
-        return {"seconds": seconds, "loss": losses, "best_loss": best, "loss_of_all": nats / n}
+        all_of_it = dataclasses.replace(recipe, eval_windows=len(dataset.validation))
+        everything = LanguageModel(self.network, self.params, dataset, all_of_it).evaluate()["validation_loss"]
+        return {"seconds": seconds, "loss": losses, "best_loss": best, "loss_of_all": everything}
 
 
 def memory(field: str) -> int:

@@ -224,8 +224,8 @@ class TrainingKernels:
     as the call needs it, an ISA that is unknown or that this machine cannot run."""
 
     def __init__(self, *, threads: int, isa: str | None, precision: Literal["float32", "bfloat16"]) -> None:
-        """`precision` is that of the factors of linear and linear_backward; "bfloat16" needs AMX and gives the same
-        bits on equal machines only."""
+        """`precision` is that of the factors of linear and linear_backward; "bfloat16" needs AVX512_BF16 and gives the
+        same bits on equal machines only."""
 
     @property
     def isa(self) -> str: ...

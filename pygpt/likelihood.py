@@ -57,16 +57,17 @@ class Pair(NamedTuple):
 
 def encode_pair(tokenizer: Tokenizer, context: str, continuation: str, prefix_id: int | None) -> Pair:
     """Tokens as lm-evaluation-harness makes them: of both texts together, where the context's own end the context,
-    after the spaces at its end were moved to the continuation; an empty context is the token `prefix_id`.
+    after the spaces at its end were moved to the continuation; a context of which nothing is left is the token
+    `prefix_id`.
 
-    ValueError: a continuation without tokens of its own, or an empty context and no such token.
+    ValueError: a continuation without tokens of its own, or such a context and no such token.
     """
-    if not context:
+    kept = context.rstrip()
+    if not kept:
         if prefix_id is None:
             raise ValueError("a context must not be empty: this model has no token that begins or ends a text")
-        more = tokenizer.encode(continuation, add_special=False)
+        more = tokenizer.encode(context + continuation, add_special=False)
         return _pair([prefix_id] if more[:1] != [prefix_id] else [], more, continuation)
-    kept = context.rstrip()
     whole = tokenizer.encode(context + continuation)
     n_context = len(tokenizer.encode(kept))
     return _pair(whole[:n_context], whole[n_context:], continuation)

@@ -64,15 +64,18 @@ def mean(
     The interval is that of the percentile bootstrap (Efron 1979): examples are drawn anew with replacement 2000 times;
     `then` must be monotonic. The same seed gives the same interval.
 
-    ValueError: no values, not as many weights, weights that are not positive, values that are not finite.
+    ValueError: no values, not as many weights, weights that are not positive, values that are not finite, or whose sum
+    is not.
     """
     numbers = np.array([*values], np.float64)
     n = _count(numbers, "a mean", "value")
     shares = np.ones(n) if weights is None else np.array([*weights], np.float64)
     if numbers.shape != shares.shape or numbers.ndim != 1:
         raise ValueError(f"values and weights must be equally many numbers, not {numbers.shape} and {shares.shape}")
-    if not np.isfinite(numbers).all() or not (np.isfinite(shares).all() and (shares > 0).all()):
-        raise ValueError("values must be finite, and weights positive, to have a mean")
+    # No sum of n that are drawn is more than n times the largest.
+    largest = [n * float(np.abs(array).max()) for array in (numbers, shares)]
+    if not np.isfinite(largest).all() or not (shares > 0).all():
+        raise ValueError("values must be finite, their sum too, and weights positive, to have a mean")
     tail = (1 - _checked(confidence)) / 2
     resampled = np.sort(_resampled(numbers, shares, seed))
     value = then(math.fsum(numbers.tolist()) / math.fsum(shares.tolist()))

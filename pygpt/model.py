@@ -256,8 +256,8 @@ class Model(Writer):
         sequences of token ids. What contexts and continuations begin with alike is read once.
 
         Texts are cut into tokens together, as lm-evaluation-harness does: spaces at a context's end belong to what
-        follows it, and an empty context is the token that begins or ends texts. A pair that is too long for the model
-        loses the beginning of its context.
+        follows it, and a context of nothing else is the token that begins or ends texts. A pair that is too long for
+        the model loses the beginning of its context.
 
         progress: called with (pairs that are done, of how many).
 

@@ -58,8 +58,8 @@ class Site:
                 object.__setattr__(self, name, _integer(name, getattr(self, name)))
         if self.index is not None and not (self.name == "neurons" or is_by_head(self.name)):
             raise ValueError(f"{self.name} has no heads and no neurons, so index must be None, not {self.index}")
-        if isinstance(self.tokens, (Sequence, np.ndarray)) and np.ndim(self.tokens):
-            object.__setattr__(self, "tokens", tuple(_integer("tokens", t) for t in self.tokens))
+        if _is_several(self.tokens):
+            object.__setattr__(self, "tokens", tuple(_integer("tokens", t) for t in self.tokens))  # type: ignore[union-attr]
         elif self.tokens is not None:
             object.__setattr__(self, "tokens", _integer("tokens", self.tokens))
 
@@ -78,7 +78,8 @@ def read_layers(layers: Sequence[int] | None, config: ModelConfig) -> tuple[int,
     """Layers from outside, counted from 0. TypeError, ValueError: not integers, not of this model, or one twice."""
     if layers is None:
         return tuple(range(config.n_layer))
-    check_type("layers", layers, Sequence, np.ndarray)
+    if not _is_several(layers):
+        raise TypeError(f"layers must be a sequence of integers, not {layers!r:.80}")
     found = tuple(_place("layer", _integer("layers", layer), config.n_layer) for layer in layers)
     if len(set(found)) < len(found):
         raise ValueError(f"layers must differ from each other, not {list(found)}")
@@ -166,6 +167,13 @@ def _broadcast(site: Site, value: Value, shape: tuple[int, ...]) -> NDArray[np.f
     if not (np.abs(found) <= np.finfo(np.float32).max).all():
         raise ValueError(f"the value of {site} must be finite numbers of float32")
     return found
+
+
+def _is_several(value: object) -> bool:
+    """Whether it is a sequence or an array, of whatever; a text is none."""
+    return (
+        value.ndim > 0 if isinstance(value, np.ndarray) else isinstance(value, Sequence) and not isinstance(value, str)
+    )
 
 
 def _integer(name: str, value: object) -> int:

@@ -39,7 +39,8 @@ def trace(
     maps = None
     if attention:
         tensors = {name: array for name, (_, array) in engine.tensors().items() if name.endswith(".sinks")}
-        maps = attention_maps(config, tensors, wanted, arrays["queries"], arrays["keys"])
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is there to be seen
+            maps = attention_maps(config, tensors, wanted, arrays["queries"], arrays["keys"])
     entropies, surprisals = np.empty(len(tokens), np.float32), np.full(len(tokens), np.nan, np.float32)
 
     def log_p() -> Iterator[Floats]:
@@ -96,8 +97,8 @@ def _run(
 
 
 def n_bytes(config: ModelConfig, n_token: int, layers: Sequence[int], attention: bool, top: int) -> int:
-    """Memory in bytes that a trace takes with all that is needed to make it, but for the cache of its keys and values;
-    `Trace` has the formula."""
+    """Memory in bytes that a trace takes with all that is needed to make it, but for the cache of its keys and values
+    and what is patched; `Trace` has the formula."""
     names = [name for name in sites.NAMES[1:] if sites.has(name, config, layers)]
     of_token = sum(math.prod(sites.shape(name, config, 1)) for name in names) * len(layers)
     values = n_token * (of_token + config.n_embd + config.n_vocab)

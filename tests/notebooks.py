@@ -6,8 +6,8 @@ After a change of a notebook, or of what it shows, run and store them anew (all,
 
     python tests/notebooks.py docs/notebooks/inside_a_gpt.ipynb
 
-What cells print is compared, but for cells with the tag "varies" (times, and what depends on NumPy's BLAS library);
-pictures are not. `tests/test_notebooks.py` checks what is stored without running it.
+What cells print is compared, but for cells with the tag "varies": times, what depends on NumPy's BLAS library, what
+`tiny` writes, what training gives. Pictures are not. `tests/test_notebooks.py` checks what is stored without a run.
 """
 
 from __future__ import annotations

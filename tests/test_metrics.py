@@ -60,6 +60,8 @@ def test_answers_are_compared_as_squad_does() -> None:
         (lambda: metrics.mean([1.0], [1.0, 2.0]), "equally many"),
         (lambda: metrics.mean([1.0], [0.0]), "positive"),
         (lambda: metrics.mean([math.nan]), "finite"),
+        (lambda: metrics.mean([1e308, 1e308]), "finite"),
+        (lambda: metrics.mean([1.0, 1.0], [1e308, 1e308]), "finite"),
         (lambda: metrics.exact_match("x", []), "references must hold at least one"),
         (lambda: metrics.f1("x", []), "references must hold at least one"),
         (lambda: metrics.accuracy([True], confidence=95), "between 0 and 1"),

@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+import pygpt
+
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "tasks"
 LABELLED = {
     "neg": ["a dull film", "no story at all", "slow and empty"],
@@ -77,7 +79,7 @@ def test_readers(module: Callable[[str], ModuleType], data: Path) -> None:
 
 def test_augmentations_keep_what_there_was(module: Callable[[str], ModuleType]) -> None:
     augmentation = module("augmentation")
-    arguments = module("classification").arguments_of(["polarity", "--data", ".", "--augment-with", "tiny"])
+    arguments = module("classification").parser().parse_args(["polarity", "--data", ".", "--augment-with", "tiny"])
     rows = [("one two three four five six seven eight nine ten", "a"), ("alone", "b")]
     for name, augment in augmentation.AUGMENTATIONS.items():
         more = augment(rows, arguments)
@@ -122,8 +124,10 @@ def test_generation(
     command = ["questions", "--data", str(data), "--work", str(tmp_path), "--threads", "1"]
     generation.main([*command, "--model", "tiny", "--shots", "0", "1"])
     head, _, baseline, zero, one = capsys.readouterr().out.splitlines()
-    assert head == "| written by | exact match | F1 | n |"
-    assert baseline.startswith("| likest sentence | 0.0 (0.0 to 0.0) | 66.7 (66.7 to 66.7) | 3 |")
+    assert head == "| written by | exact match | F1 | answer inside | n |"
+    assert baseline.startswith(
+        "| likest sentence | 0.0 (0.0 to 0.0) | 66.7 (66.7 to 66.7) | 100.0 (43.9 to 100.0) | 3 |"
+    )
     assert zero.startswith("| tiny, 0 shots |")
     assert one.startswith("| tiny, 1 shots |")
     written = (tmp_path / "generation.jsonl").read_text()
@@ -145,6 +149,8 @@ def test_a_translation_is_learnt_from_fields(
         "| tiny, 0 shots",
         "| tiny, fine-tuned for 2 steps",
     ]
+    best = pygpt.Model.load(tmp_path / "translation-deu-tiny-2" / "run" / "best", threads=1)
+    assert best.config.n_ctx == 512  # it reads as much as before, whatever a step read
 
 
 def test_an_answer_of_a_dialogue(module: Callable[[str], ModuleType]) -> None:

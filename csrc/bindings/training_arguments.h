@@ -21,7 +21,7 @@ inline const MatmulFormat& matmul_format(const Kernels& isa, const TrainingKerne
         throw InvalidArgument("precision must be 'float32' or 'bfloat16', not '" + precision + "'");
     }
     if (kernels.matmul_bf16.multiply == nullptr) {
-        throw InvalidArgument(std::string("precision='bfloat16' needs AMX with bfloat16 tiles, which isa '") +
+        throw InvalidArgument(std::string("precision='bfloat16' needs AVX512_BF16 or AMX with it, which isa '") +
                               isa.name + "' on this machine lacks; use 'float32'");
     }
     return kernels.matmul_bf16;

@@ -1,6 +1,6 @@
 """Make the pictures of docs/images that show pygpt at work: the terminal, and the server's page.
 
-    python docs/site/screenshots.py --model smollm2
+    python docs/site/screenshots.py
 
 It needs Chromium, the extra `clients`, and a model that answers. Texts are drawn with seeds, so a picture changes only
 where what it shows does; but for times. PNGs of few colours, so that they stay small.
@@ -72,13 +72,13 @@ def terminal(browser: Browser) -> Page:
 @contextlib.contextmanager
 def serving(model: str) -> Iterator[str]:
     """The address of a server of the model."""
-    command = ["pygpt", "serve", f"smollm2={model}", "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
+    command = ["pygpt", "serve", f"qwen2.5-coder={model}", "--port", "0", "--max-tokens", "60"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
     try:
         found = None
         while found is None:
-            line = process.stderr.readline()
+            line = process.stdout.readline()
             if not line:
                 raise SystemExit("pygpt serve ended")
             found = re.search(r"http://\S+", line)
@@ -123,7 +123,7 @@ def save(shown: Any, name: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the pictures of docs/images that show pygpt at work.")
-    parser.add_argument("--model", default="smollm2", help="a model that answers")
+    parser.add_argument("--model", default="Qwen/Qwen2.5-Coder-0.5B-Instruct", help="a model that answers")
     model = parser.parse_args().model
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:

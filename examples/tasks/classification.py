@@ -32,6 +32,7 @@ import pygpt
 from pygpt.training import resume
 
 METHODS = ("majority", "tfidf", "features", "finetune")
+RECIPE = ("learning_rate", "epochs", "steps", "lora", "lora_targets")  # options that pygpt.finetune has as well
 
 
 class Features:
@@ -92,9 +93,6 @@ def by_finetuning(rows: Rows, test: list[str], folder: Path, arguments: argparse
     return [found.label for found in model.classify(list(test))]
 
 
-RECIPE = ("learning_rate", "epochs", "steps", "lora", "lora_targets")
-
-
 def described(method: str, a: argparse.Namespace) -> str:
     """A method with what sets it apart, as the tables name it."""
     if method in ("majority", "tfidf"):
@@ -102,8 +100,11 @@ def described(method: str, a: argparse.Namespace) -> str:
     name = f"{method} {Path(a.model).name.split('-')[0].lower()}"
     if method == "features":
         return name
-    options = {n: getattr(a, n) for n in (*RECIPE, "dropout", "weight_decay", "language_weight", "augment", "prompt")}
-    different = {n: v for n, v in options.items() if v != DEFAULTS[n]} | ({"seed": a.seed} if a.seed else {})
+    usual = vars(parser().parse_args([a.dataset, "--data", "."]))
+    options = {
+        n: getattr(a, n) for n in (*RECIPE, "dropout", "weight_decay", "language_weight", "augment", "prompt", "seed")
+    }
+    different = {n: v for n, v in options.items() if v != usual[n]}
     return ", ".join([name, *(f"{n} {'+'.join(v) if isinstance(v, list) else v}" for n, v in different.items())])
 
 
@@ -133,44 +134,42 @@ def predict(method: str, name: str, split: Split, train: list[int], rows: Rows, 
     )
 
 
-def arguments_of(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=CLASSES)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets' files")
-    parser.add_argument("--work", type=Path, default=Path("tasks"), help="where everything is kept")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:2])
-    parser.add_argument("--sizes", nargs="+", default=["all"], help="training examples: numbers, or all")
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", type=int, help="these folds alone, from 0")
-    parser.add_argument("--most-examples", type=int, help="no more of the data set are used, drawn by chance")
-    parser.add_argument("--most-test", type=int, help="no more examples of a fold are tested")
-    parser.add_argument("--most-validation", type=int, default=300, help="of the examples that choose a checkpoint")
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--seed", type=int, default=0, help="of the training, not of the folds")
-    parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--epochs", type=float)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--lora", type=int, help="train adapters of this rank alone")
-    parser.add_argument("--lora-targets", nargs="+")
-    parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--weight-decay", type=float, default=0.01)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("dataset", choices=CLASSES)
+    options.add_argument("--data", type=Path, required=True, help="the folder of the data sets' files")
+    options.add_argument("--work", type=Path, default=Path("tasks"), help="where everything is kept")
+    options.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:2])
+    options.add_argument("--sizes", nargs="+", default=["all"], help="training examples: numbers, or all")
+    options.add_argument("--folds", type=int, default=5)
+    options.add_argument("--only", nargs="+", type=int, help="these folds alone, from 0")
+    options.add_argument("--most-examples", type=int, help="no more of the data set are used, drawn by chance")
+    options.add_argument("--most-test", type=int, help="no more examples of a fold are tested")
+    options.add_argument("--most-validation", type=int, default=300, help="of the examples that choose a checkpoint")
+    options.add_argument("--model", default="tiny")
+    options.add_argument("--threads", type=int)
+    options.add_argument("--seed", type=int, default=0, help="of the training, not of the folds")
+    options.add_argument("--learning-rate", type=float)
+    options.add_argument("--epochs", type=float)
+    options.add_argument("--steps", type=int)
+    options.add_argument("--lora", type=int, help="train adapters of this rank alone")
+    options.add_argument("--lora-targets", nargs="+")
+    options.add_argument("--dropout", type=float, default=0.1)
+    options.add_argument("--weight-decay", type=float, default=0.01)
+    options.add_argument(
         "--language-weight", type=float, default=0.5, help="0 saves the time of the language model's head"
     )
-    parser.add_argument("--prompt", action="store_true", help="fine-tune on the task's prompt instead of the bare text")
-    parser.add_argument("--augment", choices=AUGMENTATIONS, default="none")
-    parser.add_argument("--augment-with", default="smollm2", help="the model that paraphrases")
-    global DEFAULTS
-    DEFAULTS = vars(parser.parse_args(["polarity", "--data", "."]))
-    return parser.parse_args(argv)
-
-
-DEFAULTS: dict[str, Any] = {}
+    options.add_argument(
+        "--prompt", action="store_true", help="fine-tune on the task's prompt instead of the bare text"
+    )
+    options.add_argument("--augment", choices=AUGMENTATIONS, default="none")
+    options.add_argument("--augment-with", default="smollm2", help="the model that paraphrases")
+    return options
 
 
 def main(argv: list[str] | None = None) -> None:
-    a = arguments_of(argv)
+    a = parser().parse_args(argv)
     rows, n_test = CLASSES[a.dataset].read(a.data)
     if a.most_examples is not None:
         n = len(rows) - n_test

@@ -23,8 +23,7 @@ import numpy as np
 from data import read_pairs, read_questions, read_summaries, shuffled
 
 import pygpt
-from pygpt import checkpoint
-from pygpt.metrics import Estimate, exact_match, f1, mean
+from pygpt.metrics import Estimate, accuracy, exact_match, f1, mean, normalized
 from pygpt.training import resume
 
 TOGETHER = 8  # texts that are written at once
@@ -123,9 +122,14 @@ def the_source(source: str) -> str:
 
 
 def of_answers(texts: Sequence[str], references: Sequence[Sequence[str]]) -> Metrics:
-    """SQuAD's two, as shares of 1."""
+    """SQuAD's two, as shares of 1, and whether a right answer is anywhere in the text."""
     both = list(zip(texts, references, strict=True))
-    return {"exact match": mean(exact_match(*pair) for pair in both), "F1": mean(f1(*pair) for pair in both)}
+    inside = [any(normalized(r) in normalized(text) for r in own) for text, own in both]
+    return {
+        "exact match": mean(exact_match(*pair) for pair in both),
+        "F1": mean(f1(*pair) for pair in both),
+        "answer inside": accuracy(inside),
+    }
 
 
 def of_summaries(texts: Sequence[str], references: Sequence[Sequence[str]]) -> Metrics:
@@ -208,24 +212,21 @@ def written(model: pygpt.Model, kind: Kind, items: Sequence[Item], solved: Seque
     return texts
 
 
-def finetuned(kind: Kind, train: Sequence[Item], folder: Path, a: argparse.Namespace) -> Path:
-    """A checkpoint that went on with the examples as a text of fields, by adapters of all matrices. It starts from a
-    copy with a short context, because the windows that a step reads are as long as the context."""
+def finetuned(kind: Kind, train: Sequence[Item], gated_mlp: bool, folder: Path, a: argparse.Namespace) -> Path:
+    """A checkpoint that went on with the examples as a text of fields, by adapters of all matrices."""
     run = folder / "run"
     if (run / "run.json").exists():
         return resume(run, threads=a.threads).best
-    source = checkpoint.locate(a.model)
-    config, tensors, tokenizer = checkpoint.read(source, n_ctx=a.finetune_context)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write(folder / "start", config, tensors, tokenizer, None, checkpoint.family_of(source))
     (folder / "train.txt").write_text("".join(map(kind.shown, train)), encoding="utf-8")
     return pygpt.finetune(
-        folder / "start",
+        a.model,
         folder / "train.txt",
         run,
+        n_ctx=a.finetune_context,
         validation=0.05,
         lora=8,
-        lora_targets=["q", "k", "v", "out", *(["gate"] if config.gated_mlp else []), "up", "down"],
+        lora_targets=["q", "k", "v", "out", *(["gate"] if gated_mlp else []), "up", "down"],
         steps=a.finetune,
         batch=16,
         learning_rate=5e-4,
@@ -253,8 +254,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("tasks"), help="where everything is kept")
     parser.add_argument("--model", help="none: the baseline alone")
     parser.add_argument(
-        "--shots", nargs="+", type=int, default=[0], help="solved examples before the one that is asked"
+        "--shots", nargs="*", type=int, default=[0], help="solved examples before the one that is asked"
     )
+    parser.add_argument("--fields", action="store_true", help="a text of fields also where there is a chat template")
     parser.add_argument("--finetune", type=int, default=0, metavar="STEPS", help="also train for so many steps of 16")
     parser.add_argument("--finetune-context", type=int, default=64, help="tokens that a step reads in one piece")
     parser.add_argument("--most-test", type=int, default=100)
@@ -281,14 +283,12 @@ def main(argv: list[str] | None = None) -> None:
         name = Path(a.model).name.split("-")[0].lower()
         model = pygpt.Model.load(a.model, threads=a.threads)
         for shots in a.shots:
-            keep(
-                f"{name}, {shots} shots",
-                lambda solved=train[:shots]: written(model, kind, test, solved, model.has_chat_template),
-            )
+            chat = model.has_chat_template and not a.fields
+            shown = f"{name}, {shots} shots" + (" as fields" if model.has_chat_template and a.fields else "")
+            keep(shown, lambda solved=train[:shots], chat=chat: written(model, kind, test, solved, chat))
         if a.finetune:
-            best = pygpt.Model.load(
-                finetuned(kind, train, a.work / f"{a.task}-{name}-{a.finetune}", a), threads=a.threads
-            )
+            folder = a.work / f"{a.task}-{name}-{a.finetune}"
+            best = pygpt.Model.load(finetuned(kind, train, model.config.gated_mlp, folder, a), threads=a.threads)
             keep(f"{name}, fine-tuned for {a.finetune} steps", lambda: written(best, kind, test, [], chat=False))
     print(table([r for r in records if r["task"] == a.task], kind))
 

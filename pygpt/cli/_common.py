@@ -139,6 +139,17 @@ def load_model(source: str, weights: Weights, kv: Kv, threads: Threads, isa: Isa
         bar.clear()
 
 
+def template_of(argument: str | None) -> str | None:
+    """The chat template that an argument stands for: what is in the file of that name, or else itself. ValueError: a
+    file that is not UTF-8."""
+    if argument is None or not os.path.isfile(argument):  # noqa: PTH113 - Path.is_file raises where a text is too long
+        return argument
+    try:
+        return Path(argument).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{argument}: is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}") from None
+
+
 def read_text(argument: str | None, what: str = "TEXT") -> str:
     """The text that an argument stands for: itself, or all of standard input (UTF-8) for "-", or where there is no
     argument and something is piped in. BadParameter: neither."""

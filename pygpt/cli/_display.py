@@ -27,7 +27,7 @@ BackendOption = Annotated[
     Backend,
     typer.Option(
         help="What computes: the compiled core; the same with factors of matrix products in bfloat16, faster on CPUs "
-        "with AMX; or the readable NumPy functions, half as fast."
+        "with AVX512_BF16; or the readable NumPy functions, half as fast."
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="The folder of the run: a new or an empty one.")]

@@ -7,7 +7,6 @@ import re
 import shlex
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +26,7 @@ from pygpt.cli._common import (
     load_draft,
     load_model,
     read_text,
+    template_of,
 )
 from pygpt.cli._input import QUOTES, Messages, history
 from pygpt.cli._options import with_fields
@@ -78,8 +78,7 @@ def chat(
         if not message.strip():
             raise typer.BadParameter("is empty", param_hint="MESSAGE")
     loaded = load_model(model, weights, kv, threads, isa, n_ctx)
-    if template is not None and Path(template).is_file():
-        template = Path(template).read_text(encoding="utf-8")
+    template = template_of(template)
     if template is None and not loaded.has_chat_template:
         raise TokenizerError(
             f"{model} was not trained to answer: it has no chat template. `pygpt generate -m {model}` continues a text "

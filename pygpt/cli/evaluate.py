@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from pygpt.checkpoint.folder import replacing
 from pygpt.cli._common import MODEL, Isa, Kv, NCtx, ProgressBar, Threads, Weights, load_model
 from pygpt.harness import TaskResult
 from pygpt.harness import evaluate as evaluate_model
@@ -39,6 +40,8 @@ def evaluate(
     n_ctx: NCtx = None,
 ) -> None:
     """Measure a model: accuracy, perplexity, exact match and F1 with 95% intervals, each of tasks in turn."""
+    if answers is not None and not answers.absolute().parent.is_dir():
+        raise typer.BadParameter(f"the folder {answers.absolute().parent} does not exist", param_hint="--answers")
     loaded = load_model(model, weights, kv, threads, isa, n_ctx)
     bar = ProgressBar("evaluating")
 
@@ -52,7 +55,7 @@ def evaluate(
     finally:
         bar.clear()
     if answers is not None:
-        with answers.open("w", encoding="utf-8") as file:
+        with replacing(answers) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
             for result in results.values():
                 file.writelines(
                     json.dumps({"task": result.task, **a}, ensure_ascii=False) + "\n" for a in result.answers

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pygpt.classification import Task
-from pygpt.cli._common import MODEL, Threads, fetch_model
+from pygpt.cli._common import MODEL, Threads, fetch_model, template_of
 from pygpt.cli._display import (
     BackendOption,
     Out,
@@ -46,6 +46,12 @@ def finetune(
     chat_template: Annotated[
         str | None,
         typer.Option(help="Of chats: one of the model's, or a file of your own.", show_default="the model's"),
+    ] = None,
+    context_length: Annotated[
+        int | None,
+        typer.Option(
+            "--context", min=1, help="Tokens in a sequence.", show_default="the model's, with chats at most 1024"
+        ),
     ] = None,
     task: Annotated[Task | None, typer.Option(help="Learn labels.", show_default="continue the text")] = None,
     labels: Annotated[
@@ -90,12 +96,9 @@ def finetune(
         raise typer.BadParameter("cannot be used with --task", param_hint=f"--{unused[0].replace('_', '-')}")
     if lora is None and (lora_alpha is not None or lora_targets is not None):
         raise typer.BadParameter("needs --lora", param_hint="--lora-alpha, --lora-targets")
-    if task is not None and (len(data) > 1 or packed or chat_template is not None):
-        raise typer.BadParameter(
-            "cannot be used with --task", param_hint="several --data, --packed and --chat-template"
-        )
-    if chat_template is not None and Path(chat_template).is_file():
-        chat_template = Path(chat_template).read_text(encoding="utf-8")
+    if task is not None and (len(data) > 1 or packed or {chat_template, context_length} != {None}):
+        hint = "several --data, --packed, --chat-template and --context"
+        raise typer.BadParameter("cannot be used with --task", param_hint=hint)
     fetch_model(model)
     carry_out(
         out,
@@ -105,7 +108,8 @@ def finetune(
             out,
             weights=numbers(weights),
             packed=packed,
-            chat_template=chat_template,
+            chat_template=template_of(chat_template),
+            n_ctx=context_length,
             task=task,
             labels=None if labels is None else [label.strip() for label in labels.split(",")],
             validation=share_or_path(validation),

@@ -20,8 +20,10 @@ def token_logprob(logprobs: NDArray[np.float32], token: int, n_top: int) -> Toke
 
 
 def likeliest(scores: NDArray[np.float32], n: int) -> NDArray[np.int64]:
-    """The ids of the n highest of the scores (n_vocab,), the highest first; equal ones by id."""
+    """The ids of the n highest of the scores (n_vocab,), the highest first; equal ones by id, and NaN last."""
     ids = np.flatnonzero(scores >= _bound(scores, n))
+    if len(ids) < n:  # some are NaN, which no comparison finds
+        ids = np.arange(len(scores))
     return ids[np.argsort(-scores[ids], kind="stable")][:n]
 
 

@@ -153,7 +153,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
             for numbers in groups.values():
                 options = _options(requests[numbers[0]].args[1])
                 bar.begin(len(requests))
-                texts = write(self._model, [requests[i].args[0] for i in numbers], options, bar)
+                prompts = [self.tok_encode(requests[i].args[0]) for i in numbers]
+                texts = write(self._model, prompts, options, bar)
                 for i, text in zip(numbers, texts, strict=True):
                     written[i] = text
                     self.cache_hook.add_partial("generate_until", requests[i].args, text)

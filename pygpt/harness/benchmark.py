@@ -95,7 +95,7 @@ def _names(tasks: object) -> list[str]:
         raise TypeError(f"tasks must be a name or a file, or a list of them, not {type(tasks).__name__}")
     for task in several:
         check_type("a task", task, str, os.PathLike)
-    names = [os.fspath(task) for task in several]
+    names = list(dict.fromkeys(os.fspath(task) for task in several))  # each once
     for name in names:
         if not isinstance(name, str) or not name or "\0" in name:
             raise ValueError(f"a task must be a name or a file, not {name!r:.80}")

@@ -93,13 +93,14 @@ def _of_continuation(row: Row, _: str) -> Cloze:
     return Cloze(context, _after(context, _text(row, "continuation")))
 
 
+DOCUMENT = Form(("text",), lambda row, _: Document(_text(row, "text")))
 FORMS = (
     Form(("query", "choices", "gold"), _of_query),
     Form(("context_options", "continuation", "gold"), _of_contexts),
     Form(("sentence_good", "sentence_bad"), _of_sentences),
     Form(("context", "question", "answers"), _of_question),
     Form(("context", "continuation"), _of_continuation),
-    Form(("text",), lambda row, _: Document(_text(row, "text"))),
+    DOCUMENT,
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pygpt._json import parse_table, shown
 from pygpt.errors import PygptError
-from pygpt.harness.examples import Document, Example, Form, Row, form_of, read_row
+from pygpt.harness.examples import DOCUMENT, Document, Example, Form, Row, form_of, read_row
 
 _FILES = {"wikitext2": "wikitext2_test.txt", "xquad": "xquad.en.json"}  # of tasks whose file has another name
 _SUFFIXES = {  # what lm-evaluation-harness's own tasks put between these files' queries and the answers
@@ -52,22 +52,22 @@ def find(task: str | os.PathLike[str], data: Path | None) -> list[Path]:
 def read(task: str, files: list[Path], limit: int | None) -> list[Example]:
     """The examples of a task's files, the first `limit` of each. ValueError, which names file and line: a line that is
     no JSON table, a column that is missing or holds another kind of value, no examples at all. OSError."""
-    found: list[Example] = []
+    found: list[tuple[Form, Example]] = []
     suffix = _SUFFIXES.get(Path(task).stem, "")
     for file in files:
         examples = [*islice(_examples(file, suffix), limit)]
         if not examples:
             raise ValueError(f"{file}: holds no examples")
         found += examples
-    if len({type(example) for example in found}) > 1:
+    if len({form for form, _ in found}) > 1:
         raise ValueError(f"the files of the task {task!r} have different forms")
-    return found
+    return [example for _, example in found]
 
 
-def _examples(file: Path, suffix: str) -> Iterator[Example]:
+def _examples(file: Path, suffix: str) -> Iterator[tuple[Form, Example]]:
     text = _content(file)
     if file.suffix == ".txt":
-        yield from (Document(page) for page in _PAGES.split(text) if page.strip())
+        yield from ((DOCUMENT, Document(page)) for page in _PAGES.split(text) if page.strip())
         return
     form: Form | None = None
     for number, row in _squad_rows(file, text) if file.suffix == ".json" else _lines(file, text):
@@ -77,7 +77,7 @@ def _examples(file: Path, suffix: str) -> Iterator[Example]:
             example = read_row(form, row, suffix)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        yield example
+        yield form, example
 
 
 def _content(file: Path) -> str:

@@ -103,7 +103,7 @@ def _questions(
 ) -> Measured:
     """exact_match and f1 of what a model writes, greedily, up to the end of the line."""
     options = {"stop": ["\n"], "max_tokens": max_tokens, "temperature": 0.0}
-    written = write(model, [e.prompt for e in examples], options, progress)
+    written = write(model, [model.tokenizer.encode(e.prompt) for e in examples], options, progress)
     answers = [
         {
             "answer": text.strip(),

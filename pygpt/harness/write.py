@@ -12,9 +12,11 @@ from pygpt.scheduler import Scheduler
 Progress: TypeAlias = Callable[[int, int], object]
 
 
-def write(model: Model, prompts: Sequence[str], options: Mapping[str, Any], progress: Progress | None) -> list[str]:
-    """What a model writes after each prompt, without the stop strings; options as of `Model.generate`, with max_tokens.
-    A prompt that leaves too little room for an answer loses its beginning.
+def write(
+    model: Model, prompts: Sequence[list[int]], options: Mapping[str, Any], progress: Progress | None
+) -> list[str]:
+    """What a model writes after each prompt of token ids, without the stop strings; options as of `Model.generate`,
+    with max_tokens. A prompt that leaves too little room for an answer loses its beginning.
 
     ContextOverflowError: max_tokens are as many as the context, or more.
     """
@@ -24,8 +26,7 @@ def write(model: Model, prompts: Sequence[str], options: Mapping[str, Any], prog
             f"answers of max_tokens={options['max_tokens']} leave no room for a prompt in the context of "
             f"{model.config.n_ctx} tokens"
         )
-    read = [model.tokenizer.encode(prompt)[-room:] for prompt in prompts]
     with Scheduler(model) as scheduler:
-        done = scheduler.generate(read, progress=progress, **options)
+        done = scheduler.generate([prompt[-room:] for prompt in prompts], progress=progress, **options)
     assert isinstance(done, list)
     return [completion.text for completion in done]

@@ -95,29 +95,32 @@ class Overview {
   draw() {
     const { nHead, layers } = this.attention;
     this.margin = 24;
-    const room = Math.min(byId("heads").clientWidth / 2 / nHead, TALL / layers.length);
-    this.cell = Math.max(12, Math.min(56, Math.floor(room) - GAP));
-    const step = this.cell + GAP;
+    // Beside the large map; or below it, and large enough for a finger.
+    const room = byId("heads").clientWidth - this.margin;
+    const beside = matchMedia("(width >= 44rem)").matches;
+    const step = beside ? Math.min(room / 2 / nHead, TALL / layers.length) : room / nHead;
+    this.cell = Math.max(beside ? 12 : 20, Math.min(beside ? 56 : 40, Math.floor(step) - GAP));
+    const pitch = this.cell + GAP;
     this.drawn = element("canvas");
-    const size = [this.margin + step * nHead, this.margin + step * layers.length];
+    const size = [this.margin + pitch * nHead, this.margin + pitch * layers.length];
     const context = sized(this.drawn, ...size);
     const [ink, ground, faint] = ["--ink", "--tint", "--faint"].map(colour);
     context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    const every = Math.ceil(18 / step); // number among those that have room
+    const every = Math.ceil(18 / pitch); // number among those that have room
     const n = Math.min(N, Math.round(this.cell * (window.devicePixelRatio || 1)));
     for (let y = 0; y < layers.length; y++) {
       context.fillStyle = css(faint);
-      const middle = this.margin + y * step + this.cell / 2;
+      const middle = this.margin + y * pitch + this.cell / 2;
       if (y % every === 0) context.fillText(source.layers[y], this.margin / 2, middle);
       for (let x = 0; x < nHead; x++) {
-        const left = this.margin + x * step;
+        const left = this.margin + x * pitch;
         if (!y && x % every === 0) context.fillText(x, left + this.cell / 2, this.margin / 2);
         context.fillStyle = css(ground);
-        context.fillRect(left, this.margin + y * step, this.cell, this.cell);
+        context.fillRect(left, this.margin + y * pitch, this.cell, this.cell);
         const map = picture(this.attention.map(y, x, n), n, ink);
-        context.drawImage(map, left, this.margin + y * step, this.cell, this.cell);
+        context.drawImage(map, left, this.margin + y * pitch, this.cell, this.cell);
         context.fillStyle = css(faint);
       }
     }
@@ -222,7 +225,9 @@ class HeadMap {
   #say(cursor) {
     const b = (text) => element("b", {}, text);
     const says = byId("map-says");
-    if (!cursor) says.textContent = "Point at a cell, tap it, or move with the arrow keys: who looks at what, and how much.";
+    const head = state.head < 0 ? "all heads" : `head ${state.head}`;
+    const which = `Layer ${source.layers[state.layer]}, ${head}`;
+    if (!cursor) says.textContent = `${which}. Point at a cell, tap it, or move with the arrow keys: who looks at whom.`;
     else {
       const w = this.attention.weight(state.layer, state.head, cursor.query, cursor.key);
       const [from, to] = [cursor.query, cursor.key].map((i) => [b(labelAt(i)), ` (${i})`]);

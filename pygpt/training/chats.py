@@ -38,15 +38,16 @@ class Chats(NamedTuple):
         return Packed(Listed(self.train), Listed(self.validation), n_ctx)
 
 
-def read(path: Path, tokenizer: Tokenizer, config: ModelConfig, *, validation: float | Path) -> Chats:
-    """Read and split a file of chats; validation: the share that is held out, at least one, or a file of its own.
+def read(path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int, *, validation: float | Path) -> Chats:
+    """Read and split a file of chats, cut to n_ctx tokens; validation: the share that is held out, at least one, or a
+    file of its own.
 
-    TrainingError names the file and the line: no messages, none of the assistant's, or such that the template refuses
-    or lays out otherwise once more of them follow; fewer than two chats.
+    TrainingError names the file and the line: no messages, no answer, or messages that the template refuses or lays out
+    otherwise once more of them follow; fewer than two chats.
     """
-    found, n_cut = _read_file(path, tokenizer, config)
+    found, n_cut = _read_file(path, tokenizer, config, n_ctx)
     if isinstance(validation, Path):
-        held_out, n_more = _read_file(validation, tokenizer, config)
+        held_out, n_more = _read_file(validation, tokenizer, config, n_ctx)
         train, n_cut = found, n_cut + n_more
     else:
         order = shuffled(len(found), _SEED)
@@ -62,16 +63,16 @@ def read(path: Path, tokenizer: Tokenizer, config: ModelConfig, *, validation: f
     return Chats(train, held_out, n_cut, digest.hexdigest())
 
 
-def _read_file(path: Path, tokenizer: Tokenizer, config: ModelConfig) -> tuple[list[Document], int]:
+def _read_file(path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int) -> tuple[list[Document], int]:
     found, n_cut = [], 0
     for record in read_records(path, ("messages",)):
         document = _document(record, tokenizer, config)
-        n_cut += len(document.ids) > config.n_ctx
-        document = Document(*(array[: config.n_ctx] for array in document))
+        n_cut += len(document.ids) > n_ctx
+        document = Document(*(array[:n_ctx] for array in document))
         if np.any(document.targets >= 0):
             found.append(document)
     if not found:
-        raise TrainingError(f"{path}: no chat with an answer within the context of {config.n_ctx} tokens")
+        raise TrainingError(f"{path}: no chat with an answer within {n_ctx} tokens")
     return found, n_cut
 
 

@@ -27,6 +27,7 @@ from pygpt.training.state import peek
 from pygpt.training.watch import Stopped, Watcher
 
 CHATS = ".jsonl"
+CHAT_TOKENS = 1024  # of a sequence, unless somebody says how many: enough for most chats, and many sequences of a few
 
 
 class Opened(NamedTuple):
@@ -75,6 +76,17 @@ def expected_tokens(settings: dict[str, Any], n_vocab: int | None) -> tuple[int,
     return max(1, estimate_tokens(n_bytes, n_vocab) - held_out), held_out
 
 
+def sequence_length(settings: dict[str, Any], n_ctx: int) -> int:
+    """The tokens of a sequence where a model with the context n_ctx is fine-tuned: as given, or the context, of which
+    chats take no more than `CHAT_TOKENS`. ValueError: one that does not fit."""
+    given = settings.get("n_ctx")
+    if given is None:
+        return min(n_ctx, CHAT_TOKENS) if any(path.suffix == CHATS for path in paths_of(settings)) else n_ctx
+    if not 1 <= given <= n_ctx:
+        raise ValueError(f"n_ctx must be from 1 to the model's context of {n_ctx} tokens, not {given}")
+    return int(given)
+
+
 class Corpora:
     """All data sets of a run, with the tokenizer of the first."""
 
@@ -84,11 +96,13 @@ class Corpora:
         tokenizer: Literal["bpe", "char"] | Path | Tokenizer,
         watcher: Watcher,
         *,
+        n_ctx: int,
         n_vocab: int | None = None,
         chat_of: ModelConfig | None = None,
     ) -> None:
-        """`chat_of`: the model whose chat template lays out .jsonl files; None: these are texts, too."""
-        self._run, self._watcher, self._n_vocab, self._chat_of = run, watcher, n_vocab, chat_of
+        """`n_ctx`: the tokens of a sequence, at most. `chat_of`: the model whose chat template lays out .jsonl files;
+        None: these are texts, too."""
+        self._run, self._watcher, self._n_vocab, self._n_ctx, self._chat_of = run, watcher, n_vocab, n_ctx, chat_of
         settings = run.settings
         self._settled = "fingerprint" in settings
         paths = paths_of(settings)
@@ -120,11 +134,11 @@ class Corpora:
         prints = [opened.fingerprint for opened in self.sets[: len(paths_of(self._run.settings))]]
         return prints[0] if len(prints) == 1 else hashlib.sha256(" ".join(prints).encode()).hexdigest()
 
-    def mixture(self, n_ctx: int) -> Mixture:
-        """What the steps read, at most n_ctx tokens a sequence."""
+    def mixture(self) -> Mixture:
+        """What the steps read."""
         settings = self._run.settings
         packed = settings.get("packed", False)
-        readers = [opened.reader(n_ctx, packed) for opened in self.sets]
+        readers = [opened.reader(self._n_ctx, packed) for opened in self.sets]
         n_first = len(paths_of(settings))
         given = settings.get("weights")
         weights = check_weights(given or [reader.n_train for reader in readers[:n_first]], n_first)
@@ -135,9 +149,16 @@ class Corpora:
         return Mixture(readers, phases, self.tokenizer)
 
     def add(self, path: Path, weight: float) -> None:
-        """Prepare one more set, and let it count from the state of the run on, as this share of the sequences."""
-        shutil.rmtree(self._run.data_of(len(self.sets)), ignore_errors=True)  # of a process that was killed
-        opened = self._open(len(self.sets), path, True)
+        """Prepare one more set, and let it count from the state of the run on, as this share of the sequences.
+        TrainingError, TokenizerError: it does not serve, and the run stays as it was."""
+        folder = self._run.data_of(len(self.sets))
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        try:
+            opened = self._open(len(self.sets), path, True)
+            opened.reader(self._n_ctx, self._run.settings.get("packed", False))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         entry = {"data": str(path.absolute()), "weight": weight, "after": peek(self._run.state).step}
         entry["fingerprint"] = opened.fingerprint
         self._run.update({"added": [*self._run.settings.get("added", []), entry]})
@@ -150,13 +171,10 @@ class Corpora:
         if self._chat_of is not None and path.suffix == CHATS:
             assert isinstance(self._tokenizer, Tokenizer)
             found = chats.read(
-                path, self._tokenizer, self._chat_of, validation=0.1 if added else runs.held_out(settings)
+                path, self._tokenizer, self._chat_of, self._n_ctx, validation=0.1 if added else runs.held_out(settings)
             )
             if found.n_cut and not self._settled:
-                n_ctx = self._chat_of.n_ctx
-                self._watcher.noticed(
-                    f"{path}: {found.n_cut} chats are longer than the context of {n_ctx} and were cut"
-                )
+                self._watcher.noticed(f"{path}: {found.n_cut} chats are longer than {self._n_ctx} tokens and were cut")
             return Opened(found, found.fingerprint)
         known = (self._settled and not added) or ((folder / "data.json").is_file() and added)
         dataset = reopen(folder) if known else self._prepare(folder, path, settings, added or number > 0)

@@ -45,6 +45,7 @@ def finetune(
     weights: Sequence[float] | None = None,
     packed: bool = False,
     chat_template: str | None = None,
+    n_ctx: int | None = None,
     task: Task | None = None,
     labels: Sequence[str] | None = None,
     validation: float | StrPath = 0.1,
@@ -66,12 +67,14 @@ def finetune(
     model
         What `pygpt.Model.load` takes.
     data
-        A text file in UTF-8, a folder with .txt files, or a .jsonl file of chats (`pygpt.training.chats`); or several
-        of these. With a task a table of examples (`pygpt.training.tasks`).
+        A text file, a folder with .txt files, a .jsonl file of chats (`pygpt.training.chats`), or several of these.
+        With a task a table of examples (`pygpt.training.tasks`).
     weights, packed
         As for `pygpt.pretrain`; chats are packed always.
     chat_template
         One of the model's, or Jinja of your own, which lays out chats, of the new model too. None: the model's.
+    n_ctx
+        Of texts and chats: tokens in a sequence. None: the model's context, with chats at most 1024.
     out
         The folder of the run, new or empty; its ``best`` is a checkpoint for `pygpt.Model.load`.
     task
@@ -88,24 +91,22 @@ def finetune(
     lora, lora_alpha, lora_targets
         Train low-rank adapters of this rank alone, with this scale (None: twice the rank), of the matrices whose names
         are among the targets (None: q and v); see `pygpt.training.lora`.
-    backend, threads, save_seconds, watcher
-        As for `pygpt.pretrain`.
-    recipe
-        Fields of `pygpt.training.Recipe`; those that are not given follow from `pygpt.training.base.recipe`.
+    backend, threads, save_seconds, watcher, recipe
+        As for `pygpt.pretrain`; fields of the recipe that are not given follow from `pygpt.training.base.recipe`.
 
     ValueError and TypeError name an argument that is not as it must be; TrainingError: data or folder that do not
     serve, or a loss that is not finite; the errors of `pygpt.checkpoint.read` for the model.
     """
     runs.check_recipe(recipe)
     check_type("chat_template", chat_template, str, type(None))
+    check_type("n_ctx", n_ctx, int, type(None))
     _check_task(task, labels, language_weight, recipe)
-    if isinstance(labels, str) or isinstance(lora_targets, str):
-        raise TypeError("labels and lora_targets must be sequences of strings, not a string")
     settings: dict[str, Any] = {
         "kind": KIND,
         "model": str(Path(model).absolute()) if Path(model).exists() else str(model),
         **corpora.settings_of(data, weights, packed, validation),
         "chat_template": chat_template,
+        "n_ctx": n_ctx,
         "task": task,
         "labels": None if labels is None else list(labels),
         "epochs": epochs,
@@ -114,13 +115,15 @@ def finetune(
         "given": dict(recipe),
         "backend": backend,
     }
-    if task is not None and (packed or chat_template is not None or "more" in settings):
-        raise ValueError("a task has one table: several data sets, packed and chat_template are not for it")
+    if task is not None and (packed or {chat_template, n_ctx} != {None} or "more" in settings):
+        raise ValueError("a task has one table: several data sets, packed, chat_template and n_ctx are not for it")
     session = runs.Session(threads, save_seconds, Watcher() if watcher is None else watcher)
     return runs.begin(out, settings, prepare_run, session)
 
 
 def _check_task(task: Task | None, labels: Sequence[str] | None, language_weight: float, recipe: RecipeOptions) -> None:
+    if isinstance(labels, str):
+        raise TypeError("labels must be a sequence of strings, not a string")
     check_type("language_weight", language_weight, int, float)
     if not 0 <= language_weight < math.inf:
         raise ValueError(f"language_weight must be a number from 0 up, not {language_weight}")
@@ -133,6 +136,8 @@ def _check_task(task: Task | None, labels: Sequence[str] | None, language_weight
 
 
 def _adapters(rank: int | None, alpha: float | None, targets: Sequence[str] | None) -> dict[str, Any] | None:
+    if isinstance(targets, str):
+        raise TypeError("lora_targets must be a sequence of strings, not a string")
     if rank is None:
         if alpha is not None or targets is not None:
             raise ValueError("lora_alpha and lora_targets need lora")
@@ -156,7 +161,7 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
     settings, watcher = run.settings, session.watcher
     base = _with_template(starting.load_base(settings["model"]), settings.get("chat_template"))
     lora = _lora_settings(settings, base)
-    config, n_ctx = base.config, base.config.n_ctx
+    config, n_ctx = base.config, corpora.sequence_length(settings, base.config.n_ctx)
 
     def recipe_for(n_tokens: int) -> Recipe:
         given = {"epochs": settings["epochs"], "lora": lora is not None, **settings["given"]}
@@ -164,15 +169,15 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
 
     if "fingerprint" not in settings:
         counts = corpora.expected_tokens(settings, config.n_vocab)
-        watcher.planned(plan_of_text(config, recipe_for(counts[0]), functions, counts, is_exact=False))
-    data = corpora.Corpora(run, base.tokenizer, watcher, chat_of=config)
-    mixture = data.mixture(n_ctx)
+        watcher.planned(plan_of_text(config, recipe_for(counts[0]), functions, counts, n_ctx=n_ctx, is_exact=False))
+    data = corpora.Corpora(run, base.tokenizer, watcher, n_ctx=n_ctx, chat_of=config)
+    mixture = data.mixture()
     fingerprints = {"base": starting.digest(base), "fingerprint": data.fingerprint}
     recipe = _settle(run, recipe_for(mixture.counts[0]), fingerprints)
     params = starting.start(base, {}, recipe.seed)
     adapted = _adapt(params, lora, recipe.seed)
     n_trained = None if adapted is None else adapted.size
-    plan = plan_of_text(config, recipe, functions, mixture.counts, n_trained=n_trained)
+    plan = plan_of_text(config, recipe, functions, mixture.counts, n_ctx=n_ctx, n_trained=n_trained)
     inner = LanguageModel(
         Network(config, stoppable(functions, watcher.stop), recipe.dropout, plan.gradient_checkpointing),
         params,

@@ -77,8 +77,8 @@ def pretrain(
     preset
         The paper whose recipe is scaled to the model and the text: see `pygpt.training.presets.preset`.
     backend
-        "kernels": the compiled core; "kernels-bf16": the same with factors of products in bfloat16, for CPUs with AMX;
-        "numpy": the readable functions, half as fast.
+        "kernels": the compiled core; "kernels-bf16": the same with factors of products in bfloat16, for CPUs that
+        multiply these (AVX512_BF16, AMX); "numpy": the readable functions, half as fast.
     threads
         To compute with; None: one for each usable core. Results do not depend on it.
     save_seconds
@@ -122,13 +122,13 @@ def prepare_run(run: RunFolder, session: runs.Session) -> runs.Job:
     if "fingerprint" not in settings:
         watcher.planned(_expected(settings, functions))
     tokenizer = settings["tokenizer"] if settings["tokenizer"] in ("bpe", "char") else Path(settings["tokenizer"])
-    data = corpora.Corpora(run, tokenizer, watcher, n_vocab=settings["vocab"])
+    data = corpora.Corpora(run, tokenizer, watcher, n_ctx=settings["architecture"]["n_ctx"], n_vocab=settings["vocab"])
     if settings.get("fingerprint", data.fingerprint) != data.fingerprint:
         raise TrainingError(f"{run.data}: holds the data of another run")
     known = data.tokenizer
     shape: dict[str, Any] = settings["architecture"] | {"n_vocab": known.n_vocab}
     config = architecture(**shape, bos_id=known.bos_id, eos_id=known.eos_id)
-    mixture = data.mixture(config.n_ctx)
+    mixture = data.mixture()
     if "recipe" not in settings:
         sizes = {"n_params": config.n_params(), "n_ctx": config.n_ctx, "n_tokens": mixture.counts[0]}
         recipe = preset(settings["preset"], **sizes, **settings["given"])
@@ -148,13 +148,16 @@ def plan_of_text(
     functions: Primitives,
     counts: tuple[int, int],
     *,
+    n_ctx: int | None = None,
     n_trained: int | None = None,
     is_exact: bool = True,
 ) -> Plan:
-    """A plan for (training, validation) tokens; n_trained: the values of adapters, if only these are trained."""
-    n_read = sum(recipe.batch_at(step) for step in range(1, recipe.steps + 1)) * config.n_ctx
+    """A plan for (training, validation) tokens in sequences of n_ctx, or of the model's context; n_trained: the values
+    of adapters, if only these are trained."""
+    n_ctx = config.n_ctx if n_ctx is None else n_ctx
+    n_read = sum(recipe.batch_at(step) for step in range(1, recipe.steps + 1)) * n_ctx
     n_values = config.n_params() if n_trained is None else n_trained
-    n_part = recipe.part * config.n_ctx
+    n_part = recipe.part * n_ctx
     n_bytes, checkpoints = memory_plan(config, recipe, n_part, n_values, n_trained is not None)
     return Plan(
         config=config,

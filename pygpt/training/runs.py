@@ -125,7 +125,7 @@ def begin(out: StrPath, settings: dict[str, Any], prepare: Prepare, session: Ses
         try:
             job = prepare(run, session)
         except Stopped:
-            return _not_begun(run)
+            return _not_trained(run)
         except Exception:
             run.discard()
             raise
@@ -146,28 +146,37 @@ def go_on(
         try:
             if steps is not None and "recipe" not in run.settings:
                 prepare(run, session)  # it was ended before its recipe was known
-            if steps is not None and steps != run.settings["recipe"]["steps"]:
-                run.extend(dataclasses.asdict(Recipe(**run.settings["recipe"]).extended(steps)))
+            longer = _extended(run, steps)
+            if added is not None:  # first: data that does not serve leaves the run as it was
+                _add(run, prepare(run, session), longer, *added)
+            if longer is not None:
+                run.extend(dataclasses.asdict(longer))
             job = prepare(run, session)
-            if added is not None:
-                _add(run, job, *added)
-                job = prepare(run, session)
         except Stopped:
-            return _not_begun(run)
+            return _not_trained(run)
         return _carry_out(run, job, session)
 
 
-def _add(run: RunFolder, job: Job, path: Path, weight: float) -> None:
+def _extended(run: RunFolder, steps: int | None) -> Recipe | None:
+    """The run's recipe with so many steps, where these are not those that it has."""
+    if steps is None or steps == run.settings["recipe"]["steps"]:
+        return None
+    return Recipe(**run.settings["recipe"]).extended(steps)
+
+
+def _add(run: RunFolder, job: Job, longer: Recipe | None, path: Path, weight: float) -> None:
     if job.add is None:
         raise ValueError("data can be added to a run on text or chats, but not to one on labelled examples")
-    if peek(run.state).step >= job.recipe.steps:
-        raise ValueError(f"the run is at its end: data that is added needs more steps than {job.recipe.steps}")
+    steps = (longer or job.recipe).steps
+    if peek(run.state).step >= steps:
+        raise ValueError(f"the run is at its end: data that is added needs more steps than {steps}")
     job.add(path, weight)
 
 
-def _not_begun(run: RunFolder) -> TrainingResult:
-    """Of a run that was stopped before its first step."""
-    return TrainingResult(run.path, run.best, False, 0, 0, None, losses={}, validation_losses={})
+def _not_trained(run: RunFolder) -> TrainingResult:
+    """Of a run that was stopped before this process could train: it is where its state is."""
+    p = peek(run.state)
+    return TrainingResult(run.path, run.best, False, p.step, p.best_step, p.best_loss, losses={}, validation_losses={})
 
 
 def _carry_out(run: RunFolder, job: Job, session: Session) -> TrainingResult:

@@ -58,5 +58,20 @@ def test_chats_with_a_template_of_ones_own(gpt2_folder: Path, tmp_path: Path) ->
     result = pygpt("finetune", gpt2_folder, "--data", data, "--out", run, "--chat-template", template, *options)
     assert result.exit_code == 0, result.output
     assert Model.load(run / "best", threads=1).render(chat[:1]) == "Hi<|endoftext|>"
+    long = template.read_text() + "{# nothing, but longer than a path may be #}" * 10
+    (tmp_path / "bytes.jinja").write_bytes(b"{{ \xff }}")
+    for given, status, message in ((long, 0, "validation loss"), (tmp_path / "bytes.jinja", 1, "is not UTF-8: byte 3")):
+        command = (
+            "finetune",
+            gpt2_folder,
+            "--data",
+            data,
+            "--out",
+            tmp_path / f"run{status}",
+            "--chat-template",
+            given,
+        )
+        result = pygpt(*command, *options)
+        assert (result.exit_code, message in result.output) == (status, True), result.output
     result = pygpt("finetune", gpt2_folder, "--data", data, "--out", tmp_path / "x", "--task", "choice", "--packed")
     assert (result.exit_code, "cannot be used with --task" in result.output) == (2, True)

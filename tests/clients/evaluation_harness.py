@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,18 +98,39 @@ def test_the_harness_and_evaluate_agree(measured: Callable[..., dict[str, Any]],
     assert math.isfinite(by_harness["texts"]["bits_per_byte,none"])
 
 
-def test_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def request(kind: str, *arguments: Any) -> Any:
+    """What the harness asks."""
+    from lm_eval.api.instance import Instance
+
+    return Instance(request_type=kind, doc={}, arguments=arguments, idx=0)
+
+
+def test_conversations(tmp_path: Path) -> None:
+    """--apply_chat_template: the marks of a template are tokens of their own, as for `Model.chat`."""
+    from pygpt.harness.adapter import HarnessModel
+
+    shutil.copytree(pygpt.checkpoint.locate("tiny"), tmp_path / "tiny")
+    template = "{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}"
+    (tmp_path / "tiny" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    model = Model.load(tmp_path / "tiny", threads=1)
+    lm = HarnessModel(model)
+    messages = [{"role": "user", "content": "Once upon a time there was"}]
+    prompt = lm.apply_chat_template(messages)
+    assert lm.chat_template(True) == template
+    assert lm.tok_encode(prompt) == model.tokenizer.encode(prompt, allow_special=True)
+    assert len(lm.tok_encode(prompt)) == len(model.tokenizer.encode(messages[0]["content"])) + 1
+    (text,) = lm.generate_until([request("generate_until", prompt, {"max_gen_toks": 8})], disable_tqdm=True)
+    assert text == model.chat(messages, temperature=0, max_tokens=8).text
+
+
+def test_from_python() -> None:
     """A model in memory; sampling and stop strings as a task's generation_kwargs say; what pygpt cannot do, by name."""
     adapter = pytest.importorskip("pygpt.harness.adapter")
-    from lm_eval.api.instance import Instance
     from lm_eval.api.registry import get_model
 
     assert get_model("pygpt") is adapter.HarnessModel
     model = Model.load("tiny", threads=1)
     lm = adapter.HarnessModel(model, batch_size=4, device="cuda:0")
-
-    def request(kind: str, *arguments: Any) -> Any:
-        return Instance(request_type=kind, doc={}, arguments=arguments, idx=0)
 
     options = {"until": [" the", "."], "max_gen_toks": 12, "do_sample": False}
     prompts = ["Once upon a", "There was a", "Once upon a time " * 200]

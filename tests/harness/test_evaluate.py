@@ -116,8 +116,9 @@ def test_questions(tiny: Model, tmp_path: Path) -> None:
 def test_progress_and_summary(tiny: Model, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     task = str(put(tmp_path / "mine.jsonl", QUERIES))
-    found = pygpt.evaluate(tiny, task, progress=lambda *call: calls.append(call))
+    found = pygpt.evaluate(tiny, [task, task], progress=lambda *call: calls.append(call))
     assert calls[-1] == (task, 3, 3)
+    assert calls.count((task, 3, 3)) == 1  # once, however often it is named
     assert json.loads(json.dumps(found[task].summary()))["metrics"]["acc"]["value"] == found[task].metrics["acc"].value
 
 
@@ -163,9 +164,10 @@ def test_files_that_cannot_be_read(tiny: Model, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not UTF-8: byte 1 is 0xff"):
         pygpt.evaluate(tiny, "b", data=tmp_path)
     put(tmp_path / "mixed" / "a.jsonl", QUERIES[:1])
-    put(tmp_path / "mixed" / "b.jsonl", [{"text": "a"}])
-    with pytest.raises(ValueError, match="have different forms"):
-        pygpt.evaluate(tiny, "mixed", data=tmp_path)
+    for other in ({"text": "a"}, {"context_options": ["a", "b"], "continuation": "c", "gold": 0}):
+        put(tmp_path / "mixed" / "b.jsonl", [other])
+        with pytest.raises(ValueError, match="have different forms"):
+            pygpt.evaluate(tiny, "mixed", data=tmp_path)
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -188,6 +190,9 @@ def test_the_command(tmp_path: Path) -> None:
         ["mine.jsonl", "3", "acc"],
         ["mine.jsonl", "3", "acc_norm"],
     ]
+    done = run("--tasks", "mine.jsonl", "--answers", "nowhere/answers.jsonl")
+    assert (done.returncode, done.stdout) == (2, "")  # before the model is loaded, not after hours
+    assert "does not exist" in done.stderr
     done = run("--tasks", "wrong.jsonl")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("pygpt: error: wrong.jsonl:1: has the columns a, but needs query, choices, gold")

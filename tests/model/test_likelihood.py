@@ -111,6 +111,8 @@ def test_texts_are_cut_as_the_harness_cuts_them() -> None:
     by_ids = model.loglikelihood([(whole[:n], whole[n:])])
     assert model.loglikelihood([("Once upon", " a time")]) == by_ids
     assert model.loglikelihood([("Once upon ", "a time")]) == by_ids
+    spaced = encode(" \nOnce", add_special=False)
+    assert model.loglikelihood([(" \n", "Once")]) == model.loglikelihood([([model.tokenizer.bos_id], spaced)])
     assert model.loglikelihood([("", "Once")]) == model.loglikelihood([([model.tokenizer.bos_id], encode("Once"))])
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import pygpt
 from pygpt import Model, Site, _core, trace, tracing
+from pygpt.generation.logprobs import likeliest
 from pygpt.information import entropy, log_softmax, surprisal
 
 TEXT = "Once upon a time there was a"
@@ -66,6 +67,26 @@ def test_pieces_are_the_text(model: Model) -> None:
     assert Model.from_tensors(config, tensors).trace([5, 17], top=1).pieces == ("5", "17")  # nothing decodes them
 
 
+def test_a_pass_that_overflows_can_be_looked_at(model: Model) -> None:
+    """Where numbers become NaN is what somebody may want to see: nothing is likelier than anything else then."""
+    seen = model.trace(TEXT, patch={Site("hidden", 0): 3e38}, top=3)
+    assert np.isfinite(seen.hidden[0]).all()
+    assert np.isnan(seen.logits).all()
+    for found in (seen.alternatives, seen.lens(3)):
+        assert found.ids[-1].ravel().tolist()[:3] == [0, 1, 2]
+        assert np.isnan(found.probabilities[-1]).all()
+    assert np.isnan(seen.entropy).all()
+    assert "nan" not in seen.html() + seen._repr_html_()
+    seen = model.trace([1, 2, 3], attention=True, patch={Site("queries", 0): 3e38, Site("keys", 0): -3e38})
+    assert seen.attention is not None
+    assert np.isnan(seen.attention[0]).all()
+
+
+def test_nan_is_the_least_likely() -> None:
+    scores = np.array([np.nan, -2.0, np.nan, -1.0], np.float32)
+    assert likeliest(scores, 3).tolist() == [3, 1, 0]
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +131,8 @@ def test_a_site_that_is_none(arguments: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("heads", 0.5), ("heads", 0, "1"), ("heads", 0, 1, "12"), ("heads", 0, 1, [True])]
+    "arguments",
+    [("heads", 0.5), ("heads", 0, "1"), ("heads", 0, 1, "12"), ("heads", 0, 1, [True]), ("heads", 0, 1, [[1], [1, 2]])],
 )
 def test_a_site_counts_in_integers(arguments: Any) -> None:
     with pytest.raises(TypeError, match="must be an integer"):
@@ -140,6 +162,9 @@ def test_layers_and_tops_that_are_none(model: Model) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             model.trace(TEXT, **options)  # type: ignore[arg-type]
+    for layers in (np.array(1), "1", 1):
+        with pytest.raises(TypeError, match="layers must be a sequence of integers, not"):
+            model.trace(TEXT, layers=layers)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"layer 1 was not traced, only \[0\]"):
         model.trace(TEXT, layers=[0]).lens_logits(1)
     with pytest.raises(pygpt.errors.ContextOverflowError):

@@ -85,18 +85,18 @@ def test_files_are_split_and_cut(source: Path, write: Callable[..., Path]) -> No
     too_long = [{"role": "user", "content": "x" * 40}, {"role": "assistant", "content": "y" * 40}]
     without = [{"role": "user", "content": "x" * 64}, {"role": "assistant", "content": "y"}]
     path = write(*({"messages": m} for m in [SHORT, LONG, too_long, without, SHORT]))
-    found = chats.read(path, model.tokenizer, model.config, validation=0.25)
+    found = chats.read(path, model.tokenizer, model.config, 64, validation=0.25)
     assert (len(found.train), len(found.validation), found.n_cut) == (3, 1, 2)
     assert max(len(d.ids) for d in (*found.train, *found.validation)) == model.config.n_ctx
-    again = chats.read(path, model.tokenizer, model.config, validation=0.25)
+    again = chats.read(path, model.tokenizer, model.config, 64, validation=0.25)
     assert again.fingerprint == found.fingerprint
-    assert chats.read(path, model.tokenizer, model.config, validation=path).fingerprint != found.fingerprint
+    assert chats.read(path, model.tokenizer, model.config, 64, validation=path).fingerprint != found.fingerprint
 
 
 def test_the_loss_of_chats_side_by_side_is_that_of_each_alone(source: Path, write: Callable[..., Path]) -> None:
     base = load_base(str(source))
     path = write(*[{"messages": m} for m in (SHORT, LONG, SHORT, LONG)])
-    found = chats.read(path, base.tokenizer, base.config, validation=path)
+    found = chats.read(path, base.tokenizer, base.config, 64, validation=path)
     params = Parameters(base.config)
     params.fill(base.tensors)
     network, recipe = Network(base.config, functions), Recipe(steps=1, batch=4, learning_rate=0.1)
@@ -123,10 +123,10 @@ def test_a_line_that_does_not_serve_is_named(
     model = Model.load(source, threads=1)
     path = write({"messages": SHORT}, line)
     if message is None:  # the template of this model takes a message without a content
-        assert chats.read(path, model.tokenizer, model.config, validation=0.5)
+        assert chats.read(path, model.tokenizer, model.config, 64, validation=0.5)
         return
     with pytest.raises(TrainingError, match=message):
-        chats.read(path, model.tokenizer, model.config, validation=0.5)
+        chats.read(path, model.tokenizer, model.config, 64, validation=0.5)
 
 
 def test_a_template_that_changes_what_was_said_is_refused(source: Path) -> None:
@@ -151,6 +151,11 @@ def test_finetune_on_chats(source: Path, write: Callable[..., Path], tmp_path: P
     mixed = pygpt.finetune(
         source, [path, text], tmp_path / "mixed", weights=[1, 1], chat_template=own, **options | {"steps": 2}
     )
+    with pytest.raises(ValueError, match="n_ctx must be from 1 to the model's context of 64 tokens, not 65"):
+        pygpt.finetune(source, path, tmp_path / "long", n_ctx=65, **options)
+    short = pygpt.finetune(source, path, tmp_path / "short", n_ctx=24, **options | {"steps": 1})
+    last = json.loads((short.path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["tokens"] <= 24 * options["batch"]
     tuned = Model.load(mixed.best, threads=1)
     assert tuned.render(SHORT[:1]) == "<u>Hi<|endoftext|>\n<a>"
     write({"messages": LONG}, {"messages": SHORT})

@@ -165,6 +165,22 @@ def test_data_is_added_on_the_way(texts: list[Path], tmp_path: Path) -> None:
     assert (result.step, list(result.losses)) == (9, list(range(1, 10)))
 
 
+def test_added_data_that_does_not_serve_changes_nothing(texts: list[Path], tmp_path: Path) -> None:
+    """Not the run, which goes on without it, nor how long that is."""
+    run = tmp_path / "run"
+    assert not pygpt.pretrain(texts[0], run, watcher=StopAfter(2), **SHAPE, **RECIPE).finished
+    before = (run / "run.json").read_text()
+    short, missing = tmp_path / "short.txt", tmp_path / "missing.txt"
+    short.write_text("abcd" * 4)
+    for path, message in ((short, "a context of 16 needs at least 17"), (missing, "no such file")):
+        with pytest.raises(TrainingError, match=message):
+            resume(run, threads=1, steps=9, data=path)
+        assert ((run / "run.json").read_text(), (run / "data-2").exists()) == (before, False)
+    stopped = resume(run, threads=1, data=texts[0], watcher=StopAfter(-1))
+    assert (stopped.step, stopped.finished, (run / "run.json").read_text()) == (2, False, before)
+    assert resume(run, threads=1).step == 6
+
+
 def test_what_does_not_serve_is_named(texts: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(ValueError, match="weights must be 2 finite numbers"):

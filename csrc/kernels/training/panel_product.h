@@ -33,9 +33,9 @@ struct MatmulArgs {
 // float32: panels [k][16]. Every output is one chain of fused multiply-adds over k = 0, 1, ..., from zero or from what
 // c holds. So a chain can go on in the next call, and an output does not depend on how a product is cut.
 //
-// bfloat16: values are rounded to nearest even as they are packed, products are summed in float32. Panels of A are
-// [k / 32][16][32] and those of B [k / 32][16][16][2], 16 pairs along k; values beyond k are zero. How the hardware
-// rounds within a pair is its own, so bits are equal for equal machines only.
+// bfloat16: values are rounded to nearest even as they are packed, products are summed in float32. Panels of B are
+// [k / 32][16][16][2], 16 pairs along k, and so are those of A, but for AMX, [k / 32][16][32]; values beyond k are
+// zero. How the hardware rounds within a pair is its own, so bits are equal for equal machines only.
 constexpr int kBf16Step = 32;
 
 struct MatmulFormat {

@@ -18,7 +18,7 @@ struct TrainingKernels {
     const char* vectors;  // the name of the instruction set whose vectors they use
 
     MatmulFormat matmul_f32;
-    MatmulFormat matmul_bf16;  // AMX only
+    MatmulFormat matmul_bf16;  // with AVX512_BF16, or AMX beside it, only
     // sums[c] += x[0][c], then += x[1][c], ...: (rows, n), row stride ldx.
     void (*add_rows)(const float* x, std::ptrdiff_t ldx, int rows, int n, float* sums);
 
