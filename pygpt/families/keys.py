@@ -104,7 +104,8 @@ GENERATION: dict[str, Known] = {
 
 CONFIG: dict[str, Known] = {
     **_SAMPLING,
-    **harmless("where the file came from", "_name_or_path", "architectures", "unsloth_version", "unsloth_fixed"),
+    **harmless("where the file came from", "_name_or_path", "_model_name_or_path", "architectures", "unsloth_version",
+        "unsloth_fixed"),
     **harmless("the type of the weights, which their own file says", "torch_dtype", "dtype", "use_bfloat16"),
     **harmless(
         "of training alone",
