@@ -26,7 +26,8 @@ COMMON: dict[str, Any] = {  # what transformers 4.57 and 5.24 write for any mode
     "num_return_sequences": 1, "output_scores": False, "return_dict_in_generate": False, "forced_bos_token_id": None,
     "forced_eos_token_id": None, "remove_invalid_values": False, "exponential_decay_length_penalty": None,
     "suppress_tokens": None, "begin_suppress_tokens": None, "num_beam_groups": 1, "diversity_penalty": 0.0,
-    "_name_or_path": "", "_model_name_or_path": "", "transformers_version": "4.57.6", "tf_legacy_loss": False, "use_bfloat16": False,
+    "_name_or_path": "", "_model_name_or_path": "", "transformers_version": "4.57.6", "tf_legacy_loss": False,
+    "use_bfloat16": False,
     "_attn_implementation_autoset": True, "use_cache": True, "initializer_range": 0.02,
 }  # fmt: skip
 GPT: dict[str, Any] = {  # GPT-1 and GPT-2
