@@ -92,10 +92,11 @@ def _candidates(found: Candidates, words: _Words) -> dict[str, Any]:
 
 def _attention(attention: NDArray[np.float32]) -> dict[str, Any]:
     """Weights (L, H, T, T) as places in `SCALE`: for each layer (H, T (T + 1) / 2), key by key those of the queries
-    from it on, which are alike, so that zlib finds little that is new."""
+    from it on, which are alike, so that zlib finds little that is new. NaN is shown as no weight."""
     keys, queries = np.triu_indices(attention.shape[-1])
     middles = (np.array(SCALE[1:], np.float32) + np.array(SCALE[:-1], np.float32)) / 2
-    layers = (np.searchsorted(middles, layer[:, queries, keys]).astype(np.uint8) for layer in attention)
+    weights = (np.nan_to_num(layer[:, queries, keys], copy=False) for layer in attention)
+    layers = (np.searchsorted(middles, layer).astype(np.uint8) for layer in weights)
     return {"scale": list(SCALE), "n_head": attention.shape[1], "layers": [packed(layer) for layer in layers]}
 
 

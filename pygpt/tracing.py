@@ -39,7 +39,8 @@ def trace(
     maps = None
     if attention:
         tensors = {name: array for name, (_, array) in engine.tensors().items() if name.endswith(".sinks")}
-        maps = attention_maps(config, tensors, wanted, arrays["queries"], arrays["keys"])
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is there to be seen
+            maps = attention_maps(config, tensors, wanted, arrays["queries"], arrays["keys"])
     entropies, surprisals = np.empty(len(tokens), np.float32), np.full(len(tokens), np.nan, np.float32)
 
     def log_p() -> Iterator[Floats]:

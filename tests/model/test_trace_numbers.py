@@ -77,6 +77,9 @@ def test_a_pass_that_overflows_can_be_looked_at(model: Model) -> None:
         assert np.isnan(found.probabilities[-1]).all()
     assert np.isnan(seen.entropy).all()
     assert "nan" not in seen.html() + seen._repr_html_()
+    seen = model.trace([1, 2, 3], attention=True, patch={Site("queries", 0): 3e38, Site("keys", 0): -3e38})
+    assert seen.attention is not None
+    assert np.isnan(seen.attention[0]).all()
 
 
 def test_nan_is_the_least_likely() -> None:

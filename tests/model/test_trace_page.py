@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 import pygpt
-from pygpt import Model
+from pygpt import Model, Site
 from pygpt.trace_html import MILLIBITS, SCALE, UNKNOWN
 from pygpt.trace_text import line
 
@@ -99,6 +99,13 @@ def test_attention_is_rounded_to_percents(tiny: Model) -> None:
         assert np.abs(maps - expected).max() <= 0.005 + 1e-6
         small = expected < 0.0035
         assert np.abs(maps - expected)[small].max() <= 0.0015 + 1e-6
+
+
+def test_attention_that_overflowed_is_shown_as_none(model: Model) -> None:
+    trace = model.trace([1, 2, 3], attention=True, patch={Site("queries", 0): 3e38, Site("keys", 0): -3e38})
+    assert trace.attention is not None
+    assert np.isnan(trace.attention[0]).any()
+    assert not unpacked(data_of(trace.html())["attention"]["layers"][0]).any()
 
 
 def test_text_of_any_kind_stays_text(tiny: Model) -> None:
