@@ -8,13 +8,14 @@ after which it counts, and a hash of what is read.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pygpt.config import ModelConfig
-from pygpt.errors import TrainingError
+from pygpt.errors import TrainingError, check_type
 from pygpt.tokenizer import Tokenizer
 from pygpt.training import chats, runs, text
 from pygpt.training.data import Dataset, learnt, prepare, reopen
@@ -47,9 +48,11 @@ def settings_of(
     data: StrPath | Sequence[StrPath], weights: Sequence[float] | None, packed: bool, validation: float | StrPath
 ) -> dict[str, Any]:
     """What run.json says of the data. ValueError, TypeError: arguments that are not as they must be."""
-    paths = [data] if isinstance(data, (str, Path)) or not isinstance(data, Sequence) else list(data)
+    paths = [data] if isinstance(data, (str, bytes)) or not isinstance(data, Sequence) else list(data)
     if not paths:
         raise ValueError("data must be a path, or paths, not none")
+    for path in paths:
+        check_type("data", path, str, os.PathLike)
     if not isinstance(packed, bool):
         raise TypeError(f"packed must be True or False, not {packed!r:.80}")
     if weights is not None:

@@ -8,7 +8,7 @@ way (`pygpt.training.resume`) changes the weights from its step on.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +27,13 @@ class Phase(NamedTuple):
 
 def check_weights(weights: Sequence[float], n_sets: int) -> tuple[float, ...]:
     """The shares, which add up to 1. ValueError, TypeError: not a number above 0 for each of the sets."""
-    if isinstance(weights, str) or not all(isinstance(w, (int, float)) and not isinstance(w, bool) for w in weights):
+    numbers = isinstance(weights, Collection) and not isinstance(weights, str)
+    if not numbers or not all(isinstance(w, (int, float)) and not isinstance(w, bool) for w in weights):
         raise TypeError(f"weights must be numbers, not {weights!r:.80}")
     if len(weights) != n_sets or not all(math.isfinite(w) and w > 0 for w in weights):
         raise ValueError(f"weights must be {n_sets} finite numbers above 0, one for each data set, not {weights!r:.80}")
-    return tuple(float(w) / math.fsum(weights) for w in weights)
+    shares = [w / max(weights) for w in weights]  # whose sum is finite, however large they are
+    return tuple(share / math.fsum(shares) for share in shares)
 
 
 class Mixture:
