@@ -113,6 +113,8 @@ class Corpora:
         self.sets: list[Opened] = []
         for number, path in enumerate(paths):
             self.sets.append(self._open(number, path))
+            if not self._settled:
+                self._tell(path, self.sets[-1])
         for entry in settings.get("added", []):
             opened = self._open(len(self.sets), Path(entry["data"]), True)
             if opened.fingerprint != entry["fingerprint"]:
@@ -161,6 +163,7 @@ class Corpora:
             raise
         entry = {"data": str(path.absolute()), "weight": weight, "after": peek(self._run.state).step}
         entry["fingerprint"] = opened.fingerprint
+        self._tell(path, opened)
         self._run.update({"added": [*self._run.settings.get("added", []), entry]})
         self.sets.append(opened)
 
@@ -173,12 +176,18 @@ class Corpora:
             found = chats.read(
                 path, self._tokenizer, self._chat_of, self._n_ctx, validation=0.1 if added else runs.held_out(settings)
             )
-            if found.n_cut and not self._settled:
-                self._watcher.noticed(f"{path}: {found.n_cut} chats are longer than {self._n_ctx} tokens and were cut")
             return Opened(found, found.fingerprint)
         known = (self._settled and not added) or ((folder / "data.json").is_file() and added)
         dataset = reopen(folder) if known else self._prepare(folder, path, settings, added or number > 0)
         return Opened(dataset, dataset.fingerprint)
+
+    def _tell(self, path: Path, opened: Opened) -> None:
+        """What is missing of a set that is read for the first time."""
+        found, n = opened.source, self._n_ctx
+        if isinstance(found, chats.Chats) and found.n_cut:
+            self._watcher.noticed(f"{path}: {found.n_cut} chats are longer than {n} tokens and were cut")
+        if isinstance(found, chats.Chats) and found.n_left_out:
+            self._watcher.noticed(f"{path}: {found.n_left_out} chats have no answer within {n} tokens: left out")
 
     def _prepare(self, folder: Path, path: Path, settings: dict[str, Any], is_later: bool) -> Dataset:
         validation = runs.held_out(settings)
