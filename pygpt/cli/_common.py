@@ -170,6 +170,15 @@ def read_text(argument: str | None, what: str = "TEXT") -> str:
         ) from None
 
 
+def check_file(path: Path, option: str) -> None:
+    """BadParameter where the path, which an option gives, cannot be that of a file to write. For before the work."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise typer.BadParameter(f"the folder {folder} does not exist", param_hint=option)
+    if path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder, not a file", param_hint=option)
+
+
 def check_proposals(speculate: Speculate, draft: Draft) -> None:
     """BadParameter for both at once."""
     if speculate is not None and draft is not None:

@@ -54,6 +54,7 @@ def test_where_nothing_is_said_it_is_explain_html(tmp_path: Path, monkeypatch: p
     ("arguments", "message", "status"),
     [
         (["x", "--html", "nowhere/out.html"], "does not exist", 2),
+        (["x", "--html", "."], "is a folder", 2),
         (["x", "--layers", "one"], "'one' is not numbers", 2),
         (["x", "--layers", "99"], "layer", 1),
         ([""], "must not be empty", 1),
