@@ -156,19 +156,25 @@ class Corpora:
     def add(self, path: Path, weight: float) -> None:
         """Prepare one more set, and let it count from the state of the run on, as this share of the sequences.
         TrainingError, TokenizerError: it does not serve, and the run stays as it was."""
-        folder = self._run.data_of(len(self.sets))
+        folder, before = self._run.data_of(len(self.sets)), self._run.settings.get("added", [])
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
         try:
             opened = self._open(len(self.sets), path, True)
-            opened.reader(self._n_ctx, self._run.settings.get("packed", False))
+            self._check_new(path, weight, opened, before[-1] if before else {})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         entry = {"data": str(path.absolute()), "weight": weight, "after": peek(self._run.state).step}
         entry["fingerprint"] = opened.fingerprint
         self._tell(path, opened)
-        self._run.update({"added": [*self._run.settings.get("added", []), entry]})
+        self._run.update({"added": [*before, entry]})
         self.sets.append(opened)
+
+    def _check_new(self, path: Path, weight: float, opened: Opened, last: dict[str, Any]) -> None:
+        """TrainingError: too little to read, or the same as what was added last: somebody gave a command again."""
+        opened.reader(self._n_ctx, self._run.settings.get("packed", False))
+        if (last.get("fingerprint"), last.get("weight")) == (opened.fingerprint, weight):
+            raise TrainingError(f"{path}: was added after step {last['after']}: the run goes on without --data")
 
     def _open(self, number: int, path: Path, added: bool = False) -> Opened:
         """A set as it was prepared before, or prepared now."""

@@ -155,6 +155,8 @@ def test_data_is_added_on_the_way(texts: list[Path], tmp_path: Path) -> None:
     added["data"] = third
     assert resume(tmp_path / "once", threads=1, **added).finished
     assert not resume(tmp_path / "twice", threads=1, watcher=StopAfter(4), **added).finished
+    with pytest.raises(TrainingError, match="was added after step 2: the run goes on without --data"):
+        resume(tmp_path / "twice", threads=1, **added)
     third.unlink()  # its tokens are kept
     assert resume(tmp_path / "twice", threads=1).finished
     same(tmp_path / "twice", tmp_path / "once")
