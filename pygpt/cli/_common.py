@@ -175,8 +175,8 @@ def check_file(path: Path, option: str) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise typer.BadParameter(f"the folder {folder} does not exist", param_hint=option)
-    if path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder, not a file", param_hint=option)
+    if path.exists() and not path.is_file():  # a folder, a pipe or a terminal, such as /dev/stdout
+        raise typer.BadParameter(f"{path} is no file that another could take the place of", param_hint=option)
 
 
 def check_proposals(speculate: Speculate, draft: Draft) -> None:
