@@ -60,6 +60,11 @@ class Mixture:
         """Tokens of the training and of the validation data."""
         return sum(r.n_train for r in self._readers), sum(r.n_validation for r in self._readers)
 
+    @property
+    def n_sequences(self) -> float:
+        """Of the training data, if each set were read once."""
+        return sum(r.n_sequences for r in self._readers)
+
     def sources(self, step: int, recipe: Recipe) -> list[tuple[int, int]]:
         """Of each sequence of a step, from 1: its data set, and how many of that set came before it in the run."""
         if step < self._step:

@@ -164,6 +164,14 @@ def test_finetune_on_chats(source: Path, write: Callable[..., Path], tmp_path: P
         pygpt.training.resume(tmp_path / "mixed", steps=3, threads=1)
 
 
+def test_an_epoch_reads_each_chat_once(source: Path, write: Callable[..., Path], tmp_path: Path) -> None:
+    """Also where two of them have no room in one sequence, and much of it stays empty."""
+    long = [{"role": "user", "content": "x" * 20}, {"role": "assistant", "content": "y" * 12}]  # 37 of 64 tokens
+    path = write(*[{"messages": long}] * 10)
+    result = pygpt.finetune(source, path, tmp_path / "run", epochs=3, batch=1, validation=0.2, threads=1)
+    assert result.step == 3 * 8
+
+
 def test_what_is_cut_is_said_of_each_file_once(source: Path, write: Callable[..., Path], tmp_path: Path) -> None:
     """Also of one that is added on the way."""
     said: list[str] = []

@@ -65,7 +65,7 @@ def same(folder: Path, other: Path) -> None:
 class Letters:
     """A data set whose sequences tell which they are."""
 
-    n_train, n_validation, tokens_per_byte = 10, 10, 1.0
+    n_train, n_validation, n_sequences, tokens_per_byte = 10, 10, 10.0, 1.0
 
     def __init__(self, number: int) -> None:
         self.number = number
