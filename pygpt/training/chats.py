@@ -19,6 +19,7 @@ from pygpt.errors import TokenizerError, TrainingError
 from pygpt.generation.turn import read_turn
 from pygpt.tokenizer import Tokenizer
 from pygpt.training.batches import shuffled
+from pygpt.training.data import Progress
 from pygpt.training.sequences import Document, Listed, Packed
 from pygpt.training.tables import Record, read_records
 
@@ -39,16 +40,25 @@ class Chats(NamedTuple):
         return Packed(Listed(self.train), Listed(self.validation), n_ctx)
 
 
-def read(path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int, *, validation: float | Path) -> Chats:
+def read(
+    path: Path,
+    tokenizer: Tokenizer,
+    config: ModelConfig,
+    n_ctx: int,
+    *,
+    validation: float | Path,
+    progress: Progress | None = None,
+) -> Chats:
     """Read and split a file of chats, cut to n_ctx tokens; validation: the share that is held out, at least one, or a
-    file of its own.
+    file of its own. `progress` as for `pygpt.training.data.prepare`, of chats.
 
     TrainingError names the file and the line: no messages, no answer, or messages that the template refuses or lays out
     otherwise once more of them follow; fewer than two chats.
     """
-    found, n_cut, n_out = _read_file(path, tokenizer, config, n_ctx)
+    tell = progress or (lambda what, done, total: None)
+    found, n_cut, n_out = _read_file(path, tokenizer, config, n_ctx, tell)
     if isinstance(validation, Path):
-        held_out, *more = _read_file(validation, tokenizer, config, n_ctx)
+        held_out, *more = _read_file(validation, tokenizer, config, n_ctx, tell)
         train, n_cut, n_out = found, n_cut + more[0], n_out + more[1]
     else:
         order = shuffled(len(found), _SEED)
@@ -64,9 +74,13 @@ def read(path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int, *, v
     return Chats(train, held_out, n_cut, n_out, digest.hexdigest())
 
 
-def _read_file(path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int) -> tuple[list[Document], int, int]:
+def _read_file(
+    path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int, tell: Progress
+) -> tuple[list[Document], int, int]:
     found, n_cut, n_out = [], 0, 0
-    for record in read_records(path, ("messages",)):
+    records = read_records(path, ("messages",))
+    for done, record in enumerate(records):
+        tell("reading the chats", done, len(records))
         document = _document(record, tokenizer, config)
         n_cut += len(document.ids) > n_ctx
         document = Document(*(array[:n_ctx] for array in document))

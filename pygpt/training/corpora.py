@@ -183,7 +183,12 @@ class Corpora:
         if self._chat_of is not None and path.suffix == CHATS:
             assert isinstance(self._tokenizer, Tokenizer)
             found = chats.read(
-                path, self._tokenizer, self._chat_of, self._n_ctx, validation=0.1 if added else runs.held_out(settings)
+                path,
+                self._tokenizer,
+                self._chat_of,
+                self._n_ctx,
+                validation=0.1 if added else runs.held_out(settings),
+                progress=self._progress,
             )
             return Opened(found, found.fingerprint)
         known = (self._settled and not added) or ((folder / "data.json").is_file() and added)

@@ -167,10 +167,14 @@ def test_finetune_on_chats(source: Path, write: Callable[..., Path], tmp_path: P
 def test_what_is_cut_is_said_of_each_file_once(source: Path, write: Callable[..., Path], tmp_path: Path) -> None:
     """Also of one that is added on the way."""
     said: list[str] = []
+    read: list[tuple[str, int, int]] = []
 
     class Listener(Watcher):
         def noticed(self, message: str) -> None:
             said.append(message.removeprefix(f"{tmp_path}{os.sep}"))
+
+        def preparing(self, what: str, done: int, total: int) -> None:
+            read.append((what, done, total))
 
     too_long = [{"role": "user", "content": "x" * 20}, {"role": "assistant", "content": "y" * 64}]
     without = [{"role": "user", "content": "x" * 64}, {"role": "assistant", "content": "y"}]
@@ -178,6 +182,7 @@ def test_what_is_cut_is_said_of_each_file_once(source: Path, write: Callable[...
     added = path.rename(tmp_path / "added.jsonl")
     pygpt.finetune(source, write(*[{"messages": SHORT}] * 2), tmp_path / "run", steps=1, threads=1, watcher=Listener())
     assert said == []
+    assert read == [("reading the chats", done, 2) for done in range(2)]
     for data in (added, None):
         resume(tmp_path / "run", data=data, steps=2 if data else 3, threads=1, watcher=Listener())
     assert said == [
