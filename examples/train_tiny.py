@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with the texts")
     parser.add_argument("run", type=Path, help="folder for everything that is made")
     parser.add_argument(
-        "--backend", default="kernels-bf16", help="kernels on CPUs without AMX: two thirds of the speed"
+        "--backend", default="kernels-bf16", help="kernels on CPUs without bfloat16: two thirds of the speed"
     )
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()

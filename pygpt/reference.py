@@ -346,5 +346,5 @@ def trace(
     if attention:
         out["attention"] = attention_maps(config, tensors, wanted, out["queries"], out["keys"])
     log_p = log_softmax(logits)
-    bits = np.concatenate([[np.nan], surprisal(log_p[:-1], ids[1:])])
-    return out | {"logits": logits, "entropy": entropy(log_p), "surprisal": bits.astype(dtype)}
+    bits = {"entropy": entropy(log_p), "surprisal": np.concatenate([[np.nan], surprisal(log_p[:-1], ids[1:])])}
+    return out | {"logits": logits} | {name: array.astype(dtype) for name, array in bits.items()}

@@ -85,8 +85,8 @@ def packed(array: NDArray[np.generic]) -> dict[str, Any]:
 
 
 def _candidates(found: Candidates, words: _Words) -> dict[str, Any]:
-    with np.errstate(divide="ignore"):  # a probability may be 0
-        bits = -np.log2(found.probabilities)
+    with np.errstate(divide="ignore"):  # a probability may be 0; one that is not known is shown as that
+        bits = -np.log2(np.nan_to_num(found.probabilities))
     return {"words": packed(words.places(found.ids)), "bits": packed(_millibits(bits))}
 
 

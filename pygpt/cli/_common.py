@@ -170,6 +170,15 @@ def read_text(argument: str | None, what: str = "TEXT") -> str:
         ) from None
 
 
+def check_file(path: Path, option: str) -> None:
+    """BadParameter where the path, which an option gives, cannot be that of a file to write. For before the work."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise typer.BadParameter(f"the folder {folder} does not exist", param_hint=option)
+    if path.exists() and not path.is_file():  # a folder, a pipe or a terminal, such as /dev/stdout
+        raise typer.BadParameter(f"{path} is no file that another could take the place of", param_hint=option)
+
+
 def check_proposals(speculate: Speculate, draft: Draft) -> None:
     """BadParameter for both at once."""
     if speculate is not None and draft is not None:

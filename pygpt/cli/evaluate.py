@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pygpt.checkpoint.folder import replacing
-from pygpt.cli._common import MODEL, Isa, Kv, NCtx, ProgressBar, Threads, Weights, load_model
+from pygpt.cli._common import MODEL, Isa, Kv, NCtx, ProgressBar, Threads, Weights, check_file, load_model
 from pygpt.harness import TaskResult
 from pygpt.harness import evaluate as evaluate_model
 
@@ -40,8 +40,8 @@ def evaluate(
     n_ctx: NCtx = None,
 ) -> None:
     """Measure a model: accuracy, perplexity, exact match and F1 with 95% intervals, each of tasks in turn."""
-    if answers is not None and not answers.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder {answers.absolute().parent} does not exist", param_hint="--answers")
+    if answers is not None:
+        check_file(answers, "--answers")
     loaded = load_model(model, weights, kv, threads, isa, n_ctx)
     bar = ProgressBar("evaluating")
 

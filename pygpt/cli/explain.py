@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pygpt.checkpoint.folder import replacing
-from pygpt.cli._common import Isa, Kv, NCtx, Source, Threads, Weights, load_model, read_text
+from pygpt.cli._common import Isa, Kv, NCtx, Source, Threads, Weights, check_file, load_model, read_text
 
 
 def explain(
@@ -37,8 +37,7 @@ def explain(
     """Write a page, one file for any browser, that shows a text as a model reads it: how surprising each token was and
     what could have stood there, where each head of attention looks, and what each layer would say next."""
     wanted = None if layers is None else _layers(layers)
-    if not out.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder {out.absolute().parent} does not exist", param_hint="--html")
+    check_file(out, "--html")
     content = read_text(text)
     if text in (None, "-"):
         content = content.removesuffix("\n")

@@ -25,6 +25,7 @@ from pygpt.cli._common import (
     Speculate,
     Threads,
     Weights,
+    check_file,
     check_proposals,
     describe_speculation,
     load_draft,
@@ -120,8 +121,7 @@ def _cached(model: Model, prompt: str | list[int], path: Path | None) -> Iterato
     if path is None or not ids or len(ids) >= model.config.n_ctx:
         yield None
         return
-    if not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"the folder {path.absolute().parent} does not exist", param_hint="--prompt-cache")
+    check_file(path, "--prompt-cache")
     session = model.load_session(path) if path.exists() else model.session()
     tokens = np.array(ids, np.int32)
     try:

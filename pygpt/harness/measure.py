@@ -9,8 +9,9 @@ import numpy as np
 
 from pygpt import metrics
 from pygpt.evaluation import rolling
+from pygpt.generation import Progress
 from pygpt.harness.examples import Choice, Cloze, Document, Example, Question
-from pygpt.harness.write import Progress, write
+from pygpt.harness.write import write
 from pygpt.likelihood import Likelihood, prefix_id
 from pygpt.metrics import Estimate
 from pygpt.model import Model

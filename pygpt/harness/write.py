@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pygpt.errors import ContextOverflowError
+from pygpt.generation import Progress
 from pygpt.model import Model
 from pygpt.scheduler import Scheduler
-
-Progress: TypeAlias = Callable[[int, int], object]
 
 
 def write(

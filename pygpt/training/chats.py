@@ -19,6 +19,7 @@ from pygpt.errors import TokenizerError, TrainingError
 from pygpt.generation.turn import read_turn
 from pygpt.tokenizer import Tokenizer
 from pygpt.training.batches import shuffled
+from pygpt.training.data import Progress
 from pygpt.training.sequences import Document, Listed, Packed
 from pygpt.training.tables import Record, read_records
 
@@ -30,7 +31,8 @@ class Chats(NamedTuple):
 
     train: list[Document]
     validation: list[Document]
-    n_cut: int  # that were longer than the context
+    n_cut: int  # that were longer than the context ...
+    n_left_out: int  # ... and that have no token to predict within it
     fingerprint: str
 
     def reader(self, n_ctx: int) -> Packed:
@@ -38,17 +40,26 @@ class Chats(NamedTuple):
         return Packed(Listed(self.train), Listed(self.validation), n_ctx)
 
 
-def read(path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int, *, validation: float | Path) -> Chats:
+def read(
+    path: Path,
+    tokenizer: Tokenizer,
+    config: ModelConfig,
+    n_ctx: int,
+    *,
+    validation: float | Path,
+    progress: Progress | None = None,
+) -> Chats:
     """Read and split a file of chats, cut to n_ctx tokens; validation: the share that is held out, at least one, or a
-    file of its own.
+    file of its own. `progress` as for `pygpt.training.data.prepare`, of chats.
 
     TrainingError names the file and the line: no messages, no answer, or messages that the template refuses or lays out
     otherwise once more of them follow; fewer than two chats.
     """
-    found, n_cut = _read_file(path, tokenizer, config, n_ctx)
+    tell = progress or (lambda what, done, total: None)
+    found, n_cut, n_out = _read_file(path, tokenizer, config, n_ctx, tell)
     if isinstance(validation, Path):
-        held_out, n_more = _read_file(validation, tokenizer, config, n_ctx)
-        train, n_cut = found, n_cut + n_more
+        held_out, *more = _read_file(validation, tokenizer, config, n_ctx, tell)
+        train, n_cut, n_out = found, n_cut + more[0], n_out + more[1]
     else:
         order = shuffled(len(found), _SEED)
         n = min(max(1, round(validation * len(found))), len(found) - 1)
@@ -60,20 +71,26 @@ def read(path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int, *, v
     for part in (train, held_out):
         for document in part:
             digest.update(document.ids.tobytes() + document.targets.tobytes())
-    return Chats(train, held_out, n_cut, digest.hexdigest())
+    return Chats(train, held_out, n_cut, n_out, digest.hexdigest())
 
 
-def _read_file(path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int) -> tuple[list[Document], int]:
-    found, n_cut = [], 0
-    for record in read_records(path, ("messages",)):
+def _read_file(
+    path: Path, tokenizer: Tokenizer, config: ModelConfig, n_ctx: int, tell: Progress
+) -> tuple[list[Document], int, int]:
+    found, n_cut, n_out = [], 0, 0
+    records = read_records(path, ("messages",))
+    for done, record in enumerate(records):
+        tell("reading the chats", done, len(records))
         document = _document(record, tokenizer, config)
         n_cut += len(document.ids) > n_ctx
         document = Document(*(array[:n_ctx] for array in document))
         if np.any(document.targets >= 0):
             found.append(document)
+        else:
+            n_out += 1
     if not found:
         raise TrainingError(f"{path}: no chat with an answer within {n_ctx} tokens")
-    return found, n_cut
+    return found, n_cut, n_out
 
 
 def _document(record: Record, tokenizer: Tokenizer, config: ModelConfig) -> Document:

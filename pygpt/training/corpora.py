@@ -8,13 +8,14 @@ after which it counts, and a hash of what is read.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pygpt.config import ModelConfig
-from pygpt.errors import TrainingError
+from pygpt.errors import TrainingError, check_type
 from pygpt.tokenizer import Tokenizer
 from pygpt.training import chats, runs, text
 from pygpt.training.data import Dataset, learnt, prepare, reopen
@@ -47,9 +48,11 @@ def settings_of(
     data: StrPath | Sequence[StrPath], weights: Sequence[float] | None, packed: bool, validation: float | StrPath
 ) -> dict[str, Any]:
     """What run.json says of the data. ValueError, TypeError: arguments that are not as they must be."""
-    paths = [data] if isinstance(data, (str, Path)) or not isinstance(data, Sequence) else list(data)
+    paths = [data] if isinstance(data, (str, bytes)) or not isinstance(data, Sequence) else list(data)
     if not paths:
         raise ValueError("data must be a path, or paths, not none")
+    for path in paths:
+        check_type("data", path, str, os.PathLike)
     if not isinstance(packed, bool):
         raise TypeError(f"packed must be True or False, not {packed!r:.80}")
     if weights is not None:
@@ -113,6 +116,8 @@ class Corpora:
         self.sets: list[Opened] = []
         for number, path in enumerate(paths):
             self.sets.append(self._open(number, path))
+            if not self._settled:
+                self._tell(path, self.sets[-1])
         for entry in settings.get("added", []):
             opened = self._open(len(self.sets), Path(entry["data"]), True)
             if opened.fingerprint != entry["fingerprint"]:
@@ -151,18 +156,25 @@ class Corpora:
     def add(self, path: Path, weight: float) -> None:
         """Prepare one more set, and let it count from the state of the run on, as this share of the sequences.
         TrainingError, TokenizerError: it does not serve, and the run stays as it was."""
-        folder = self._run.data_of(len(self.sets))
+        folder, before = self._run.data_of(len(self.sets)), self._run.settings.get("added", [])
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
         try:
             opened = self._open(len(self.sets), path, True)
-            opened.reader(self._n_ctx, self._run.settings.get("packed", False))
+            self._check_new(path, weight, opened, before[-1] if before else {})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         entry = {"data": str(path.absolute()), "weight": weight, "after": peek(self._run.state).step}
         entry["fingerprint"] = opened.fingerprint
-        self._run.update({"added": [*self._run.settings.get("added", []), entry]})
+        self._tell(path, opened)
+        self._run.update({"added": [*before, entry]})
         self.sets.append(opened)
+
+    def _check_new(self, path: Path, weight: float, opened: Opened, last: dict[str, Any]) -> None:
+        """TrainingError: too little to read, or the same as what was added last: somebody gave a command again."""
+        opened.reader(self._n_ctx, self._run.settings.get("packed", False))
+        if (last.get("fingerprint"), last.get("weight")) == (opened.fingerprint, weight):
+            raise TrainingError(f"{path}: was added after step {last['after']}: the run goes on without --data")
 
     def _open(self, number: int, path: Path, added: bool = False) -> Opened:
         """A set as it was prepared before, or prepared now."""
@@ -171,14 +183,25 @@ class Corpora:
         if self._chat_of is not None and path.suffix == CHATS:
             assert isinstance(self._tokenizer, Tokenizer)
             found = chats.read(
-                path, self._tokenizer, self._chat_of, self._n_ctx, validation=0.1 if added else runs.held_out(settings)
+                path,
+                self._tokenizer,
+                self._chat_of,
+                self._n_ctx,
+                validation=0.1 if added else runs.held_out(settings),
+                progress=self._progress,
             )
-            if found.n_cut and not self._settled:
-                self._watcher.noticed(f"{path}: {found.n_cut} chats are longer than {self._n_ctx} tokens and were cut")
             return Opened(found, found.fingerprint)
         known = (self._settled and not added) or ((folder / "data.json").is_file() and added)
         dataset = reopen(folder) if known else self._prepare(folder, path, settings, added or number > 0)
         return Opened(dataset, dataset.fingerprint)
+
+    def _tell(self, path: Path, opened: Opened) -> None:
+        """What is missing of a set that is read for the first time."""
+        found, n = opened.source, self._n_ctx
+        if isinstance(found, chats.Chats) and found.n_cut:
+            self._watcher.noticed(f"{path}: {found.n_cut} chats are longer than {n} tokens and were cut")
+        if isinstance(found, chats.Chats) and found.n_left_out:
+            self._watcher.noticed(f"{path}: {found.n_left_out} chats have no answer within {n} tokens: left out")
 
     def _prepare(self, folder: Path, path: Path, settings: dict[str, Any], is_later: bool) -> Dataset:
         validation = runs.held_out(settings)

@@ -163,17 +163,19 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
     lora = _lora_settings(settings, base)
     config, n_ctx = base.config, corpora.sequence_length(settings, base.config.n_ctx)
 
-    def recipe_for(n_tokens: int) -> Recipe:
+    def recipe_for(n_sequences: float) -> Recipe:
         given = {"epochs": settings["epochs"], "lora": lora is not None, **settings["given"]}
-        return starting.recipe(n_tokens / n_ctx, n_ctx, config.n_params(), **given)
+        return starting.recipe(n_sequences, n_ctx, config.n_params(), **given)
 
     if "fingerprint" not in settings:
         counts = corpora.expected_tokens(settings, config.n_vocab)
-        watcher.planned(plan_of_text(config, recipe_for(counts[0]), functions, counts, n_ctx=n_ctx, is_exact=False))
+        watcher.planned(
+            plan_of_text(config, recipe_for(counts[0] / n_ctx), functions, counts, n_ctx=n_ctx, is_exact=False)
+        )
     data = corpora.Corpora(run, base.tokenizer, watcher, n_ctx=n_ctx, chat_of=config)
     mixture = data.mixture()
     fingerprints = {"base": starting.digest(base), "fingerprint": data.fingerprint}
-    recipe = _settle(run, recipe_for(mixture.counts[0]), fingerprints)
+    recipe = _settle(run, recipe_for(mixture.n_sequences), fingerprints)
     params = starting.start(base, {}, recipe.seed)
     adapted = _adapt(params, lora, recipe.seed)
     n_trained = None if adapted is None else adapted.size

@@ -8,7 +8,7 @@ way (`pygpt.training.resume`) changes the weights from its step on.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +27,13 @@ class Phase(NamedTuple):
 
 def check_weights(weights: Sequence[float], n_sets: int) -> tuple[float, ...]:
     """The shares, which add up to 1. ValueError, TypeError: not a number above 0 for each of the sets."""
-    if isinstance(weights, str) or not all(isinstance(w, (int, float)) and not isinstance(w, bool) for w in weights):
+    numbers = isinstance(weights, Collection) and not isinstance(weights, str)
+    if not numbers or not all(isinstance(w, (int, float)) and not isinstance(w, bool) for w in weights):
         raise TypeError(f"weights must be numbers, not {weights!r:.80}")
     if len(weights) != n_sets or not all(math.isfinite(w) and w > 0 for w in weights):
         raise ValueError(f"weights must be {n_sets} finite numbers above 0, one for each data set, not {weights!r:.80}")
-    return tuple(float(w) / math.fsum(weights) for w in weights)
+    shares = [w / max(weights) for w in weights]  # whose sum is finite, however large they are
+    return tuple(share / math.fsum(shares) for share in shares)
 
 
 class Mixture:
@@ -57,6 +59,11 @@ class Mixture:
     def counts(self) -> tuple[int, int]:
         """Tokens of the training and of the validation data."""
         return sum(r.n_train for r in self._readers), sum(r.n_validation for r in self._readers)
+
+    @property
+    def n_sequences(self) -> float:
+        """Of the training data, if each set were read once."""
+        return sum(r.n_sequences for r in self._readers)
 
     def sources(self, step: int, recipe: Recipe) -> list[tuple[int, int]]:
         """Of each sequence of a step, from 1: its data set, and how many of that set came before it in the run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pygpt.errors import check_type
@@ -32,6 +33,7 @@ def resume(
     TrainingError: no run, one that another process trains in, or data that changed; ValueError: steps that are fewer, a
     weight out of range, data for labelled examples or for a run that is at its end.
     """
+    check_type("data", data, str, os.PathLike, type(None))
     check_type("weight", weight, int, float)
     if not 0.0 < weight < 1.0:
         raise ValueError(f"weight must be a share above 0 and below 1, not {weight}")

@@ -72,6 +72,8 @@ class Reader(Protocol):
     n_train: int
     """Tokens of the training data."""
     n_validation: int
+    n_sequences: float
+    """Of the training data, read once."""
     tokens_per_byte: float | None
     """Of the validation text; None for what is not all to be predicted."""
 
@@ -92,6 +94,7 @@ class Windows:
         dataset.check(n_ctx)
         self._dataset, self._n_ctx = dataset, n_ctx
         self.n_train, self.n_validation = len(dataset.train), len(dataset.validation)
+        self.n_sequences = self.n_train / n_ctx
         self.tokens_per_byte: float | None = self.n_validation / dataset.n_bytes
 
     def sequence(self, draw: int, number: int, seed: int) -> list[Document]:
@@ -170,13 +173,9 @@ class Packed:
         self._train, self._validation = train, validation
         self._sequences, self._held_out = pack(train.lengths, n_ctx), pack(validation.lengths, n_ctx)
         self.n_train, self.n_validation = sum(train.lengths), sum(validation.lengths)
+        self.n_sequences: float = len(self._sequences)
         self.tokens_per_byte = None if n_bytes is None else self.n_validation / n_bytes
         self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None
-
-    @property
-    def n_sequences(self) -> int:
-        """Of the training data."""
-        return len(self._sequences)
 
     def sequence(self, draw: int, number: int, seed: int) -> list[Document]:
         """In an order that is a function of (seed, epoch)."""

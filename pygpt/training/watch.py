@@ -20,7 +20,7 @@ class Watcher:
     the thread that trains; only `stop` and `preparing` may be called in another one, too."""
 
     def preparing(self, what: str, done: int, total: int) -> None:
-        """So many of `total` bytes are read; `what` is done with them."""
+        """So many of `total` bytes, or of chats, are read; `what` is done with them."""
 
     def planned(self, plan: Plan) -> None:
         """What the run will do. It is estimated from the size of the files first, and exact before the first step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def test_where_nothing_is_said_it_is_explain_html(tmp_path: Path, monkeypatch: p
     ("arguments", "message", "status"),
     [
         (["x", "--html", "nowhere/out.html"], "does not exist", 2),
+        (["x", "--html", "."], "is no file", 2),
         (["x", "--layers", "one"], "'one' is not numbers", 2),
         (["x", "--layers", "99"], "layer", 1),
         ([""], "must not be empty", 1),
@@ -68,3 +70,14 @@ def test_what_cannot_be_is_named(
     assert result.exit_code == status
     assert message in " ".join(result.stderr.replace("│", " ").split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A pipe, a terminal: the page would take its place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    result = explain("x", "--html", pipe)
+    assert result.exit_code == 2
+    assert "is no file" in " ".join(result.stderr.replace("│", " ").split())
+    assert pipe.is_fifo()

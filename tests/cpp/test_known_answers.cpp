@@ -206,8 +206,8 @@ TEST(KnownAnswers, Training) {
         std::vector<float> out(n), lse(n_head * n_ctx), dqkv(3 * n), scratch(attention_backward_floats(n_ctx, dim));
         scratch.resize(scratch.size() + static_cast<std::size_t>(attention_forward_floats(n_ctx, dim)));
         for (int head = 0; head < n_head; ++head) {
-            const SequenceAttentionArgs in{qkv.data(), n_ctx,   n_head, n_head,         dim, head,
-                                           0.2f,       nullptr, 1.0f,   scratch.data(), {}};
+            const SequenceAttentionArgs in{qkv.data(), n_ctx, n_head, n_head,         dim, head,
+                                           0.2f,       {},    0,      scratch.data(), {}};
             k.attention_forward({in, out.data(), lse.data()});
             k.attention_backward({in, out.data(), lse.data(), dout.data(), dqkv.data()});
         }

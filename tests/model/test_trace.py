@@ -69,6 +69,13 @@ def test_every_array_is_the_references(golden: Path) -> None:
     assert np.array_equal(found.lens_logits(config.n_layer - 1), found.logits)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_references_arrays_are_of_the_type_asked_for(dtype: Any) -> None:
+    config, tensors, ids, _ = golden_model(GOLDENS[0])
+    found = reference.trace(config, tensors, ids[:1], attention=True, dtype=dtype)
+    assert {name: array.dtype for name, array in found.items()} == dict.fromkeys(found, np.dtype(dtype))
+
+
 def some_patches(config: pygpt.ModelConfig, n_token: int) -> dict[Site, Any]:
     """One of every kind of site, in layers that differ."""
     rng = np.random.default_rng(3)

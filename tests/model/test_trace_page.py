@@ -101,7 +101,10 @@ def test_attention_is_rounded_to_percents(tiny: Model) -> None:
         assert np.abs(maps - expected)[small].max() <= 0.0015 + 1e-6
 
 
-def test_attention_that_overflowed_is_shown_as_none(model: Model) -> None:
+def test_what_overflowed_is_shown_as_none(model: Model) -> None:
+    data = data_of(model.trace([1, 2, 3], patch={Site("hidden", 0): 3e38}).html())
+    assert bits(data["next"]["bits"]).min() > 65
+    assert np.isnan(bits(data["surprisal"])).all()
     trace = model.trace([1, 2, 3], attention=True, patch={Site("queries", 0): 3e38, Site("keys", 0): -3e38})
     assert trace.attention is not None
     assert np.isnan(trace.attention[0]).any()

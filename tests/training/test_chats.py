@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import pygpt
 from pygpt import Model
 from pygpt.errors import TokenizerError, TrainingError
-from pygpt.training import LanguageModel, Network, Parameters, Recipe, chats, functions, plot
+from pygpt.training import LanguageModel, Network, Parameters, Recipe, Watcher, chats, functions, plot, resume
 from pygpt.training.base import load_base
 from pygpt.training.mixture import Mixture, Phase
 
@@ -86,7 +87,7 @@ def test_files_are_split_and_cut(source: Path, write: Callable[..., Path]) -> No
     without = [{"role": "user", "content": "x" * 64}, {"role": "assistant", "content": "y"}]
     path = write(*({"messages": m} for m in [SHORT, LONG, too_long, without, SHORT]))
     found = chats.read(path, model.tokenizer, model.config, 64, validation=0.25)
-    assert (len(found.train), len(found.validation), found.n_cut) == (3, 1, 2)
+    assert (len(found.train), len(found.validation), found.n_cut, found.n_left_out) == (3, 1, 2, 1)
     assert max(len(d.ids) for d in (*found.train, *found.validation)) == model.config.n_ctx
     again = chats.read(path, model.tokenizer, model.config, 64, validation=0.25)
     assert again.fingerprint == found.fingerprint
@@ -161,6 +162,41 @@ def test_finetune_on_chats(source: Path, write: Callable[..., Path], tmp_path: P
     write({"messages": LONG}, {"messages": SHORT})
     with pytest.raises(TrainingError, match="has changed since the run began"):
         pygpt.training.resume(tmp_path / "mixed", steps=3, threads=1)
+
+
+def test_an_epoch_reads_each_chat_once(source: Path, write: Callable[..., Path], tmp_path: Path) -> None:
+    """Also where two of them have no room in one sequence, and much of it stays empty."""
+    long = [{"role": "user", "content": "x" * 20}, {"role": "assistant", "content": "y" * 12}]  # 37 of 64 tokens
+    path = write(*[{"messages": long}] * 10)
+    result = pygpt.finetune(source, path, tmp_path / "run", epochs=3, batch=1, validation=0.2, threads=1)
+    assert result.step == 3 * 8
+
+
+def test_what_is_cut_is_said_of_each_file_once(source: Path, write: Callable[..., Path], tmp_path: Path) -> None:
+    """Also of one that is added on the way."""
+    said: list[str] = []
+    read: list[tuple[str, int, int]] = []
+
+    class Listener(Watcher):
+        def noticed(self, message: str) -> None:
+            said.append(message.removeprefix(f"{tmp_path}{os.sep}"))
+
+        def preparing(self, what: str, done: int, total: int) -> None:
+            read.append((what, done, total))
+
+    too_long = [{"role": "user", "content": "x" * 20}, {"role": "assistant", "content": "y" * 64}]
+    without = [{"role": "user", "content": "x" * 64}, {"role": "assistant", "content": "y"}]
+    path = write(*({"messages": m} for m in [SHORT, SHORT, too_long, without]))
+    added = path.rename(tmp_path / "added.jsonl")
+    pygpt.finetune(source, write(*[{"messages": SHORT}] * 2), tmp_path / "run", steps=1, threads=1, watcher=Listener())
+    assert said == []
+    assert read == [("reading the chats", done, 2) for done in range(2)]
+    for data in (added, None):
+        resume(tmp_path / "run", data=data, steps=2 if data else 3, threads=1, watcher=Listener())
+    assert said == [
+        "added.jsonl: 2 chats are longer than 64 tokens and were cut",
+        "added.jsonl: 1 chats have no answer within 64 tokens: left out",
+    ]
 
 
 def test_a_model_without_a_template_needs_one(gpt2_folder: Path, write: Callable[..., Path], tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def same(folder: Path, other: Path) -> None:
 class Letters:
     """A data set whose sequences tell which they are."""
 
-    n_train, n_validation, tokens_per_byte = 10, 10, 1.0
+    n_train, n_validation, n_sequences, tokens_per_byte = 10, 10, 10.0, 1.0
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -112,7 +112,8 @@ def test_weights_are_checked() -> None:
     for wrong in ([1], [1, 0], [1, -1], [1, float("nan")]):
         with pytest.raises(ValueError, match="weights must be 2 finite numbers above 0, one for each data set"):
             check_weights(wrong, 2)
-    for odd in ("12", [1, "2"], [True, 1]):
+    assert check_weights([1e308, 1e308], 2) == (0.5, 0.5)
+    for odd in ("12", [1, "2"], [True, 1], 2):
         with pytest.raises(TypeError, match="weights must be numbers"):
             check_weights(odd, 2)  # type: ignore[arg-type]
 
@@ -154,6 +155,8 @@ def test_data_is_added_on_the_way(texts: list[Path], tmp_path: Path) -> None:
     added["data"] = third
     assert resume(tmp_path / "once", threads=1, **added).finished
     assert not resume(tmp_path / "twice", threads=1, watcher=StopAfter(4), **added).finished
+    with pytest.raises(TrainingError, match="was added after step 2: the run goes on without --data"):
+        resume(tmp_path / "twice", threads=1, **added)
     third.unlink()  # its tokens are kept
     assert resume(tmp_path / "twice", threads=1).finished
     same(tmp_path / "twice", tmp_path / "once")
@@ -189,6 +192,11 @@ def test_what_does_not_serve_is_named(texts: list[Path], tmp_path: Path) -> None
         pygpt.pretrain(texts[:2], out, validation=texts[2])
     with pytest.raises(ValueError, match="data must be a path, or paths, not none"):
         pygpt.pretrain([], out)
+    for odd in (3, b"text", [texts[0], 3]):
+        with pytest.raises(TypeError, match="data must be of type str or PathLike, not "):
+            pygpt.pretrain(odd, out)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="data must be of type str or PathLike or None, not list"):
+        resume(out, data=[texts[0]])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="packed must be True or False, not 1"):
         pygpt.pretrain(texts[0], out, packed=1)  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match="no such file"):
