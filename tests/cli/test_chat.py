@@ -235,7 +235,9 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_leaves(
     session.wait_for("text endless text")
     session.type("\x03")
     session.wait_for(">>> ")
-    session.type("half a line\x03")
+    session.type("half a line")
+    session.wait_for("half a line")  # so the prompt is being read, and not only shown
+    session.type("\x03")
     session.wait_for(">>> ")
     session.type("/save c.json\n")
     session.wait_for("saved to c.json")
