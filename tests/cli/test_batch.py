@@ -106,17 +106,18 @@ def test_what_is_missing_for_a_cluster_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 def test_stopped_and_killed_it_goes_on(tmp_path: Path, elsewhere: dict[str, Any]) -> None:
-    source = write(
-        tmp_path / "in.jsonl", 120, max_tokens=120
-    )  # long enough to be stopped between the first and the last
-    alone, target = tmp_path / "alone.jsonl", tmp_path / "out.jsonl"
+    source, alone, target = write(tmp_path / "in.jsonl", 120), tmp_path / "alone.jsonl", tmp_path / "out.jsonl"
     assert run(source, alone, "-m", "tiny").exit_code == 0
     start = [sys.executable, "-m", "pygpt", "batch", str(source), str(target), "-m", "tiny"]
     command = [*start, "--threads", "1", "--max-running", "4"]
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
         before = len(records(target)) if target.exists() else 0
         with subprocess.Popen(
-            [*command, "--max-running", "4"], stderr=subprocess.PIPE, text=True, **elsewhere
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in the background
+            **elsewhere,
         ) as process:
             while not target.exists() or target.read_bytes().count(b"\n") < before + 10:
                 assert process.poll() is None, process.communicate()
