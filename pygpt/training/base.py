@@ -25,6 +25,7 @@ from pygpt.training.recipe import Recipe
 EPOCHS, BATCH, LANGUAGE_WEIGHT = 3.0, 32, 0.5  # GPT-1's
 LEARNING_RATE, LEARNING_RATE_PARAMS = 6.25e-5, 117e6  # GPT-1's ...
 LORA_LEARNING_RATE = 2e-4  # ... and of adapters of GPT-2 (Hu et al. 2021, table 11)
+_ROWS = 4096  # of an embedding that are taken in double precision at once
 
 
 class Base(NamedTuple):
@@ -57,9 +58,10 @@ def digest(base: Base) -> str:
 
 
 def with_special_tokens(base: Base, seed: int) -> tuple[Base, SpecialIds]:
-    """The model with the tokens of task forms at the end of its vocabulary: new rows of N(0, 0.02) in the embedding and
-    in the head (Radford et al. 2018, section 3.3), whose bias of them is 0. A model that has them already stays as it
-    is."""
+    """The model with the tokens of task forms at the end of its vocabulary: new rows in the embedding and in the head,
+    drawn from the normal distribution that has the others' mean and covariance (Hewitt 2021, "Initializing new word
+    embeddings for pretrained language models"). Whatever the size of a model's rows, the new ones look like any other,
+    and their logits are no more than usual. A model that has the tokens already stays as it is."""
     config, tensors, tokenizer, family = base
     known = tokenizer.special_tokens
     if all(name in known for name in SPECIAL_TOKENS):
@@ -71,12 +73,23 @@ def with_special_tokens(base: Base, seed: int) -> tuple[Base, SpecialIds]:
     grown = dict(tensors)
     for name in OF_TOKENS:
         if name in grown:
-            shape = (len(ids), *grown[name].shape[1:])
-            rows = (
-                0.02 * generator.standard_normal(shape, np.float32) if len(shape) == 2 else np.zeros(shape, np.float32)
-            )
-            grown[name] = np.concatenate((grown[name], rows))
+            grown[name] = np.concatenate((grown[name], _more_rows(grown[name], len(ids), generator)))
     return Base(dataclasses.replace(config, n_vocab=config.n_vocab + len(ids)), grown, extended, family), ids
+
+
+def _more_rows(rows: Array, n: int, generator: np.random.Generator) -> Array:
+    """n drawn from the normal distribution with the rows' mean and covariance: the mean, and the deviations from it
+    added with weights of N(0, 1 / N). By column, a row after the other, so that the bits are any machine's."""
+    mean = rows.mean(axis=0, dtype=np.float64)
+    drawn = []
+    for _ in range(n):
+        weights = generator.standard_normal(len(rows)) / math.sqrt(len(rows))
+        total = mean * (1.0 - weights.sum())
+        for at in range(0, len(rows), _ROWS):
+            part = slice(at, at + _ROWS)
+            total += (weights[part].reshape(-1, *(1 for _ in mean.shape)) * rows[part]).sum(axis=0)
+        drawn.append(total)
+    return np.array(drawn, np.float32)
 
 
 def start(base: Base, extra: Mapping[str, tuple[int, ...]], seed: int) -> Parameters:
