@@ -25,8 +25,9 @@ SHOWN = (
 CARD = """\
 # tiny
 
-A GPT-2 of {n_params:,} parameters that writes something like nineteenth-century English prose. It exists so that pygpt
-can be tried offline, right after installation; it knows nothing and should be asked nothing.
+A GPT-2 of {n_params:,} parameters that writes something like the stories and novels of the nineteenth and early
+twentieth century. It exists so that pygpt can be tried offline, right after installation; it knows nothing and should
+be asked nothing.
 
 - Architecture: GPT-2, {n_layer} layers, {n_head} heads, width {n_embd}, context {n_ctx}, head tied to the embedding.
 - Vocabulary: {n_vocab:,} byte pairs learned from the training text; `<|endoftext|>` is the last id.
@@ -130,7 +131,7 @@ def write(out: Path, run: Path, texts: list[Text]) -> None:
     best = min((step for step in steps if "validation_loss" in step), key=lambda step: float(step["validation_loss"]))
     train = np.fromfile(run / "data" / "train.tokens", "<u2")
     rows = measure(model, train, texts)
-    everything = np.concatenate([encode(tokenizer, text.held_out) for text in texts])
+    everything = np.concatenate([encode(tokenizer, text.held_out) for text in texts if text.held_out])
     shutil.copyfile(run / "loss.png", out / "loss.png")
     sources = (
         f"| {t.source.title} | {t.source.copies} | {len(t.train.encode()):,} | {len(t.held_out.encode()):,} |"

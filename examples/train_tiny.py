@@ -9,9 +9,6 @@
    `pygpt.Model.load("tiny")` loads from pygpt/models/tiny.
 
 Needs `pip install ".[train]"`.
-
-The model that is embedded today is of an earlier text and a shorter run, as its card says; these settings make the one
-that is to follow it.
 """
 
 from __future__ import annotations
