@@ -32,7 +32,7 @@ import pygpt
 from pygpt.training import resume
 
 METHODS = ("majority", "tfidf", "features", "finetune")
-RECIPE = ("learning_rate", "epochs", "steps", "lora", "lora_targets")  # options that pygpt.finetune has as well
+RECIPE = ("learning_rate", "epochs", "steps", "lora", "lora_targets", "backend")  # options that pygpt.finetune has, too
 
 
 class Features:
@@ -155,6 +155,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--steps", type=int)
     options.add_argument("--lora", type=int, help="train adapters of this rank alone")
     options.add_argument("--lora-targets", nargs="+")
+    options.add_argument("--backend", help="kernels-bf16: faster on CPUs with bfloat16")
     options.add_argument("--dropout", type=float, default=0.1)
     options.add_argument("--weight-decay", type=float, default=0.01)
     options.add_argument(

@@ -77,11 +77,11 @@ def test_a_llama_in_int8(gguf_file: Path) -> None:
 
 
 def test_a_gpt2_in_int8() -> None:
-    """Measured: 1.53e-4."""
+    """Measured: 5.24e-4. The first `tiny`, of a shorter run, whose inputs had few outliers: 1.53e-4."""
     config, stored, tokenizer = checkpoint.read(checkpoint.locate("tiny"))
     tensors = {name: np.asarray(tensor, np.float32) for name, tensor in stored.items()}
     tensors = {name: _off_grid(values) if values.ndim == 2 else values for name, values in tensors.items()}
     exact, int8 = (Model.from_tensors(config, tensors, tokenizer, weights=w) for w in ("float32", "int8"))
     divergence, n = _divergence(exact, int8)
     assert n > 250
-    assert 0 < divergence < 1.25 * 1.53e-4
+    assert 0 < divergence < 1.25 * 5.24e-4

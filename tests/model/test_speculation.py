@@ -309,7 +309,7 @@ def test_errors_name_the_argument(model: Model, tiny: Model) -> None:
         model.generate("a", draft=tiny)
     nameless = Model.from_tensors(model.config, dict(tensors_of(model)), threads=1)
     assert nameless.generate([1], draft=model, temperature=0) == nameless.generate([1], temperature=0)
-    with pytest.raises(ValueError, match="the vocabulary of the model: n_vocab 264, not 4096"):
+    with pytest.raises(ValueError, match=f"the vocabulary of the model: n_vocab 264, not {tiny.config.n_vocab}"):
         nameless.generate([1], draft=tiny)
     with pytest.raises(ValueError, match="draft must"):
         tiny.chat([{"role": "user", "content": "a"}], template="{{ messages[0].content }}", draft=model)

@@ -125,10 +125,11 @@ def test_closing_cancels_what_runs(model: Model) -> None:
 
 
 def test_a_listener_may_close(model: Model) -> None:
-    scheduler, other = Scheduler(model), Heard()
+    scheduler, other, both = Scheduler(model), Heard(), threading.Event()
 
     class Closing(Heard):
         def on_pieces(self, pieces: Sequence[Piece]) -> None:
+            assert both.wait(60)
             scheduler.close()
             super().on_pieces(pieces)
 
@@ -140,6 +141,7 @@ def test_a_listener_may_close(model: Model) -> None:
     }
     scheduler.submit("in the", listener=closing, **endless)
     scheduler.submit("in the", listener=other, **endless)
+    both.set()
     for heard in (closing, other):
         assert heard.ended.wait(60)
         assert heard.pieces[-1].finish_reason == "cancelled"
