@@ -16,6 +16,9 @@ struct Half {
 struct BFloat16 {
     std::uint16_t bits;
 };
+struct alignas(4) BFloat16Pair {  // what an instruction multiplies with another pair, and adds up
+    BFloat16 first, second;
+};
 
 // `static`, not `inline`: these are also compiled into the instruction sets' translation units, and the linker must
 // never be able to choose one of those copies for everybody.

@@ -114,7 +114,9 @@ public:
         threads_->run([&](Team& team) { builder().add(name, plain, team); });
     }
 
-    std::size_t cache_bytes(int length) const { return PageLayout(config_, cache_).bytes_at(length); }
+    std::size_t cache_bytes(int length) const {
+        return PageLayout(config_, cache_, kernels_.cache(DType::f16)).bytes_at(length);
+    }
 
     // What adopt() wants: {name: (dtype, shape)}, where `blocks` are the names of matrices in MXFP4.
     py::dict packed(const std::unordered_set<std::string>& blocks) {

@@ -34,8 +34,8 @@ public:
         : inference_(select_kernels(isa.value_or(""))),
           kernels_(training_kernels(inference_)),
           threads_(threads, choose_backend(std::nullopt)),
-          format_(matmul_format(inference_, kernels_, precision)),
-          memory_(std::make_unique<Memory>(format_, threads_.count())) {
+          products_(products(inference_, kernels_, precision)),
+          memory_(std::make_unique<Memory>(products_.matmul, threads_.count())) {
         if (threads < 1 || threads > Threads::kMost) {
             throw InvalidArgument("threads must be at least 1 and at most " + std::to_string(Threads::kMost) +
                                   ", not " + std::to_string(threads));
@@ -169,7 +169,7 @@ public:
         float* to = elements<float>("out", out, {rows, width});
         float* sums = elements<float>("lse", lse, {batch.n_batch, s.n_head, s.n_ctx});
         run([&](Team& team, Memory& memory) {
-            training::attention_forward(kernels_, team, memory.scratch, batch, to, sums);
+            training::attention_forward(products_.attention, team, memory.scratch, batch, to, sums);
         });
     }
 
@@ -183,7 +183,7 @@ public:
         g.lse = elements<const float>("lse", lse, {batch.n_batch, s.n_head, s.n_ctx});
         g.dqkv = elements<float>("dqkv", dqkv, {rows, qkv.shape(1)});
         run([&](Team& team, Memory& memory) {
-            training::attention_backward(kernels_, team, memory.scratch, batch, g);
+            training::attention_backward(products_.attention, team, memory.scratch, batch, g);
         });
     }
 
@@ -244,7 +244,7 @@ private:
     template <class F>
     void run(F f) {
         const GilReleased released;
-        Memory& memory = memory_.get([&] { return std::make_unique<Memory>(format_, threads_.count()); });
+        Memory& memory = memory_.get([&] { return std::make_unique<Memory>(products_.matmul, threads_.count()); });
         const std::lock_guard lock(memory.mutex);
         threads_.run([&](Team& team) { f(team, memory); });
     }
@@ -252,7 +252,7 @@ private:
     const Kernels& inference_;  // its norms and its rotary embedding are the trainer's too
     const TrainingKernels& kernels_;
     Threads threads_;
-    const MatmulFormat& format_;
+    const Products products_;
     PerProcess<Memory> memory_;
 };
 

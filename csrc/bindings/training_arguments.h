@@ -14,9 +14,14 @@
 
 namespace pygpt {
 
-inline const MatmulFormat& matmul_format(const Kernels& isa, const TrainingKernels& kernels,
-                                         const std::string& precision) {
-    if (precision == "float32") return kernels.matmul_f32;
+// What multiplies factors of one precision.
+struct Products {
+    const MatmulFormat& matmul;
+    const AttentionKernels& attention;
+};
+
+inline Products products(const Kernels& isa, const TrainingKernels& kernels, const std::string& precision) {
+    if (precision == "float32") return {kernels.matmul_f32, kernels.attention_f32};
     if (precision != "bfloat16") {
         throw InvalidArgument("precision must be 'float32' or 'bfloat16', not '" + precision + "'");
     }
@@ -24,7 +29,7 @@ inline const MatmulFormat& matmul_format(const Kernels& isa, const TrainingKerne
         throw InvalidArgument(std::string("precision='bfloat16' needs AVX512_BF16 or AMX with it, which isa '") +
                               isa.name + "' on this machine lacks; use 'float32'");
     }
-    return kernels.matmul_bf16;
+    return {kernels.matmul_bf16, kernels.attention_bf16};
 }
 
 // A copy, since other threads may write to the caller's array once Python's lock is released.

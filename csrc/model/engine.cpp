@@ -40,8 +40,8 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, std:
       kernels_(kernels),
       threads_(std::move(threads)),
       ropes_(config_),
-      layout_(config_, kernels_.cache(kv)),
-      centers_(layout_.format().centered ? KeyCenters(config_, weights_, kernels_, ropes_) : KeyCenters()),
+      layout_(config_, kernels_.cache(kv), kernels_.cache(DType::f16)),
+      centers_(layout_.format().centered ? KeyCenters(config_, weights_, layout_, kernels_, ropes_) : KeyCenters()),
       page_classes_(page_classes(layout_, config_.n_ctx)) {}
 
 std::shared_ptr<Session> Engine::session(int length, std::span<const PageList> pages) const {

@@ -197,8 +197,8 @@ void attend(const Model& m, const AttentionPlan& plan, int layer, int rows, Work
     const ModelConfig& c = m.config;
     paged_attention(
         m.kernels, m.team, plan,
-        {c.n_head, c.n_kv_head, c.head_dim, m.layout.format(), m.layout.keys(layer, 0), m.layout.values(layer, 0),
-         m.layout.keys(0, 1), m.centers.at(layer, 0), m.centers.stride(layer), score_rule(m, layer), ws.qkv.data,
+        {c.n_head, c.n_kv_head, c.head_dim, m.layout.format(layer), m.layout.keys(layer, 0), m.layout.values(layer, 0),
+         m.layout.head_bytes(layer), m.centers.at(layer, 0), m.centers.stride(layer), score_rule(m, layer), ws.qkv.data,
          ws.qkv.stride, ws.attended.data, ws.attended.stride, ws.attention});
     if (m.tap == nullptr) return;
     for_rows(m.team, rows, [&](int row) { show(m, Site::heads, layer, row, ws.attended.row(row), c.q_width()); });

@@ -30,18 +30,19 @@ std::vector<float> slow_part(const ModelConfig& c, const float* bias, const Rope
 
 }  // namespace
 
-KeyCenters::KeyCenters(const ModelConfig& config, const Weights& weights, const Kernels& kernels,
-                       const DistinctRopes& ropes)
+KeyCenters::KeyCenters(const ModelConfig& config, const Weights& weights, const PageLayout& layout,
+                       const Kernels& kernels, const DistinctRopes& ropes)
     : width_(config.kv_width()) {
     if (!config.qkv_bias || config.qk_norm) return;  // normed keys have no bias of their own
     const int segments = ceil_div(config.n_ctx, kSegmentPositions);
     for (int layer = 0; layer < config.n_layer(); ++layer) {
+        std::vector<float>& centers = layers_.emplace_back();
+        if (!layout.format(layer).centered) continue;
         const auto at = static_cast<std::size_t>(layer);
         const float* const bias = weights.blocks[at].qkv.bias.data() + config.q_width();
         const Rope* const rope = config.layers[at].rope ? &ropes.distinct(ropes.of_layer(layer)) : nullptr;
         const std::vector<float> slow = slow_part(config, bias, rope);
         const int n = rope == nullptr ? 1 : segments;
-        std::vector<float>& centers = layers_.emplace_back();
         centers.reserve(static_cast<std::size_t>(n) * slow.size());
         for (int s = 0; s < n; ++s) {
             centers.insert(centers.end(), slow.begin(), slow.end());

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "model/kv_cache.h"
 #include "model/ropes.h"
 #include "model/weights.h"
 
@@ -21,7 +22,9 @@ class KeyCenters {
 public:
     // Without centers.
     KeyCenters() = default;
-    KeyCenters(const ModelConfig& config, const Weights& weights, const Kernels& kernels, const DistinctRopes& ropes);
+    // Of the layers whose format is centered.
+    KeyCenters(const ModelConfig& config, const Weights& weights, const PageLayout& layout, const Kernels& kernels,
+               const DistinctRopes& ropes);
 
     // Of a layer's heads at positions of a segment, (n_kv_head, head_dim); null: it has none.
     const float* at(int layer, int segment) const {

@@ -2,28 +2,31 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "base/error.h"
 
 namespace pygpt {
 
-PageLayout::PageLayout(const ModelConfig& config, const CacheFormat& format)
-    : format_(format),
-      heads_(config.n_kv_head),
-      head_dim_(config.head_dim),
-      head_bytes_(format.head_bytes(config.head_dim)) {
+PageLayout::PageLayout(const ModelConfig& config, const CacheFormat& format, const CacheFormat& precise)
+    : format_(format), heads_(config.n_kv_head), head_dim_(config.head_dim) {
+    const bool biased = format.centered && config.qkv_bias && !config.qk_norm;  // normed keys have no bias of their own
     for (const LayerConfig& layer : config.layers) {
         const int wanted = layer.window.value_or(0), window = wanted < config.n_ctx ? wanted : 0;
         const auto found = std::find(windows_.begin(), windows_.end(), window);
         const auto page_class = static_cast<std::size_t>(found - windows_.begin());
         if (found == windows_.end()) {
             windows_.push_back(window);
-            layers_.push_back(0);
+            bytes_.push_back(0);
         }
-        places_.push_back({page_class, layers_[page_class]++});
+        const bool first = places_.empty();
+        places_.push_back({page_class, bytes_[page_class], first && biased && layer.rope ? &precise : &format});
+        bytes_[page_class] += static_cast<std::size_t>(heads_) * head_bytes(n_layers() - 1);
     }
 }
+
+std::size_t PageLayout::bytes() const { return std::accumulate(bytes_.begin(), bytes_.end(), std::size_t{0}); }
 
 std::size_t PageLayout::bytes_at(int length) const {
     std::size_t bytes = 0;

@@ -25,45 +25,49 @@ constexpr int first_held(int length, int window) {
 }
 
 // Where a page keeps what. Layers whose tokens see equally far make up a class, with pages of its own: [layer of the
-// class][kv_head] of keys, then values, as the format has them.
+// class][kv_head] of keys, then values, as the layer's format has them.
 class PageLayout {
 public:
-    PageLayout(const ModelConfig& config, const CacheFormat& format);
+    // All layers in `format`; but where that rounds keys less their centers, in `precise` a first layer whose keys have
+    // a bias that turns: what turns too fast for a center (see KeyCenters) is large there, in Qwen2.5 fifty times what
+    // tokens add.
+    PageLayout(const ModelConfig& config, const CacheFormat& format, const CacheFormat& precise);
+    PageLayout(const ModelConfig& config, const CacheFormat& format) : PageLayout(config, format, format) {}
 
     int n_layers() const { return static_cast<int>(places_.size()); }
     std::size_t n_classes() const { return windows_.size(); }
     std::size_t class_of(int layer) const { return places_[static_cast<std::size_t>(layer)].page_class; }
     // How many positions a token of the class sees, itself included; 0: all of the context.
     int window(std::size_t page_class) const { return windows_[page_class]; }
-    std::size_t page_bytes(std::size_t page_class) const { return layers_[page_class] * layer_bytes(); }
+    std::size_t page_bytes(std::size_t page_class) const { return bytes_[page_class]; }
 
     std::size_t keys(int layer, int head) const {
-        const std::size_t at = places_[static_cast<std::size_t>(layer)].index * static_cast<std::size_t>(heads_);
-        return (at + static_cast<std::size_t>(head)) * 2 * head_bytes_;
+        return places_[static_cast<std::size_t>(layer)].first + static_cast<std::size_t>(head) * head_bytes(layer);
     }
-    std::size_t values(int layer, int head) const { return keys(layer, head) + head_bytes_; }
+    std::size_t values(int layer, int head) const { return keys(layer, head) + head_bytes(layer) / 2; }
+    // From one head to the next.
+    std::size_t head_bytes(int layer) const { return 2 * format(layer).head_bytes(head_dim_); }
     // What a page of each class takes.
-    std::size_t bytes() const { return places_.size() * layer_bytes(); }
+    std::size_t bytes() const;
     // What a sequence of this length holds once all its windows are behind it.
     std::size_t bytes_at(int length) const;
     const CacheFormat& format() const { return format_; }
+    const CacheFormat& format(int layer) const { return *places_[static_cast<std::size_t>(layer)].format; }
     int heads() const { return heads_; }  // of keys and values
     int head_dim() const { return head_dim_; }
 
 private:
     struct Place {
-        std::size_t page_class, index;  // of a layer
+        std::size_t page_class, first;  // of a layer, and the first byte of it in a page
+        const CacheFormat* format;
     };
-
-    std::size_t layer_bytes() const { return 2 * head_bytes_ * static_cast<std::size_t>(heads_); }
 
     const CacheFormat& format_;
     int heads_;
     int head_dim_;
-    std::size_t head_bytes_;  // of a head's keys of a page, and of its values
-    std::vector<Place> places_;         // of each layer
-    std::vector<int> windows_;          // of each class
-    std::vector<std::size_t> layers_;   // of each class
+    std::vector<Place> places_;       // of each layer
+    std::vector<int> windows_;        // of each class
+    std::vector<std::size_t> bytes_;  // of each class
 };
 
 // Hands out pages and takes them back; keeps up to `spare` unused ones. Safe from any thread. Nobody waits for the

@@ -26,26 +26,26 @@ void each_head(Team& team, Scratch& scratch, const AttentionBatch& batch, std::p
 
 }  // namespace
 
-void attention_forward(const TrainingKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
+void attention_forward(const AttentionKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
                        float* out, float* lse) {
     const SequenceAttentionArgs& s = batch.sequence;
     const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(s.n_head) * s.head_dim;
     each_head(team, scratch, batch, attention_forward_floats(s.n_ctx, s.head_dim),
               [&](const SequenceAttentionArgs& args, std::ptrdiff_t row, std::ptrdiff_t head_row) {
-                  kernels.attention_forward({args, out + row * width, lse + head_row});
+                  kernels.forward({args, out + row * width, lse + head_row});
               });
 }
 
-void attention_backward(const TrainingKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
+void attention_backward(const AttentionKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
                         const AttentionGradient& a) {
     const SequenceAttentionArgs& s = batch.sequence;
     const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(s.n_head) * s.head_dim;
     const std::ptrdiff_t all = width + 2 * static_cast<std::ptrdiff_t>(s.n_kv_head) * s.head_dim;
-    each_head(team, scratch, batch, attention_backward_floats(s.n_ctx, s.head_dim),
-              [&](const SequenceAttentionArgs& args, std::ptrdiff_t row, std::ptrdiff_t head_row) {
-                  kernels.attention_backward(
-                      {args, a.out + row * width, a.lse + head_row, a.dout + row * width, a.dqkv + row * all});
-              });
+    each_head(
+        team, scratch, batch, attention_backward_floats(s.n_ctx, s.head_dim),
+        [&](const SequenceAttentionArgs& args, std::ptrdiff_t row, std::ptrdiff_t head_row) {
+            kernels.backward({args, a.out + row * width, a.lse + head_row, a.dout + row * width, a.dqkv + row * all});
+        });
 }
 
 }  // namespace pygpt::training

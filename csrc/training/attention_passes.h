@@ -13,7 +13,7 @@ struct AttentionBatch {
     SequenceAttentionArgs sequence;
 };
 
-void attention_forward(const TrainingKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
+void attention_forward(const AttentionKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
                        float* out, float* lse);
 
 struct AttentionGradient {
@@ -22,7 +22,7 @@ struct AttentionGradient {
     const float* dout;
     float* dqkv;
 };
-void attention_backward(const TrainingKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
+void attention_backward(const AttentionKernels& kernels, Team& team, Scratch& scratch, const AttentionBatch& batch,
                         const AttentionGradient& arrays);
 
 }  // namespace pygpt::training

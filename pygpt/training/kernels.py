@@ -29,7 +29,7 @@ class Kernels:
 
     def __init__(self, threads: int | None = None, isa: str | None = None, precision: Precision = "float32") -> None:
         """`threads` None: one for each usable core. `isa` None: the machine's best. `precision`: of the factors of
-        matrix products; "bfloat16" rounds them as it packs them, and sums in float32 (Kalamkar et al. 2019,
+        products, attention's too; "bfloat16" rounds them as it packs them, and sums in float32 (Kalamkar et al. 2019,
         arXiv:1905.12322). ValueError: one of them is unusable."""
         if threads is None:
             threads = _core.usable_cores()[0]

@@ -77,8 +77,8 @@ def pretrain(
     preset
         The paper whose recipe is scaled to the model and the text: see `pygpt.training.presets.preset`.
     backend
-        "kernels": the compiled core; "kernels-bf16": the same with factors of products in bfloat16, for CPUs that
-        multiply these (AVX512_BF16, AMX); "numpy": the readable functions, half as fast.
+        "kernels": the compiled core; "kernels-bf16": the same with factors of products, attention's too, in
+        bfloat16, for CPUs that multiply these (AVX512_BF16, AMX); "numpy": the readable functions, half as fast.
     threads
         To compute with; None: one for each usable core. Results do not depend on it.
     save_seconds

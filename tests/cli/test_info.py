@@ -48,9 +48,10 @@ def test_a_model(gpt2_folder: Path, model: Model) -> None:
 @pytest.mark.parametrize("name", ["gpt2-head20", "llama-tied", "qwen2-moe", "gpt-oss-mxfp4"])
 def test_the_memory_is_what_a_loaded_model_takes(name: str, weights: str) -> None:
     found = inspect(DATA / "parity" / name)
-    loaded = Model.load(DATA / "parity" / name, weights=weights, threads=1)  # type: ignore[arg-type]
-    assert found.weight_bytes()[weights] == loaded.weight_bytes
-    assert found.cache_bytes()[loaded.kv][0] == loaded.kv_bytes_per_token
+    for kv in (None, "int8"):
+        loaded = Model.load(DATA / "parity" / name, weights=weights, kv=kv, threads=1)  # type: ignore[arg-type]
+        assert found.weight_bytes()[weights] == loaded.weight_bytes
+        assert found.cache_bytes()[loaded.kv][0] == loaded.kv_bytes_per_token
 
 
 def test_layers_with_a_window_hold_no_more_than_it(gpt2_folder: Path) -> None:

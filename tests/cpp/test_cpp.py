@@ -154,6 +154,7 @@ OFFERED = {
     "kernels/training/isa/avx512": "pygpt::kAvx512Training",
     "kernels/training/isa/amx_bf16": "pygpt::kAmxBf16Matmul",
     "kernels/training/isa/avx512_bf16": "pygpt::kAvx512Bf16Matmul",
+    "kernels/training/isa/avx512_bf16_attention": "pygpt::kAvx512Bf16Attention",
 }
 
 

@@ -208,8 +208,8 @@ TEST(KnownAnswers, Training) {
         for (int head = 0; head < n_head; ++head) {
             const SequenceAttentionArgs in{qkv.data(), n_ctx, n_head, n_head,         dim, head,
                                            0.2f,       {},    0,      scratch.data(), {}};
-            k.attention_forward({in, out.data(), lse.data()});
-            k.attention_backward({in, out.data(), lse.data(), dout.data(), dqkv.data()});
+            k.attention_f32.forward({in, out.data(), lse.data()});
+            k.attention_f32.backward({in, out.data(), lse.data(), dout.data(), dqkv.data()});
         }
         digest.add(out);
         digest.add(dqkv);

@@ -1,11 +1,10 @@
-// Pages: their layout, the pool, and caches that share them.
+// Pages: what is stored in them, the pool, and caches that share them.
 #include "model/kv_cache.h"
 #include "model/kv_store.h"
 
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <set>
 #include <thread>
 #include <utility>
 
@@ -37,31 +36,6 @@ void fill(const KvCache& cache, int page, int value) { std::memset(page_of(cache
 bool holds(const KvCache& cache, int page, int value) {
     const std::byte* p = page_of(cache, page);
     return std::all_of(p, p + kPageBytes, [&](std::byte b) { return b == static_cast<std::byte>(value); });
-}
-
-TEST(PageLayout, EveryHeadHasItsOwnPlace) {
-    for (const CacheFormat& format : best_kernels().caches) {
-        for (const int width : {1, 10, 16, 33}) {
-            ModelConfig config;
-            config.layers.resize(2);
-            config.n_kv_head = 3;
-            config.head_dim = width;
-            const PageLayout layout(config, format);
-            std::set<std::size_t> places;
-            for (int layer = 0; layer < 2; ++layer) {
-                for (int head = 0; head < 3; ++head)
-                    places.insert({layout.keys(layer, head), layout.values(layer, head)});
-            }
-            EXPECT_EQ(places.size(), 12u);
-            std::size_t expected = 0;
-            for (const std::size_t place : places) {
-                EXPECT_EQ(place, expected);
-                EXPECT_EQ(place % 64, 0u);
-                expected += format.head_bytes(width);
-            }
-            EXPECT_EQ(layout.page_bytes(0), expected);
-        }
-    }
 }
 
 // The rows' keys and values stand in their slots of their layer, converted, and nothing else changed.
@@ -218,28 +192,6 @@ TEST(KvCache, TruncationGivesPagesBack) {
     EXPECT_EQ(cache.length(), 192);
 }
 
-TEST(PageLayout, LayersThatSeeEquallyFarShareAPage) {
-    ModelConfig config;
-    config.n_ctx = 1000;
-    config.n_kv_head = 3;
-    config.head_dim = 10;
-    for (const int window : {0, 100, 2000, 100, 30}) {
-        config.layers.emplace_back();
-        if (window > 0) config.layers.back().window = window;
-    }
-    const PageLayout layout(config, best_kernels().cache(DType::f16));
-    ASSERT_EQ(layout.n_classes(), 3u);
-    const std::size_t one = layout.page_bytes(2), expected[] = {0, 1, 0, 1, 2}, places[] = {0, 0, one, one, 0};
-    for (int layer = 0; layer < 5; ++layer) {
-        EXPECT_EQ(layout.class_of(layer), expected[layer]);
-        EXPECT_EQ(layout.keys(layer, 0), places[layer]);
-    }
-    EXPECT_EQ(layout.window(0), 0);  // what is wider than the context is none
-    EXPECT_EQ(layout.window(1), 100);
-    EXPECT_EQ(layout.page_bytes(1), 2 * one);
-    EXPECT_EQ(layout.bytes(), 5 * one);
-}
-
 // The pages that are there, of all up to the last.
 std::pair<int, int> held(const KvCache& cache) {
     const std::vector<std::byte*> pages = cache.pages(0);
@@ -295,7 +247,7 @@ TEST(KvCache, TruncationNeedsTheWindow) {
     EXPECT_EQ(narrow.length(), 745);
 }
 
-TEST(PageLayout, SaysWhatASequenceHolds) {
+TEST(KvCache, HoldsWhatItsLayoutSays) {
     ModelConfig config;
     config.n_ctx = 5000;
     config.n_kv_head = 1;

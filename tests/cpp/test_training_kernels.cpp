@@ -145,9 +145,10 @@ TEST(TrainingAttention, IsTheSameForAllThreadsAndInstructionSets) {
                             training::Scratch scratch;
                             constexpr std::size_t n = 1 << 18;
                             std::fill_n(scratch.take<float>(n), n, kNaN);
-                            training::attention_forward(k, team, scratch, batch, out[0].row(0), out[1].row(0));
+                            training::attention_forward(k.attention_f32, team, scratch, batch, out[0].row(0),
+                                                        out[1].row(0));
                             std::fill_n(scratch.take<float>(n), n, kNaN);
-                            training::attention_backward(k, team, scratch, batch,
+                            training::attention_backward(k.attention_f32, team, scratch, batch,
                                                          {out[0].row(0), out[1].row(0), dout.data(), out[2].row(0)});
                         });
                     });

@@ -7,9 +7,11 @@ import pytest
 
 from pygpt import _core
 from pygpt.config import ModelConfig
+from pygpt.training import functions
 from pygpt.training.kernels import Kernels
 from pygpt.training.network import Network
 from pygpt.training.parameters import Parameters
+from pygpt.training.primitives import Array, Drop, Heads
 
 
 def has_bfloat16() -> bool:
@@ -23,10 +25,14 @@ def test_where_there_is_none_it_is_refused() -> None:
         Kernels(threads=1, precision="float16")  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(not has_bfloat16(), reason="this machine has no AVX512_BF16")
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(), reason="this machine has no AVX512_BF16")
+
+
+@needs_bfloat16
 def test_loss_and_gradients_are_near_those_of_float32(config: ModelConfig) -> None:
-    """Each factor is off by at most one part in 2^9, and so is each of a model's products by about two of them; a block
-    is four products deep, forward and backward. The bounds are ten times what independent errors would add up to."""
+    """Each factor is off by at most one part in 2^8, and by one in 2^9 in the root mean square; a product of
+    independent terms by about that of its two factors. A block is four products deep, forward and backward, and
+    attention's two more. The bounds are ten times one part in 2^9 for each of the four, if errors are independent."""
     generator = np.random.default_rng(3)
     ids, targets = generator.integers(0, config.n_vocab, (2, 2, 6), np.int32)
     params = Parameters(config)
@@ -43,3 +49,96 @@ def test_loss_and_gradients_are_near_those_of_float32(config: ModelConfig) -> No
     rounded_loss, rounded_gradients = found["bfloat16"]
     assert 0 < abs(rounded_loss - loss) < bound * loss
     assert np.linalg.norm(rounded_gradients - gradients) < bound * np.linalg.norm(gradients)
+
+
+# Attention.
+
+ATTENTION = [
+    (1, 1, 1, 1, 3), (2, 17, 4, 2, 3), (1, 65, 2, 1, 64), (2, 65, 4, 2, 16), (1, 130, 2, 2, 80), (2, 130, 2, 1, 64),
+]  # fmt: skip
+RULES = [(0, 0.0, False), (1, 0.0, False), (70, 0.0, True), (17, 3.0, False), (0, 0.8, True)]
+
+
+def rounded(x: Array) -> Array:
+    """To bfloat16, to nearest, ties to even; finite values only."""
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def problem(
+    case: tuple[int, int, int, int, int], rule: tuple[int, float, bool], dropped: bool
+) -> tuple[Array, Array, Heads]:
+    """qkv, dout and the heads."""
+    n_batch, n_token, n_head, n_kv_head, head_dim = case
+    generator = np.random.default_rng(7)
+    qkv = generator.standard_normal((n_batch * n_token, (n_head + 2 * n_kv_head) * head_dim), np.float32)
+    dout = generator.standard_normal((n_batch * n_token, n_head * head_dim), np.float32)
+    slopes = np.linspace(0.01, 0.5, n_head).astype(np.float32) if rule[2] else None
+    drop = Drop(0.2, 2**63 + 9) if dropped else None
+    return qkv, dout, Heads(n_batch, n_head, n_kv_head, head_dim**-0.5, drop, *rule[:2], slopes)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("case", ATTENTION)
+def test_attention_of_rounded_factors(
+    case: tuple[int, int, int, int, int], rule: tuple[int, float, bool], dropped: bool
+) -> None:
+    """Beside NumPy in float64, of queries, keys, values and gradients that bfloat16 can hold. What is left to round
+    are the softmax's weights and the gradients of the scores. Each term of the sums they are factors of is then off by
+    at most u = 2^-8 of itself, and evenly within +-ulp / 2, by less than u / sqrt(3) in the root mean square. The other
+    factor is drawn with mean 0, so that squares add up, of terms and of errors alike: a sum's error is less than
+    u / sqrt(3) of it, as a norm. A score's gradient is a weight times (dp - dout . out), and out is off as well: a
+    second error, no larger over all queries since out is a mean of values, and sqrt(2 / 3) u together. The bound is u;
+    float32's sums add less than a thousandth of it."""
+    qkv, dout, heads = problem(case, rule, dropped)
+    qkv, dout = rounded(qkv), rounded(dout)
+    kernels = Kernels(threads=2, precision="bfloat16")
+    out, lse = kernels.attention(qkv, heads)
+    dqkv = kernels.attention_backward(dout, qkv, out, lse, heads)
+    qkv64, dout64 = qkv.astype(np.float64), dout.astype(np.float64)
+    out64, lse64 = functions.attention(qkv64, heads)
+    dqkv64 = functions.attention_backward(dout64, qkv64, out64, lse64, heads)
+    np.testing.assert_allclose(lse, lse64, rtol=0, atol=2.0**-12)  # no rounded factor but what bfloat16 holds
+    for found, expected in ((out, out64), (dqkv, dqkv64)):
+        assert np.linalg.norm(found - expected) <= 2 * 2.0**-9 * np.linalg.norm(expected) + 1e-6
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("case", ATTENTION)
+def test_attention_rounds_to_nearest_even_as_it_packs(case: tuple[int, int, int, int, int]) -> None:
+    qkv, dout, heads = problem(case, (0, 0.0, False), True)
+    kernels, dout = Kernels(threads=1, precision="bfloat16"), rounded(dout)
+    tie = np.frombuffer(np.array([0x3F808000, 0x3F818000], np.uint32), np.float32)  # one goes down, one up
+    qkv[0, :2] = tie
+    out, lse = kernels.attention(qkv, heads)
+    for found, expected in zip((out, lse), kernels.attention(rounded(qkv), heads), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+        kernels.attention_backward(dout, qkv, out, lse, heads),
+        kernels.attention_backward(dout, rounded(qkv), out, lse, heads),
+    )
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("case", [c for c in ATTENTION if c[0] > 1])
+def test_attention_is_the_same_for_all_threads_and_batches(
+    case: tuple[int, int, int, int, int], rule: tuple[int, float, bool]
+) -> None:
+    qkv, dout, heads = problem(case, rule, False)
+
+    def run(threads: int, rows: slice, n_batch: int) -> tuple[Array, Array, Array]:
+        kernels, alone = Kernels(threads=threads, precision="bfloat16"), heads._replace(n_batch=n_batch)
+        out, lse = kernels.attention(qkv[rows], alone)
+        return out, lse, kernels.attention_backward(dout[rows], qkv[rows], out, lse, alone)
+
+    n_batch, n_token = case[:2]
+    expected = run(1, slice(None), n_batch)
+    for found, wanted in zip(run(2, slice(None), n_batch), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    out, lse, dqkv = run(1, slice(n_token, 2 * n_token), 1)
+    np.testing.assert_array_equal(out, expected[0][n_token : 2 * n_token])
+    np.testing.assert_array_equal(lse, expected[1][1:2])
+    np.testing.assert_array_equal(dqkv, expected[2][n_token : 2 * n_token])

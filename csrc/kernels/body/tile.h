@@ -78,7 +78,7 @@ struct WideningProduct : PacedProduct<T> {
 template <class S, int rows, int panels, class P, class Begin, class End>
 inline __attribute__((always_inline)) void tile(const P& m, int first, Begin begin, End end) {
     using V = typename S::F32;
-    const float* a = m.a;
+    const auto* a = m.a;
     const std::ptrdiff_t a_row = m.a_row(), a_step = m.a_step(), b_step = m.b_step(), panel_stride = m.panel_stride;
     const auto* b = m.b + first * panel_stride;
     V acc[rows][panels];
@@ -100,7 +100,7 @@ inline __attribute__((always_inline)) void tile(const P& m, int first, Begin beg
         wide = m.wide + first * wide_stride;
     }
     for (int i = 0; i < m.k; ++i, a += a_step, b += b_step) {
-        V w[panels];
+        decltype(S::load(b)) w[panels];
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) {
             const auto* at = b + p * panel_stride;
@@ -116,7 +116,7 @@ inline __attribute__((always_inline)) void tile(const P& m, int first, Begin beg
         if constexpr (P::kWidens) wide += 16;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
-            const V x = S::set1(a[r * a_row]);
+            const auto x = S::set1(a[r * a_row]);
 #pragma GCC unroll 16
             for (int p = 0; p < panels; ++p) acc[r][p] = S::fma(x, w[p], acc[r][p]);
         }

@@ -53,13 +53,23 @@ struct AttentionBackwardArgs {
 // Queries and keys of a block.
 constexpr int kTrainBlock = 64;
 
+// Enough for factors of both kinds. Pairs of bfloat16 take half the room, but some matrices are packed in two ways, and
+// a head of 16 is padded to 32.
 constexpr std::ptrdiff_t attention_forward_floats(int n_ctx, int head_dim) {
     const std::ptrdiff_t rows = round_up(n_ctx, 16), columns = round_up(head_dim, 16);
-    return 3 * rows * columns + kTrainBlock * (2 * columns + rows + 2) + rows;
+    return 2 * rows * columns + kTrainBlock * (2 * columns + rows + 2) + rows;
 }
 constexpr std::ptrdiff_t attention_backward_floats(int n_ctx, int head_dim) {
     const std::ptrdiff_t rows = round_up(n_ctx, 16), columns = round_up(head_dim, 16);
-    return 8 * rows * columns + 2 * rows + 3 * kTrainBlock * kTrainBlock + 16 * kTrainBlock;
+    return 9 * rows * columns + 2 * rows + 3 * kTrainBlock * kTrainBlock + 24 * kTrainBlock;
 }
+
+// With one kind of factors. float32: bits are equal everywhere. bfloat16: what is multiplied, queries, keys, values,
+// their gradients and the softmax's weights, is rounded to nearest even as it is packed, and products are summed in
+// float32; all else is as in float32. Pairs are added as in panel_product.h, so bits are equal for equal machines only.
+struct AttentionKernels {
+    void (*forward)(const AttentionForwardArgs&);  // null where there are no such products
+    void (*backward)(const AttentionBackwardArgs&);
+};
 
 }  // namespace pygpt

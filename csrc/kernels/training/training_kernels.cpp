@@ -11,6 +11,7 @@ extern const TrainingKernels kScalarTraining;
 extern const TrainingKernels kAvx2Training;
 extern const TrainingKernels kAvx512Training;
 extern const MatmulFormat kAvx512Bf16Matmul, kAmxBf16Matmul;
+extern const AttentionKernels kAvx512Bf16Attention;
 #elif defined(PYGPT_ARM64)
 extern const TrainingKernels kNeonTraining;
 #endif
@@ -20,6 +21,7 @@ const TrainingKernels& training_kernels(const Kernels& kernels) {
     const auto with = [](const MatmulFormat& format) {
         TrainingKernels k = kAvx512Training;
         k.matmul_bf16 = format;
+        k.attention_bf16 = kAvx512Bf16Attention;
         return k;
     };
     static const TrainingKernels avx512_bf16 = with(kAvx512Bf16Matmul), amx_bf16 = with(kAmxBf16Matmul);

@@ -42,8 +42,8 @@ struct TrainingKernels {
     // Returns -log softmax(x)[target]; then, with `gradient`, x holds that value's gradient times `scale`.
     double (*cross_entropy)(float* x, std::ptrdiff_t n, std::ptrdiff_t target, float scale, bool gradient);
 
-    void (*attention_forward)(const AttentionForwardArgs&);
-    void (*attention_backward)(const AttentionBackwardArgs&);
+    AttentionKernels attention_f32;
+    AttentionKernels attention_bf16;  // where matmul_bf16 is; in vectors, with AMX as well
 
     void (*adamw)(const AdamwArgs&);
     // In double precision: 16 sums over every 16th value, then the tree of all lane sums.

@@ -27,8 +27,7 @@ constexpr TrainingKernels fill_training() {
     k.scale_and_cap_backward = scale_and_cap_backward<S>;
     k.dropout = dropout<S>;
     k.cross_entropy = cross_entropy<S>;
-    k.attention_forward = attention_forward<S>;
-    k.attention_backward = attention_backward<S>;
+    k.attention_f32 = {attention_forward<S, float>, attention_backward<S, float>};
     k.adamw = adamw<S>;
     k.sum_of_squares = sum_of_squares<S>;
     return k;

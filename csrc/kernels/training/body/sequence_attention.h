@@ -4,6 +4,7 @@
 #include "kernels/body/math.h"
 #include "kernels/body/rows.h"
 #include "kernels/training/body/dropout.h"
+#include "kernels/training/body/factors.h"
 #include "kernels/training/body/strip.h"
 #include "kernels/training/sequence_attention.h"
 
@@ -67,27 +68,25 @@ inline RowSoftmax softmax_row(float* scores, int visible) {
     return {maximum, S::reduce_add(sum)};
 }
 
-template <class S, bool is_plain>
+template <class S, class T, bool is_plain>
 struct AttentionForward {
     const AttentionForwardArgs& a;
     const SequenceAttentionArgs& in = a.in;
     const HeadLayout layout{in};
-    const int rows = layout.rows, width = layout.width;
-    const std::ptrdiff_t size = static_cast<std::ptrdiff_t>(rows) * width;
-    float* const keys = in.scratch;      // (rows, width)
-    float* const turned = keys + size;   // the keys as panels of 16: [rows / 16][width][16]
-    float* const values = turned + size;  // (rows, width)
-    float* const queries = values + size;                 // (kTrainBlock, width)
-    float* const sums = queries + kTrainBlock * width;    // (kTrainBlock, width)
-    float* const scores = sums + kTrainBlock * width;     // (kTrainBlock, rows)
-    float* const maxima = scores + static_cast<std::ptrdiff_t>(kTrainBlock) * rows;  // (kTrainBlock,)
-    float* const totals = maxima + kTrainBlock;                                       // (kTrainBlock,)
-    float* const factors = totals + kTrainBlock;                                      // (rows,)
+    const int rows = layout.rows, width = layout.width, depth = padded_depth<T>(in.head_dim);
+    float* const sums = in.scratch;                     // (kTrainBlock, width)
+    float* const scores = sums + kTrainBlock * width;   // (kTrainBlock, rows)
+    T* const weights = reinterpret_cast<T*>(scores);    // in their place: what scores become, at the row's beginning
+    float* const maxima = scores + static_cast<std::ptrdiff_t>(kTrainBlock) * rows;        // (kTrainBlock,)
+    float* const totals = maxima + kTrainBlock;                                             // (kTrainBlock,)
+    float* const factors = totals + kTrainBlock;                                            // (rows,)
+    T* const queries = reinterpret_cast<T*>(factors + rows);                                // (kTrainBlock, depth)
+    T* const keys = queries + kTrainBlock * depth;                                          // turned
+    T* const values = keys + static_cast<std::ptrdiff_t>(rows) * depth;                     // a right factor
 
     void run() {
-        copy_padded<S>(in.qkv + layout.key, layout.ld, in.n_ctx, in.head_dim, keys);
-        turn_padded<S>(keys, rows, width, turned);
-        copy_padded<S>(in.qkv + layout.value, layout.ld, in.n_ctx, in.head_dim, values);
+        pack_turned<S>(in.qkv + layout.key, layout.ld, in.n_ctx, in.head_dim, keys, queries);
+        pack_right_padded<S>(in.qkv + layout.value, layout.ld, in.n_ctx, in.head_dim, values);
         for (int head = layout.first_head; head < layout.end_head; ++head) {
             for (int first = 0; first < in.n_ctx; first += kTrainBlock) block(head, first);
         }
@@ -97,7 +96,7 @@ struct AttentionForward {
     void block(int head, int first) {
         const int n = in.n_ctx - first < kTrainBlock ? in.n_ctx - first : kTrainBlock;
         const float* const q = in.qkv + first * layout.ld + static_cast<std::ptrdiff_t>(head) * in.head_dim;
-        copy_padded<S>(q, layout.ld, n, in.head_dim, queries);
+        pack_left_padded<S>(q, layout.ld, n, in.head_dim, queries);
         const int begin = is_plain ? 0 : first_block(in.rule, first);
         // Keys in blocks that stay in the first cache level while the strips pass over them.
         for (int key = begin; key < first + n; key += kTrainBlock) {
@@ -131,13 +130,13 @@ struct AttentionForward {
     void score(int strip, int key, int limit) {
         const typename S::F32 scale = S::set1(in.scale);
         float* const to = scores + static_cast<std::ptrdiff_t>(strip) * rows + key;
-        const StripProduct m{queries + strip * width,
-                             width,
-                             1,
-                             turned + static_cast<std::ptrdiff_t>(key) * width,
-                             16,
-                             16 * static_cast<std::ptrdiff_t>(width),
-                             in.head_dim};
+        const StripProduct<T> m{queries + strip * depth,
+                                depth,
+                                1,
+                                keys + static_cast<std::ptrdiff_t>(key) * depth,
+                                16,
+                                16 * static_cast<std::ptrdiff_t>(depth),
+                                ceil_div(in.head_dim, kValues<T>)};
         strip_product<S>(
             m, ceil_div(seen(key, limit), 16), [](int, int) { return S::zero(); },
             [=, this](int r, int p, typename S::F32 sum) { S::store(to + r * rows + p * 16, S::mul(sum, scale)); });
@@ -146,16 +145,22 @@ struct AttentionForward {
     void weigh(int head, int first, int i) {
         const int query = first + i, read = (i / kStrip + 1) * kStrip + first;
         float* const row = scores + static_cast<std::ptrdiff_t>(i) * rows;
-        const int begin = is_plain ? 0 : rule(head, query, first_block(in.rule, first), row);
+        const int from = is_plain ? 0 : first_block(in.rule, first),
+                  begin = is_plain ? 0 : rule(head, query, from, row);
         const RowSoftmax s = softmax_row<S>(row + begin, query + 1 - begin);
         for (int key = round_up(query + 1, 16); key < read; key += 16) S::store(row + key, S::zero());
         maxima[i] = s.maximum;
         totals[i] = s.sum;
-        if (in.mask.threshold == 0) return;
-        const std::uint64_t number = first_row_of_head(in.mask_head + head) + static_cast<std::uint64_t>(query);
-        dropout_factors<S>(in.mask, number, begin, round_up(query + 1 - begin, 16), factors);
-        for (int key = begin; key <= query; key += 16) {
-            S::store(row + key, S::mul(S::load(row + key), S::load(factors + key - begin)));
+        if (in.mask.threshold > 0) {
+            const std::uint64_t number = first_row_of_head(in.mask_head + head) + static_cast<std::uint64_t>(query);
+            dropout_factors<S>(in.mask, number, begin, round_up(query + 1 - begin, 16), factors);
+            for (int key = begin; key <= query; key += 16) {
+                S::store(row + key, S::mul(S::load(row + key), S::load(factors + key - begin)));
+            }
+        }
+        if constexpr (kValues<T> > 1) {
+            auto* const rounded = reinterpret_cast<BFloat16*>(row);  // never beyond what was read
+            for (int key = from; key < read; key += 16) S::store(rounded + key, S::load(row + key));
         }
     }
 
@@ -177,21 +182,21 @@ struct AttentionForward {
     void mix(int strip, int key, int limit, bool add) {
         const int n = seen(key, limit);
         if (n == 0) return;
-        const StripProduct m{scores + static_cast<std::ptrdiff_t>(strip) * rows + key,
-                             rows,
-                             1,
-                             values + static_cast<std::ptrdiff_t>(key) * width,
-                             width,
-                             16,
-                             n};
+        const StripProduct<T> m{weights + static_cast<std::ptrdiff_t>(strip) * rows + key / kValues<T>,
+                                rows,
+                                1,
+                                values + static_cast<std::ptrdiff_t>(key / kValues<T>) * width,
+                                width,
+                                16,
+                                n / kValues<T>};
         strip_product_to<S>(m, width / 16, sums + strip * width, width, add);
     }
 };
 
-template <class S>
+template <class S, class T>
 void attention_forward(const AttentionForwardArgs& a) {
-    if (a.in.rule.is_plain()) return AttentionForward<S, true>{a}.run();
-    AttentionForward<S, false>{a}.run();
+    if (a.in.rule.is_plain()) return AttentionForward<S, T, true>{a}.run();
+    AttentionForward<S, T, false>{a}.run();
 }
 
 }  // namespace

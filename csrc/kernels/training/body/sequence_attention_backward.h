@@ -11,35 +11,40 @@ namespace {
 //   dp = f (dout . v);  ds = p (dp - dout . o) scale;  dq = sum ds k;  dk = sum ds q;  dv = sum f p dout.
 // With a cap, ds is multiplied by its slope, 1 - (capped / cap)^2.
 // By blocks of keys, and for each of them by blocks of queries from the diagonal on.
-template <class S, bool is_plain>
+template <class S, class T, bool is_plain>
 struct AttentionBackward {
     using V = typename S::F32;
 
     const AttentionBackwardArgs& a;
     const SequenceAttentionArgs& in = a.in;
     const HeadLayout layout{in};
-    const int rows = layout.rows, width = layout.width;
+    const int rows = layout.rows, width = layout.width, depth = padded_depth<T>(in.head_dim);
     const std::ptrdiff_t size = static_cast<std::ptrdiff_t>(rows) * width;
-    float* const keys = in.scratch;           // (rows, width), as all that follow but where another shape stands
-    float* const turned_keys = keys + size;   // as panels of 16: [rows / 16][width][16]
-    float* const turned_values = turned_keys + size;
-    float* const queries = turned_values + size;
-    float* const dout = queries + size;
-    float* const dq = dout + size;
+    float* const dq = in.scratch;  // (rows, width), as the next two
     float* const dk = dq + size;
     float* const dv = dk + size;
-    float* const lse = dv + size;      // (rows,)
-    float* const along = lse + rows;   // (rows,): dout . out
-    float* const weights = along + rows;                       // (kTrainBlock, kTrainBlock): f p
-    float* const ds = weights + kTrainBlock * kTrainBlock;     // (kTrainBlock, kTrainBlock)
-    float* const cap_slopes = ds + kTrainBlock * kTrainBlock;  // (kTrainBlock, kTrainBlock)
+    float* const lse = dv + size;     // (rows,)
+    float* const along = lse + rows;  // (rows,): dout . out
+    float* const cap_slopes = along + rows;                         // (kTrainBlock, kTrainBlock)
     float* const factors = cap_slopes + kTrainBlock * kTrainBlock;  // (kStrip, kTrainBlock): f
+    // f p and ds of a block: a strip's rows, until they are rounded; where nothing is, they are the products' factors.
+    static constexpr int kHeldRows = kValues<T> > 1 ? kStrip : kTrainBlock;
+    float* const weights = factors + kStrip * kTrainBlock;  // (kHeldRows, kTrainBlock)
+    float* const ds = weights + kHeldRows * kTrainBlock;  // (kHeldRows, kTrainBlock)
+    T* const right_weights = reinterpret_cast<T*>(kValues<T> > 1 ? ds + kHeldRows * kTrainBlock : weights);
+    const BothFactors<T> ds_factors{
+        kValues<T> > 1 ? right_weights + kTrainBlock * kTrainBlock / 2 : reinterpret_cast<T*>(ds), kTrainBlock,
+        kTrainBlock};
+    const BothFactors<T> queries{ds_factors.end, rows, in.head_dim}, dout{queries.end, rows, in.head_dim};
+    T* const keys = dout.end;  // a right factor
+    T* const turned_keys = keys + size / kValues<T>;
+    T* const turned_values = turned_keys + static_cast<std::ptrdiff_t>(rows) * depth;
 
     void run() {
-        copy_padded<S>(in.qkv + layout.value, layout.ld, in.n_ctx, in.head_dim, keys);
-        turn_padded<S>(keys, rows, width, turned_values);
-        copy_padded<S>(in.qkv + layout.key, layout.ld, in.n_ctx, in.head_dim, keys);
-        turn_padded<S>(keys, rows, width, turned_keys);
+        const float* const from = in.qkv + layout.key;
+        pack_turned<S>(in.qkv + layout.value, layout.ld, in.n_ctx, in.head_dim, turned_values, queries.left);
+        pack_turned<S>(from, layout.ld, in.n_ctx, in.head_dim, turned_keys, queries.left);
+        pack_right_padded<S>(from, layout.ld, in.n_ctx, in.head_dim, keys);
         for (int head = layout.first_head; head < layout.end_head; ++head) {
             start(head);
             for (int key = 0; key < in.n_ctx; key += kTrainBlock) {
@@ -65,15 +70,15 @@ struct AttentionBackward {
 
     void start(int head) {
         const std::ptrdiff_t column = static_cast<std::ptrdiff_t>(head) * in.head_dim;
-        copy_padded<S>(in.qkv + column, layout.ld, in.n_ctx, in.head_dim, queries);
-        copy_padded<S>(a.dout + column, layout.ld_out, in.n_ctx, in.head_dim, dout);
+        queries.template pack_padded<S>(in.qkv + column, layout.ld, in.n_ctx, in.head_dim);
+        dout.template pack_padded<S>(a.dout + column, layout.ld_out, in.n_ctx, in.head_dim);
         for (int row = 0; row < in.n_ctx; ++row) {
             const float* const out = a.out + row * layout.ld_out + column;
-            const float* const d = dout + static_cast<std::ptrdiff_t>(row) * width;
+            const float* const d = a.dout + row * layout.ld_out + column;
             V sum = S::zero();
             for_each_16(in.head_dim, [&](std::ptrdiff_t i, auto lanes) {
                 __builtin_prefetch(out + kRowsAhead * layout.ld_out + i);
-                sum = S::fma(S::load(d + i), S::load_n(out + i, lanes), sum);
+                sum = S::fma(S::load_n(d + i, lanes), S::load_n(out + i, lanes), sum);
             });
             along[row] = S::reduce_add(sum);
             lse[row] = a.lse[static_cast<std::ptrdiff_t>(head) * in.n_ctx + row];
@@ -94,19 +99,44 @@ struct AttentionBackward {
             const int seen = diagonal ? strip + kStrip : n_keys;
             probabilities(head, query, key, strip, seen);
             gradients(head, query, key, strip, seen);
-            const StripProduct m{ds + strip * kTrainBlock, kTrainBlock, 1, at(keys, key), width, 16, seen};
-            strip_product_to<S>(m, width / 16, at(dq, query + strip), width, add);
+            if constexpr (kValues<T> > 1) round_strip(strip, seen);
+            constexpr int ld = kTrainBlock / kValues<T>;
+            const StripProduct<T> m{ds_factors.left + strip * ld, ld, 1, term(keys, key), width, 16, seen / kValues<T>};
+            strip_product_to<S>(m, width / 16, sum(dq, query + strip), width, add);
         }
         for (int strip = 0; strip < n_keys; strip += kStrip) {
-            const int first = diagonal ? strip : 0, by = first * kTrainBlock + strip, n = n_queries - first;
-            const StripProduct to_dv{weights + by, 1, kTrainBlock, at(dout, query + first), width, 16, n};
-            strip_product_to<S>(to_dv, width / 16, at(dv, key + strip), width, !first_sum);
-            const StripProduct to_dk{ds + by, 1, kTrainBlock, at(queries, query + first), width, 16, n};
-            strip_product_to<S>(to_dk, width / 16, at(dk, key + strip), width, !first_sum);
+            const int first = diagonal ? strip : 0, by = first / kValues<T> * kTrainBlock + strip;
+            const auto add_up = [&](const T* of_block, const T* of_queries, float* to) {
+                const StripProduct<T> m{of_block + by,
+                                        1,
+                                        kTrainBlock,
+                                        term(of_queries, query + first),
+                                        width,
+                                        16,
+                                        (n_queries - first) / kValues<T>};
+                strip_product_to<S>(m, width / 16, sum(to, key + strip), width, !first_sum);
+            };
+            add_up(right_weights, dout.right, dv);
+            add_up(ds_factors.right, queries.right, dk);
         }
     }
 
-    float* at(float* array, int row) const { return array + static_cast<std::ptrdiff_t>(row) * width; }
+    // Where a row begins: of sums, of a left factor or a turned one, and of a right factor.
+    float* sum(float* array, int row) const { return array + static_cast<std::ptrdiff_t>(row) * width; }
+    const T* row_of(const T* array, int row) const { return array + static_cast<std::ptrdiff_t>(row) * depth; }
+    const T* term(const T* array, int row) const {
+        return array + static_cast<std::ptrdiff_t>(row / kValues<T>) * width;
+    }
+    // And of a strip in weights and ds.
+    static int held(int strip) { return kHeldRows == kStrip ? 0 : strip * kTrainBlock; }
+
+    void round_strip(int strip, int seen) const {
+        const int pairs = strip / kValues<T> * kTrainBlock;
+        pack_right<S>(weights, kTrainBlock, kStrip, seen, right_weights + pairs, kTrainBlock);
+        pack_right<S>(ds, kTrainBlock, kStrip, seen, ds_factors.right + pairs, kTrainBlock);
+        constexpr int ld = kTrainBlock / kValues<T>;
+        pack_left<S>(ds, kTrainBlock, kStrip, seen, ds_factors.left + strip * ld, ld);
+    }
 
     // exp(score - lse) of a query and 16 keys, and the cap's slope.
     V weight_of(int head, int query, int key, V score, V minus, float* cap_slope) const {
@@ -119,40 +149,39 @@ struct AttentionBackward {
         return S::first_n(S::zero(), first_key(in.rule, query) - key, e);
     }
 
+    StripProduct<T> along_heads(const BothFactors<T>& of_queries, int query, const T* turned, int key) const {
+        return {row_of(of_queries.left, query),
+                depth,
+                1,
+                row_of(turned, key),
+                16,
+                16 * static_cast<std::ptrdiff_t>(depth),
+                ceil_div(in.head_dim, kValues<T>)};
+    }
+
     void probabilities(int head, int query, int key, int strip, int seen) const {
         const V scale = S::set1(in.scale);
         const float* const minus = lse + query + strip;
         const int last = query + strip - key;  // the first row of the strip sees keys up to this one of the block
-        const StripProduct m{at(queries, query + strip),
-                             width,
-                             1,
-                             at(turned_keys, key),
-                             16,
-                             16 * static_cast<std::ptrdiff_t>(width),
-                             in.head_dim};
+        float* const to = weights + held(strip);
+        const StripProduct<T> m = along_heads(queries, query + strip, turned_keys, key);
         strip_product<S>(
             m, ceil_div(seen, 16), [](int, int) { return S::zero(); },
             [=, this](int r, int p, V sum) {
                 const int place = (strip + r) * kTrainBlock + p * 16;
                 const V e = weight_of(head, query + strip + r, key + p * 16, S::mul(sum, scale), S::set1(minus[r]),
                                       cap_slopes + place);
-                S::store(weights + place, S::first_n(e, last + r + 1 - p * 16, S::zero()));
+                S::store(to + r * kTrainBlock + p * 16, S::first_n(e, last + r + 1 - p * 16, S::zero()));
             });
     }
 
     void gradients(int head, int query, int key, int strip, int seen) const {
         const V scale = S::set1(in.scale);
         const float* const minus = along + query + strip;
-        float* const p_row = weights + strip * kTrainBlock;
-        float* const to = ds + strip * kTrainBlock;
+        float* const p_row = weights + held(strip);
+        float* const to = ds + held(strip);
         const float* const slope = cap_slopes + strip * kTrainBlock;
-        const StripProduct m{at(dout, query + strip),
-                             width,
-                             1,
-                             at(turned_values, key),
-                             16,
-                             16 * static_cast<std::ptrdiff_t>(width),
-                             in.head_dim};
+        const StripProduct<T> m = along_heads(dout, query + strip, turned_values, key);
         const auto none = [](int, int) { return S::zero(); };
         const auto store = [=, this](int r, int p, V dp) {
             const V weight = S::load(p_row + r * kTrainBlock + p * 16);
@@ -175,10 +204,10 @@ struct AttentionBackward {
     }
 };
 
-template <class S>
+template <class S, class T>
 void attention_backward(const AttentionBackwardArgs& a) {
-    if (a.in.rule.is_plain()) return AttentionBackward<S, true>{a}.run();
-    AttentionBackward<S, false>{a}.run();
+    if (a.in.rule.is_plain()) return AttentionBackward<S, T, true>{a}.run();
+    AttentionBackward<S, T, false>{a}.run();
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The small products that attention's training passes are made of, and the padded copies that they read.
+// The small products that attention's training passes are made of.
 #pragma once
 
 #include <cstddef>
@@ -13,11 +13,12 @@ namespace {
 // for a strip as a whole, so that results do not depend on the tile that an instruction set prefers.
 constexpr int kStrip = 8;
 
-// The operands of a strip's product, in the words of kernels/body/tile.h.
+// The operands of a strip's product, in the words of kernels/body/tile.h. T: as in body/factors.h.
+template <class T>
 struct StripProduct {
-    const float* a;
+    const T* a;
     std::ptrdiff_t row_of_a, step_of_a;
-    const float* b;
+    const T* b;
     std::ptrdiff_t step_of_b, panel_stride;
     int k;
 
@@ -28,12 +29,12 @@ struct StripProduct {
 };
 
 // end(row, panel, sum) for the rows of a strip and n_panels panels of 16 columns, as tile() does.
-template <class S, class Begin, class End>
-inline void strip_product(const StripProduct& m, int n_panels, Begin begin, End end) {
+template <class S, class T, class Begin, class End>
+inline void strip_product(const StripProduct<T>& m, int n_panels, Begin begin, End end) {
     constexpr int rows = S::kRegisters >= 32 ? 8 : S::kRegisters >= 8 ? 4 : 1, wide = S::kRegisters >= 32 ? 2 : 1;
     const auto part = [&]<int panels>(int row, int panel) {
-        const StripProduct of_row{m.a + row * m.row_of_a, m.row_of_a, m.step_of_a, m.b, m.step_of_b,
-                                  m.panel_stride,         m.k};
+        const StripProduct<T> of_row{m.a + row * m.row_of_a, m.row_of_a, m.step_of_a, m.b, m.step_of_b,
+                                     m.panel_stride,         m.k};
         tile<S, rows, panels>(
             of_row, panel, [&](int r, int p) { return begin(row + r, p); },
             [&](int r, int p, typename S::F32 sum) { end(row + r, p, sum); });
@@ -48,39 +49,11 @@ inline void strip_product(const StripProduct& m, int n_panels, Begin begin, End 
 }
 
 // c[r * ldc + 16 p] (if `add`, else 0) + the product, into c.
-template <class S>
-inline void strip_product_to(const StripProduct& m, int n_panels, float* c, std::ptrdiff_t ldc, bool add) {
+template <class S, class T>
+inline void strip_product_to(const StripProduct<T>& m, int n_panels, float* c, std::ptrdiff_t ldc, bool add) {
     strip_product<S>(
         m, n_panels, [=](int r, int p) { return add ? S::load(c + r * ldc + p * 16) : S::zero(); },
         [=](int r, int p, typename S::F32 sum) { S::store(c + r * ldc + p * 16, sum); });
-}
-
-// How far ahead of a walk over the rows of a wide matrix the cache fetches, in rows: they are too far apart for the
-// processor to see a pattern.
-constexpr int kRowsAhead = 16;
-
-// (rows, n) with row stride ld as (rows rounded up to 16, n rounded up to 16), with zeros in the rest.
-template <class S>
-inline void copy_padded(const float* from, std::ptrdiff_t ld, int rows, int n, float* to) {
-    const int padded = round_up(n, 16), all = round_up(rows, 16), whole = n / 16 * 16;
-    for (int row = 0; row < rows; ++row, from += ld, to += padded) {
-        for (int i = 0; i < whole; i += 16) {
-            __builtin_prefetch(from + kRowsAhead * ld + i);
-            S::store(to + i, S::load(from + i));
-        }
-        if (whole < n) S::store(to + whole, S::load_n(from + whole, n - whole));
-    }
-    for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(all - rows) * padded; i += 16) {
-        S::store(to + i, S::zero());
-    }
-}
-
-// Such an array (rows, n), both multiples of 16, as panels of 16 rows: [rows / 16][n][16].
-template <class S>
-inline void turn_padded(const float* from, int rows, int n, float* to) {
-    for (int row = 0; row < rows; row += 16) {
-        for (int i = 0; i < n; i += 16) S::transpose(from + row * n + i, n, to + row * n + i * 16);
-    }
 }
 
 }  // namespace

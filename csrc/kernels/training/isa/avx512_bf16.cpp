@@ -1,6 +1,4 @@
 // Products of bfloat16 factors in AVX-512's vectors, for training.
-#include <cstdint>
-
 #include "kernels/training/isa/pack_bf16.h"
 
 namespace pygpt {
@@ -8,12 +6,6 @@ namespace pygpt {
 namespace {
 
 constexpr int kRows = 8, kPanels = 3;  // of a tile: 24 sums, beside three vectors of B and a value of A
-
-__m512bh as_bf16(__m512i bits) {
-    __m512bh values;
-    __builtin_memcpy(&values, &bits, sizeof values);
-    return values;
-}
 
 // Rows row ... row + kRows - 1, of which those that exist are stored, and `panels` panels from `column` on. Both
 // factors are panels [k / 2][16][2].
@@ -34,16 +26,14 @@ void tile(const MatmulArgs& m, int row, int column) {
         }
     }
     for (int i = 0; i < pairs; ++i, a += 32, b += 32) {
-        __m512bh w[panels];
+        S::Pairs w[panels];
 #pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) w[p] = as_bf16(_mm512_loadu_si512(b + p * panel));
+        for (int p = 0; p < panels; ++p) w[p] = {_mm512_loadu_si512(b + p * panel)};
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
-            std::int32_t pair;
-            __builtin_memcpy(&pair, a + 2 * r, sizeof pair);
-            const __m512bh x = as_bf16(_mm512_set1_epi32(pair));
+            const S::Pairs x = S::set1(BFloat16Pair{a[2 * r], a[2 * r + 1]});
 #pragma GCC unroll 16
-            for (int p = 0; p < panels; ++p) sums[r][p].v = _mm512_dpbf16_ps(sums[r][p].v, x, w[p]);
+            for (int p = 0; p < panels; ++p) sums[r][p] = S::fma(x, w[p], sums[r][p]);
         }
     }
 #pragma GCC unroll 16

@@ -3,26 +3,18 @@
 
 #include "base/lanes.h"
 #include "kernels/training/panel_product.h"
-#include "simd/avx512.h"
+#include "simd/avx512bf16.h"
 
 namespace pygpt {
 
 namespace {
 
-using S = Avx512;
+using S = Avx512Bf16;
 
 constexpr int kStep = kBf16Step;  // values of k that a tile product takes
 constexpr int kTile = 16 * kStep;  // values of a factor's tile
 
 __mmask16 first_lanes(int n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1); }
-
-// Rounds to nearest even: `low` in the lower half.
-__m512i rounded(__m512 low, __m512 high) {
-    const __m512bh both = _mm512_cvtne2ps_pbh(high, low);
-    __m512i bits;
-    __builtin_memcpy(&bits, &both, sizeof bits);
-    return bits;
-}
 
 // 16 rows of 16 pairs of values change places with their columns.
 void transpose(__m512i r[16]) {
@@ -54,23 +46,21 @@ void transpose(__m512i r[16]) {
 // The tile of 16 lanes and kStep inputs from (lane, i) on: rows of lanes, or of pairs of inputs.
 template <bool pairs>
 void pack_tile(const PackPanelsArgs& p, int lane, int i) {
-    // From two vectors side by side to pairs.
-    const __m512i alternate = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
-                                               6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     __m512i r[16];
     const int lanes = p.n - lane, inputs = p.k - i;
     for (int j = 0; j < 16; ++j) {
         if (p.transposed) {  // row j: one lane, 16 pairs of inputs
             const float* at = p.from + (lane + j) * p.ld + i;
-            r[j] = j < lanes ? rounded(_mm512_maskz_loadu_ps(first_lanes(inputs), at),
-                                       _mm512_maskz_loadu_ps(first_lanes(inputs - 16), at + 16))
+            r[j] = j < lanes ? S::in_order({_mm512_maskz_loadu_ps(first_lanes(inputs), at)},
+                                           {_mm512_maskz_loadu_ps(first_lanes(inputs - 16), at + 16)})
+                                   .v
                              : _mm512_setzero_si512();
         } else {  // row j: one pair of inputs, 16 lanes
             const float* at = p.from + (i + 2 * j) * p.ld + lane;
             const __mmask16 mask = first_lanes(lanes);
-            const __m512 low = _mm512_maskz_loadu_ps(2 * j < inputs ? mask : __mmask16{0}, at);
-            const __m512 high = _mm512_maskz_loadu_ps(2 * j + 1 < inputs ? mask : __mmask16{0}, at + p.ld);
-            r[j] = _mm512_permutexvar_epi16(alternate, rounded(low, high));
+            const __m512 first = _mm512_maskz_loadu_ps(2 * j < inputs ? mask : __mmask16{0}, at);
+            const __m512 second = _mm512_maskz_loadu_ps(2 * j + 1 < inputs ? mask : __mmask16{0}, at + p.ld);
+            r[j] = S::side_by_side({first}, {second}).v;
         }
     }
     if (p.transposed == pairs) transpose(r);
