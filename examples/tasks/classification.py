@@ -32,7 +32,8 @@ import pygpt
 from pygpt.training import resume
 
 METHODS = ("majority", "tfidf", "features", "finetune")
-RECIPE = ("learning_rate", "epochs", "steps", "lora", "lora_targets", "backend")  # options that pygpt.finetune has, too
+# Options that pygpt.finetune has, too, and whose defaults are its own.
+RECIPE = ("learning_rate", "epochs", "steps", "lora", "lora_targets", "dropout", "backend")
 
 
 class Features:
@@ -73,8 +74,9 @@ def by_finetuning(rows: Rows, test: list[str], folder: Path, arguments: argparse
         for file, part in zip(files, parts, strict=True):
             with file.open("w", encoding="utf-8", newline="") as opened:
                 csv.writer(opened).writerows([("text", "label"), *part])
-        options: dict[str, Any] = {name: getattr(arguments, name) for name in RECIPE if getattr(arguments, name)}
-        options |= {"dropout": arguments.dropout, "weight_decay": arguments.weight_decay}
+        options: dict[str, Any] = {
+            name: getattr(arguments, name) for name in RECIPE if getattr(arguments, name) is not None
+        }
         result = pygpt.finetune(
             arguments.model,
             files[0],
@@ -84,6 +86,7 @@ def by_finetuning(rows: Rows, test: list[str], folder: Path, arguments: argparse
             labels=sorted({label for _, label in rows}),
             language_weight=arguments.language_weight,
             threads=arguments.threads,
+            weight_decay=arguments.weight_decay,
             seed=arguments.seed,
             **options,
         )
@@ -101,9 +104,7 @@ def described(method: str, a: argparse.Namespace) -> str:
     if method == "features":
         return name
     usual = vars(parser().parse_args([a.dataset, "--data", "."]))
-    options = {
-        n: getattr(a, n) for n in (*RECIPE, "dropout", "weight_decay", "language_weight", "augment", "prompt", "seed")
-    }
+    options = {n: getattr(a, n) for n in (*RECIPE, "weight_decay", "language_weight", "augment", "prompt", "seed")}
     different = {n: v for n, v in options.items() if v != usual[n]}
     return ", ".join([name, *(f"{n} {'+'.join(v) if isinstance(v, list) else v}" for n, v in different.items())])
 
@@ -156,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--lora", type=int, help="train adapters of this rank alone")
     options.add_argument("--lora-targets", nargs="+")
     options.add_argument("--backend", help="kernels-bf16: faster on CPUs with bfloat16")
-    options.add_argument("--dropout", type=float, default=0.1)
+    options.add_argument("--dropout", type=float)
     options.add_argument("--weight-decay", type=float, default=0.01)
     options.add_argument(
         "--language-weight", type=float, default=0.5, help="0 saves the time of the language model's head"

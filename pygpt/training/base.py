@@ -22,7 +22,7 @@ from pygpt.training.presets import PART_TOKENS, evaluations, gpt3_learning_rate
 from pygpt.training.primitives import Array
 from pygpt.training.recipe import Recipe
 
-EPOCHS, BATCH, LANGUAGE_WEIGHT = 3.0, 32, 0.5  # GPT-1's
+EPOCHS, BATCH, LANGUAGE_WEIGHT, DROPOUT = 3.0, 32, 0.5, 0.1  # GPT-1's
 LEARNING_RATE, LEARNING_RATE_PARAMS = 6.25e-5, 117e6  # GPT-1's ...
 LORA_LEARNING_RATE = 2e-4  # ... and of adapters of GPT-2 (Hu et al. 2021, table 11)
 _ROWS = 4096  # of an embedding that are taken in double precision at once
@@ -112,18 +112,20 @@ def learning_rate_of(n_params: int) -> float:
 def recipe(
     n_sequences: float,
     n_ctx: int | None,
-    n_params: int,
+    config: ModelConfig,
     *,
     epochs: float,
     lora: bool,
     n_validation: int = 0,
     **given: Any,
 ) -> Recipe:
-    """GPT-1's recipe of fine-tuning (Radford et al. 2018, section 4.1) for a model of n_params and a training set of so
-    many sequences, of n_ctx tokens each, or of their own lengths if that is None, and then with n_validation others;
-    `given` are fields of `Recipe` that were chosen.
+    """GPT-1's recipe of fine-tuning (Radford et al. 2018, section 4.1) for a model and a training set of so many
+    sequences, of n_ctx tokens each, or of their own lengths if that is None, and then with n_validation others; `given`
+    are fields of `Recipe` that were chosen.
 
-    The learning rate rises over 0.2% of the steps and then falls in a straight line to 0. ValueError, TypeError.
+    The learning rate rises over 0.2% of the steps and then falls in a straight line to 0. Dropout is for models that
+    learnt their positions, as GPT-1, GPT-2 and OPT, which were trained with it: those with rotary positions or slopes
+    were not, and lose with it most of what they know. ValueError, TypeError.
     """
     if not (math.isfinite(epochs) and epochs > 0):
         raise ValueError(f"epochs must be a number above 0, not {epochs}")
@@ -138,12 +140,12 @@ def recipe(
     values: dict[str, Any] = {
         "steps": steps,
         "batch": batch,
-        "learning_rate": LORA_LEARNING_RATE if lora else learning_rate_of(n_params),
+        "learning_rate": LORA_LEARNING_RATE if lora else learning_rate_of(config.n_params()),
         "accumulate": max(1, min(batch, math.ceil(batch * (n_ctx or 1) / PART_TOKENS))),
         "warmup": math.ceil(0.002 * steps),
         "schedule": "linear",
         "weight_decay": 0.01,
-        "dropout": 0.1,
+        "dropout": DROPOUT if config.learned_positions else 0.0,
         **evaluated,
     }
     return Recipe(**{**values, **given})

@@ -165,7 +165,7 @@ def _on_text(run: RunFolder, functions: Primitives, session: runs.Session) -> ru
 
     def recipe_for(n_sequences: float) -> Recipe:
         given = {"epochs": settings["epochs"], "lora": lora is not None, **settings["given"]}
-        return starting.recipe(n_sequences, n_ctx, config.n_params(), **given)
+        return starting.recipe(n_sequences, n_ctx, config, **given)
 
     if "fingerprint" not in settings:
         counts = corpora.expected_tokens(settings, config.n_vocab)
@@ -217,7 +217,7 @@ def _on_examples(run: RunFolder, functions: Primitives, session: runs.Session) -
     wanted = {"epochs": settings["epochs"], "lora": lora is not None, "n_validation": counts[1], **given}
     recipe = _settle(
         run,
-        starting.recipe(counts[0], None, base.config.n_params(), **wanted),
+        starting.recipe(counts[0], None, base.config, **wanted),
         {"base": starting.digest(base), "fingerprint": hashlib.sha256(repr(examples).encode()).hexdigest()},
     )
     n_ctx = base.config.n_ctx

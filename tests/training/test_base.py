@@ -1,11 +1,12 @@
-"""Where fine-tuning starts: the rows of new tokens."""
+"""Where fine-tuning starts: the rows of new tokens, the recipe's defaults."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from pygpt import Model, reference
-from pygpt.training.base import Base, load_base, with_special_tokens
+from pygpt.training.architecture import architecture
+from pygpt.training.base import Base, load_base, recipe, with_special_tokens
 
 
 def moved(base: Base, by: float, times: float) -> Base:
@@ -53,3 +54,12 @@ def test_new_tokens_are_no_likelier_than_others() -> None:
 def test_a_model_that_has_the_tokens_stays_as_it_is() -> None:
     whole, ids = with_special_tokens(load_base("tiny"), 0)
     assert with_special_tokens(whole, 1) == (whole, ids)
+
+
+def test_dropout_is_for_models_that_were_trained_with_it() -> None:
+    sizes = {"n_vocab": 64, "n_ctx": 16, "n_layer": 2, "n_head": 2, "n_embd": 64, "eos_id": 0}
+    gpt2, llama = (architecture(name, **sizes) for name in ("gpt2", "llama"))
+    assert recipe(100, None, gpt2, epochs=1, lora=False, n_validation=10).dropout == 0.1
+    for lora in (False, True):
+        assert recipe(100, None, llama, epochs=1, lora=lora, n_validation=10).dropout == 0.0
+    assert recipe(100, None, llama, epochs=1, lora=True, n_validation=10, dropout=0.2).dropout == 0.2
