@@ -23,6 +23,7 @@ import argparse
 import math
 import os
 import statistics
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -82,12 +83,15 @@ class Inside:
         self.times: list[list[tuple[float, float]]] = []
         self.sent: list[float] = []
         self.begin = math.inf
+        self.asking = threading.Lock()  # the first requests come from one thread, those after them from another
 
-    def next(self) -> NDArray[np.int32]:
-        """The next prompt, which is asked for now."""
-        self.sent.append(time.perf_counter())
-        self.times.append([])
-        return self.ids[(len(self.sent) - 1) % len(self.ids)]
+    def next(self) -> tuple[int, NDArray[np.int32]]:
+        """The next request, which is sent now: its number and its prompt."""
+        with self.asking:
+            number = len(self.sent)
+            self.times.append([])
+            self.sent.append(time.perf_counter())
+        return number, self.ids[number % len(self.ids)]
 
     def take(self, number: int) -> None:
         """A token of a request has come."""
@@ -101,8 +105,8 @@ class Inside:
         batch = Batch(*self.model._parts)
         while time.perf_counter() < self.begin + seconds:
             while len(batch) < self.n_clients:
-                index = len(self.sent)
-                batch.admit(Request(self.next(), self.params, 0, first_index=index, cancel=CancelToken()))
+                number, ids = self.next()
+                batch.admit(Request(ids, self.params, 0, first_index=number, cancel=CancelToken()))
             for outcome in batch.step():
                 for piece in outcome.pieces:
                     self.take(piece.index)
@@ -125,8 +129,8 @@ class Asking:
         self.inside, self.scheduler = inside, scheduler
 
     def ask(self) -> None:
-        self.number = len(self.inside.sent)
-        self.scheduler.submit(self.inside.next(), listener=self, params=self.inside.params)
+        self.number, ids = self.inside.next()
+        self.scheduler.submit(ids, listener=self, params=self.inside.params)
 
     def on_pieces(self, pieces: Sequence[pygpt.Piece]) -> None:
         for _ in pieces:
