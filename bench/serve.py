@@ -82,7 +82,7 @@ class Inside:
         self.ids, self.params = token_ids(model, prompts), sampling(model)
         self.times: list[list[tuple[float, float]]] = []
         self.sent: list[float] = []
-        self.begin = math.inf
+        self.begin, self.warm = math.inf, 0
         self.asking = threading.Lock()  # the first requests come from one thread, those after them from another
 
     def next(self) -> tuple[int, NDArray[np.int32]]:
@@ -93,12 +93,14 @@ class Inside:
             self.sent.append(time.perf_counter())
         return number, self.ids[number % len(self.ids)]
 
-    def take(self, number: int) -> None:
-        """A token of a request has come."""
+    def take(self, number: int, piece: pygpt.Piece) -> None:
+        """A piece of an answer has come. Measuring begins when each client has had an answer."""
         now = time.perf_counter()
         self.times[number].append((now, 1.0))
-        if self.begin == math.inf and all(len(answer) == ANSWER for answer in self.times[: self.n_clients]):
-            self.begin = now
+        if piece.finish_reason is not None and number < self.n_clients:
+            self.warm += 1
+            if self.warm == self.n_clients:
+                self.begin = now
 
     def bare(self, seconds: float) -> dict[str, Any]:
         """Sequences that enter a batch as others leave it."""
@@ -109,7 +111,7 @@ class Inside:
                 batch.admit(Request(ids, self.params, 0, first_index=number, cancel=CancelToken()))
             for outcome in batch.step():
                 for piece in outcome.pieces:
-                    self.take(piece.index)
+                    self.take(piece.index, piece)
         return load.figures(self.times, self.sent, self.begin, self.begin + seconds)
 
     def scheduled(self, seconds: float) -> dict[str, Any]:
@@ -133,8 +135,8 @@ class Asking:
         self.scheduler.submit(ids, listener=self, params=self.inside.params)
 
     def on_pieces(self, pieces: Sequence[pygpt.Piece]) -> None:
-        for _ in pieces:
-            self.inside.take(self.number)
+        for piece in pieces:
+            self.inside.take(self.number, piece)
         if pieces[-1].finish_reason == "length":
             self.ask()
 
