@@ -135,22 +135,42 @@ def test_generation(
     assert (tmp_path / "generation.jsonl").read_text() == written
 
 
-def test_a_translation_is_learnt_from_fields(
-    module: Callable[[str], ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("chat", [False, True])
+def test_translating_is_learnt(
+    module: Callable[[str], ModuleType],
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    chat: bool,
 ) -> None:
     generation = module("generation")
     kind = generation.KINDS["translation-deu"]
-    assert kind.shown(generation.Item("Danke.", ["Thanks."])) == "German: Danke.\nEnglish: Thanks.\n\n"
+    thanks = generation.Item("Danke.", ["Thanks."])
+    assert kind.shown(thanks) == "German: Danke.\nEnglish: Thanks.\n\n"
+    assert [turn["role"] for turn in kind.turns(thanks)] == ["user", "assistant"]
     generation.KINDS["translation-deu"] = kind._replace(measure=generation.of_answers)  # which needs no package
-    command = ["translation-deu", "--data", str(data), "--work", str(tmp_path), "--threads", "1", "--model", "tiny"]
-    generation.main([*command, "--finetune", "2", "--finetune-context", "16"])
-    assert [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[2:]] == [
-        "| the source",
-        "| tiny, 0 shots",
-        "| tiny, fine-tuned for 2 steps",
-    ]
-    best = pygpt.Model.load(tmp_path / "translation-deu-tiny-2" / "run" / "best", threads=1)
-    assert best.config.n_ctx == 512  # it reads as much as before, whatever a step read
+    source = "tiny"
+    if chat:
+        talks = tmp_path / "talks.jsonl"
+        talks.write_text((json.dumps({"messages": kind.turns(thanks)}) + "\n") * 2)
+        options = {"chat_template": "{% for m in messages %}{{ m.content }}\n{% endfor %}", "steps": 1, "threads": 1}
+        source = str(pygpt.finetune("tiny", talks, tmp_path / "chatty", **options).best)
+    command = ["translation-deu", "--data", str(data), "--work", str(tmp_path), "--threads", "1", "--model", source]
+    asked: list[pygpt.Model] = []
+    written = generation.written
+    monkeypatch.setattr(generation, "written", lambda model, *rest: asked.append(model) or written(model, *rest))
+    tuning = ["--finetune", "1", "--finetune-context", "64" if chat else "16", "--most-train", "20"]
+    generation.main([*command, *tuning, "--most-test", "1"])
+    generation.main([*command, "--most-test", "2"])  # of other texts
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
+    name = "best" if chat else "tiny"
+    methods = ["| the source", f"| {name}, 0 shots", f"| {name}, fine-tuned on 20, 1 epochs"]
+    assert [row[0] for row in rows[-5:]] == [*methods, *methods[:2]]
+    assert [row[-1][0] for row in rows[-5:]] == ["1", "1", "1", "2", "2"]
+    assert asked[1].config.n_ctx == 512  # it reads as much as before, whatever a step read
+    assert [model.has_chat_template for model in asked] == [chat] * 3
+    assert not list(tmp_path.glob("translation-deu*"))  # a run that ended is deleted
 
 
 def test_an_answer_of_a_dialogue(module: Callable[[str], ModuleType]) -> None:

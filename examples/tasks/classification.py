@@ -9,14 +9,15 @@
 
 Every example is tested once by models that never saw it: 5 folds, or the publisher's own test part. --sizes gives
 learning curves: so many training examples, of each label alike. Predictions go to results.jsonl in the working folder;
-what is there is not computed again, and the tables are made of it. tfidf and features need scikit-learn
-(`pip install "pygpt-cpu[eval]"`).
+what is there is not computed again, and the tables are made of it. A training that was stopped goes on; one that ended
+is deleted once its checkpoint has answered. tfidf and features need scikit-learn (`pip install "pygpt-cpu[eval]"`).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def by_logistic_regression(train: Any, labels: list[str], test: Any, vectorizer:
 
 
 def by_finetuning(rows: Rows, test: list[str], folder: Path, arguments: argparse.Namespace) -> list[str]:
-    """Fine-tune a model, or go on where that stopped, then ask its best checkpoint."""
+    """Fine-tune a model, or go on where that stopped, then ask its best checkpoint and delete the run."""
     run, files = folder / "run", (folder / "train.csv", folder / "validation.csv")
     if (run / "run.json").exists():
         result = resume(run, threads=arguments.threads)
@@ -93,7 +94,9 @@ def by_finetuning(rows: Rows, test: list[str], folder: Path, arguments: argparse
     if not result.finished:
         raise SystemExit(f"{run} was stopped: the same command goes on with it")
     model = pygpt.Model.load(result.best, threads=arguments.threads)
-    return [found.label for found in model.classify(list(test))]
+    predicted = [found.label for found in model.classify(list(test))]
+    shutil.rmtree(folder)
+    return predicted
 
 
 def described(method: str, a: argparse.Namespace) -> str:
