@@ -15,7 +15,7 @@ _Maybe: TypeAlias = _Floats | None
 _Batch: TypeAlias = Sequence[tuple[Session, NDArray[np.int32]]]
 _Record: TypeAlias = tuple[str, int, _Floats]
 _Patch: TypeAlias = tuple[str, int, int, NDArray[np.int32], _Floats]
-_Output: TypeAlias = Literal["none", "last", "all", "hidden", "score"]
+_Output: TypeAlias = Literal["none", "last", "all", "hidden"]
 
 def config_fields() -> dict[str, list[str]]:
     """The fields of each class of `pygpt.config` that the core reads."""
@@ -137,16 +137,22 @@ class Engine:
     ) -> list[_Floats | None]:
         """Append each sequence's tokens to its session and compute, for each: "last": logits of its last token
         (n_vocab,); "all": logits of all its new tokens (T, n_vocab); "hidden": states after the final norm (T, n_embd);
-        "score": log-probabilities of its new tokens after the first, those of log_softmax of the logits before them,
-        which are never whole in memory (T - 1,); "none": nothing, (0, n_vocab). The last `tentative` of the tokens, at
-        most 256, join the session by `Session.keep` only. `output`, `cancel` and `tentative` are one for all sequences,
-        or a list of one for each.
+        "none": nothing, (0, n_vocab). The last `tentative` of the tokens, at most 256, join the session by
+        `Session.keep` only. `output`, `cancel` and `tentative` are one for all sequences, or a list of one for each.
         A sequence whose flag is set meanwhile gives None and its session stays as it was; the others are as if they had
         been alone. The GIL is released; Ctrl-C, and flags once those of all sequences are set, stop the computation
         within one layer and leave every session as it was.
         ValueError: no tokens, fewer than are tentative, one outside the vocabulary, a session twice or of another
         engine.
         ContextOverflowError: more tokens than n_ctx. Cancelled: all sequences. KeyboardInterrupt."""
+
+    def score(
+        self, batch: Sequence[tuple[Session, NDArray[np.int32], int, NDArray[np.int32]]]
+    ) -> list[tuple[_Floats, NDArray[np.bool_]]]:
+        """Append each sequence's tokens to its session; of its new tokens after the one numbered `first`, and of those
+        that may follow the last: the log-probability, that of log_softmax of the logits before it, which are never
+        whole in memory, and whether it is the likeliest of all, the first of equal ones. (T - 1 - first + n_following,)
+        each. The GIL and errors are as in `forward`. ValueError also: `first` is none of the new tokens."""
 
     def trace(self, tokens: NDArray[np.int32], records: Sequence[_Record], patches: Sequence[_Patch]) -> _Floats:
         """The logits (T, n_vocab) of a sequence. Each record's array (T, width) is filled with what is at its site and

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.config import ModelConfig
-from pygpt.likelihood import Pair
+from pygpt.likelihood import Pair, scores
 
 if TYPE_CHECKING:
     from pygpt.generation import Progress
@@ -25,10 +25,7 @@ def score(engine: _core.Engine, tokens: NDArray[np.int32], first: int = 1) -> ND
 
     (T,) -> (T - first,). The logits are never whole in memory.
     """
-    session = engine.session()
-    if first > 1:
-        engine.forward([(session, tokens[: first - 1])], output="none")
-    return engine.forward([(session, tokens[first - 1 :])], output="score")[0]
+    return scores(engine, [Pair(tokens, first)])[0][0] if len(tokens) > first else np.empty(0, np.float32)
 
 
 def mean_score(engine: _core.Engine, config: ModelConfig, tokens: NDArray[np.int32], stride: int | None) -> float:
@@ -69,8 +66,8 @@ def rolling(
             n += len(windows[end][1].tokens)
             end += 1
         batch = windows[begin:end]
-        for (i, _), scores in zip(batch, _window_scores(engine, n_ctx, [window for _, window in batch]), strict=True):
-            sums[i] += scores
+        for (i, _), (logprobs, _) in zip(batch, scores(engine, [window for _, window in batch]), strict=True):
+            sums[i] += logprobs.tolist()
         begin = end
         if progress is not None:
             progress(len(texts) if end == len(windows) else windows[end][0], len(texts))
@@ -84,19 +81,3 @@ def _windows(text: NDArray[np.int32], prefix: int, n_ctx: int) -> Iterator[Pair]
         end = min(begin + n_ctx, len(tokens))
         start = max(0, end - n_ctx - 1)
         yield Pair(tokens[start:end], begin - start)
-
-
-def _window_scores(engine: _core.Engine, n_ctx: int, windows: Sequence[Pair]) -> list[list[float]]:
-    """The log-probabilities of what is foretold in each, without logits in memory but for a full window's last."""
-    sessions = [engine.session() for _ in windows]
-    contexts = [(s, w.tokens[: w.first - 1]) for s, w in zip(sessions, windows, strict=True) if w.first > 1]
-    if contexts:
-        engine.forward(contexts, output="none")
-    parts = [(s, w.tokens[w.first - 1 : n_ctx]) for s, w in zip(sessions, windows, strict=True)]
-    scores = [part.tolist() for part in engine.forward(parts, output="score")]
-    for session, window, of_window in zip(sessions, windows, scores, strict=True):
-        if len(window.tokens) > n_ctx:  # its last token has no place in the context, and needs none
-            session.truncate(n_ctx - 1)
-            (logits,) = engine.forward([(session, window.tokens[n_ctx - 1 : n_ctx])], output="last")
-            of_window.append(float(engine.log_softmax(logits)[window.tokens[n_ctx]]))
-    return scores

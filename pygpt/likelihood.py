@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 Ids = NDArray[np.int32]
 
 _BATCH_TOKENS = 2048  # that are read together
-_MOST_LOGITS = 2**25  # that are in memory at once
 _WORTH_SHARING = 4  # tokens: for fewer, one more pass over the weights costs more than reading them twice
 
 
@@ -113,11 +112,15 @@ def prefix_id(tokenizer: Tokenizer | None, config: ModelConfig) -> int | None:
     return own if own is not None else config.bos_id if config.bos_id is not None else next(iter(config.eos_ids), None)
 
 
-def likelihoods(
-    engine: _core.Engine, n_vocab: int, pairs: Sequence[Pair], progress: Progress | None = None
-) -> list[Likelihood]:
+def scores(engine: _core.Engine, pairs: Sequence[Pair]) -> list[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Of each pair by itself, the log-probability of each token of the continuation, (T - first,), and whether it is
+    the likeliest at its place. All are read at once."""
+    return engine.score([(engine.session(), p.read, p.first - 1, p.tokens[-1:]) for p in pairs])
+
+
+def likelihoods(engine: _core.Engine, pairs: Sequence[Pair], progress: Progress | None = None) -> list[Likelihood]:
     """Of each pair. `progress` is called with (pairs that are done, of how many)."""
-    reader = _Reader(engine, pairs, max(16, _MOST_LOGITS // n_vocab))
+    reader = _Reader(engine, pairs)
     n_done = 0
     for batch in reader.batches():
         reader.read(batch)
@@ -128,60 +131,53 @@ def likelihoods(
 
 
 class _Branch:
-    """Pairs, by their numbers in the order of their tokens, that share the first `depth`, which the session holds."""
+    """Pairs, by their numbers in the order of their tokens, whose tokens the session holds up to `begin`; what they
+    share of the others is to be read, up to `end`."""
 
-    __slots__ = ("depth", "members", "session")
+    __slots__ = ("begin", "end", "members", "session")
 
-    def __init__(self, session: _core.Session, depth: int, members: Sequence[int]) -> None:
-        self.session, self.depth, self.members = session, depth, members
+    def __init__(self, session: _core.Session, members: Sequence[int], end: int) -> None:
+        self.session, self.members = session, members
+        self.begin, self.end = session.length, end
 
 
 class _Reader:
     """Reads pairs a batch at a time, and from what they share to what is their own."""
 
-    def __init__(self, engine: _core.Engine, pairs: Sequence[Pair], most_rows: int) -> None:
-        self._engine, self._pairs, self._most_rows = engine, pairs, most_rows
+    def __init__(self, engine: _core.Engine, pairs: Sequence[Pair]) -> None:
+        self._engine, self._pairs = engine, pairs
         self._logprobs: list[list[float]] = [[] for _ in pairs]
         self._is_greedy = [True] * len(pairs)
-        self._last: tuple[Ids, _core.Session] | None = None  # the context that was read last
+        self._last: tuple[Ids, _core.Session] | None = None  # what a batch began with last
 
     def batches(self) -> Iterator[list[int]]:
         """The numbers of the pairs, in the order of their tokens, in parts that are read together."""
         order = sorted(range(len(self._pairs)), key=lambda i: self._pairs[i].tokens.tolist())
         batch: list[int] = []
-        n_tokens = n_rows = 0
+        n_tokens = 0
         for i in order:
             pair = self._pairs[i]
-            n_rows += len(pair.tokens) - pair.first
             n_tokens += len(pair.tokens) - (n_common(self._pairs[batch[-1]].tokens, pair.tokens) if batch else 0)
-            if batch and (n_tokens > _BATCH_TOKENS or n_rows > self._most_rows):
+            if batch and n_tokens > _BATCH_TOKENS:
                 yield batch
-                batch, n_tokens, n_rows = [], len(pair.tokens), len(pair.tokens) - pair.first
+                batch, n_tokens = [], len(pair.tokens)
             batch.append(i)
         if batch:
             yield batch
 
     def read(self, batch: Sequence[int]) -> None:
         """All of a batch, some tokens of each branch at a time."""
-        branches = [_Branch(self._begin(run), 0, run) for run in self._runs(batch, 0)]
-        for branch in branches:
-            branch.depth = branch.session.length
+        branches = [_Branch(self._begin(run), run, self._n_shared(run)) for run in self._runs(batch, 0)]
         is_first = True
         while branches:
-            ends = [self._end(branch) for branch in branches]
-            parts = [self._pairs[b.members[0]].tokens[b.depth : end] for b, end in zip(branches, ends, strict=True)]
-            scores = [b.depth + 1 >= self._first(b.members) for b in branches]
-            outputs = self._engine.forward(
-                [(branch.session, part) for branch, part in zip(branches, parts, strict=True)],
-                output=["all" if wanted else "none" for wanted in scores],
-            )
-            for branch, wanted, rows in zip(branches, scores, outputs, strict=True):
-                if wanted:
-                    self._take(branch, rows)
-            if is_first and not scores[-1]:
-                self._last = self._pairs[branches[-1].members[0]].tokens[: ends[-1]], branches[-1].session.fork()
+            asked = [self._asked(branch) for branch in branches]
+            for branch, (_, _, first, following), found in zip(branches, asked, self._engine.score(asked), strict=True):
+                self._take(branch, branch.begin + first + 1, following.tolist(), *found)
+            if is_first:
+                last = branches[-1]
+                self._last = self._pairs[last.members[0]].tokens[: last.end], last.session.fork()
             is_first = False
-            branches = [c for b, end in zip(branches, ends, strict=True) for c in self._children(b, end)]
+            branches = [child for branch in branches for child in self._children(branch)]
 
     def found(self) -> list[Likelihood]:
         """Of each pair, once all are read."""
@@ -212,17 +208,20 @@ class _Reader:
             yield members[begin:at]
             begin = at
 
-    def _end(self, branch: _Branch) -> int:
-        """Up to where a branch is read now: what its members share, the context first."""
-        end, context = self._n_shared(branch.members), self._first(branch.members) - 1
-        return min(end, context if branch.depth < context else branch.depth + self._most_rows)
+    def _asked(self, branch: _Branch) -> tuple[_core.Session, Ids, int, Ids]:
+        """What a branch reads now, and which scores its members need of it: see `_core.Engine.score`."""
+        tokens = self._pairs[branch.members[0]].tokens[branch.begin : branch.end]
+        first = min(max(self._first(branch.members) - 1 - branch.begin, 0), len(tokens) - 1)
+        pairs = [self._pairs[i] for i in branch.members]
+        following = sorted({int(pair.tokens[branch.end]) for pair in pairs if pair.first <= branch.end})
+        return branch.session, tokens, first, np.array(following, np.int32)
 
-    def _children(self, branch: _Branch, end: int) -> Iterator[_Branch]:
-        """Those of a branch that have more than `end` tokens, apart where they part."""
-        left = [i for i in branch.members if len(self._pairs[i].read) > end]
-        runs = [*self._runs(left, end)]
+    def _children(self, branch: _Branch) -> Iterator[_Branch]:
+        """Those of a branch that have more tokens than it read, apart where they part."""
+        left = [i for i in branch.members if len(self._pairs[i].read) > branch.end]
+        runs = [*self._runs(left, branch.end)]
         for i, run in enumerate(runs):
-            yield _Branch(branch.session if i + 1 == len(runs) else branch.session.fork(), end, run)
+            yield _Branch(branch.session if i + 1 == len(runs) else branch.session.fork(), run, self._n_shared(run))
 
     def _n_shared(self, members: Sequence[int]) -> int:
         """Tokens to be read that all of them begin with: those in between are in order."""
@@ -231,13 +230,20 @@ class _Reader:
     def _first(self, members: Sequence[int]) -> int:
         return min(self._pairs[i].first for i in members)
 
-    def _take(self, branch: _Branch, rows: NDArray[np.float32]) -> None:
-        """The logits (R, n_vocab) of the tokens after each of those of a branch that were just read."""
-        logprobs, likeliest = self._engine.log_softmax(rows), rows.argmax(axis=1)
+    def _take(
+        self,
+        branch: _Branch,
+        first: int,
+        following: Sequence[int],
+        logprobs: NDArray[np.float32],
+        is_likeliest: NDArray[np.bool_],
+    ) -> None:
+        """What was found of the tokens [first, end) of a branch that was just read, and of those that follow it."""
+        n_shared = branch.end - first
         for i in branch.members:
             pair = self._pairs[i]
-            skipped = max(0, pair.first - 1 - branch.depth)
-            at = np.arange(skipped, len(rows))
-            targets = pair.tokens[branch.depth + 1 + skipped : branch.depth + 1 + len(rows)]
-            self._logprobs[i] += logprobs[at, targets].tolist()
-            self._is_greedy[i] &= bool((likeliest[skipped:] == targets).all())
+            at = [*range(max(pair.first - first, 0), n_shared)]
+            if pair.first <= branch.end:
+                at.append(n_shared + following.index(int(pair.tokens[branch.end])))
+            self._logprobs[i] += logprobs[at].tolist()
+            self._is_greedy[i] &= bool(is_likeliest[at].all())

@@ -266,7 +266,7 @@ class Model(Writer):
         if not isinstance(pairs, (list, tuple)):
             raise TypeError(f"pairs must be a list of tuples of two, not {type(pairs).__name__}")
         read = [read_pair(p, self._tokenizer, self._config, f"pair {i}") for i, p in enumerate(pairs)]
-        return likelihoods(self._engine, self._config.n_vocab, read, progress)
+        return likelihoods(self._engine, read, progress)
 
     def perplexity(self, prompt: Prompt, *, stride: int | None = None) -> float:
         """exp of minus the mean log-probability of the T - 1 tokens after the first; T >= 2. Infinity where that is

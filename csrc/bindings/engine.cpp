@@ -1,5 +1,6 @@
 // Engine.
 #include <array>
+#include <deque>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -25,7 +26,7 @@ using Ids = py::array_t<std::int32_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
 
 Output output_named(const std::string& name) {
-    return static_cast<Output>(choose("output", name, std::array{"none", "last", "all", "hidden", "score"}));
+    return static_cast<Output>(choose("output", name, std::array{"none", "last", "all", "hidden"}));
 }
 
 // One value for the whole batch, or one a sequence.
@@ -103,7 +104,7 @@ private:
 };
 
 // The kind of output whose rows are as wide.
-Output holder(Output output) { return output == Output::hidden || output == Output::score ? output : Output::all; }
+Output holder(Output output) { return output == Output::hidden ? output : Output::all; }
 
 py::list forward(const Engine& engine, const py::sequence& batch, const PerSequence<std::string>& output,
                  const PerSequence<std::shared_ptr<CancelFlag>>& cancel, const PerSequence<std::size_t>& tentative) {
@@ -112,17 +113,15 @@ py::list forward(const Engine& engine, const py::sequence& batch, const PerSeque
     const auto rows_of_kind = [&](Output kind) {
         std::size_t n = 0;
         for (const SequenceInput& s : in.inputs) {
-            if (holder(s.output) == kind) n += output_rows(s.output, s.tokens.size());
+            if (holder(s.output) == kind) n += output_rows(s);
         }
         return OutputRows(static_cast<py::ssize_t>(n), engine.output_width(kind));
     };
-    OutputRows logits = rows_of_kind(Output::all), hidden = rows_of_kind(Output::hidden),
-               scores = rows_of_kind(Output::score);
+    OutputRows logits = rows_of_kind(Output::all), hidden = rows_of_kind(Output::hidden);
     const auto rows_of = [&](Output output) -> OutputRows& {
-        const Output kind = holder(output);
-        return kind == Output::all ? logits : kind == Output::hidden ? hidden : scores;
+        return holder(output) == Output::hidden ? hidden : logits;
     };
-    for (SequenceInput& s : in.inputs) s.out = rows_of(s.output).take(output_rows(s.output, s.tokens.size()));
+    for (SequenceInput& s : in.inputs) s.out = rows_of(s.output).take(output_rows(s));
     std::vector<bool> cancelled;
     {
         GilReleased released;
@@ -132,16 +131,54 @@ py::list forward(const Engine& engine, const py::sequence& batch, const PerSeque
     py::list out;
     for (std::size_t i = 0; i < in.inputs.size(); ++i) {
         const SequenceInput& s = in.inputs[i];
-        const py::object rows = rows_of(s.output).array(s.out, output_rows(s.output, s.tokens.size()));
+        const py::object rows = rows_of(s.output).array(s.out, output_rows(s));
         if (cancelled[i]) {
             out.append(py::none());
         } else {
-            out.append(s.output == Output::last    ? py::object(rows[py::int_(0)])
-                       : s.output == Output::score ? py::object(rows.attr("reshape")(-1))
-                                                   : rows);
+            out.append(s.output == Output::last ? py::object(rows[py::int_(0)]) : rows);
         }
     }
     return out;
+}
+
+// A session, its new tokens, which of them is the first whose next is scored, and tokens that may follow the last.
+using Scored = std::tuple<std::shared_ptr<Session>, Ids, std::size_t, Ids>;
+
+std::vector<int> copied(const Ids& ids) { return {ids.data(), ids.data() + ids.size()}; }
+
+py::list scores(const Engine& engine, const std::vector<Scored>& batch) {
+    std::deque<std::vector<int>> ids;  // copies, as in BatchInput
+    std::deque<std::vector<float>> out;
+    std::vector<SequenceInput> inputs;
+    for (const auto& [session, tokens, first, next] : batch) {
+        if (session == nullptr) throw py::type_error("a session must not be None");
+        SequenceInput& s = inputs.emplace_back();
+        s.session = session.get();
+        s.tokens = ids.emplace_back(copied(tokens));
+        s.output = Output::score;
+        s.first = first;
+        s.next = ids.emplace_back(copied(next));
+    }
+    engine.check(inputs);  // before memory is allocated by their size
+    for (SequenceInput& s : inputs) s.out = out.emplace_back(output_rows(s) * kScoreWidth).data();
+    {
+        GilReleased released;
+        SignalCheck check(released);
+        engine.forward(inputs, std::ref(check));
+    }
+    py::list results;
+    for (const std::vector<float>& of_one : out) {
+        const auto n = static_cast<py::ssize_t>(of_one.size() / kScoreWidth);
+        Floats logprobs(n);
+        py::array_t<bool> likeliest(n);
+        for (py::ssize_t i = 0; i < n; ++i) {
+            const float* const at = of_one.data() + i * kScoreWidth;
+            logprobs.mutable_at(i) = at[0];
+            likeliest.mutable_at(i) = at[1] != 0.0f;
+        }
+        results.append(py::make_tuple(std::move(logprobs), std::move(likeliest)));
+    }
+    return results;
 }
 
 // Views of the weights, which keep the engine alive: {name: (dtype, array)}.
@@ -216,6 +253,7 @@ void bind_engine(py::module_& m) {
         .def("restore", &restore, py::arg("length"), py::arg("pages"))
         .def("forward", &forward, py::arg("batch"), py::kw_only(), py::arg("output") = "last",
              py::arg("cancel") = std::shared_ptr<CancelFlag>(), py::arg("tentative") = std::size_t{0})
+        .def("score", &scores, py::arg("batch"))
         .def("log_softmax", &log_softmax, py::arg("logits"));
     bind_trace(of_engine);
 }

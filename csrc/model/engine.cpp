@@ -19,10 +19,6 @@ namespace {
 // Rows a step computes together at most: bounds the memory of activations; longer input is cut into several steps.
 constexpr int kMaxRows = 256;
 
-}  // namespace
-
-namespace {
-
 std::vector<PageClass> page_classes(const PageLayout& layout, int n_ctx) {
     std::vector<PageClass> out;
     const auto spare = static_cast<std::size_t>(n_ctx / kPagePositions + 1);
@@ -96,10 +92,16 @@ void Engine::check(std::span<const SequenceInput> batch) const {
             throw InvalidArgument(std::to_string(s.tentative) + " of " + std::to_string(s.tokens.size()) +
                                   " tokens cannot be tentative, and at most " + std::to_string(kReturn));
         }
-        for (const int token : s.tokens) {
-            if (token < 0 || token >= config_.n_vocab) {
-                throw InvalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " +
-                                      std::to_string(config_.n_vocab));
+        if (s.first >= s.tokens.size()) {
+            throw InvalidArgument("the first of " + std::to_string(s.tokens.size()) + " tokens whose next is scored " +
+                                  "cannot be number " + std::to_string(s.first));
+        }
+        for (const std::span<const int> tokens : {s.tokens, s.next}) {
+            for (const int token : tokens) {
+                if (token < 0 || token >= config_.n_vocab) {
+                    throw InvalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " +
+                                          std::to_string(config_.n_vocab));
+                }
             }
         }
         const auto room = static_cast<std::size_t>(config_.n_ctx - s.session->length());
@@ -152,7 +154,7 @@ private:
 struct WantedRow {
     Output output;
     float* to;
-    int target;  // of a score
+    std::span<const int> targets;  // of a score
 };
 
 // Cuts a batch, whose pages are reserved, into steps of at most kMaxRows rows, without those that are cancelled by
@@ -188,7 +190,7 @@ private:
     void add(Step& step, std::vector<WantedRow>& wanted, int n) {
         const SequenceInput& s = batch_[sequence_];
         KvCache& cache = *caches_[sequence_];
-        const int position = cache.length() + done_, size = static_cast<int>(s.tokens.size());
+        const int position = cache.length() + done_;
         cache.reserve(position, position + n);
         const int first = step.rows();
         for (std::size_t c = 0; c < layout_.n_classes(); ++c) {
@@ -199,7 +201,7 @@ private:
             step.tokens.push_back(s.tokens[static_cast<std::size_t>(i)]);
             step.positions.push_back(cache.length() + i);
         }
-        const Range rows = wanted_rows(s.output, size);
+        const Range rows = wanted_rows(s);
         const int begin = std::max(rows.begin, done_), end = std::min(rows.end, done_ + n);
         if (begin >= end) return;
         AttentionSequence read = step.sequences[layout_.class_of(engine_.config().n_layer() - 1)].back();
@@ -210,17 +212,27 @@ private:
         for (int i = begin; i < end; ++i) {
             step.read.push_back(first + i - done_);
             float* const to = s.out + std::ptrdiff_t{i - rows.begin} * engine_.output_width(s.output);
-            wanted.push_back({s.output, to, s.output == Output::score ? s.tokens[static_cast<std::size_t>(i) + 1] : 0});
+            const auto after = static_cast<std::size_t>(i) + 1;
+            wanted.push_back({s.output, to, after < s.tokens.size() ? s.tokens.subspan(after, 1) : s.next});
         }
     }
 
     struct Range {
         int begin, end;
     };
-    // The tokens of a sequence, of `size` new ones, whose rows its output is made of.
-    static Range wanted_rows(Output output, int size) {
-        const int n = static_cast<int>(output_rows(output, static_cast<std::size_t>(size)));
-        return output == Output::last ? Range{size - 1, size} : Range{0, n};
+    // The new tokens of a sequence whose rows its output is made of.
+    static Range wanted_rows(const SequenceInput& s) {
+        const int size = static_cast<int>(s.tokens.size());
+        switch (s.output) {
+            case Output::none:
+                return {0, 0};
+            case Output::last:
+                return {size - 1, size};
+            case Output::score:
+                return {static_cast<int>(s.first), s.next.empty() ? size - 1 : size};
+            default:
+                return {0, size};
+        }
     }
 
     const Engine& engine_;
@@ -232,21 +244,23 @@ private:
     int done_ = 0;
 };
 
-// Writes the outputs that rows of ws.normed belong to: of one kind and one after another in memory, by one product.
+// Writes the outputs that rows of ws.normed belong to: of one kind, and unless they are scores one after another in
+// memory, by one product.
 void write_outputs(const Engine& engine, const Model& model, std::span<const WantedRow> wanted, Workspace& ws) {
-    std::vector<int> targets;
+    std::vector<Targets> targets;
     for (std::size_t i = 0; i < wanted.size();) {
         const Output output = wanted[i].output;
         float* const to = wanted[i].to;
         const int first = static_cast<int>(i), width = engine.output_width(output);
         targets.clear();
         for (std::ptrdiff_t n = 0; i < wanted.size(); ++i, ++n) {
-            if (wanted[i].output != output || wanted[i].to != to + n * width) break;
-            targets.push_back(wanted[i].target);
+            const bool follows = output == Output::score || wanted[i].to == to + n * width;
+            if (wanted[i].output != output || !follows) break;
+            targets.push_back({wanted[i].targets, wanted[i].to});
         }
         const int rows = static_cast<int>(targets.size());
         if (output == Output::score) {
-            score(model, first, targets, ws, to);
+            score(model, first, targets, ws);
         } else if (output == Output::hidden) {
             for (int row = 0; row < rows; ++row) {
                 std::copy_n(ws.normed.row(first + row), width, to + static_cast<std::ptrdiff_t>(row) * width);

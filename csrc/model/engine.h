@@ -62,23 +62,26 @@ enum class Output : std::uint8_t {
     last,    // logits of the last new token
     all,     // logits of every new token
     hidden,  // states after the final norm of every new token
-    score,   // the log-probability of every new token after the first, given those before it
+    score,   // see SequenceInput::first and next, and Targets
 };
-
-inline std::size_t output_rows(Output output, std::size_t tokens) {
-    if (output == Output::none) return 0;
-    if (output == Output::last) return 1;
-    return output == Output::score ? tokens - 1 : tokens;
-}
 
 struct SequenceInput {
     Session* session;
     std::span<const int> tokens;
     Output output;
-    float* out;                                 // output_rows() x output_width() floats
+    float* out = nullptr;                       // output_rows() x output_width() floats
     const std::atomic<bool>* cancel = nullptr;  // once it is set, nobody wants this sequence's results
     std::size_t tentative = 0;  // so many of the last tokens, at most kReturn, join the session by Session::keep() only
+    // Scores are those of the new tokens after the one numbered `first`, then of the tokens that may follow the last.
+    std::size_t first = 0;
+    std::span<const int> next = {};
 };
+
+inline std::size_t output_rows(const SequenceInput& s) {
+    if (s.output == Output::none) return 0;
+    if (s.output == Output::last) return 1;
+    return s.output == Output::score ? s.tokens.size() - 1 - s.first + s.next.size() : s.tokens.size();
+}
 
 class Engine : public std::enable_shared_from_this<Engine> {
 public:
@@ -116,16 +119,16 @@ public:
 
     // Floats in a row of a sequence's output.
     int output_width(Output output) const {
-        return output == Output::score ? 1 : output == Output::hidden ? config_.n_embd : config_.n_vocab;
+        return output == Output::score ? kScoreWidth : output == Output::hidden ? config_.n_embd : config_.n_vocab;
     }
 
-    // Appends each sequence's tokens to its session and writes its output. Logits, or scores, that are to lie one after
-    // another in memory cost one product. Returns which sequences were cancelled before the call ended: their sessions
+    // Appends each sequence's tokens to its session and writes its output. Scores, and logits that are to lie one after
+    // another in memory, cost one product. Returns which sequences were cancelled before the call ended: their sessions
     // are as they were, their outputs arbitrary, and the others' as if they had been alone. `stop` is called before
     // each layer and may throw; all sessions are then as they were. Cancelled: within a layer, once all sequences are.
-    // InvalidArgument: no sequence or no tokens, a token outside the vocabulary, a session twice, of another engine or
-    // in use, more tentative tokens than there are. ContextOverflow.
-    // `tap`: sees all of it, by position; only for one sequence, with Output::all.
+    // InvalidArgument: no sequence or no tokens, `first` is none of them, a token outside the vocabulary, a session
+    // twice, of another engine or in use, more tentative tokens than there are. ContextOverflow. `tap`: sees all of it,
+    // by position; only for one sequence, with Output::all.
     std::vector<bool> forward(std::span<const SequenceInput> batch, const std::function<void()>& stop,
                               const Tap* tap = nullptr) const;
 

@@ -310,9 +310,9 @@ void head(const Model& m, int first, int rows, const Workspace& ws, float* to) {
     logits(m.kernels, m.team, head_call(m, first, rows, ws, to));
 }
 
-void score(const Model& m, int first, std::span<const int> targets, const Workspace& ws, float* scores) {
+void score(const Model& m, int first, std::span<const Targets> targets, const Workspace& ws) {
     const HeadCall call = head_call(m, first, static_cast<int>(targets.size()), ws, nullptr);
-    log_probs(m.kernels, m.team, call, targets, ws.scores, ws.part, scores);
+    score(m.kernels, m.team, call, targets, ws.scores, ws.part);
 }
 
 }  // namespace pygpt

@@ -12,6 +12,7 @@
 #include "model/tap.h"
 #include "model/weights.h"
 #include "model/workspace.h"
+#include "ops/head.h"
 #include "ops/paged_attention.h"
 
 namespace pygpt {
@@ -57,7 +58,7 @@ void final_norm(const Model& model, const Residual& residual, int rows, Workspac
 // logits (rows, n_vocab) of the rows of ws.normed from `first` on.
 void head(const Model& model, int first, int rows, const Workspace& ws, float* logits);
 
-// scores (targets.size(),): of each of these rows the log-probability of its target.
-void score(const Model& model, int first, std::span<const int> targets, const Workspace& ws, float* scores);
+// The scores of what may follow each of these rows.
+void score(const Model& model, int first, std::span<const Targets> targets, const Workspace& ws);
 
 }  // namespace pygpt

@@ -21,6 +21,12 @@ void each_row(const Kernels& kernels, const HeadCall& call, const LinearPart& pa
     }
 }
 
+// Whether x[at] is the first of the greatest of its softmax block; x, n values, begins with a block.
+bool leads_block(const float* x, int at, int n) {
+    const int begin = at / kSoftmaxBlock * kSoftmaxBlock;
+    return std::max_element(x + begin, x + std::min(begin + kSoftmaxBlock, n)) == x + at;
+}
+
 }  // namespace
 
 void logits(const Kernels& kernels, Team& team, const HeadCall& call) {
@@ -29,20 +35,33 @@ void logits(const Kernels& kernels, Team& team, const HeadCall& call) {
            [&](const LinearPart& part) { each_row(kernels, call, part, [](int, const float*, int) {}); });
 }
 
-void log_probs(const Kernels& kernels, Team& team, const HeadCall& call, std::span<const int> targets,
-               const BlockSums& memory, float* scratch, float* out) {
+void score(const Kernels& kernels, Team& team, const HeadCall& call, std::span<const Targets> targets,
+           const BlockSums& memory, float* scratch) {
     linears(team, {&call.product, 1}, scratch, [&](int, const LinearPart& part) {
         const int first = part.panel_begin * 16, block = first / kSoftmaxBlock;
         each_row(kernels, call, part, [&](int row, const float* x, int n) {
             kernels.softmax_blocks(x, memory.maxima.row(row) + block, memory.sums.row(row) + block, n);
-            const int at = targets[static_cast<std::size_t>(row)] - first;
-            if (at >= 0 && at < n) out[row] = x[at];
+            float* out = targets[static_cast<std::size_t>(row)].out;
+            for (const int token : targets[static_cast<std::size_t>(row)].tokens) {
+                if (token >= first && token < first + n) {
+                    out[0] = x[token - first];
+                    out[1] = leads_block(x, token - first, n) ? 1.0f : 0.0f;
+                }
+                out += kScoreWidth;
+            }
         });
     });
     const int blocks = count_softmax_blocks(call.product.weight.n());
     for_rows(team, call.product.rows, [&](int row) {
-        const SoftmaxSum sum = kernels.softmax_sum(memory.maxima.row(row), memory.sums.row(row), blocks);
-        out[row] = out[row] - sum.maximum - sum.log_sum;
+        const float* const maxima = memory.maxima.row(row);
+        const SoftmaxSum sum = kernels.softmax_sum(maxima, memory.sums.row(row), blocks);
+        const std::ptrdiff_t likeliest = std::max_element(maxima, maxima + blocks) - maxima;
+        float* out = targets[static_cast<std::size_t>(row)].out;
+        for (const int token : targets[static_cast<std::size_t>(row)].tokens) {
+            out[0] = out[0] - sum.maximum - sum.log_sum;
+            if (token / kSoftmaxBlock != likeliest) out[1] = 0.0f;
+            out += kScoreWidth;
+        }
     });
 }
 

@@ -64,12 +64,22 @@ struct SmallModel {
     std::vector<int> tokens(int n, unsigned seed) const { return random_tokens(n, config.n_vocab, seed); }
 };
 
+// Memory for the output of a sequence.
+inline std::vector<float> room(const Engine& engine, const SequenceInput& s) {
+    return std::vector<float>(output_rows(s) * static_cast<std::size_t>(engine.output_width(s.output)));
+}
+
+// The output of a sequence by itself.
+inline std::vector<float> outputs(const Engine& engine, SequenceInput s) {
+    std::vector<float> out = room(engine, s);
+    s.out = out.data();
+    engine.forward({&s, 1}, [] {});
+    return out;
+}
+
 // The logits of the last token.
 inline std::vector<float> append(const Engine& engine, Session& session, const std::vector<int>& tokens) {
-    std::vector<float> out(static_cast<std::size_t>(engine.output_width(Output::last)));
-    const SequenceInput input{&session, tokens, Output::last, out.data()};
-    engine.forward({&input, 1}, [] {});
-    return out;
+    return outputs(engine, {&session, tokens, Output::last});
 }
 
 }  // namespace pygpt::test

@@ -9,16 +9,12 @@
 namespace pygpt::test {
 namespace {
 
-std::vector<float> room(const Engine& engine, std::size_t n_tokens, Output output) {
-    return std::vector<float>(output_rows(output, n_tokens) * static_cast<std::size_t>(engine.output_width(output)));
-}
-
 // New sequences of so many tokens each, with outputs in memory of their own.
 struct MixedBatch {
     const Engine& engine;
     std::vector<std::shared_ptr<Session>> sessions;
     std::vector<std::vector<int>> tokens;
-    std::vector<std::vector<float>> outputs;
+    std::vector<std::vector<float>> results;
     std::vector<std::atomic<bool>> flags;
     std::vector<SequenceInput> inputs;
 
@@ -27,21 +23,21 @@ struct MixedBatch {
         for (const auto& [n, output] : sequences) {
             sessions.push_back(engine.session());
             tokens.push_back(model.tokens(n, static_cast<unsigned>(n)));
-            outputs.push_back(room(engine, tokens.back().size(), output));
         }
-        for (std::size_t i = 0; i < sequences.size(); ++i)
-            inputs.push_back({sessions[i].get(), tokens[i], sequences[i].second, outputs[i].data(), &flags[i]});
+        for (std::size_t i = 0; i < sequences.size(); ++i) {
+            inputs.push_back({sessions[i].get(), tokens[i], sequences[i].second, nullptr, &flags[i]});
+            results.push_back(room(engine, inputs[i]));
+            inputs[i].out = results[i].data();
+        }
     }
 
     // That a sequence has what it alone would have, or, if it was cancelled, what it had.
     void expect(std::size_t i, bool cancelled) const {
         EXPECT_EQ(sessions[i]->length(), cancelled ? 0 : static_cast<int>(tokens[i].size()));
         const auto alone = cancelled ? sessions[i] : engine.session();
-        std::vector<float> out = room(engine, tokens[i].size(), inputs[i].output);
-        const SequenceInput input{alone.get(), tokens[i], inputs[i].output, out.data()};
-        engine.forward({&input, 1}, [] {});
+        const std::vector<float> out = outputs(engine, {alone.get(), tokens[i], inputs[i].output});
         if (!cancelled) {
-            EXPECT_EQ(outputs[i], out);
+            EXPECT_EQ(results[i], out);
             EXPECT_EQ(append(engine, *sessions[i], {7}), append(engine, *alone, {7}));
         }
     }

@@ -85,13 +85,16 @@ using Stop = std::function<void()>;
 std::vector<float> run(const Engine& engine, const Batch& batch, Output output, const Stop& stop = [] {}) {
     std::vector<SequenceInput> inputs;
     std::size_t rows = 0;
-    for (const auto& [session, tokens] : batch) rows += output_rows(output, tokens.size());
+    for (const auto& [session, tokens] : batch) {
+        inputs.push_back({session, tokens, output});
+        rows += output_rows(inputs.back());
+    }
     const auto width = static_cast<std::size_t>(engine.output_width(output));
     std::vector<float> out(rows * width, 777.0f);
     float* to = out.data();
-    for (const auto& [session, tokens] : batch) {
-        inputs.push_back({session, tokens, output, to});
-        to += output_rows(output, tokens.size()) * width;
+    for (SequenceInput& s : inputs) {
+        s.out = to;
+        to += output_rows(s) * width;
     }
     engine.forward(inputs, stop);
     return out;

@@ -1,5 +1,7 @@
 // The softmax over a vocabulary by blocks, and scores that are computed so.
+#include <algorithm>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "ops/head.h"
@@ -100,21 +102,15 @@ TEST(LogSoftmax, IsWhatItsBlocksGive) {
 
 // --- Output::score ---------------------------------------------------------------------------------------------------
 
-std::vector<float> outputs(const Engine& engine, Session& session, std::span<const int> tokens, Output output) {
-    std::vector<float> out(output_rows(output, tokens.size()) * static_cast<std::size_t>(engine.output_width(output)));
-    const SequenceInput input{&session, tokens, output, out.data()};
-    engine.forward({&input, 1}, [] {});
-    return out;
-}
-
-// What log_softmax makes of the logits before each token but the first.
+// What log_softmax makes of the logits before each token but the first, and whether it is the first of the greatest.
 std::vector<float> expected_scores(const Engine& engine, const std::vector<int>& tokens) {
-    std::vector<float> logits = outputs(engine, *engine.session(), tokens, Output::all), scores;
+    std::vector<float> logits = outputs(engine, {engine.session().get(), tokens, Output::all}), scores;
     const std::ptrdiff_t width = engine.output_width(Output::all);
     for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
         float* const row = logits.data() + static_cast<std::ptrdiff_t>(i) * width;
+        const bool likeliest = std::max_element(row, row + width) == row + tokens[i + 1];
         scalar_kernels().log_softmax(row, row, width);
-        scores.push_back(row[tokens[i + 1]]);
+        scores.insert(scores.end(), {row[tokens[i + 1]], likeliest ? 1.0f : 0.0f});
     }
     return scores;
 }
@@ -143,7 +139,7 @@ TEST(Scores, AreThoseOfTheLogits) {
                     const auto engine = build_engine(config, values, dtype, DType::f16, kernels, threads);
                     for (const int n : {1, 2, 11, 100, 290}) {
                         const std::vector<int> tokens = random_tokens(n, config.n_vocab, static_cast<unsigned>(n));
-                        EXPECT_EQ(outputs(*engine, *engine->session(), tokens, Output::score),
+                        EXPECT_EQ(outputs(*engine, {engine->session().get(), tokens, Output::score}),
                                   expected_scores(*engine, tokens))
                             << config.n_vocab << " " << n;
                         if (&kernels == &scalar_kernels() && n == 11) break;  // slow
@@ -154,19 +150,74 @@ TEST(Scores, AreThoseOfTheLogits) {
     }
 }
 
+// From any token on, and all that may follow the last.
 TEST(Scores, ContinueASession) {
     const SmallModel model;
     const auto engine = model.engine(2);
     const std::vector<int> tokens = model.tokens(299, 1);
     const std::vector<float> expected = expected_scores(*engine, tokens);
-    for (const int first : {1, 5, 256, 298}) {
+    for (const int begin : {1, 5, 256, 298}) {
+        for (const int first : {0, 3, 257, 298 - begin}) {
+            if (begin + first > 298) continue;
+            const auto session = engine->session();
+            const std::span<const int> all = tokens;
+            outputs(*engine, {session.get(), all.first(static_cast<std::size_t>(begin)), Output::none});
+            SequenceInput rest{session.get(), all.subspan(static_cast<std::size_t>(begin)), Output::score};
+            rest.first = static_cast<std::size_t>(first);
+            EXPECT_EQ(outputs(*engine, rest),
+                      std::vector<float>(expected.begin() + kScoreWidth * (begin + first), expected.end()));
+            EXPECT_EQ(session->length(), 299);
+        }
+    }
+}
+
+TEST(Scores, AreOfAllThatMayFollow) {
+    const SmallModel model;
+    const auto engine = model.engine(2);
+    const std::vector<int> tokens = model.tokens(70, 1);
+    std::vector<int> all(static_cast<std::size_t>(model.config.n_vocab));
+    std::iota(all.begin(), all.end(), 0);
+    const auto session = engine->session();
+    SequenceInput input{session.get(), tokens, Output::score};
+    input.first = 69;
+    input.next = all;
+    const std::vector<float> found = outputs(*engine, input);
+    int likeliest = 0;
+    for (const int token : all) {
+        std::vector<int> longer = tokens;
+        longer.push_back(token);
+        const auto at = found.begin() + kScoreWidth * token;
+        const std::vector<float> expected = expected_scores(*engine, longer);
+        EXPECT_TRUE(std::equal(at, at + kScoreWidth, expected.end() - kScoreWidth)) << token;
+        likeliest += at[1] == 1.0f;
+    }
+    EXPECT_EQ(likeliest, 1);
+}
+
+// Equal logits: two tokens whose rows of the head are alike, in one softmax block, in two, and not the greatest.
+TEST(Scores, TheFirstOfEqualTokensIsTheLikeliest) {
+    ModelConfig config = SmallModel().config;
+    config.n_vocab = 300;
+    config.head_bias = true;
+    for (const auto& [low, high] : {std::pair{3, 100}, {100, 140}, {0, 299}}) {
+        auto values = random_tensors(config, 5);
+        std::size_t i = 0;
+        for (const TensorSpec& t : list_tensors(config)) {
+            if (t.name == "head.bias") {
+                values[i].assign(values[i].size(), 0.0f);
+                values[i][static_cast<std::size_t>(low)] = values[i][static_cast<std::size_t>(high)] = 1e9f;
+            }
+            ++i;
+        }
+        const auto engine = build_engine(config, values, DType::f32, DType::f32, best_kernels(), 2);
+        const std::vector<int> tokens = random_tokens(5, config.n_vocab, 1), next{high, low, 1};
         const auto session = engine->session();
-        const std::span<const int> all = tokens;
-        outputs(*engine, *session, all.first(static_cast<std::size_t>(first)), Output::none);
-        const std::vector<float> found =
-            outputs(*engine, *session, all.subspan(static_cast<std::size_t>(first)), Output::score);
-        EXPECT_EQ(found, std::vector<float>(expected.begin() + first, expected.end()));
-        EXPECT_EQ(session->length(), 299);
+        SequenceInput input{session.get(), tokens, Output::score};
+        input.first = 4;
+        input.next = next;
+        const std::vector<float> found = outputs(*engine, input);
+        EXPECT_EQ(found[0], found[2]);
+        EXPECT_EQ((std::vector<float>{found[1], found[3], found[5]}), (std::vector<float>{0.0f, 1.0f, 0.0f}));
     }
 }
 

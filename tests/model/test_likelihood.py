@@ -87,9 +87,9 @@ def test_little_is_read_of_what_is_shared(monkeypatch: pytest.MonkeyPatch) -> No
         def __getattr__(self, name: str) -> Any:
             return getattr(engine, name)
 
-        def forward(self, batch: Any, **options: Any) -> Any:
-            read[0] += sum(len(tokens) for _, tokens in batch)
-            return engine.forward(batch, **options)
+        def score(self, batch: Any) -> Any:
+            read[0] += sum(len(tokens) for _, tokens, _, _ in batch)
+            return engine.score(batch)
 
     monkeypatch.setattr(model, "_engine", Counting())
     random = np.random.default_rng(1)
@@ -98,7 +98,7 @@ def test_little_is_read_of_what_is_shared(monkeypatch: pytest.MonkeyPatch) -> No
     calls: list[tuple[int, int]] = []
     pairs = [(q, [i, 7, 8]) for q in questions for i in range(4)]
     model.loglikelihood(pairs, progress=lambda done, total: calls.append((done, total)))
-    assert read[0] == 100 + 10 * 19 + 40 * 3
+    assert read[0] == 100 + 10 * 20 + 40 * 2
     assert calls[-1] == (40, 40)
 
 
