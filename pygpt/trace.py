@@ -13,6 +13,7 @@ from pygpt import _core, trace_html, trace_plots
 from pygpt.errors import check_type
 from pygpt.generation.logprobs import likeliest
 from pygpt.generation.params import integer
+from pygpt.sites import place
 from pygpt.tokenizer import Tokenizer
 from pygpt.trace_text import names
 
@@ -95,6 +96,7 @@ class Trace:
     """(T,): -log2 of the probability that each token had, given those before it, in bits. The first has none: NaN."""
     alternatives: Candidates
     """(T, top): the likeliest tokens after each, the likeliest first."""
+    _n_layer: int = field(kw_only=True)  # of the model
     _engine: _core.Engine = field(kw_only=True)
     _tokenizer: Tokenizer | None = field(kw_only=True)
 
@@ -102,8 +104,9 @@ class Trace:
         return f"<pygpt.Trace of {len(self.ids)} tokens, layers {list(self.layers)}>"
 
     def lens_logits(self, layer: int) -> Floats:
-        """The logits (T, V) that the model would give if `layer` were its last: its `hidden` through the final norm and
-        the head (nostalgebraist 2020, interpreting GPT: the logit lens). ValueError: a layer that was not traced."""
+        """The logits (T, V) that the model would give if `layer`, counted from 0 or from the end with -1, were its
+        last: its `hidden` through the final norm and the head (nostalgebraist 2020, interpreting GPT: the logit lens).
+        ValueError: a layer that was not traced."""
         return self._engine.read_out(np.ascontiguousarray(self.hidden[self._at(layer)]))
 
     def lens(self, top: int = 5) -> Candidates:
@@ -117,14 +120,14 @@ class Trace:
 
     def plot_attention(self, layer: int, head: int | None = None) -> Figure:
         """A matplotlib figure of a head's map, a row a token that looks, a column one that is looked at; of all heads
-        of the layer side by side where no head is named. ValueError: a layer or a head that there is not, or a trace
-        without attention; as for every plot, no matplotlib."""
-        place = self._at(layer)
+        of the layer side by side where no head is named. Both count from 0, or from the end with -1. ValueError: a
+        layer or a head that there is not, or a trace without attention; as for every plot, no matplotlib."""
+        at = self._at(layer)
         if self.attention is None:
             raise ValueError("the trace has no attention: trace with attention=True")
         n_head = self.attention.shape[1]
-        heads = range(n_head) if head is None else [integer("head", head, 0, n_head - 1)]
-        return trace_plots.attention(self.attention[place, list(heads)], self._names(), self.layers[place], heads)
+        heads = range(n_head) if head is None else [place("head", head, n_head)]
+        return trace_plots.attention(self.attention[at, list(heads)], self._names(), self.layers[at], heads)
 
     def plot_lens(self) -> Figure:
         """A matplotlib figure of the likeliest next token by layer and token, coloured by its probability. ValueError:
@@ -155,7 +158,7 @@ class Trace:
 
     def _at(self, layer: int) -> int:
         """The place of a layer among those that were traced."""
-        layer = integer("layer", layer, -(2**31))
+        layer = place("layer", layer, self._n_layer)
         if layer not in self.layers:
             raise ValueError(f"layer {layer} was not traced, only {list(self.layers)}")
         return self.layers.index(layer)

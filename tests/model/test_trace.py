@@ -210,6 +210,8 @@ def test_layers_are_those_asked_for(model: Model) -> None:
     for name in (*sites.NAMES[1:], "attention"):
         assert np.array_equal(getattr(some, name), getattr(whole, name)[[last, 0]]), name
     assert np.array_equal(some.lens_logits(0), whole.lens_logits(0))
+    assert np.array_equal(some.lens_logits(-1), whole.logits)  # the last of the model, not of those that were traced
+    assert np.array_equal(some.lens_logits(-1 - last), whole.lens_logits(0))
     none = model.trace(TEXT, layers=[])
     assert none.hidden.shape == (0, *whole.hidden.shape[1:])
     assert none.attention is None
