@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from pygpt.trace_text import names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pygpt.model import Model
 
 Floats = NDArray[np.float32]
 
@@ -56,6 +58,8 @@ class Trace:
     Exact: the last layer's `hidden`, through the model's final norm and head, is `logits`, and that is
     `Model.logits`, equal to the bit. Queries, keys and values are those before they are rounded to the cache's format.
     In a parallel block (GPT-NeoX, GPT-J) the MLP does not read `after_attention`, which is the sum it is added to.
+
+    It can be pickled and copied, without the model, which only the lens and its page ask: `with_model` gives it back.
     """
 
     ids: tuple[int, ...]
@@ -97,24 +101,43 @@ class Trace:
     alternatives: Candidates
     """(T, top): the likeliest tokens after each, the likeliest first."""
     _n_layer: int = field(kw_only=True)  # of the model
-    _engine: _core.Engine = field(kw_only=True)
+    _engine: _core.Engine | None = field(kw_only=True)  # None: it was pickled
     _tokenizer: Tokenizer | None = field(kw_only=True)
 
     def __repr__(self) -> str:
         return f"<pygpt.Trace of {len(self.ids)} tokens, layers {list(self.layers)}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_engine": None}
+
+    def with_model(self, model: Model) -> Trace:
+        """The same numbers, with the model that made them: for the lens of a trace that was pickled. ValueError: it is
+        another model, which its sizes tell, and the logits where the last layer was traced."""
+        from pygpt.model import Model  # which imports this module
+
+        check_type("model", model, Model)
+        config, last = model.config, self._n_layer - 1
+        sizes = (config.n_layer, config.n_embd, config.n_vocab)
+        is_its = sizes == (self._n_layer, self.hidden.shape[2], self.logits.shape[1])
+        if is_its and last in self.layers:
+            of_last = self.hidden[self._at(last), -1:]
+            is_its = np.array_equal(model._engine.read_out(of_last), self.logits[-1:], equal_nan=True)
+        if not is_its:
+            raise ValueError(f"{model!r} did not make this trace: its model has the same weights in the same format")
+        return replace(self, _engine=model._engine)
+
     def lens_logits(self, layer: int) -> Floats:
         """The logits (T, V) that the model would give if `layer`, counted from 0 or from the end with -1, were its
         last: its `hidden` through the final norm and the head (nostalgebraist 2020, interpreting GPT: the logit lens).
-        ValueError: a layer that was not traced."""
-        return self._engine.read_out(np.ascontiguousarray(self.hidden[self._at(layer)]))
+        ValueError: a layer that was not traced; for all of the lens, a trace without its model, as it was pickled."""
+        return self._model_engine().read_out(np.ascontiguousarray(self.hidden[self._at(layer)]))
 
     def lens(self, top: int = 5) -> Candidates:
         """What each traced layer would say next, (L, T, top): the likeliest of its `lens_logits`."""
         top = integer("top", top, 1, self.logits.shape[1])
-        states = self.hidden.reshape(-1, self.hidden.shape[2])
-        logits = (self._engine.read_out(states[rows]) for rows in chunks(len(states), self.logits.shape[1]))
-        found = candidates(map(self._engine.log_softmax, logits), top, self._tokenizer)
+        states, engine = self.hidden.reshape(-1, self.hidden.shape[2]), self._model_engine()
+        logits = (engine.read_out(states[rows]) for rows in chunks(len(states), self.logits.shape[1]))
+        found = candidates(map(engine.log_softmax, logits), top, self._tokenizer)
         shape = (*self.hidden.shape[:2], top)
         return Candidates(found.ids.reshape(shape), found.probabilities.reshape(shape), found.pieces.reshape(shape))
 
@@ -152,6 +175,11 @@ class Trace:
     def _repr_html_(self) -> str:
         """The tokens, coloured by their surprisal, in a notebook."""
         return trace_html.tokens(self, self._tokenizer)
+
+    def _model_engine(self) -> _core.Engine:
+        if self._engine is None:
+            raise ValueError("the trace was pickled without its model, which the lens asks: with_model gives it back")
+        return self._engine
 
     def _names(self) -> list[str]:
         return names(self._tokenizer, self.ids)

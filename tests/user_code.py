@@ -221,6 +221,7 @@ def inside(model: Model) -> None:
     assert clean.alternatives.ids.shape == (len(clean.ids), 3)
     assert_type(clean.html("my model", top=2), str)
     assert len(clean.plot_attention(0, head=1).axes) == len(clean.plot_lens().axes) == 2
+    assert_type(clean.with_model(model), pygpt.Trace)
     assert clean.plot_surprisal().axes[0].get_ylabel() == "bits"
     head, two = pygpt.Site("heads", 0, 1), pygpt.Site("hidden", -1, tokens=[0, 1])
     changed = model.trace("Once there was a", patch={head: 0.0, two: hidden[1, :2]})
