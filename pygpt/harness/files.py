@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -77,7 +78,7 @@ def _examples(file: Path, suffix: str) -> Iterator[tuple[Form, Example]]:
             example = read_row(form, row, suffix)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        yield form, example
+        yield form, dataclasses.replace(example, where=where)
 
 
 def _content(file: Path) -> str:
