@@ -70,7 +70,7 @@ def partial_folder(folder: Path, label: str = "") -> Iterator[Path]:
         partial.mkdir()
         yield partial
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be saved: {error}") from error
+        raise CheckpointError(f"{folder}: cannot be saved: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -151,8 +151,10 @@ def _files(path: Path) -> list[Path]:
                 raise TrainingError(f"{path}: no *.txt file in this folder or below it")
             return files
         path.stat()
+    except FileNotFoundError as error:
+        raise TrainingError(f"{path}: no such file or folder") from error
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: no such file or folder, or not to be looked up: {error}") from error
+        raise TrainingError(f"{path}: cannot be read: {error}") from error
     return [path]
 
 
