@@ -69,7 +69,8 @@ def _read(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | No
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file or folder") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"{path}: cannot be read: {why}") from error
     if begin.startswith(b"GGUF") or (stat.S_ISREG(mode) and path.suffix.lower() == ".gguf"):
         from pygpt.checkpoint.gguf import read_gguf
 

@@ -154,7 +154,8 @@ def _files(path: Path) -> list[Path]:
     except FileNotFoundError as error:
         raise TrainingError(f"{path}: no such file or folder") from error
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise TrainingError(f"{path}: cannot be read: {why}") from error
     return [path]
 
 
