@@ -82,7 +82,7 @@ def _likelihoods(
 ) -> list[Likelihood]:
     """`Model.loglikelihood` of pairs, with errors that name where each stands."""
     read = [read_pair(pair, model.tokenizer, model.config, where) for where, pair in pairs]
-    return likelihoods(model._engine, model.config.n_vocab, read, progress)
+    return likelihoods(model._engine, read, progress)
 
 
 def _documents(model: Model, examples: Sequence[Document], confidence: float, progress: Progress | None) -> Measured:
