@@ -87,7 +87,7 @@ class Pygpt:
         from pygpt.training.recipe import Recipe
 
         base = load_base(settings["model"])
-        kernels = Kernels(threads)
+        kernels = Kernels(threads, precision=settings["precision"])
         checkpoints = settings["gradient_checkpointing"]
         self.network = Network(base.config, kernels, gradient_checkpointing=checkpoints)
         self.params = Parameters(base.config)
