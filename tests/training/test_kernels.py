@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pygpt import _core
 from pygpt.config import Activation
 from pygpt.training import functions
-from pygpt.training.bfloat16 import rounded, widened
 from pygpt.training.kernels import Kernels
 from pygpt.training.primitives import Drop, Heads, Logits, Update
 
@@ -341,28 +340,3 @@ def test_adamw(n: int) -> None:
     check(v, v64, 8 * EPS * v64)
     step = 1e-2 / (1 - 0.9**7) / (np.sqrt(v64 / (1 - 0.95**7)) + 1e-8)
     check(p, p64, 4 * EPS * (np.abs(start[0]) + step * 8 * sizes))
-
-
-@pytest.mark.parametrize("n", [1, 33, 50_000])
-def test_adamw_with_a_mean_in_bfloat16(n: int) -> None:
-    """All is that of float32, from a mean that bfloat16 holds, and the mean is then rounded: off by at most half of the
-    last of its 8 places more."""
-    start = normal(1, n), normal(2, n), rounded(normal(3, n)), np.square(normal(4, n))
-    update = Update(1e-2, 0.9, 0.95, 1e-8, 0.1, 7, 0.3)
-
-    def run(k: Any, *arrays: Any) -> tuple[Any, ...]:
-        p, g, m, v = (a.copy() for a in arrays)
-        k.adamw(p, g, m, v, update)
-        return p, m, v
-
-    same_everywhere(lambda k: run(k, *start))
-    wide = start[0], start[1], widened(start[2]), start[3]
-    p, m, v = run(Kernels(threads=2), *start)
-    p32, m32, v32 = run(Kernels(threads=2), *wide)
-    for found, expected in ((p, p32), (m, rounded(m32)), (v, v32)):
-        np.testing.assert_array_equal(found, expected)
-    p, m, v = run(functions, *start)
-    p32, m32, v32 = run(functions, *wide)
-    for found, expected in ((p, p32), (m, rounded(m32)), (v, v32)):
-        np.testing.assert_array_equal(found, expected)
-    assert (np.abs(widened(m) - m32) <= 2.0**-8 * np.abs(m32)).all()

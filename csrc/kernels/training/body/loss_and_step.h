@@ -51,8 +51,8 @@ void adamw(const AdamwArgs<float>& a) {
     });
 }
 
-// A piece at a time, whose mean is widened to a place in the first-level cache and rounded from there, in loops that the
-// compiler makes vectors of.
+// A piece at a time, whose mean is widened to a place in the first-level cache and rounded from there, in loops that
+// the compiler makes vectors of.
 template <class S>
 void adamw_bf16(const AdamwArgs<BFloat16>& a) {
     constexpr std::ptrdiff_t kPiece = 1024;
