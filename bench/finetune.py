@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from machine import machine
@@ -32,6 +32,8 @@ ENGINES = ("torch", "pygpt", "pygpt-bf16")
 CHECKED = 2  # steps whose losses must agree, the one before the rounds among them
 AGREEMENT = {"torch": 2e-4, "pygpt": 2e-4, "pygpt-bf16": 1e-2}  # and how well: sums in another order, or 8-bit factors
 LEARNING_RATE = 1e-4
+ROUNDS = ("samples", "peaks", "foreign")  # of each round, by engine: seconds, bytes, the share of CPU time of others
+MOST_FOREIGN = 0.1  # in a round that counts
 
 
 def prepare(folder: Path, rank: int, options: argparse.Namespace) -> None:
@@ -68,15 +70,14 @@ def measure(rank: int, options: argparse.Namespace) -> dict[str, Any]:
             command = [python, str(HERE / "finetune_worker.py"), engine, name, str(options.threads)]
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
             workers.append(Worker(engine, command, threads))
-        engines = {w.name: {"losses": w.ask(steps=1)["losses"], "samples": [], "peaks": []} for w in workers}
-        foreign = []
+        engines = {w.name: {"losses": w.ask(steps=1)["losses"]} | {what: [] for what in ROUNDS} for w in workers}
         for turn in range(options.rounds):
             for worker in workers[:: -1 if turn % 2 else 1]:
                 answer = worker.ask(steps=1)
                 engines[worker.name]["losses"] += answer["losses"]
                 engines[worker.name]["samples"] += answer["seconds"]
                 engines[worker.name]["peaks"].append(answer["peak"])
-                foreign.append(answer["foreign"])
+                engines[worker.name]["foreign"].append(answer["foreign"])
         versions = {w.name: w.ready["version"] for w in workers}
         for worker in workers:
             worker.close()
@@ -84,7 +85,7 @@ def measure(rank: int, options: argparse.Namespace) -> dict[str, Any]:
     for engine, found in engines.items():
         if not np.allclose(found["losses"][:CHECKED], first[:CHECKED], rtol=AGREEMENT[engine], atol=0):
             raise SystemExit(f"{engine}: losses {found['losses']} but {options.engine[0]} {first}")
-    return {"versions": versions, "foreign": foreign, "engines": engines}
+    return {"versions": versions, "engines": engines}
 
 
 def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
@@ -92,18 +93,30 @@ def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     if before["versions"] != now["versions"]:
         return now
     for engine, found in now["engines"].items():
-        for rounds in ("samples", "peaks"):
-            found[rounds] = before["engines"][engine][rounds] + found[rounds]
-    return now | {"foreign": before["foreign"] + now["foreign"]}
+        for what in ROUNDS:
+            found[what] = before["engines"][engine][what] + found[what]
+    return now
 
 
-def figures(result: dict[str, Any], engine: str, first: str) -> tuple[float, float, int, float]:
-    """Milliseconds of a step, how many times as long as the first engine's in the same round, the peak in bytes, and
-    how many times as much: medians, and of peaks the largest."""
-    own, other = result["engines"][engine], result["engines"][first]
-    ratio = statistics.median(a / b for a, b in zip(own["samples"], other["samples"], strict=True))
-    peak = max(own["peaks"])
-    return 1e3 * statistics.median(own["samples"]), ratio, peak, peak / max(other["peaks"])
+class Figures(NamedTuple):
+    """Medians, and of peaks the largest."""
+
+    n_rounds: int
+    milliseconds: float
+    ratio: float  # to the first engine's time in the same round
+    peak: int
+    share: float  # of the first engine's
+
+
+def figures(result: dict[str, Any], engine: str, first: str) -> Figures:
+    """What came of the rounds in which others left the machine alone."""
+    others = [max(shares) for shares in zip(*(e["foreign"] for e in result["engines"].values()), strict=True)]
+    most = max(MOST_FOREIGN, min(others))
+    rounds = [i for i, share in enumerate(others) if share <= most]
+    own, other = ([result["engines"][name]["samples"][i] for i in rounds] for name in (engine, first))
+    ratio = statistics.median(a / b for a, b in zip(own, other, strict=True))
+    peak, first_peak = (max(result["engines"][name]["peaks"]) for name in (engine, first))
+    return Figures(len(rounds), 1e3 * statistics.median(own), ratio, peak, peak / first_peak)
 
 
 def main() -> None:
@@ -130,12 +143,11 @@ def main() -> None:
         name += ", gradient checkpointing" if options.gradient_checkpointing else ""
         found = measure(rank, options)
         known[name] = joined(known[name], found) if name in known else found
-        print(f"{name}: foreign {statistics.median(known[name]['foreign']):.0%}")
+        print(name)
         for engine in options.engine:
-            time, ratio, peak, share = figures(known[name], engine, options.engine[0])
-            print(
-                f"    {engine:10} {time:8.0f} ms, {ratio:.2f} of the first; peak {peak / 2**20:6.0f} MiB, {share:.2f}"
-            )
+            n, time, ratio, peak, share = figures(known[name], engine, options.engine[0])
+            against = f"{ratio:.2f} of the first; peak {peak / 2**20:6.0f} MiB, {share:.2f}"
+            print(f"    {engine:10} {time:8.0f} ms in {n} rounds, {against}")
     if options.json:
         options.json.write_text(json.dumps(known, indent=1) + "\n")
 

@@ -52,7 +52,8 @@ def memory_plan(
     config: ModelConfig, recipe: Recipe, precision: Precision, n_part: int, n_trained: int, adapted: bool
 ) -> tuple[int, bool]:
     """About the memory of training, and whether it is that of gradient checkpointing, which is used where the rest
-    would take more than is free: a step takes a third longer then, and the results are the same bits."""
+    would take more than is free: a step takes a quarter longer then, with adapters a third, and the results are the
+    same bits."""
     whole = memory_bytes(config, recipe, precision, n_part, n_trained, adapted)
     free = _core.available_memory()
     if free is None or whole <= free:
