@@ -96,7 +96,8 @@ class Inside:
     def take(self, number: int, piece: pygpt.Piece) -> None:
         """A piece of an answer has come. Measuring begins when each client has had an answer."""
         now = time.perf_counter()
-        self.times[number].append((now, 1.0))
+        if piece.token is not None:  # the last piece of what is cancelled has none
+            self.times[number].append((now, 1.0))
         if piece.finish_reason is not None and number < self.n_clients:
             self.warm += 1
             if self.warm == self.n_clients:

@@ -11,13 +11,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
-import os
-import pty
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +26,7 @@ from pygpt.cli._app import app
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SKIPPED = re.compile(r"<!-- not run: \S.* -->")
+TERMINAL = runpy.run_path(str(ROOT / "docs" / "site" / "terminal.py"))
 RUN = [page for page in PAGES if page.is_file()]
 
 
@@ -119,7 +116,7 @@ def test_sessions_come_out_as_shown(page: Path, tmp_path: Path) -> None:
         assert block.text.startswith("$ "), f"{page.name}:{block.line}"
         for session in re.split(r"^\$ ", block.text, flags=re.M)[1:]:
             command, _, shown = session.partition("\n")
-            printed = terminal(command, tmp_path)
+            printed, _ = TERMINAL["printed"](command, tmp_path, TERM="dumb", COLUMNS="100", NO_COLOR="1")
             message = f"{page.name}:{block.line}: {command}\nshown:\n{shown}\nprinted:\n{printed}"
             assert matches(unwrapped(shown), unwrapped(printed)), message
 
@@ -127,24 +124,6 @@ def test_sessions_come_out_as_shown(page: Path, tmp_path: Path) -> None:
 def unwrapped(text: str) -> str:
     """Text may be broken into lines for the page: every run of spaces is one."""
     return " ".join(text.split())
-
-
-def terminal(command: str, folder: Path) -> str:
-    """What a shell command prints to a terminal."""
-    master, slave = pty.openpty()
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
-    process = subprocess.Popen(
-        command, shell=True, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
-    )
-    os.close(slave)
-    printed = bytearray()
-    with contextlib.suppress(OSError):  # EIO: nobody has the other end any longer
-        while chunk := os.read(master, 65536):
-            printed += chunk
-    os.close(master)
-    process.wait()
-    return printed.decode()
 
 
 def commands() -> list[tuple[str, str]]:

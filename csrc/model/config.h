@@ -98,6 +98,8 @@ struct ModelConfig {
     // Columns of the product that feeds the activation; a gated one alternates panels of gate and up.
     int up_width(int inner) const { return gated_mlp ? round_up(inner, 16) * 2 : inner; }
     int embed_width() const { return embed_dim.value_or(n_embd); }
+    // Keys lie around their bias; where they are normed after it is added, they do not.
+    bool keys_keep_bias() const { return qkv_bias && !qk_norm; }
     bool final_norm() const { return norm_placement != NormPlacement::after_sum; }
 };
 

@@ -33,7 +33,7 @@ std::vector<float> slow_part(const ModelConfig& c, const float* bias, const Rope
 KeyCenters::KeyCenters(const ModelConfig& config, const Weights& weights, const PageLayout& layout,
                        const Kernels& kernels, const DistinctRopes& ropes)
     : width_(config.kv_width()) {
-    if (!config.qkv_bias || config.qk_norm) return;  // normed keys have no bias of their own
+    if (!config.keys_keep_bias()) return;
     const int segments = ceil_div(config.n_ctx, kSegmentPositions);
     for (int layer = 0; layer < config.n_layer(); ++layer) {
         std::vector<float>& centers = layers_.emplace_back();

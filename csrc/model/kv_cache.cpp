@@ -11,7 +11,7 @@ namespace pygpt {
 
 PageLayout::PageLayout(const ModelConfig& config, const CacheFormat& format, const CacheFormat& precise)
     : format_(format), heads_(config.n_kv_head), head_dim_(config.head_dim) {
-    const bool biased = format.centered && config.qkv_bias && !config.qk_norm;  // normed keys have no bias of their own
+    const bool biased = format.centered && config.keys_keep_bias();
     for (const LayerConfig& layer : config.layers) {
         const int wanted = layer.window.value_or(0), window = wanted < config.n_ctx ? wanted : 0;
         const auto found = std::find(windows_.begin(), windows_.end(), window);

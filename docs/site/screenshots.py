@@ -11,12 +11,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
-import pty
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +22,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 from rich.text import Text
+from terminal import printed
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 COLUMNS = 88
@@ -38,32 +36,16 @@ SESSION = (
 )
 
 
-def printed(command: str) -> bytes:
-    """What a command prints to a terminal, colours included."""
-    master, slave = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "LINES": "40"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            command, shell=True, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave
-        )
-        os.close(slave)
-        out = bytearray()
-        with contextlib.suppress(OSError):  # EIO: nobody has the other end any longer
-            while chunk := os.read(master, 65536):
-                out += chunk
-        os.close(master)
-        if process.wait():
-            raise SystemExit(f"{command}: {out.decode()}")
-    return bytes(out)
-
-
 def terminal(browser: Browser) -> Page:
     """A session in the terminal."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     for command in SESSION:
+        with tempfile.TemporaryDirectory() as folder:
+            out, status = printed(command, Path(folder), TERM="xterm-256color", COLUMNS=str(COLUMNS), LINES="40")
+        if status:
+            raise SystemExit(f"{command}: {out}")
         console.print(Text(f"$ {command}", style="bold #7fc9ae"))
-        console.print(Text.from_ansi(printed(command).decode().replace("\r\n", "\n").rstrip()))
+        console.print(Text.from_ansi(out.replace("\r\n", "\n").rstrip()))
     page = browser.new_page(device_scale_factor=1.5)
     page.set_content(SHELL + console.export_html(inline_styles=True, code_format="<pre>{code}</pre>"))
     return page

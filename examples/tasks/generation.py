@@ -6,8 +6,9 @@ The model is asked for each example in turn, after some solved ones (--shots), a
 model with a chat template is asked as its template says, solved examples being turns of the conversation; another one
 goes on with a text of fields. Metrics: exact match and F1 of SQuAD; ROUGE-1, 2 and L, the best of several references;
 BLEU and chrF of the whole set. Intervals of 95% are the bootstrap's over examples. Each task has a baseline that needs
-no model. Texts go to generation.jsonl in the working folder, and what is there is not written again. Needs rouge-score
-and sacrebleu (`pip install "pygpt-cpu[eval]"`).
+no model. --finetune trains adapters on the part that is not tested, in the form in which the model is asked then: as
+conversations, of which the answers are learnt, or as texts of fields. Texts go to generation.jsonl in the working
+folder, and what is there is not written again. Needs rouge-score and sacrebleu (`pip install "pygpt-cpu[eval]"`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,10 +58,8 @@ class Kind(NamedTuple):
     def prompt(self, model: pygpt.Model, item: Item, solved: Sequence[Item], chat: bool) -> list[int]:
         """The ids of all the model reads before it answers, in a conversation or as a text of fields."""
         if chat:
-            messages: list[dict[str, str]] = []
-            for shown in solved:
-                messages += [self._asked(shown), {"role": "assistant", "content": shown.references[0]}]
-            text = model.render([*messages, self._asked(item)])
+            turns = [turn for one in solved for turn in self.turns(one)]
+            text = model.render([*turns, self.turns(item)[0]])
             return model.tokenizer.encode(text, allow_special=True, add_special=False)
         return model.tokenizer.encode("".join(map(self.shown, solved)) + self._field_of(item))
 
@@ -70,8 +70,10 @@ class Kind(NamedTuple):
     def _field_of(self, item: Item) -> str:
         return f"{self.field} {item.source}\n{self.answer}"
 
-    def _asked(self, item: Item) -> dict[str, str]:
-        return {"role": "user", "content": f"{self.instruction}\n\n{item.source}"}
+    def turns(self, item: Item) -> list[dict[str, str]]:
+        """An example as two turns of a conversation, the question and its answer."""
+        asked = {"role": "user", "content": f"{self.instruction}\n\n{item.source}"}
+        return [asked, {"role": "assistant", "content": item.references[0]}]
 
 
 def questions(folder: Path) -> tuple[list[Item], list[Item]]:
@@ -212,27 +214,42 @@ def written(model: pygpt.Model, kind: Kind, items: Sequence[Item], solved: Seque
     return texts
 
 
-def finetuned(kind: Kind, train: Sequence[Item], gated_mlp: bool, folder: Path, a: argparse.Namespace) -> Path:
-    """A checkpoint that went on with the examples as a text of fields, by adapters of all matrices."""
+def finetuned(
+    model: pygpt.Model, kind: Kind, train: Sequence[Item], chat: bool, folder: Path, a: argparse.Namespace
+) -> Path:
+    """A checkpoint that has learnt the answers of examples, by adapters of all matrices; a run goes on where it was."""
     run = folder / "run"
     if (run / "run.json").exists():
         return resume(run, threads=a.threads).best
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "train.txt").write_text("".join(map(kind.shown, train)), encoding="utf-8")
+    data = folder / ("train.jsonl" if chat else "train.txt")
+    lines = [json.dumps({"messages": kind.turns(item)}) + "\n" if chat else kind.shown(item) for item in train]
+    data.write_text("".join(lines), encoding="utf-8")
     return pygpt.finetune(
         a.model,
-        folder / "train.txt",
+        data,
         run,
         n_ctx=a.finetune_context,
         validation=0.05,
+        epochs=a.finetune,
         lora=8,
-        lora_targets=["q", "k", "v", "out", *(["gate"] if gated_mlp else []), "up", "down"],
-        steps=a.finetune,
-        batch=16,
+        lora_targets=["q", "k", "v", "out", *(["gate"] if model.config.gated_mlp else []), "up", "down"],
+        batch=4,
         learning_rate=5e-4,
-        dropout=0.0,
         threads=a.threads,
+        backend=a.backend,
     ).best
+
+
+def after_training(
+    model: pygpt.Model, kind: Kind, train: Sequence[Item], test: Sequence[Item], chat: bool, a: argparse.Namespace
+) -> list[str]:
+    """What the fine-tuned model writes; its run is deleted then."""
+    folder = a.work / f"{a.task}-{Path(a.model).name}-{len(train)}-{a.finetune:g}"
+    best = pygpt.Model.load(finetuned(model, kind, train, chat, folder, a), threads=a.threads)
+    texts = written(best, kind, test, [], chat)
+    shutil.rmtree(folder)
+    return texts
 
 
 def table(records: list[dict[str, Any]], kind: Kind) -> str:
@@ -257,8 +274,10 @@ def main(argv: list[str] | None = None) -> None:
         "--shots", nargs="*", type=int, default=[0], help="solved examples before the one that is asked"
     )
     parser.add_argument("--fields", action="store_true", help="a text of fields also where there is a chat template")
-    parser.add_argument("--finetune", type=int, default=0, metavar="STEPS", help="also train for so many steps of 16")
-    parser.add_argument("--finetune-context", type=int, default=64, help="tokens that a step reads in one piece")
+    parser.add_argument("--finetune", type=float, default=0, metavar="EPOCHS", help="also train for so many")
+    parser.add_argument("--finetune-context", type=int, default=256, help="tokens in a sequence; a step has four")
+    parser.add_argument("--backend", default="kernels", help="kernels-bf16: faster on CPUs with bfloat16")
+    parser.add_argument("--most-train", type=int, help="of the examples to learn from")
     parser.add_argument("--most-test", type=int, default=100)
     parser.add_argument("--threads", type=int)
     a = parser.parse_args(argv)
@@ -268,10 +287,10 @@ def main(argv: list[str] | None = None) -> None:
     a.work.mkdir(parents=True, exist_ok=True)
     file = a.work / "generation.jsonl"
     records = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    done = {(r["task"], r["method"]) for r in records}
+    done = {(r["task"], r["method"], len(r["texts"])) for r in records}
 
     def keep(method: str, texts: Callable[[], list[str]]) -> None:
-        if (a.task, method) not in done:
+        if (a.task, method, len(test)) not in done:
             records.append(
                 {"task": a.task, "method": method, "texts": texts(), "references": [i.references for i in test]}
             )
@@ -282,14 +301,15 @@ def main(argv: list[str] | None = None) -> None:
     if a.model:
         name = Path(a.model).name.split("-")[0].lower()
         model = pygpt.Model.load(a.model, threads=a.threads)
+        chat = model.has_chat_template and not a.fields
+        form = " as fields" if model.has_chat_template and a.fields else ""
         for shots in a.shots:
-            chat = model.has_chat_template and not a.fields
-            shown = f"{name}, {shots} shots" + (" as fields" if model.has_chat_template and a.fields else "")
-            keep(shown, lambda solved=train[:shots], chat=chat: written(model, kind, test, solved, chat))
+            solved = train[:shots]
+            keep(f"{name}, {shots} shots{form}", lambda solved=solved: written(model, kind, test, solved, chat))
         if a.finetune:
-            folder = a.work / f"{a.task}-{name}-{a.finetune}"
-            best = pygpt.Model.load(finetuned(kind, train, model.config.gated_mlp, folder, a), threads=a.threads)
-            keep(f"{name}, fine-tuned for {a.finetune} steps", lambda: written(best, kind, test, [], chat=False))
+            train = train[: a.most_train]
+            shown = f"{name}, fine-tuned{form} on {len(train)}, {a.finetune:g} epochs"
+            keep(shown, lambda: after_training(model, kind, train, test, chat, a))
     print(table([r for r in records if r["task"] == a.task], kind))
 
 

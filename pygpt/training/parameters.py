@@ -63,13 +63,12 @@ class FlatTensors:
 
     def stacked(self, names: tuple[str, ...]) -> Array | None:
         """Neighbours, such as a layer's q, k and v, as one tensor: a view of their rows one after the other. None where
-        the model does not have them."""
+        none of them is here: a model without these biases, or gradients of a frozen matrix; adapters have their own."""
         if names not in self._stacked:
             parts = [self.tensors[name] for name in names if name in self.tensors]
+            assert len(parts) in (0, len(names)), names  # the others' gradients would be lost
             start, size = self._starts.get(names[0], 0), sum(part.size for part in parts)
-            whole = len(parts) == len(names)
-            rows = self.flat[start : start + size].reshape(-1, *parts[0].shape[1:]) if whole else None
-            self._stacked[names] = rows
+            self._stacked[names] = self.flat[start : start + size].reshape(-1, *parts[0].shape[1:]) if parts else None
         return self._stacked[names]
 
     def of(self, name: str, like: Array) -> Array:

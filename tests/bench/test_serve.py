@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench"
+import pygpt
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 
-@pytest.fixture(scope="module")
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("serve_load", BENCH / "serve_load.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["serve_load"] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def serve(script: Callable[[str], ModuleType]) -> Any:
+    return script("serve")
 
 
-def test_an_answer_in_chunks(load: ModuleType) -> None:
+@pytest.fixture
+def load(serve: Any) -> Any:
+    return serve.load
+
+
+def test_an_answer_in_chunks(load: Any) -> None:
     events = [{"choices": [{"text": text}]} for text in ("a", "", "b")]
     events.append({"choices": [], "usage": {"completion_tokens": 4}})
     lines = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events] + [b"data: [DONE]\n\n"]
@@ -47,7 +48,18 @@ def test_an_answer_in_chunks(load: ModuleType) -> None:
     assert not load.Answer(0.0, arrivals[:-1], closed=True).is_whole()
 
 
-def test_figures_of_a_window(load: ModuleType) -> None:
+def test_a_piece_without_a_token_is_no_token(serve: Any) -> None:
+    model = pygpt.Model.load("tiny")
+    inside = serve.Inside(model, 1, serve.Prompts(model, "Once upon a time there was a fox. " * 200, 0))
+    number, _ = inside.next()
+    inside.take(number, pygpt.Piece(" the", 262, 0, None, None))
+    inside.take(number, pygpt.Piece("", None, 0, "cancelled", None))
+    ((at, n),) = inside.times[number]
+    assert n == 1.0
+    assert inside.begin >= at  # the answer ended all the same
+
+
+def test_figures_of_a_window(load: Any) -> None:
     tokens = [[(1.0, 1.0), (2.0, 1.0), (4.0, 1.0)], [(9.0, 1.0)]]
     found = load.figures(tokens, [0.5, 8.0], 0.0, 5.0)
     assert found["tokens_per_second"] == 3 / 5

@@ -85,6 +85,27 @@ def test_gradients_are_those_of_finite_differences(config: ModelConfig) -> None:
         assert grads.flat[i] == pytest.approx((above - below) / 2e-5, abs=1e-7 * max(largest, 1.0)), i
 
 
+@pytest.mark.parametrize("targets", [("q", "v"), ("k",)])
+def test_of_matrices_that_share_their_input_some_are_adapted(config: ModelConfig, targets: tuple[str, ...]) -> None:
+    """The gradients of A and B are what the whole matrix's gradient is, by the chain rule."""
+    params = Parameters(config, np.float64)
+    params.flat[:] = np.random.default_rng(1).standard_normal(len(params.flat)) * 0.4
+    lora = Lora(params, adapted_names(config, targets), 2, 4.0)
+    for name in lora.names:
+        lora.trained.tensors[f"{name}.lora_b"][...] = 0.1
+    lora.materialise()
+    network, grads, whole = Network(config, functions), lora.gradients(), Parameters(config, np.float64)
+    ids = np.random.default_rng(2).integers(0, config.n_vocab, (2, 5), np.int32)
+    assert network.loss_and_gradients(params, grads, ids, ids[:, ::-1]) == network.loss_and_gradients(
+        params, whole, ids, ids[:, ::-1]
+    )
+    for name in lora.names:
+        a, b = (lora.trained.tensors[f"{name}.lora_{of}"] for of in "ab")
+        da, db = (grads.tensors[f"{name}.lora_{of}"] for of in "ab")
+        np.testing.assert_allclose(da, 2.0 * b.T @ whole.tensors[name], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(db, 2.0 * whole.tensors[name] @ a.T, rtol=1e-9, atol=1e-12)
+
+
 def test_merging_gives_the_adapted_models_logits(config: ModelConfig, tmp_path: Path) -> None:
     first_row = config.n_vocab - 2
     lora = make(config, np.float32, first_row)

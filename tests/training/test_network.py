@@ -126,7 +126,9 @@ def test_parameters_are_views_of_one_array(config: ModelConfig) -> None:
     assert stacked is not None
     assert np.shares_memory(stacked, k)
     assert np.array_equal(stacked, np.concatenate((q, k, v)))
-    assert params.stacked(("blocks.0.attn.q.bias", "nothing")) is None
+    assert params.stacked(("nothing", "nowhere")) is None
+    with pytest.raises(AssertionError, match="nothing"):
+        params.stacked(("blocks.1.attn.q.weight", "nothing"))
 
 
 def test_initialisation(config: ModelConfig) -> None:
