@@ -93,7 +93,10 @@ def read_pair(pair: object, tokenizer: Tokenizer | None, config: ModelConfig, wh
     if isinstance(context, str) and isinstance(continuation, str):
         if tokenizer is None:
             raise TokenizerError(f"{where} is text, and this model has no tokenizer")
-        found = encode_pair(tokenizer, context, continuation, prefix_id(tokenizer, config))
+        try:
+            found = encode_pair(tokenizer, context, continuation, prefix_id(tokenizer, config))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     elif isinstance(context, str) or isinstance(continuation, str):
         raise TypeError(f"{where} must be two texts or two lists of token ids, not one of each")
     else:

@@ -77,6 +77,7 @@ class Model(Writer):
 
         Raises `CheckpointError`, `ConfigError` or `TokenizerError` for files that cannot be used.
         """
+        check_type("source", source, str, os.PathLike)
         threads, isa, backend = check_options(weights, kv, threads, isa, threads_backend)
         path = checkpoint.locate(source)
         made = engine.of_checkpoint(path, weights, kv, threads, isa, n_ctx, progress, backend)

@@ -55,7 +55,7 @@ def remove(name: str) -> int:
         else:
             n_bytes = _remove_folder(ref.path.parent)
     except OSError as error:
-        raise CheckpointError(f"{name}: cannot be removed: {error}") from error
+        raise CheckpointError(f"{name}: cannot be removed: {error.strerror or error}") from error
     if n_bytes is None:
         here = ", ".join(model.name for model in on_disk() if model.name not in BUILT_IN) or "none"
         raise CheckpointError(f"{name}: not on this machine; models that can be removed: {here}")

@@ -80,7 +80,7 @@ def read_layers(layers: Sequence[int] | None, config: ModelConfig) -> tuple[int,
         return tuple(range(config.n_layer))
     if not _is_several(layers):
         raise TypeError(f"layers must be a sequence of integers, not {layers!r:.80}")
-    found = tuple(_place("layer", _integer("layers", layer), config.n_layer) for layer in layers)
+    found = tuple(place("layer", layer, config.n_layer) for layer in layers)
     if len(set(found)) < len(found):
         raise ValueError(f"layers must differ from each other, not {list(found)}")
     return found
@@ -129,18 +129,26 @@ def is_by_head(name: str) -> bool:
     return name in ("queries", "keys", "values", "heads")
 
 
+def place(name: str, i: int, n: int) -> int:
+    """i, or n + i where it counts from the end. TypeError, ValueError: no integer, or there is no such place."""
+    i = _integer(name, i)
+    if not -n <= i < n:
+        raise ValueError(f"{name} {i} is outside 0 to {n - 1}, or {-n} to -1 from the end")
+    return i % n
+
+
 def _read_patch(site: Site, value: Value, config: ModelConfig, n_token: int) -> Patch:
     check_type("a key of patch", site, Site)
-    layer = 0 if site.layer is None else _place("layer", site.layer, config.n_layer)
+    layer = 0 if site.layer is None else place("layer", site.layer, config.n_layer)
     n = width(site.name, config, layer)
     if n == 0:
         raise ValueError(f"layer {layer} is a mixture of experts, which has no neurons that all tokens share")
     of_one = isinstance(site.tokens, int)
     every = range(n_token) if site.tokens is None else (site.tokens,) if isinstance(site.tokens, int) else site.tokens
-    tokens = np.array([_place("token", t, n_token) for t in every], np.int64)
+    tokens = np.array([place("token", t, n_token) for t in every], np.int64)
     by_head = is_by_head(site.name)
     columns = n if site.index is None else config.head_dim if by_head else 1
-    first = 0 if site.index is None else columns * _place("index", site.index, n // columns)
+    first = 0 if site.index is None else columns * place("index", site.index, n // columns)
     shape: tuple[int, ...] = () if of_one else (len(tokens),)  # as the trace has it
     if by_head or site.index is None:
         shape = (*shape, config.head_dim if by_head else n)
@@ -183,10 +191,3 @@ def _integer(name: str, value: object) -> int:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {value!r:.80}") from None
-
-
-def _place(name: str, i: int, n: int) -> int:
-    """i, or n + i where it counts from the end."""
-    if not -n <= i < n:
-        raise ValueError(f"{name} {i} is outside 0 to {n - 1}")
-    return i % n

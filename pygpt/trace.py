@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,14 @@ from pygpt import _core, trace_html, trace_plots
 from pygpt.errors import check_type
 from pygpt.generation.logprobs import likeliest
 from pygpt.generation.params import integer
+from pygpt.sites import place
 from pygpt.tokenizer import Tokenizer
 from pygpt.trace_text import names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pygpt.model import Model
 
 Floats = NDArray[np.float32]
 
@@ -55,6 +58,8 @@ class Trace:
     Exact: the last layer's `hidden`, through the model's final norm and head, is `logits`, and that is
     `Model.logits`, equal to the bit. Queries, keys and values are those before they are rounded to the cache's format.
     In a parallel block (GPT-NeoX, GPT-J) the MLP does not read `after_attention`, which is the sum it is added to.
+
+    It can be pickled and copied, without the model, which only the lens and its page ask: `with_model` gives it back.
     """
 
     ids: tuple[int, ...]
@@ -95,36 +100,57 @@ class Trace:
     """(T,): -log2 of the probability that each token had, given those before it, in bits. The first has none: NaN."""
     alternatives: Candidates
     """(T, top): the likeliest tokens after each, the likeliest first."""
-    _engine: _core.Engine = field(kw_only=True)
+    _n_layer: int = field(kw_only=True)  # of the model
+    _engine: _core.Engine | None = field(kw_only=True)  # None: it was pickled
     _tokenizer: Tokenizer | None = field(kw_only=True)
 
     def __repr__(self) -> str:
         return f"<pygpt.Trace of {len(self.ids)} tokens, layers {list(self.layers)}>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_engine": None}
+
+    def with_model(self, model: Model) -> Trace:
+        """The same numbers, with the model that made them: for the lens of a trace that was pickled. ValueError: it is
+        another model, which its sizes tell, and the logits where the last layer was traced."""
+        from pygpt.model import Model  # which imports this module
+
+        check_type("model", model, Model)
+        config, last = model.config, self._n_layer - 1
+        sizes = (config.n_layer, config.n_embd, config.n_vocab)
+        is_its = sizes == (self._n_layer, self.hidden.shape[2], self.logits.shape[1])
+        if is_its and last in self.layers:
+            of_last = self.hidden[self._at(last), -1:]
+            is_its = np.array_equal(model._engine.read_out(of_last), self.logits[-1:], equal_nan=True)
+        if not is_its:
+            raise ValueError(f"{model!r} did not make this trace: its model has the same weights in the same format")
+        return replace(self, _engine=model._engine)
+
     def lens_logits(self, layer: int) -> Floats:
-        """The logits (T, V) that the model would give if `layer` were its last: its `hidden` through the final norm and
-        the head (nostalgebraist 2020, interpreting GPT: the logit lens). ValueError: a layer that was not traced."""
-        return self._engine.read_out(np.ascontiguousarray(self.hidden[self._at(layer)]))
+        """The logits (T, V) that the model would give if `layer`, counted from 0 or from the end with -1, were its
+        last: its `hidden` through the final norm and the head (nostalgebraist 2020, interpreting GPT: the logit lens).
+        ValueError: a layer that was not traced; for all of the lens, a trace without its model, as it was pickled."""
+        return self._model_engine().read_out(np.ascontiguousarray(self.hidden[self._at(layer)]))
 
     def lens(self, top: int = 5) -> Candidates:
         """What each traced layer would say next, (L, T, top): the likeliest of its `lens_logits`."""
         top = integer("top", top, 1, self.logits.shape[1])
-        states = self.hidden.reshape(-1, self.hidden.shape[2])
-        logits = (self._engine.read_out(states[rows]) for rows in chunks(len(states), self.logits.shape[1]))
-        found = candidates(map(self._engine.log_softmax, logits), top, self._tokenizer)
+        states, engine = self.hidden.reshape(-1, self.hidden.shape[2]), self._model_engine()
+        logits = (engine.read_out(states[rows]) for rows in chunks(len(states), self.logits.shape[1]))
+        found = candidates(map(engine.log_softmax, logits), top, self._tokenizer)
         shape = (*self.hidden.shape[:2], top)
         return Candidates(found.ids.reshape(shape), found.probabilities.reshape(shape), found.pieces.reshape(shape))
 
     def plot_attention(self, layer: int, head: int | None = None) -> Figure:
         """A matplotlib figure of a head's map, a row a token that looks, a column one that is looked at; of all heads
-        of the layer side by side where no head is named. ValueError: a layer or a head that there is not, or a trace
-        without attention; as for every plot, no matplotlib."""
-        place = self._at(layer)
+        of the layer side by side where no head is named. Both count from 0, or from the end with -1. ValueError: a
+        layer or a head that there is not, or a trace without attention; as for every plot, no matplotlib."""
+        at = self._at(layer)
         if self.attention is None:
             raise ValueError("the trace has no attention: trace with attention=True")
         n_head = self.attention.shape[1]
-        heads = range(n_head) if head is None else [integer("head", head, 0, n_head - 1)]
-        return trace_plots.attention(self.attention[place, list(heads)], self._names(), self.layers[place], heads)
+        heads = range(n_head) if head is None else [place("head", head, n_head)]
+        return trace_plots.attention(self.attention[at, list(heads)], self._names(), self.layers[at], heads)
 
     def plot_lens(self) -> Figure:
         """A matplotlib figure of the likeliest next token by layer and token, coloured by its probability. ValueError:
@@ -150,12 +176,17 @@ class Trace:
         """The tokens, coloured by their surprisal, in a notebook."""
         return trace_html.tokens(self, self._tokenizer)
 
+    def _model_engine(self) -> _core.Engine:
+        if self._engine is None:
+            raise ValueError("the trace was pickled without its model, which the lens asks: with_model gives it back")
+        return self._engine
+
     def _names(self) -> list[str]:
         return names(self._tokenizer, self.ids)
 
     def _at(self, layer: int) -> int:
         """The place of a layer among those that were traced."""
-        layer = integer("layer", layer, -(2**31))
+        layer = place("layer", layer, self._n_layer)
         if layer not in self.layers:
             raise ValueError(f"layer {layer} was not traced, only {list(self.layers)}")
         return self.layers.index(layer)

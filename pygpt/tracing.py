@@ -61,6 +61,7 @@ def trace(
         entropy=entropies,
         surprisal=surprisals,
         alternatives=alternatives,
+        _n_layer=config.n_layer,
         _engine=engine,
         _tokenizer=tokenizer,
     )

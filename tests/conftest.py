@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -104,6 +107,18 @@ def gpt2_tensors(
     tensors["ln_f.weight"] = np.ones(n_embd, np.float32)
     tensors["ln_f.bias"] = np.zeros(n_embd, np.float32)
     return tensors
+
+
+@pytest.fixture
+def task_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a script of examples/tasks by its name, as Python does when it is run."""
+    folder = Path(__file__).resolve().parents[1] / "examples" / "tasks"
+    if not folder.is_dir():
+        pytest.skip("examples/ is not here: the tests run outside the repository")
+    monkeypatch.syspath_prepend(str(folder))
+    yield importlib.import_module
+    for script in folder.glob("*.py"):
+        sys.modules.pop(script.stem, None)
 
 
 @pytest.fixture(scope="session")

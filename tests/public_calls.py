@@ -153,6 +153,7 @@ CALLS: dict[str, Callable[[Good], dict[str, Any]]] = {
     "Trace.plot_lens": lambda g: {"self": g.traced()},
     "Trace.plot_surprisal": lambda g: {"self": g.traced()},
     "Trace.html": lambda g: {"self": g.traced(), "model": "m", "top": 2},
+    "Trace.with_model": lambda g: {"self": g.traced(), "model": g.model},
     "Trace.lens_logits": lambda g: {"self": g.traced(), "layer": 0},
     "Model.embed": lambda g: {"text": "in the"},
     "Model.classify": lambda g: {"item": "in the"},

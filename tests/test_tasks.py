@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,16 +17,6 @@ LABELLED = {
     "neg": ["a dull film", "no story at all", "slow and empty"],
     "pos": ["a fine film", "warm and funny", "a joy"],
 }
-
-
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports an example as Python does when it is run."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    names = [path.stem for path in FOLDER.glob("*.py")]
-    yield importlib.import_module
-    for name in names:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -54,8 +42,8 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_example_is_tested_once(module: Callable[[str], ModuleType], data: Path) -> None:
-    splits, rows = module("splits"), module("data").read_polarity(data)[0]
+def test_every_example_is_tested_once(task_module: Callable[[str], ModuleType], data: Path) -> None:
+    splits, rows = task_module("splits"), task_module("data").read_polarity(data)[0]
     tested = []
     for split in splits.splits(rows, 0, 5, seed=0):
         assert sorted([*split.train, *split.test]) == list(range(24))
@@ -63,13 +51,13 @@ def test_every_example_is_tested_once(module: Callable[[str], ModuleType], data:
         kept = splits.first_of_each(rows, split.train, 6)
         assert [rows[i][1] for i in kept].count("positive") == 3
     assert sorted(tested) == list(range(24))
-    rows, n_test = module("data").read_banking(data)
+    rows, n_test = task_module("data").read_banking(data)
     (split,) = splits.splits(rows, n_test, 5, seed=0)  # the publisher's
     assert (sorted(split.train), sorted(split.test)) == ([0, 1], [2, 3])
 
 
-def test_readers(module: Callable[[str], ModuleType], data: Path) -> None:
-    reads = module("data")
+def test_readers(task_module: Callable[[str], ModuleType], data: Path) -> None:
+    reads = task_module("data")
     assert reads.read_sms(data) == ([("see you at 5", "ham"), ('WIN a prize, "now"', "spam")], 0)
     assert reads.read_banking(data)[0][0] == ("Where is it, my card?", "card_arrival")
     assert reads.CLASSES["banking77"].answer("card_arrival") == " card arrival"
@@ -77,9 +65,9 @@ def test_readers(module: Callable[[str], ModuleType], data: Path) -> None:
     assert reads.read_questions(data)[1].answers == ("in the south",)
 
 
-def test_augmentations_keep_what_there_was(module: Callable[[str], ModuleType]) -> None:
-    augmentation = module("augmentation")
-    arguments = module("classification").parser().parse_args(["polarity", "--data", ".", "--augment-with", "tiny"])
+def test_augmentations_keep_what_there_was(task_module: Callable[[str], ModuleType]) -> None:
+    augmentation = task_module("augmentation")
+    arguments = task_module("classification").parser().parse_args(["polarity", "--data", ".", "--augment-with", "tiny"])
     rows = [("one two three four five six seven eight nine ten", "a"), ("alone", "b")]
     for name, augment in augmentation.AUGMENTATIONS.items():
         more = augment(rows, arguments)
@@ -91,9 +79,9 @@ def test_augmentations_keep_what_there_was(module: Callable[[str], ModuleType]) 
 
 
 def test_classification_goes_on_where_it_was(
-    module: Callable[[str], ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    task_module: Callable[[str], ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    classification = module("classification")
+    classification = task_module("classification")
     command = ["polarity", "--data", str(data), "--work", str(tmp_path / "work"), "--only", "1", "--threads", "1"]
     tuning = ["--methods", "finetune", "--steps", "2", "--lora", "2", "--language-weight", "0", "--prompt"]
     classification.main([*command, "--methods", "majority"])
@@ -108,19 +96,19 @@ def test_classification_goes_on_where_it_was(
 
 
 def test_prompting(
-    module: Callable[[str], ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    task_module: Callable[[str], ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["polarity", "--data", str(data), "--work", str(tmp_path), "--model", "tiny", "--threads", "1"]
-    module("prompting").main([*command, "--shots", "0", "2", "--most-test", "4"])
+    task_module("prompting").main([*command, "--shots", "0", "2", "--most-test", "4"])
     out = capsys.readouterr().out
     for name in ("tiny, 0 shots", "tiny, 0 shots, calibrated", "tiny, 2 shots", "tiny, 2 shots, calibrated"):
         assert f"| {name} | {name[6]} |" in out
 
 
 def test_generation(
-    module: Callable[[str], ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    task_module: Callable[[str], ModuleType], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    generation = module("generation")
+    generation = task_module("generation")
     command = ["questions", "--data", str(data), "--work", str(tmp_path), "--threads", "1"]
     generation.main([*command, "--model", "tiny", "--shots", "0", "1"])
     head, _, baseline, zero, one = capsys.readouterr().out.splitlines()
@@ -137,14 +125,14 @@ def test_generation(
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_translating_is_learnt(
-    module: Callable[[str], ModuleType],
+    task_module: Callable[[str], ModuleType],
     data: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     chat: bool,
 ) -> None:
-    generation = module("generation")
+    generation = task_module("generation")
     kind = generation.KINDS["translation-deu"]
     thanks = generation.Item("Danke.", ["Thanks."])
     assert kind.shown(thanks) == "German: Danke.\nEnglish: Thanks.\n\n"
@@ -173,8 +161,8 @@ def test_translating_is_learnt(
     assert not list(tmp_path.glob("translation-deu*"))  # a run that ended is deleted
 
 
-def test_an_answer_of_a_dialogue(module: Callable[[str], ModuleType]) -> None:
-    dialogue = module("dialogue")
+def test_an_answer_of_a_dialogue(task_module: Callable[[str], ModuleType]) -> None:
+    dialogue = task_module("dialogue")
     asked = {"expect": ["Konrad", "7:45"], "never": ["Karl"]}
     assert dialogue.is_right("You are KONRAD.", asked)
     assert dialogue.is_right("At 7:45, I think", asked)

@@ -217,10 +217,11 @@ def inside(model: Model) -> None:
     assert clean.attention.shape[2:] == (len(clean.ids), len(clean.pieces))
     likeliest: pygpt.Candidates = clean.lens(top=1)
     assert likeliest.pieces.shape == likeliest.ids.shape == likeliest.probabilities.shape == (*hidden.shape[:2], 1)
-    assert np.array_equal(clean.lens_logits(clean.layers[-1]), clean.logits)
+    assert np.array_equal(clean.lens_logits(-1), clean.logits)
     assert clean.alternatives.ids.shape == (len(clean.ids), 3)
     assert_type(clean.html("my model", top=2), str)
     assert len(clean.plot_attention(0, head=1).axes) == len(clean.plot_lens().axes) == 2
+    assert_type(clean.with_model(model), pygpt.Trace)
     assert clean.plot_surprisal().axes[0].get_ylabel() == "bits"
     head, two = pygpt.Site("heads", 0, 1), pygpt.Site("hidden", -1, tokens=[0, 1])
     changed = model.trace("Once there was a", patch={head: 0.0, two: hidden[1, :2]})

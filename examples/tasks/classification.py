@@ -5,7 +5,8 @@
     majority   the most frequent label
     tfidf      TF-IDF of words and pairs of words, and logistic regression
     features   the state in which --model, frozen, is about to answer the task's prompt, and logistic regression
-    finetune   `pygpt.finetune` on --model; a tenth of what it may train on chooses the best checkpoint
+    finetune   `pygpt.finetune` on --model; a tenth of what it may train on chooses the best checkpoint, or, if that
+               is fewer than 30 examples, the last one is taken
 
 Every example is tested once by models that never saw it: 5 folds, or the publisher's own test part. --sizes gives
 learning curves: so many training examples, of each label alike. Predictions go to results.jsonl in the working folder;
@@ -33,8 +34,9 @@ import pygpt
 from pygpt.training import resume
 
 METHODS = ("majority", "tfidf", "features", "finetune")
+FEW = 30  # validation examples, whose loss says less about a checkpoint than its training does
 # Options that pygpt.finetune has, too, and whose defaults are its own.
-RECIPE = ("learning_rate", "epochs", "steps", "lora", "lora_targets", "dropout", "backend")
+RECIPE = ("learning_rate", "epochs", "steps", "batch", "lora", "lora_targets", "dropout", "backend")
 
 
 class Features:
@@ -64,13 +66,13 @@ def by_logistic_regression(train: Any, labels: list[str], test: Any, vectorizer:
 
 
 def by_finetuning(rows: Rows, test: list[str], folder: Path, arguments: argparse.Namespace) -> list[str]:
-    """Fine-tune a model, or go on where that stopped, then ask its best checkpoint and delete the run."""
+    """Fine-tune a model, or go on where that stopped, then ask its checkpoint and delete the run."""
     run, files = folder / "run", (folder / "train.csv", folder / "validation.csv")
+    held_out = max(len({label for _, label in rows}), min(len(rows) // 10, arguments.most_validation))
     if (run / "run.json").exists():
         result = resume(run, threads=arguments.threads)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        held_out = max(len({label for _, label in rows}), min(len(rows) // 10, arguments.most_validation))
         parts = (AUGMENTATIONS[arguments.augment](rows[held_out:], arguments), rows[:held_out])
         for file, part in zip(files, parts, strict=True):
             with file.open("w", encoding="utf-8", newline="") as opened:
@@ -93,7 +95,8 @@ def by_finetuning(rows: Rows, test: list[str], folder: Path, arguments: argparse
         )
     if not result.finished:
         raise SystemExit(f"{run} was stopped: the same command goes on with it")
-    model = pygpt.Model.load(result.best, threads=arguments.threads)
+    checkpoint = result.best if held_out >= FEW else result.path / "last"
+    model = pygpt.Model.load(checkpoint, threads=arguments.threads)
     predicted = [found.label for found in model.classify(list(test))]
     shutil.rmtree(folder)
     return predicted
@@ -157,6 +160,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--learning-rate", type=float)
     options.add_argument("--epochs", type=float)
     options.add_argument("--steps", type=int)
+    options.add_argument("--batch", type=int)
     options.add_argument("--lora", type=int, help="train adapters of this rank alone")
     options.add_argument("--lora-targets", nargs="+")
     options.add_argument("--backend", help="kernels-bf16: faster on CPUs with bfloat16")

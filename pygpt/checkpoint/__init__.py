@@ -66,8 +66,11 @@ def _read(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor], Tokenizer | No
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise CheckpointError(f"{path}: neither a file nor a folder")
         begin = _first_bytes(path) if stat.S_ISREG(mode) else b""
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file or folder") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: no such file or folder, or not to be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"{path}: cannot be read: {why}") from error
     if begin.startswith(b"GGUF") or (stat.S_ISREG(mode) and path.suffix.lower() == ".gguf"):
         from pygpt.checkpoint.gguf import read_gguf
 

@@ -70,7 +70,7 @@ def partial_folder(folder: Path, label: str = "") -> Iterator[Path]:
         partial.mkdir()
         yield partial
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be saved: {error}") from error
+        raise CheckpointError(f"{folder}: cannot be saved: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -90,13 +90,17 @@ def write_settings(
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A new, hidden file beside `path`, to be written; when that is done and on the disk, it takes the place of what is
-    there. It is gone at the end, whatever happened."""
+    there. It is gone at the end, whatever happened. An OSError names `path`."""
     partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     try:
         yield partial
         sync(partial)
         partial.replace(path)
         sync(path.absolute().parent)
+    except OSError as error:
+        if error.errno is None or error.filename != os.fspath(partial):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -32,7 +32,8 @@ def locate(name: str | os.PathLike[str], progress: Progress | None = None, *, do
         if path.exists():
             return path
     except (OSError, RuntimeError) as error:  # no permission, too long a name, no such user's home
-        raise CheckpointError(f"{text}: cannot be looked up: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"{text}: cannot be looked up: {why}") from error
     if text in BUILT_IN:
         path = Path(__file__).resolve().parent.parent / "models" / text
         if not path.is_dir():

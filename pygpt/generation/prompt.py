@@ -25,8 +25,8 @@ def is_several(prompts: object) -> bool:
     return isinstance(first, (str, list, tuple)) or (isinstance(first, np.ndarray) and first.ndim > 0)
 
 
-def as_ids(ids: object, n_vocab: int, argument: str) -> NDArray[np.int32]:
-    """Token ids from outside as a contiguous (T,) array, T >= 1.
+def as_ids(ids: object, n_vocab: int, argument: str, *, or_text: bool = False) -> NDArray[np.int32]:
+    """Token ids from outside as a contiguous (T,) array, T >= 1. `or_text`: a text would have been allowed too.
 
     TypeError unless it is a flat sequence of integers; ValueError if it is empty or an id is outside the vocabulary.
     """
@@ -37,7 +37,8 @@ def as_ids(ids: object, n_vocab: int, argument: str) -> NDArray[np.int32]:
     if array.shape == (0,):
         raise ValueError(f"{argument} must not be empty")
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must be a flat sequence of integer token ids, not {ids!r:.80}")
+        allowed = f"{'text or ' if or_text else ''}a flat sequence of integer token ids"
+        raise TypeError(f"{argument} must be {allowed}, not {ids!r:.80}")
     outside = np.flatnonzero((array < 0) | (array >= n_vocab))
     if len(outside):
         at = outside[0]
@@ -54,7 +55,7 @@ def read_prompt(
         if not prompt:  # even where the tokenizer begins every text with a token of its own
             raise ValueError(f"{name} must not be empty")
         return as_ids(ids, n_vocab, name)
-    return as_ids(prompt, n_vocab, name)
+    return as_ids(prompt, n_vocab, name, or_text=True)
 
 
 def read_prompts(prompts: object, encode: Callable[[str], list[int]], n_vocab: int) -> dict[str, NDArray[np.int32]]:

@@ -121,11 +121,13 @@ def make_requests(
     conversation, are for one prompt; the others are as a `Request`'s. `prefix` is as of
     `Model.generate`.
 
-    ContextOverflowError: a prompt that leaves no room for a token.
+    ContextOverflowError: a prompt that leaves no room for a token. ValueError: a bias for a token that there is not.
     """
     cancel = cancel_token(cancel)
     eos_ids = frozenset[int]() if turn is None else turn.eos_ids
     check_type("prefix", prefix, Session, type(None))
+    if (unknown := max(params.logit_bias, default=0)) >= config.n_vocab:
+        raise ValueError(f"logit_bias of {unknown} is for no token of the vocabulary of {config.n_vocab}")
     requests: list[Request] = []
     for name, tokens in prompts.items():
         if len(tokens) >= config.n_ctx:

@@ -59,8 +59,9 @@ def evaluate(
     confidence: that the intervals hold the true value.
     progress: called with a task, how many of its examples are done, and of how many.
 
-    ValueError names a file, line and column that is not as it must be, and a task that does not exist; TypeError,
-    OSError. What a model without a tokenizer lacks raises TokenizerError.
+    ValueError names a file, line and column that is not as it must be, and a task that does not exist;
+    ContextOverflowError the line whose continuation is longer than the model's context. TypeError, OSError. What a
+    model without a tokenizer lacks raises TokenizerError.
     """
     check_type("model", model, Model)
     names = _names(tasks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from pygpt._json import shown
@@ -13,7 +13,13 @@ Row: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class _Example:
+    where: str = field(default="", kw_only=True, compare=False)
+    """The file and the line, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(_Example):
     """Which of several (context, continuation) pairs is likeliest."""
 
     pairs: tuple[tuple[str, str], ...]
@@ -24,7 +30,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Cloze:
+class Cloze(_Example):
     """Whether a model would write just this continuation."""
 
     context: str
@@ -32,7 +38,7 @@ class Cloze:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Question(_Example):
     """What a model writes up to the end of the line, and what would be right."""
 
     prompt: str
@@ -40,7 +46,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class Document(_Example):
     """A text, all of which is foretold."""
 
     text: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -31,17 +32,19 @@ def find(task: str | os.PathLike[str], data: Path | None) -> list[Path]:
     """The files of a task: itself, if it is one; else NAME.jsonl, .json or .txt in the folder `data`, or all .jsonl of
     its folder NAME. ValueError: there is none, and what there is instead."""
     path = Path(task)
-    if path.suffix in (".jsonl", ".json", ".txt") and path.is_file():
-        return [path]
     name = os.fspath(task)
+    if path.is_file() and path.suffix in (".jsonl", ".json", ".txt"):
+        return [path]
     if data is None:
+        if path.is_file():
+            raise ValueError(f"{name} is no task file, whose name ends in .jsonl, .json or .txt")
         raise ValueError(f"the task {name!r} is no file, and no folder of task files (data) was given to find it in")
     if not data.is_dir():
         raise ValueError(f"the folder of task files {data} does not exist")
     candidates = [data / _FILES.get(name, f"{name}.jsonl"), data / f"{name}.json", data / f"{name}.txt"]
     found = next(([file] for file in candidates if file.is_file()), None) or sorted((data / name).glob("*.jsonl"))
     if not found:
-        there = sorted(p.name if p.is_dir() else p.stem for p in data.iterdir() if p.is_dir() or p.suffix == ".jsonl")
+        there = sorted({*(p.stem for p in data.glob("*.jsonl")), *(p.parent.name for p in data.glob("*/*.jsonl"))})
         raise ValueError(
             f"no task {name!r} in {data}: looked for {', '.join(c.name for c in candidates)} and {name}/*.jsonl; "
             f"there are {', '.join([*there, *(n for n, f in _FILES.items() if (data / f).is_file())]) or 'none'}"
@@ -77,7 +80,7 @@ def _examples(file: Path, suffix: str) -> Iterator[tuple[Form, Example]]:
             example = read_row(form, row, suffix)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        yield form, example
+        yield form, dataclasses.replace(example, where=where)
 
 
 def _content(file: Path) -> str:

@@ -12,7 +12,7 @@ from pygpt.evaluation import rolling
 from pygpt.generation import Progress
 from pygpt.harness.examples import Choice, Cloze, Document, Example, Question
 from pygpt.harness.write import write
-from pygpt.likelihood import Likelihood, prefix_id
+from pygpt.likelihood import Likelihood, likelihoods, prefix_id, read_pair
 from pygpt.metrics import Estimate
 from pygpt.model import Model
 
@@ -42,9 +42,10 @@ def _choices(model: Model, examples: Sequence[Choice], confidence: float, progre
     """acc: the right answer is the likeliest; acc_norm: it is, once log-probabilities are divided by characters."""
     n, n_pairs = len(examples), sum(len(example.pairs) for example in examples)
     found = iter(
-        model.loglikelihood(
-            [pair for example in examples for pair in example.pairs],
-            progress=None if progress is None else lambda done, _: progress(done * n // n_pairs, n),
+        _likelihoods(
+            model,
+            [(example.where, pair) for example in examples for pair in example.pairs],
+            None if progress is None else lambda done, _: progress(done * n // n_pairs, n),
         )
     )
     answers = [_choice(example, [next(found) for _ in example.pairs]) for example in examples]
@@ -65,7 +66,7 @@ def _choice(example: Choice, found: Sequence[Likelihood]) -> dict[str, Any]:
 
 def _clozes(model: Model, examples: Sequence[Cloze], confidence: float, progress: Progress | None) -> Measured:
     """acc: greedy text is the continuation; perplexity: of a whole continuation."""
-    found = model.loglikelihood([(e.context, e.continuation) for e in examples], progress=progress)
+    found = _likelihoods(model, [(e.where, (e.context, e.continuation)) for e in examples], progress)
     answers = [{"logprob": f.logprob, "is_greedy": f.is_greedy, "n_tokens": f.n_tokens} for f in found]
     return Measured(
         {
@@ -74,6 +75,14 @@ def _clozes(model: Model, examples: Sequence[Cloze], confidence: float, progress
         },
         answers,
     )
+
+
+def _likelihoods(
+    model: Model, pairs: Sequence[tuple[str, tuple[str, str]]], progress: Progress | None
+) -> list[Likelihood]:
+    """`Model.loglikelihood` of pairs, with errors that name where each stands."""
+    read = [read_pair(pair, model.tokenizer, model.config, where) for where, pair in pairs]
+    return likelihoods(model._engine, model.config.n_vocab, read, progress)
 
 
 def _documents(model: Model, examples: Sequence[Document], confidence: float, progress: Progress | None) -> Measured:

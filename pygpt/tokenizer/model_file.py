@@ -47,7 +47,7 @@ def read_model_file(path: Path) -> ModelFile:
     try:
         return _parsed(path.read_bytes())
     except OSError as error:
-        raise TokenizerError(f"{path}: cannot be read: {error}") from error
+        raise TokenizerError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, IndexError, struct.error) as error:
         raise TokenizerError(f"{path}: not a model of SentencePiece: {error}") from error
 

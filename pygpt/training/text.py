@@ -151,8 +151,11 @@ def _files(path: Path) -> list[Path]:
                 raise TrainingError(f"{path}: no *.txt file in this folder or below it")
             return files
         path.stat()
+    except FileNotFoundError as error:
+        raise TrainingError(f"{path}: no such file or folder") from error
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: no such file or folder, or not to be looked up: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise TrainingError(f"{path}: cannot be read: {why}") from error
     return [path]
 
 

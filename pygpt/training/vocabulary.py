@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pygpt import checkpoint
-from pygpt.errors import TrainingError
+from pygpt.errors import CheckpointError, TrainingError
 from pygpt.tokenizer import Tokenizer
 from pygpt.tokenizer.vocabulary import END_OF_TEXT
 
@@ -14,6 +14,8 @@ def existing(path: Path) -> Tokenizer:
     """The tokenizer of a checkpoint, or of a folder with a tokenizer's files alone, which then ends a text with
     ``<|endoftext|>`` if it has that. TrainingError where there is none; see `pygpt.checkpoint.read` for the others.
     """
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file or folder: a tokenizer is bpe, char, or where there is one")
     alone = Tokenizer.from_folder(path)
     if alone is not None and not any(path.glob("*.safetensors")):
         end = alone.special_tokens.get(END_OF_TEXT)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,22 +15,10 @@ import pytest
 import pygpt
 from pygpt.generation.plan import Planner
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
-MODULES = ("capacity_model", "capacity_fleet", "capacity_load", "machine")
-
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    if not BENCH.is_dir():
-        pytest.skip("bench/ is not here: the tests run outside the repository")
-    monkeypatch.syspath_prepend(str(BENCH))
-    import capacity_fleet
-    import capacity_load
-    import capacity_model
-
-    yield SimpleNamespace(fleet=capacity_fleet, load=capacity_load, model=capacity_model)
-    for name in MODULES:
-        sys.modules.pop(name, None)
+def bench(script: Callable[[str], ModuleType]) -> Any:
+    return SimpleNamespace(**{name: script(f"capacity_{name}") for name in ("fleet", "load", "model")})
 
 
 def test_the_fit_finds_what_steps_take(bench: Any) -> None:

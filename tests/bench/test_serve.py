@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,17 +15,11 @@ import pytest
 import pygpt
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
-MODULES = ("serve", "serve_load", "serve_servers", "peer_results", "machine")
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(BENCH))
-    import serve
-
-    yield serve
-    for name in MODULES:
-        sys.modules.pop(name, None)
+def serve(script: Callable[[str], ModuleType]) -> Any:
+    return script("serve")
 
 
 @pytest.fixture

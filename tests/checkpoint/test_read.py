@@ -272,6 +272,8 @@ def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
 def test_a_path_that_is_nothing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file or folder"):
         checkpoint.read(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"aaa: cannot be read: File name too long$"):
+        checkpoint.read(tmp_path / ("a" * 999))
     (tmp_path / "x.onnx").touch()
     with pytest.raises(
         CheckpointError, match=r"x\.onnx: expected a \.safetensors, \.gguf, \.bin or \.pt file, or a folder"

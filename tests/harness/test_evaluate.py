@@ -150,9 +150,31 @@ def test_a_file_that_is_not_as_it_must_be(tiny: Model, tmp_path: Path, lines: st
         pygpt.evaluate(tiny, path)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"context": "a", "continuation": "b " * 600},
+        {"query": "a", "choices": ["b", "c " * 600], "gold": 0},
+    ],
+)
+def test_a_continuation_that_is_too_long_is_named_by_its_line(tiny: Model, tmp_path: Path, row: dict[str, Any]) -> None:
+    path = put(tmp_path / "long.jsonl", [QUERIES[0] if "query" in row else {**row, "continuation": "b"}, row])
+    message = r"the \d+ tokens of the continuation of .*long\.jsonl:2 do not fit a context of 512"
+    with pytest.raises(pygpt.errors.ContextOverflowError, match=message):
+        pygpt.evaluate(tiny, path)
+
+
 def test_files_that_cannot_be_read(tiny: Model, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no task .arc. in .*: looked for arc\.jsonl, arc\.json, arc\.txt"):
+    put(tmp_path / "blimp" / "a.jsonl", QUERIES)
+    put(tmp_path / "blimp" / "b.jsonl", QUERIES)
+    put(tmp_path / "mine.jsonl", QUERIES)
+    (tmp_path / "pictures").mkdir()
+    message = r"no task .arc. in .*: looked for arc\.jsonl, arc\.json, arc\.txt and .*; there are blimp, mine$"
+    with pytest.raises(ValueError, match=message):
         pygpt.evaluate(tiny, "arc", data=tmp_path)
+    (tmp_path / "mine.csv").touch()
+    with pytest.raises(ValueError, match=r"mine\.csv is no task file, whose name ends in \.jsonl, \.json or \.txt"):
+        pygpt.evaluate(tiny, tmp_path / "mine.csv")
     with pytest.raises(ValueError, match="no folder of task files"):
         pygpt.evaluate(tiny, "arc_easy")
     with pytest.raises(ValueError, match="does not exist"):

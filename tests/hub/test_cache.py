@@ -181,7 +181,7 @@ def test_the_nearest_names(cache: Path, name: str, near: str) -> None:
 def test_names_that_are_no_names(cache: Path) -> None:
     with pytest.raises(ValueError, match="must not be empty"):
         locate("")
-    with pytest.raises(CheckpointError, match="cannot be looked up"):
+    with pytest.raises(CheckpointError, match=r"cannot be looked up: [A-Z]"):
         locate("x" * 5000)
 
 

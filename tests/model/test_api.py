@@ -196,7 +196,7 @@ def test_perplexity_needs_two_tokens(model: Model) -> None:
         ([True], TypeError, "integer token ids"),
         ([[[1, 2]]], TypeError, "flat"),
         (np.ones((1, 2), np.int32), TypeError, "flat"),
-        (None, TypeError, "integer token ids"),
+        (None, TypeError, "must be text or a flat sequence of integer token ids, not None"),
         (5, TypeError, "flat"),
         (b"bytes", TypeError, "integer token ids"),
     ],

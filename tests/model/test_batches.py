@@ -116,7 +116,7 @@ def test_errors_name_the_prompt_of_a_list(model: Model) -> None:
         model.generate(["a", "b", ""])
     with pytest.raises(ValueError, match="token id 264 at position 1 of prompt 0 "):
         model.stream([[1, 264], [1]])
-    with pytest.raises(TypeError, match="prompt 1 must be a flat sequence"):
+    with pytest.raises(TypeError, match="prompt 1 must be text or a flat sequence of integer token ids, not "):
         model.generate(["a", 5])  # type: ignore[list-item]
     with pytest.raises(ContextOverflowError, match="prompt 1's 65 tokens do not fit"):
         model.embed(["a", [1] * 65])

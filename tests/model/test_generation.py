@@ -105,6 +105,8 @@ def test_biases_ban_and_choose(model: Model) -> None:
     assert model.generate(PROMPT, max_tokens=8, temperature=0, logit_bias={7: 1e9}).tokens == (7,) * 8
     banned = model.generate(PROMPT, max_tokens=40, temperature=2.0, logit_bias={plain: -math.inf}, seed=1)
     assert plain not in banned.tokens
+    with pytest.raises(ValueError, match="logit_bias of 264 is for no token of the vocabulary of 264"):
+        model.generate(PROMPT, logit_bias={3: 1.0, 264: 1.0})
 
 
 def test_a_processor_changes_logits_first(model: Model) -> None:

@@ -145,7 +145,7 @@ def test_rolling_windows(model: Model, n: int) -> None:
     [
         ("in", TypeError, "pairs must be a list"),
         (["in"], TypeError, "pair 0 must be a tuple"),
-        ([("in", "")], ValueError, "at least one token after its context"),
+        ([("in", "")], ValueError, "pair 0: a continuation must have at least one token after its context"),
         ([("in", [1])], TypeError, "not one of each"),
         ([([1], [10**6])], ValueError, "continuation of pair 0"),
         ([([], [1])], ValueError, "context of pair 0 must not be empty"),

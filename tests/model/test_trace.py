@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import inspect
 import itertools
+import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -210,9 +213,39 @@ def test_layers_are_those_asked_for(model: Model) -> None:
     for name in (*sites.NAMES[1:], "attention"):
         assert np.array_equal(getattr(some, name), getattr(whole, name)[[last, 0]]), name
     assert np.array_equal(some.lens_logits(0), whole.lens_logits(0))
+    assert np.array_equal(some.lens_logits(-1), whole.logits)  # the last of the model, not of those that were traced
+    assert np.array_equal(some.lens_logits(-1 - last), whole.lens_logits(0))
     none = model.trace(TEXT, layers=[])
     assert none.hidden.shape == (0, *whole.hidden.shape[1:])
     assert none.attention is None
     assert none.neurons is None
     assert np.array_equal(none.logits, whole.logits)
     assert none.lens().ids.shape == (0, len(none.ids), 5)
+
+
+def test_a_trace_is_pickled_without_its_model(model: Model, gpt2_folder: Path) -> None:
+    trace = model.trace(TEXT, attention=True)
+    again = pickle.loads(pickle.dumps(trace))
+    for field in dataclasses.fields(trace):
+        if not field.name.startswith("_") and field.name != "alternatives":
+            np.testing.assert_array_equal(getattr(again, field.name), getattr(trace, field.name), field.name)
+    assert np.array_equal(again.alternatives.pieces, trace.alternatives.pieces)
+    assert again._repr_html_() == trace._repr_html_()
+    for call in (again.lens, again.html, again.plot_lens, lambda: again.lens_logits(0)):
+        with pytest.raises(ValueError, match=r"pickled without its model, .* with_model gives it back"):
+            call()
+    whole = again.with_model(Model.load(gpt2_folder, threads=1))
+    assert np.array_equal(whole.lens_logits(0), trace.lens_logits(0))
+    assert whole.html("m") == trace.html("m")
+    assert copy.deepcopy(trace).with_model(model).html("m") == trace.html("m")
+
+
+def test_a_trace_knows_its_model(model: Model, gpt2_folder: Path) -> None:
+    again = pickle.loads(pickle.dumps(model.trace(TEXT)))
+    for other in (Model.load(gpt2_folder, weights="float32", threads=1), Model.load("tiny", threads=1)):
+        with pytest.raises(ValueError, match=r"float32|'tiny'.* did not make this trace"):
+            again.with_model(other)
+    with pytest.raises(TypeError, match="model must be of type Model, not str"):
+        again.with_model("tiny")
+    first = pickle.loads(pickle.dumps(model.trace(TEXT, layers=[0])))
+    assert first.with_model(model).lens().ids.shape == (1, len(first.ids), 5)

@@ -103,9 +103,9 @@ def test_nan_is_the_least_likely() -> None:
         (Site("hidden", 0), [[1.0], [1.0, 2.0]], "must have the shape (13, 32)"),
         (Site("hidden", 0), np.nan, "must be finite numbers"),
         (Site("hidden", 0), 1e39, "must be finite numbers"),
-        (Site("hidden", 2), 0.0, "layer 2 is outside 0 to 1"),
-        (Site("hidden", -3), 0.0, "layer -3 is outside 0 to 1"),
-        (Site("heads", 0, 2), 0.0, "index 2 is outside 0 to 1"),
+        (Site("hidden", 2), 0.0, "layer 2 is outside 0 to 1, or -2 to -1 from the end"),
+        (Site("hidden", -3), 0.0, "layer -3 is outside 0 to 1, or -2 to -1 from the end"),
+        (Site("heads", 0, 2), 0.0, "index 2 is outside 0 to 1, or -2 to -1 from the end"),
         (Site("neurons", 0, 128), 0.0, "index 128 is outside 0 to 127"),
         (Site("hidden", 0, tokens=13), 0.0, "token 13 is outside 0 to 12"),
         (Site("hidden", 0, tokens=[0, -14]), 0.0, "token -14 is outside 0 to 12"),
@@ -155,7 +155,7 @@ def test_experts_have_no_neurons_that_all_tokens_share(cores) -> None:
 
 def test_layers_and_tops_that_are_none(model: Model) -> None:
     for options, message in (
-        ({"layers": [2]}, "layer 2 is outside 0 to 1"),
+        ({"layers": [2]}, "layer 2 is outside 0 to 1, or -2 to -1 from the end"),
         ({"layers": [1, -1]}, r"layers must differ from each other, not \[1, 1\]"),
         ({"top": 0}, "top must be an integer from 1 to"),
         ({"top": model.config.n_vocab + 1}, "top must be an integer from 1 to"),
@@ -165,8 +165,17 @@ def test_layers_and_tops_that_are_none(model: Model) -> None:
     for layers in (np.array(1), "1", 1):
         with pytest.raises(TypeError, match="layers must be a sequence of integers, not"):
             model.trace(TEXT, layers=layers)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"layer 1 was not traced, only \[0\]"):
-        model.trace(TEXT, layers=[0]).lens_logits(1)
+    first = model.trace(TEXT, layers=[0], attention=True)
+    for layer in (1, -1):
+        with pytest.raises(ValueError, match=r"layer 1 was not traced, only \[0\]"):
+            first.lens_logits(layer)
+    for layer in (2, -3):
+        with pytest.raises(ValueError, match=f"layer {layer} is outside 0 to 1, or -2 to -1 from the end"):
+            first.plot_attention(layer)
+    with pytest.raises(ValueError, match="head -3 is outside 0 to 1, or -2 to -1 from the end"):
+        first.plot_attention(0, -3)
+    with pytest.raises(TypeError, match="layer must be an integer, not True"):
+        first.lens_logits(True)
     with pytest.raises(pygpt.errors.ContextOverflowError):
         model.trace([1] * 100)
 

@@ -23,6 +23,7 @@ def test_attention_of_one_head(trace: Trace) -> None:
     axes = figure.axes[0]
     np.testing.assert_array_equal(axes.images[0].get_array(), trace.attention[1, 2])
     assert axes.get_title() == "layer 4, head 2"
+    assert trace.plot_attention(-2, head=-2).axes[0].get_title() == "layer 4, head 2"
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert "".join(names).startswith("The␣$cat$␣sat_on␣the↵")
     assert len(names) == len(trace.ids)
@@ -81,7 +82,7 @@ def test_one_token_and_many(trace: Trace) -> None:
 def test_what_is_not_there_is_named(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="layer 0 was not traced"):
         trace.plot_attention(0)
-    with pytest.raises(ValueError, match="head must be"):
+    with pytest.raises(ValueError, match="head 4 is outside 0 to 3"):
         trace.plot_attention(1, head=4)
     model = Model.load("tiny", threads=1)
     with pytest.raises(ValueError, match="attention=True"):

@@ -140,16 +140,21 @@ class Maker:
         return "".join(parts)
 
 
+def _read_by_both(maker: Maker, folder: Path) -> tuple[Any, Tokenizer]:
+    """A tokenizer as the library reads it, and as pygpt does."""
+    path = folder / "tokenizer.json"
+    folder.mkdir(exist_ok=True)
+    path.write_text(json.dumps(maker.document(), ensure_ascii=False), encoding="utf-8")
+    tokenizer = Tokenizer.from_folder(folder)
+    assert tokenizer is not None
+    return tokenizers.Tokenizer.from_file(str(path)), tokenizer
+
+
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**64))
 def test_ids_are_those_of_the_library(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     maker = Maker(seed)
-    path = tmp_path_factory.getbasetemp() / "fuzz" / "tokenizer.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(maker.document(), ensure_ascii=False), encoding="utf-8")
-    original = tokenizers.Tokenizer.from_file(str(path))
-    tokenizer = Tokenizer.from_folder(path.parent)
-    assert tokenizer is not None
+    original, tokenizer = _read_by_both(maker, tmp_path_factory.getbasetemp() / "fuzz")
     for _ in range(20):
         text, allow, add = maker.text(), maker.chance(0.5), maker.chance(0.5)
         original.encode_special_tokens = not allow
@@ -221,12 +226,7 @@ def test_ids_of_bpe_over_characters_are_those_of_the_library(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
     maker = CharacterMaker(seed)
-    path = tmp_path_factory.getbasetemp() / "fuzz-characters" / "tokenizer.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(maker.document(), ensure_ascii=False), encoding="utf-8")
-    original = tokenizers.Tokenizer.from_file(str(path))
-    tokenizer = Tokenizer.from_folder(path.parent)
-    assert tokenizer is not None
+    original, tokenizer = _read_by_both(maker, tmp_path_factory.getbasetemp() / "fuzz-characters")
     for _ in range(20):
         text, allow, add = maker.text(), maker.chance(0.5), maker.chance(0.5)
         original.encode_special_tokens = not allow

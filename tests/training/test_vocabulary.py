@@ -24,7 +24,7 @@ def test_existing_tokenizers(tmp_path: Path) -> None:
     assert vocabulary.existing(alone).encode(TEXT) == learn.byte_pairs([TEXT], 290).encode(TEXT)
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         vocabulary.existing(tmp_path)
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="no such file or folder: a tokenizer is bpe, char, or"):
         vocabulary.existing(model)
 
 

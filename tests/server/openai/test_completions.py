@@ -196,6 +196,7 @@ def test_echo_with_logprobs_scores_the_prompt(client: openai.OpenAI, model: Mode
         ({"seed": -1}, "seed", "an integer from 0"),
         ({"top_p": 2}, "top_p", "<= 1"),
         ({"logit_bias": {"x": 1}}, "logit_bias", "token ids"),
+        ({"logit_bias": {"999999": 1}}, "logit_bias", "999999 is for no token of the vocabulary of 264"),
         ({"presence_penalty": "x"}, "presence_penalty", "valid number"),
         ({"regex": "a", "choices": ["b"]}, "regex", "exclude each other"),
         ({"choices": "a"}, "choices", "valid array"),
