@@ -26,7 +26,7 @@ struct Pages {
             for (float& v : x) v *= factor(first);
             for (std::size_t layer = 0; layer < layout.page_bytes(0) / layout.keys(1, 0); ++layer) {
                 store_rows(layout, static_cast<int>(layer), data.back(), 0,
-                           {x.data(), x.data() + kHidden, 2 * kHidden, kPagePositions, nullptr});
+                           {x.data(), x.data() + kHidden, 2 * kHidden, kPagePositions});
             }
         }
     }

@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import finetune
 import peer_report
 from peer_results import read
 
@@ -93,7 +94,13 @@ TABLES = {
         loading=("of roof", "peak MiB"),
     ),
 }
-PAGES = {"README.md": ("engines", "served"), "docs/performance.md": ("avx512vnni", "avx2", "file")}
+FINETUNED = {  # kinds of bench/finetune.py: what they are called
+    "whole": "all parameters",
+    "whole, gradient checkpointing": "all parameters, gradient checkpointing",
+    "lora 8": "adapters",
+    "lora 8, gradient checkpointing": "adapters, gradient checkpointing",
+}
+PAGES = {"README.md": ("engines", "served"), "docs/performance.md": ("avx512vnni", "avx2", "file", "finetuned")}
 
 
 def table(wanted: Table) -> str:
@@ -142,15 +149,38 @@ def served(clients: int = 32, peer: str = "llamacpp SmolLM2-135M.Q8_0.gguf") -> 
     )
 
 
+def finetuned() -> str:
+    """In Markdown: a step of each kind, times beside transformers' of the same kind, in the same rounds; memory also
+    beside what transformers takes without gradient checkpointing."""
+    results = json.loads((RESULTS / "finetune.json").read_text(encoding="utf-8"))
+    rows = [["", "transformers and peft", "pygpt", "time", "memory", "`kernels-bf16`", "time", "memory"], ["---"] * 8]
+    for kind, name in FINETUNED.items():
+        plain = finetune.figures(results[kind.partition(",")[0]], "torch", "torch").peak
+        row = [name]
+        for engine in finetune.ENGINES:
+            found = finetune.figures(results[kind], engine, "torch")
+            row.append(f"{found.milliseconds:.0f} ms, {found.peak / 2**20:.0f} MiB")
+            if engine == "torch":
+                row[0] += f" ({found.n_rounds} round{'s' * (found.n_rounds > 1)})"
+            else:
+                of_plain = "" if kind == kind.partition(",")[0] else f", {found.peak / plain:.2f} of that without"
+                row += [f"**{found.ratio:.2f}**", f"{found.share:.2f}{of_plain}"]
+        rows.append(row)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
 def page(text: str, names: tuple[str, ...]) -> str:
     """A page with its figures as they are now. ValueError: it lacks a mark."""
     for name in names:
         begin, end = MARK.format(name), MARK.format(f"end of {name}")
         if text.count(begin) != 1 or text.count(end) != 1:
             raise ValueError(f"{begin} and {end} must stand in the page once each")
-        figures = served() if name == "served" else table(TABLES[name])
+        figures = MADE[name]() if name in MADE else table(TABLES[name])
         text = f"{text[: text.index(begin)]}{begin}\n\n{figures}\n\n{text[text.index(end) :]}"
     return text
+
+
+MADE = {"served": served, "finetuned": finetuned}
 
 
 def main() -> None:

@@ -1,14 +1,15 @@
-"""Fine-tuning with pygpt beside transformers and peft: the same checkpoint, batches, threads, float32, in turn.
+"""Fine-tuning with pygpt beside transformers and peft: the same checkpoint, batches and threads, in turn.
 
     python bench/finetune.py SmolLM2-135M/ --torch torch-venv/bin/python --threads 2
 
 Times single steps (forward, backward, clipping, AdamW) of all parameters and of adapters of q and v, on batches of
-random tokens. Each engine has a process of its own, and a round times each in turn, forwards and backwards by turns;
-the result is the median of the rounds' ratios. Before that, the losses of the first steps must agree; adapters begin
-with the same A. `peak` is the peak memory of a step, without what the process took before there was a model.
+random tokens: transformers and pygpt in float32, and pygpt with `--backend kernels-bf16`. Each engine has a process of
+its own, and a round times each in turn, forwards and backwards by turns; the result is the median of the rounds'
+ratios. The losses of the first steps must agree; adapters begin with the same A. `peak` is the peak memory of a step,
+without what the process took before there was a model.
 
 --torch: the Python that has torch, transformers and peft, by default this one; it needs no pygpt. Adds to the file of
---json.
+--json, and its rounds to those of the same kind that the file has of this machine.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from machine import machine
 from worker import Worker, WorkerError
 
 HERE = Path(__file__).resolve().parent
-ENGINES = ("torch", "pygpt")
-CHECKED, AGREEMENT = 2, 2e-4  # steps whose losses must agree, and how well: float32 sums in another order
+ENGINES = ("torch", "pygpt", "pygpt-bf16")
+CHECKED = 2  # steps whose losses must agree, the one before the rounds among them
+AGREEMENT = {"torch": 2e-4, "pygpt": 2e-4, "pygpt-bf16": 1e-2}  # and how well: sums in another order, or 8-bit factors
 LEARNING_RATE = 1e-4
+ROUNDS = ("samples", "peaks", "foreign")  # of each round, by engine: seconds, bytes, the share of CPU time of others
+MOST_FOREIGN = 0.1  # in a round that counts
 
 
 def prepare(folder: Path, rank: int, options: argparse.Namespace) -> None:
@@ -57,7 +61,7 @@ def prepare(folder: Path, rank: int, options: argparse.Namespace) -> None:
 
 
 def measure(rank: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Check, time and measure one kind of fine-tuning on both engines."""
+    """Check, time and measure one kind of fine-tuning on all engines: the rounds of each."""
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), rank, options)
         workers = []
@@ -66,32 +70,53 @@ def measure(rank: int, options: argparse.Namespace) -> dict[str, Any]:
             command = [python, str(HERE / "finetune_worker.py"), engine, name, str(options.threads)]
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
             workers.append(Worker(engine, command, threads))
-        losses = {w.name: w.ask(steps=CHECKED)["losses"] for w in workers}
-        samples: dict[str, list[float]] = {w.name: [] for w in workers}
-        foreign = []
+        engines = {w.name: {"losses": w.ask(steps=1)["losses"]} | {what: [] for what in ROUNDS} for w in workers}
         for turn in range(options.rounds):
             for worker in workers[:: -1 if turn % 2 else 1]:
                 answer = worker.ask(steps=1)
-                samples[worker.name].append(answer["seconds"][0])
-                foreign.append(answer["foreign"])
-        peaks = {w.name: w.ask(memory=1)["peak"] for w in workers}
+                engines[worker.name]["losses"] += answer["losses"]
+                engines[worker.name]["samples"] += answer["seconds"]
+                engines[worker.name]["peaks"].append(answer["peak"])
+                engines[worker.name]["foreign"].append(answer["foreign"])
         versions = {w.name: w.ready["version"] for w in workers}
         for worker in workers:
             worker.close()
-    first = options.engine[0]
-    for engine, found in losses.items():
-        if not np.allclose(found, losses[first], rtol=AGREEMENT, atol=0):
-            raise SystemExit(f"{engine}: losses {found} but {first} {losses[first]}")
-    result: dict[str, Any] = {"versions": versions, "foreign": statistics.median(foreign), "engines": {}}
-    for engine, seconds in samples.items():
-        result["engines"][engine] = {
-            "milliseconds": 1e3 * statistics.median(seconds),
-            "of_first": statistics.median(own / other for own, other in zip(seconds, samples[first], strict=True)),
-            "peak_bytes": peaks[engine],
-            "losses": losses[engine],
-            "samples": seconds,
-        }
-    return result
+    first = engines[options.engine[0]]["losses"]
+    for engine, found in engines.items():
+        if not np.allclose(found["losses"][:CHECKED], first[:CHECKED], rtol=AGREEMENT[engine], atol=0):
+            raise SystemExit(f"{engine}: losses {found['losses']} but {options.engine[0]} {first}")
+    return {"versions": versions, "engines": engines}
+
+
+def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The rounds of both, if they are of the same engines."""
+    if before["versions"] != now["versions"]:
+        return now
+    for engine, found in now["engines"].items():
+        for what in ROUNDS:
+            found[what] = before["engines"][engine][what] + found[what]
+    return now
+
+
+class Figures(NamedTuple):
+    """Medians, and of peaks the largest."""
+
+    n_rounds: int
+    milliseconds: float
+    ratio: float  # to the first engine's time in the same round
+    peak: int
+    share: float  # of the first engine's
+
+
+def figures(result: dict[str, Any], engine: str, first: str) -> Figures:
+    """What came of the rounds in which others left the machine alone."""
+    others = [max(shares) for shares in zip(*(e["foreign"] for e in result["engines"].values()), strict=True)]
+    most = max(MOST_FOREIGN, min(others))
+    rounds = [i for i, share in enumerate(others) if share <= most]
+    own, other = ([result["engines"][name]["samples"][i] for i in rounds] for name in (engine, first))
+    ratio = statistics.median(a / b for a, b in zip(own, other, strict=True))
+    peak, first_peak = (max(result["engines"][name]["peaks"]) for name in (engine, first))
+    return Figures(len(rounds), 1e3 * statistics.median(own), ratio, peak, peak / first_peak)
 
 
 def main() -> None:
@@ -107,19 +132,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="add the results to this file")
     options = parser.parse_args()
-    results = {}
+    known: dict[str, Any] = {}
+    if options.json and options.json.exists():
+        known = json.loads(options.json.read_text())
+    about = {"machine": machine(), "threads": options.threads, "batch": [options.batch, options.tokens]}
+    if {name: known.get(name) for name in about} != about:
+        known = about
     for rank in options.rank:
         name = f"lora {rank}" if rank else "whole"
         name += ", gradient checkpointing" if options.gradient_checkpointing else ""
-        results[name] = measure(rank, options)
-        print(f"{name}: foreign {results[name]['foreign']:.0%}")
-        for engine, r in results[name]["engines"].items():
-            peak = f"{r['peak_bytes'] / 2**20:6.0f} MiB"
-            print(f"    {engine:6} {r['milliseconds']:8.0f} ms a step, {r['of_first']:.2f} of the first; peak {peak}")
+        found = measure(rank, options)
+        known[name] = joined(known[name], found) if name in known else found
+        print(name)
+        for engine in options.engine:
+            n, time, ratio, peak, share = figures(known[name], engine, options.engine[0])
+            against = f"{ratio:.2f} of the first; peak {peak / 2**20:6.0f} MiB, {share:.2f}"
+            print(f"    {engine:10} {time:8.0f} ms in {n} rounds, {against}")
     if options.json:
-        known = json.loads(options.json.read_text()) if options.json.exists() else {}
-        about = {"machine": machine(), "threads": options.threads, "batch": [options.batch, options.tokens]}
-        options.json.write_text(json.dumps(known | about | results, indent=1) + "\n")
+        options.json.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
     python bench/finetune_worker.py ENGINE FOLDER THREADS
 
-ENGINE is torch (transformers, with peft for adapters) or pygpt. FOLDER holds settings.json (the checkpoint, the rank of
-the adapters or 0, the learning rate, whether to checkpoint gradients), batches.npy, (steps, batch, n_ctx + 1) ids, and
-of adapters a.npz, the initial A of each matrix by pygpt's names. Commands:
+ENGINE is torch (transformers, with peft for adapters), pygpt or pygpt-bf16. FOLDER holds settings.json (the checkpoint,
+the rank of the adapters or 0, the learning rate, whether to checkpoint gradients), batches.npy, (steps, batch,
+n_ctx + 1) ids, and of adapters a.npz, the initial A of each matrix by pygpt's names. The one command:
 
-    {"steps": n}     losses and seconds of the next n steps
-    {"memory": n}    bytes at the peak of the next n steps, more than before there was a model
+    {"steps": n}     the next n steps: losses, seconds, and "peak", the bytes at their peak more than before there was a
+                     model
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from train_worker import memory
+
+if TYPE_CHECKING:
+    from pygpt.training.primitives import Precision
 
 Batch = NDArray[np.int32]
 BETAS, EPS, DECAY, CLIP = (0.9, 0.999), 1e-8, 0.01, 1.0
@@ -77,7 +80,7 @@ class Torch:
 class Pygpt:
     """What `pygpt finetune` does in a step, on the benchmark's batches and without dropout, as peft has none here."""
 
-    def __init__(self, settings: dict[str, Any], folder: Path, threads: int) -> None:
+    def __init__(self, settings: dict[str, Any], folder: Path, threads: int, precision: Precision) -> None:
         from pygpt.training import lora
         from pygpt.training.base import load_base
         from pygpt.training.kernels import Kernels
@@ -87,7 +90,7 @@ class Pygpt:
         from pygpt.training.recipe import Recipe
 
         base = load_base(settings["model"])
-        kernels = Kernels(threads)
+        kernels = Kernels(threads, precision=precision)
         checkpoints = settings["gradient_checkpointing"]
         self.network = Network(base.config, kernels, gradient_checkpointing=checkpoints)
         self.params = Parameters(base.config)
@@ -129,10 +132,9 @@ class Pygpt:
 
 def answer(engine: Engine, command: dict[str, int], batches: Iterator[Batch], before: int) -> dict[str, Any]:
     """Do one command."""
-    if "memory" in command:
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     losses, seconds = [], []
-    for batch in itertools.islice(batches, *command.values()):
+    for batch in itertools.islice(batches, command["steps"]):
         ids, targets = (np.ascontiguousarray(part) for part in (batch[:, :-1], batch[:, 1:]))
         begin = time.perf_counter()
         losses.append(engine.step(ids, targets))
@@ -160,7 +162,7 @@ def main() -> None:
 
         keep_freed_memory()  # as `pygpt finetune` does
         version, before = pygpt.__version__, memory("VmRSS")
-        engine = Pygpt(settings, folder, threads)
+        engine = Pygpt(settings, folder, threads, "bfloat16" if name == "pygpt-bf16" else "float32")
     batches = itertools.cycle(np.load(folder / "batches.npy"))
     print(json.dumps({"version": version}), flush=True)
     for line in sys.stdin:

@@ -2,8 +2,8 @@
 
     python bench/train_worker.py ENGINE FOLDER THREADS
 
-ENGINE is torch, pygpt (on the compiled kernels) or numpy. FOLDER holds settings.json (sizes and recipe), weights.npz
-(the initial values by pygpt's names) and batches.npy, (steps, batch, n_ctx + 1) ids. Commands:
+ENGINE is torch, pygpt (on the compiled kernels), pygpt-bf16 or numpy. FOLDER holds settings.json (sizes and recipe),
+weights.npz (the initial values by pygpt's names) and batches.npy, (steps, batch, n_ctx + 1) ids. Commands:
 
     {"losses": n}       of the first n steps from the initial values
     {"time": n}         seconds of each of the next n steps
@@ -48,7 +48,7 @@ class Engine(Protocol):
 class Pygpt:
     """pygpt's trainer."""
 
-    def __init__(self, sizes: Mapping[str, int], recipe: Mapping[str, Any], threads: int, kernels: bool) -> None:
+    def __init__(self, sizes: Mapping[str, int], recipe: Mapping[str, Any], threads: int, name: str) -> None:
         from pygpt.training import functions
         from pygpt.training.network import Network
         from pygpt.training.parameters import Parameters
@@ -57,10 +57,10 @@ class Pygpt:
 
         self.config, self.recipe, self.threads = config(sizes), Recipe(**recipe), threads
         self.primitives: Primitives = functions
-        if kernels:
+        if name != "numpy":
             from pygpt.training.kernels import Kernels
 
-            self.primitives = Kernels(threads)
+            self.primitives = Kernels(threads, precision="bfloat16" if name == "pygpt-bf16" else "float32")
         self.network = Network(self.config, self.primitives)
         self.params, self.grads = Parameters(self.config), Parameters(self.config)
 
@@ -164,7 +164,7 @@ def main() -> None:
 
         keep_freed_memory()  # as `pygpt train` does
         version, before = pygpt.__version__, memory("VmRSS")
-        engine = Pygpt(settings["sizes"], settings["recipe"], threads, kernels=name == "pygpt")
+        engine = Pygpt(settings["sizes"], settings["recipe"], threads, name)
     batches = itertools.cycle(np.load(folder / "batches.npy"))
     print(json.dumps({"version": version}), flush=True)
     for line in sys.stdin:

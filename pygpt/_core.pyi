@@ -286,7 +286,7 @@ class TrainingKernels:
         self,
         params: _Floats,
         grads: _Floats,
-        m: _Floats,
+        m: _Floats | NDArray[np.uint16],
         v: _Floats,
         lr: float,
         beta1: float,

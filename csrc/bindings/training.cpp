@@ -225,9 +225,16 @@ public:
         int n;
         float* p = elements<float>("params", params, {&n});
         const float* g = elements<const float>("grads", grads, {n});
-        float *mean = elements<float>("m", m, {n}), *square = elements<float>("v", v, {n});
+        float* square = elements<float>("v", v, {n});
         const training::AdamwStep options{lr, beta1, beta2, eps, weight_decay, step, grad_scale};
-        run([&](Team& team, Memory&) { training::adamw(kernels_, team, p, g, mean, square, n, options); });
+        const auto update = [&](auto* mean) {
+            run([&](Team& team, Memory&) { training::adamw(kernels_, team, p, g, mean, square, n, options); });
+        };
+        if (m.dtype().equal(py::dtype::of<std::uint16_t>())) {  // as NumPy holds bfloat16
+            update(reinterpret_cast<BFloat16*>(elements<std::uint16_t>("m", m, {n})));
+        } else {
+            update(elements<float>("m", m, {n}));
+        }
     }
 
 private:

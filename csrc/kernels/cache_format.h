@@ -17,9 +17,16 @@ struct StoreArgs {
     int head_dim;
     int slot;  // in the page of the first of them
     const float* center;  // (head_dim,), of a format that is centered, or null: what is taken off the keys
+    // [padded_head(head_dim)] of the rotated key's numbers in their order, of a format that is centered, or null: by
+    // how much what each was rounded up is taken off [padded_head(head_dim)] of them, of which those before and itself
+    // 0.
+    const float* feedback;
     std::byte* to_keys;  // the head's of the page
     std::byte* to_values;
 };
+
+// Those of StoreArgs::feedback.
+constexpr int feedback_floats(int head_dim) { return padded_head(head_dim) * padded_head(head_dim); }
 
 // What a position's bytes are depends on its own key and value alone.
 //
@@ -30,14 +37,15 @@ struct StoreArgs {
 // each followed by 64 float32 scales: a number times the scale of its position is what it stands for. Both, a key less
 // its center, are first rotated: completed with zeros to padded_head(head_dim) and multiplied by a block-diagonal
 // matrix of Hadamard matrices (entries +-1, Sylvester's order) of the largest powers of two that fit, each times the
-// power of two nearest to and not below the inverse of its norm. Those that are not finite, or too large to be rotated,
+// power of two nearest to and not below the inverse of its norm. A key's numbers may be rounded one after the other,
+// each after feedback from those before it. Keys and values that are not finite, or too large to be rotated,
 // and those without a magnitude of at least kSmallestMagnitude count as zeros, of scale 0.
 struct CacheFormat {
     const char* name;
-    DType dtype;     // of a number
+    DType dtype;  // of a number
     int scale_bytes;  // a position and head has beside the numbers of its key, and of its value
-    int most_head;    // the largest head_dim; 0: any
-    bool centered;    // keys are kept less their centers
+    int most_head;  // the largest head_dim; 0: any
+    bool centered;  // keys are kept less their centers
 
     void (*store)(const StoreArgs&);
     void (*attention)(const AttentionArgs&);

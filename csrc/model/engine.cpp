@@ -38,7 +38,12 @@ Engine::Engine(ModelConfig config, Weights weights, const Kernels& kernels, std:
       ropes_(config_),
       layout_(config_, kernels_.cache(kv), kernels_.cache(DType::f16)),
       centers_(layout_.format().centered ? KeyCenters(config_, weights_, layout_, kernels_, ropes_) : KeyCenters()),
-      page_classes_(page_classes(layout_, config_.n_ctx)) {}
+      page_classes_(page_classes(layout_, config_.n_ctx)) {
+    if (!layout_.format().centered) return;
+    threads_->run([&](Team& team) {
+        feedback_ = KeyFeedback({config_, weights_, kernels_, layout_, centers_, feedback_, ropes_, team});
+    });
+}
 
 std::shared_ptr<Session> Engine::session(int length, std::span<const PageList> pages) const {
     if (length > config_.n_ctx)
@@ -313,8 +318,8 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
     auto ws = take_workspace(static_cast<int>(std::min<std::size_t>(total, kMaxRows)));
     Steps steps(*this, layout_, batch, caches);
     threads_->run([&](Team& team) {
-        run_steps(*this, {config_, weights_, kernels_, layout_, centers_, ropes_, team, tap}, steps, cancellation, stop,
-                  *ws);
+        run_steps(*this, {config_, weights_, kernels_, layout_, centers_, feedback_, ropes_, team, tap}, steps,
+                  cancellation, stop, *ws);
     });
     if (const std::unique_lock lock(mutex_, std::try_to_lock); lock) idle_.push_back(std::move(ws));
     std::vector<bool> cancelled = cancellation.cancelled();
@@ -331,7 +336,7 @@ std::vector<bool> Engine::forward(std::span<const SequenceInput> batch, const st
 void Engine::read_out(const float* states, int n, float* logits, const std::function<void()>& stop) const {
     auto ws = take_workspace(std::min(n, kMaxRows));
     threads_->run([&](Team& team) {
-        const Model model{config_, weights_, kernels_, layout_, centers_, ropes_, team};
+        const Model model{config_, weights_, kernels_, layout_, centers_, feedback_, ropes_, team};
         for (std::ptrdiff_t done = 0; done < n;) {
             stop();
             const int rows = std::min(n - static_cast<int>(done), kMaxRows);

@@ -12,6 +12,7 @@
 #include "kernels/table.h"
 #include "model/config.h"
 #include "model/key_centers.h"
+#include "model/key_feedback.h"
 #include "model/kv_cache.h"
 #include "model/ropes.h"
 #include "model/tap.h"
@@ -146,6 +147,7 @@ private:
     const DistinctRopes ropes_;
     const PageLayout layout_;
     const KeyCenters centers_;
+    KeyFeedback feedback_;
     const std::vector<PageClass> page_classes_;
     // Workspaces not in use by a step. Nobody waits for the lock: in a child process after fork() it may be held for
     // ever, and a workspace more or less does no harm.

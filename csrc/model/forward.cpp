@@ -137,7 +137,8 @@ PageRows page_rows(const AttentionSequence& s, int i) {
 
 NewKeysValues keys_values(const Model& m, const PageRows& at, int layer, const Workspace& ws) {
     const float* k = ws.qkv.row(at.row) + m.config.q_width();
-    return {k, k + m.config.kv_width(), ws.qkv.stride, at.rows, m.centers.at(layer, at.segment)};
+    return {k,       k + m.config.kv_width(),         ws.qkv.stride,
+            at.rows, m.centers.at(layer, at.segment), m.feedback.at(layer, at.segment)};
 }
 
 // Places the rows and stores their keys and values. A page's keys lie dimension by dimension, so its positions share
@@ -243,7 +244,17 @@ void mlp(const Model& m, int layer, int rows, Workspace& ws) {
     run_mlps(m.kernels, m.team, {m.config.activation, m.config.gated_mlp}, {&call, 1}, ws.part);
 }
 
+BranchNorms attention_norms(const Model& m, int layer) {
+    const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
+    return {m.config.norm_placement, b.attn_norm, b.attn_post_norm};
+}
+
 }  // namespace
+
+void project_qkv(const Model& m, Residual& residual, int layer, int rows, Workspace& ws) {
+    read(m, residual, attention_norms(m, layer).before, false, rows, ws);
+    project(m, m.weights.blocks[static_cast<std::size_t>(layer)].qkv, rows, ws.normed, ws.input, ws.qkv);
+}
 
 Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::function<void()>& stop) {
     int rows = step.rows();
@@ -255,11 +266,9 @@ Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::
     for (int layer = 0; layer < c.n_layer(); ++layer) {
         stop();
         const Block& b = m.weights.blocks[static_cast<std::size_t>(layer)];
-        const BranchNorms of_attn(c.norm_placement, b.attn_norm, b.attn_post_norm);
         const BranchNorms of_mlp(c.norm_placement, c.branches == Branches::parallel_one_norm ? b.attn_norm : b.mlp_norm,
                                  b.mlp_post_norm);
-        read(m, residual, of_attn.before, false, rows, ws);
-        project(m, b.qkv, rows, ws.normed, ws.input, ws.qkv);
+        project_qkv(m, residual, layer, rows, ws);
         place_and_store(m, step, layer, ws);
         const bool last = layer + 1 == c.n_layer();
         if (last) {
@@ -270,7 +279,7 @@ Residual run_blocks(const Model& m, const Step& step, Workspace& ws, const std::
         attend(m, last ? ws.plans.back() : ws.plans[m.layout.class_of(layer)], layer, rows, ws);
         prepare_rows(m, ws.attended, c.q_width(), rows, ws.input);
         project(m, b.attn_out, rows, ws.attended, ws.input, ws.mixed);
-        residual.add(ws.mixed, of_attn, layer, Site::attention_out);
+        residual.add(ws.mixed, attention_norms(m, layer), layer, Site::attention_out);
         read(m, residual, of_mlp.before, parallel, rows, ws);
         mlp(m, layer, rows, ws);
         residual.add(ws.normed, of_mlp, layer, Site::mlp_out);

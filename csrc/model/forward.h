@@ -7,6 +7,7 @@
 
 #include "model/config.h"
 #include "model/key_centers.h"
+#include "model/key_feedback.h"
 #include "model/kv_cache.h"
 #include "model/residual.h"
 #include "model/tap.h"
@@ -26,6 +27,7 @@ struct Model {
     const Kernels& kernels;
     const PageLayout& layout;
     const KeyCenters& centers;
+    const KeyFeedback& feedback;
     const DistinctRopes& ropes;
     Team& team;
     const Tap* tap = nullptr;  // whoever looks; then every row of a step is one that is read
@@ -46,6 +48,10 @@ struct Step {
 
     int rows() const { return static_cast<int>(tokens.size()); }
 };
+
+// A layer's queries, keys and values of rows of the stream, whose pending branches are then settled, before they are
+// placed: ws.qkv.
+void project_qkv(const Model& model, Residual& residual, int layer, int rows, Workspace& ws);
 
 // Runs all blocks and writes the tokens' keys and values into their pages. `stop` is called before each layer and may
 // throw. The first rows of the residual stream in ws are then those of step.read, one after another: of the others the

@@ -13,7 +13,8 @@ struct NewKeysValues {
     const float* values;
     std::ptrdiff_t ld;
     int rows;
-    const float* centers;  // (n_kv_head * head_dim,) at these positions, or null: see KeyCenters
+    const float* centers = nullptr;  // (n_kv_head * head_dim,) at these positions, or null: see KeyCenters
+    const float* feedback = nullptr;  // of all heads at these positions, or null: see KeyFeedback
 };
 
 // Stores them as the slots slot ... slot + rows - 1 of a layer of a page.

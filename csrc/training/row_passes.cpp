@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "base/lanes.h"
 #include "threads/parallel.h"
@@ -161,9 +162,10 @@ double sum_of_squares(const TrainingKernels& kernels, Team& team, Scratch& scrat
     return sum;
 }
 
-void adamw(const TrainingKernels& kernels, Team& team, float* params, const float* grads, float* m, float* v,
+template <class Mean>
+void adamw(const TrainingKernels& kernels, Team& team, float* params, const float* grads, Mean* m, float* v,
            std::ptrdiff_t n, const AdamwStep& s) {
-    AdamwArgs args{};
+    AdamwArgs<Mean> args{};
     args.grad_scale = static_cast<float>(s.grad_scale);
     args.beta1 = static_cast<float>(s.beta1);
     args.one_minus_beta1 = static_cast<float>(1.0 - s.beta1);
@@ -174,14 +176,23 @@ void adamw(const TrainingKernels& kernels, Team& team, float* params, const floa
     args.v_scale = static_cast<float>(1.0 / std::sqrt(1.0 - power(s.beta2, s.step)));
     args.eps = static_cast<float>(s.eps);
     split(team, n, kGrain, [&](std::ptrdiff_t begin, std::ptrdiff_t end) {
-        AdamwArgs part = args;
+        AdamwArgs<Mean> part = args;
         part.params = params + begin;
         part.grads = grads + begin;
         part.m = m + begin;
         part.v = v + begin;
         part.n = end - begin;
-        kernels.adamw(part);
+        if constexpr (std::is_same_v<Mean, float>) {
+            kernels.adamw(part);
+        } else {
+            kernels.adamw_bf16(part);
+        }
     });
 }
+
+template void adamw(const TrainingKernels&, Team&, float*, const float*, float*, float*, std::ptrdiff_t,
+                    const AdamwStep&);
+template void adamw(const TrainingKernels&, Team&, float*, const float*, BFloat16*, float*, std::ptrdiff_t,
+                    const AdamwStep&);
 
 }  // namespace pygpt::training

@@ -73,7 +73,9 @@ struct AdamwStep {
     std::int64_t step;  // from 1
     double grad_scale;
 };
-void adamw(const TrainingKernels& kernels, Team& team, float* params, const float* grads, float* m, float* v,
+// Mean: float or BFloat16.
+template <class Mean>
+void adamw(const TrainingKernels& kernels, Team& team, float* params, const float* grads, Mean* m, float* v,
            std::ptrdiff_t n, const AdamwStep& step);
 
 }  // namespace training

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int32]
 
-_FORMAT, _VERSION, _CHECKSUM = "pygpt-cache", "2", "checksum"
+_FORMAT, _VERSION, _CHECKSUM = "pygpt-cache", "3", "checksum"
 _KINDS = {
     "tokens": ("I32", 1),
     "pages": ("I32", 1),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pygpt import checkpoint
 from pygpt.classification import SPECIAL_TOKENS, WEIGHT, SpecialIds
@@ -28,6 +29,23 @@ LORA_LEARNING_RATE = 2e-4  # ... and of adapters of GPT-2 (Hu et al. 2021, table
 _ROWS = 4096  # of an embedding that are taken in double precision at once
 
 
+class _Values(Mapping[str, Array]):
+    """Tensors as float32, and others in the place of some. Each is read and widened when it is asked for, so that no
+    second model stands in memory beside that of the trainer."""
+
+    def __init__(self, tensors: Mapping[str, ArrayLike], others: Mapping[str, ArrayLike] | None = None) -> None:
+        self._tensors, self._others = tensors, others or {}
+
+    def __getitem__(self, name: str) -> Array:
+        return np.asarray((self._others if name in self._others else self._tensors)[name], np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self._tensors, *self._others)))
+
+    def __len__(self) -> int:
+        return len(self._tensors.keys() | self._others.keys())
+
+
 class Base(NamedTuple):
     """A checkpoint to start from."""
 
@@ -38,7 +56,7 @@ class Base(NamedTuple):
 
 
 def load_base(source: str) -> Base:
-    """A checkpoint in memory. CheckpointError, ConfigError, TokenizerError: it cannot be read, trained, or written
+    """A checkpoint, opened. CheckpointError, ConfigError, TokenizerError: it cannot be read, trained, or written
     again, or has no tokenizer."""
     path = checkpoint.locate(source)
     config, tensors, tokenizer = checkpoint.read(path)
@@ -49,7 +67,7 @@ def load_base(source: str) -> Base:
         raise TokenizerError(f"{path}: has no tokenizer, which fine-tuning on text needs")
     if tokenizer.n_vocab > config.n_vocab:
         raise TokenizerError(f"{path}: the tokenizer has {tokenizer.n_vocab} tokens, but the model {config.n_vocab}")
-    return Base(config, {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}, tokenizer, family)
+    return Base(config, _Values(tensors), tokenizer, family)
 
 
 def digest(base: Base) -> str:
@@ -70,11 +88,13 @@ def with_special_tokens(base: Base, seed: int) -> tuple[Base, SpecialIds]:
     extended = tokenizer.with_special(dict(zip(SPECIAL_TOKENS, ids, strict=True)))
     assert extended.n_vocab == config.n_vocab + len(ids)  # makes it now, with the errors it may have
     generator = np.random.Generator(np.random.Philox(seed))
-    grown = dict(tensors)
+    grown: dict[str, Array] = {}
     for name in OF_TOKENS:
-        if name in grown:
-            grown[name] = np.concatenate((grown[name], _more_rows(grown[name], len(ids), generator)))
-    return Base(dataclasses.replace(config, n_vocab=config.n_vocab + len(ids)), grown, extended, family), ids
+        if name in tensors:
+            rows = tensors[name]
+            grown[name] = np.concatenate((rows, _more_rows(rows, len(ids), generator)))
+    larger = dataclasses.replace(config, n_vocab=config.n_vocab + len(ids))
+    return Base(larger, _Values(tensors, grown), extended, family), ids
 
 
 def _more_rows(rows: Array, n: int, generator: np.random.Generator) -> Array:
@@ -99,7 +119,7 @@ def start(base: Base, extra: Mapping[str, tuple[int, ...]], seed: int) -> Parame
     if WEIGHT in values:
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 1))))
         values[WEIGHT] = 0.02 * generator.standard_normal(extra[WEIGHT], np.float32)
-    params.fill({**base.tensors, **values})
+    params.fill(_Values(base.tensors, values))
     return params
 
 

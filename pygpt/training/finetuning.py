@@ -263,7 +263,7 @@ def _plan_of_examples(
     n_tokens = sum(len(s) for example in train.examples for s in example)
     n_read = round(n_tokens / counts[0] * recipe.batch * recipe.steps)
     n_part = max(PART_TOKENS, longest * max(map(len, train.examples)))
-    n_bytes, checkpoints = memory_plan(base.config, recipe, n_part, n_trained, adapted)
+    n_bytes, checkpoints = memory_plan(base.config, recipe, functions.precision, n_part, n_trained, adapted)
     return Plan(
         config=base.config,
         recipe=recipe,

@@ -19,15 +19,17 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pygpt import reference
 from pygpt.config import Activation
 from pygpt.training.attention import attention, attention_backward, cap, rope
+from pygpt.training.bfloat16 import rounded, widened
 from pygpt.training.dropout import dropout
-from pygpt.training.primitives import PLAIN, Array, Ids, Logits, Primitives, Update, head_backward
+from pygpt.training.primitives import PLAIN, Array, Ids, Logits, Mean, Precision, Primitives, Update, head_backward
 
 __all__ = [  # all of `Primitives`
     "activation",
@@ -44,12 +46,14 @@ __all__ = [  # all of `Primitives`
     "layer_norm_backward",
     "linear",
     "linear_backward",
+    "precision",
     "rms_norm",
     "rms_norm_backward",
     "rope",
     "sum_of_squares",
 ]
 
+precision: Precision = "float32"  # NumPy's products have no other
 _CHUNK = 1 << 20  # logits that exist at once
 _THESE = cast(Primitives, sys.modules[__name__])
 _PIECE = 1 << 14  # values that a formula of many steps takes at a time: what is between the steps stays in a cache
@@ -250,11 +254,12 @@ def sum_of_squares(x: Array) -> float:
     return math.fsum(float(part @ part) for part in parts)
 
 
-def adamw(params: Array, grads: Array, m: Array, v: Array, update: Update) -> None:
+def adamw(params: Array, grads: Array, m: Mean, v: Array, update: Update) -> None:
     """One step of AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2) on flat arrays, in place.
 
     m and v are the running means of the gradients and of their squares. The gradients are multiplied by grad_scale
-    first. Decay takes learning_rate * weight_decay of each value, apart from its gradient.
+    first. Decay takes learning_rate * weight_decay of each value, apart from its gradient. An m of bfloat16's bits is
+    rounded to them once params have taken their step.
     """
     u = update
     size = u.learning_rate / (1.0 - u.beta1**u.step)
@@ -262,9 +267,12 @@ def adamw(params: Array, grads: Array, m: Array, v: Array, update: Update) -> No
     for at in range(0, len(params), _PIECE):
         part = slice(at, at + _PIECE)
         g = grads[part] * u.grad_scale
-        m[part] *= u.beta1
-        m[part] += (1.0 - u.beta1) * g
+        mean: NDArray[Any] = widened(m[part]) if m.dtype == np.uint16 else m[part]
+        mean *= u.beta1
+        mean += (1.0 - u.beta1) * g
         v[part] *= u.beta2
         v[part] += (1.0 - u.beta2) * np.square(g)
         params[part] *= 1.0 - u.learning_rate * u.weight_decay
-        params[part] -= size * m[part] / (np.sqrt(v[part]) * unbias + u.eps)
+        params[part] -= size * mean / (np.sqrt(v[part]) * unbias + u.eps)
+        if m.dtype == np.uint16:
+            m[part] = rounded(mean)

@@ -5,26 +5,26 @@ Results do not depend on the number of threads, nor, in float32, on the machine'
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pygpt import _core
 from pygpt.config import Activation
-from pygpt.training.primitives import PLAIN, Array, Drop, Heads, Ids, Logits, Update, head_backward
+from pygpt.training.primitives import PLAIN, Array, Drop, Heads, Ids, Logits, Mean, Precision, Update, head_backward
 
 Floats = NDArray[np.float32]
-Precision = Literal["float32", "bfloat16"]
 
-_LOGITS = 1 << 20  # that exist at once, or so many rows of them: in fewer rows, packing the head takes over
-_LOGIT_ROWS = 128
+LOGITS = 1 << 20  # that exist at once, or so many rows of them: in fewer rows, packing the head takes over
+LOGIT_ROWS = 128
 
 
 class Kernels:
     """The primitives as methods; arguments, results and formulas are described in `pygpt.training.functions`.
 
-    All arrays are C-contiguous float32 (ids int32). ValueError names the array that is not as it must be.
+    All arrays are C-contiguous float32 (ids int32, an m in bfloat16 uint16). ValueError names the array that is not as
+    it must be.
     """
 
     def __init__(self, threads: int | None = None, isa: str | None = None, precision: Precision = "float32") -> None:
@@ -34,6 +34,7 @@ class Kernels:
         if threads is None:
             threads = _core.usable_cores()[0]
         self._core = _core.TrainingKernels(threads=threads, isa=isa, precision=precision)
+        self.precision: Precision = precision
 
     @property
     def threads(self) -> int:
@@ -131,7 +132,7 @@ class Kernels:
         if len(counted) < len(targets):  # the others add nothing, and need no logits
             nats, part = self.cross_entropy(hidden[counted], weight, targets[counted], scale, dweight, logits)
             return nats, None if part is None else _scattered(part, counted, len(hidden))
-        n_rows = min(max(_LOGIT_ROWS, _LOGITS // len(weight)), len(hidden))
+        n_rows = min(max(LOGIT_ROWS, LOGITS // len(weight)), len(hidden))
         nats, dhidden = 0.0, None if dweight is None else _like(hidden)
         memory = np.empty((n_rows, len(weight)), np.float32)
         for at in range(0, len(hidden), max(n_rows, 1)):
@@ -148,7 +149,7 @@ class Kernels:
     def sum_of_squares(self, x: Array) -> float:
         return self._core.sum_of_squares(x)
 
-    def adamw(self, params: Array, grads: Array, m: Array, v: Array, update: Update) -> None:
+    def adamw(self, params: Array, grads: Array, m: Mean, v: Array, update: Update) -> None:
         self._core.adamw(params, grads, m, v, *update)
 
 

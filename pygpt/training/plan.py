@@ -10,11 +10,12 @@ import numpy as np
 
 from pygpt import _core
 from pygpt.config import ModelConfig
-from pygpt.training.primitives import Primitives
+from pygpt.training.kernels import LOGIT_ROWS, LOGITS
+from pygpt.training.optimizer import mean_type
+from pygpt.training.primitives import Precision, Primitives
 from pygpt.training.recipe import Recipe
 
 _PROCESS_BYTES = 64 << 20  # Python and NumPy
-_LOGITS_BYTES = 4 << 20  # that exist at once
 _SHARE_OF_PRODUCTS = 0.6  # of a step's time
 _PROBE_ROWS = 256
 
@@ -47,31 +48,37 @@ class Plan:
     """Tokens that a run which goes on has read before."""
 
 
-def memory_plan(config: ModelConfig, recipe: Recipe, n_part: int, n_trained: int, adapted: bool) -> tuple[int, bool]:
+def memory_plan(
+    config: ModelConfig, recipe: Recipe, precision: Precision, n_part: int, n_trained: int, adapted: bool
+) -> tuple[int, bool]:
     """About the memory of training, and whether it is that of gradient checkpointing, which is used where the rest
-    would take more than is free: a step takes a third longer then, and the results are the same bits."""
-    whole = memory_bytes(config, recipe, n_part, n_trained, adapted)
+    would take more than is free: a step takes a quarter longer then, with adapters a third, and the results are the
+    same bits."""
+    whole = memory_bytes(config, recipe, precision, n_part, n_trained, adapted)
     free = _core.available_memory()
     if free is None or whole <= free:
         return whole, False
-    return memory_bytes(config, recipe, n_part, n_trained, adapted, gradient_checkpointing=True), True
+    return memory_bytes(config, recipe, precision, n_part, n_trained, adapted, gradient_checkpointing=True), True
 
 
 def memory_bytes(
     config: ModelConfig,
     recipe: Recipe,
+    precision: Precision,
     n_part: int,
     n_trained: int,
     adapted: bool,
     gradient_checkpointing: bool = False,
 ) -> int:
-    """About the memory of training in float32, `n_part` tokens at a time.
+    """About the memory of training, `n_part` tokens at a time.
 
-    Values, gradients and two moments of all that is trained; with adapters also the model; and what the backward pass
-    needs of each token.
+    Values, gradients and two moments of all that is trained; with adapters also the model; the logits that exist at
+    once; and what the backward pass needs of each token.
     """
-    values = 4 * n_trained + (config.n_params() if adapted else 0)
-    return _PROCESS_BYTES + _LOGITS_BYTES + 4 * values + n_part * _bytes_per_token(config, gradient_checkpointing)
+    trained = n_trained * (4 + 4 + mean_type(precision, recipe).itemsize + 4)
+    model = 4 * config.n_params() if adapted else 0
+    logits = 4 * max(LOGITS, LOGIT_ROWS * config.n_vocab)
+    return _PROCESS_BYTES + trained + model + logits + n_part * _bytes_per_token(config, gradient_checkpointing)
 
 
 def _bytes_per_token(config: ModelConfig, gradient_checkpointing: bool) -> int:

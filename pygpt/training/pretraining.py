@@ -158,7 +158,7 @@ def plan_of_text(
     n_read = sum(recipe.batch_at(step) for step in range(1, recipe.steps + 1)) * n_ctx
     n_values = config.n_params() if n_trained is None else n_trained
     n_part = recipe.part * n_ctx
-    n_bytes, checkpoints = memory_plan(config, recipe, n_part, n_values, n_trained is not None)
+    n_bytes, checkpoints = memory_plan(config, recipe, functions.precision, n_part, n_values, n_trained is not None)
     return Plan(
         config=config,
         recipe=recipe,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from pygpt.config import Activation
 
 Array = NDArray[np.floating[Any]]
 Ids = NDArray[np.int32]
+Mean = Array | NDArray[np.uint16]
+"""AdamW's mean gradient: numbers, or the bits of `pygpt.training.bfloat16`."""
+Precision = Literal["float32", "bfloat16"]
 
 
 class Drop(NamedTuple):
@@ -85,6 +88,11 @@ class Update(NamedTuple):
 class Primitives(Protocol):
     """A module or an object with these functions, whose docstrings are in `pygpt.training.functions`."""
 
+    @property
+    def precision(self) -> Precision:
+        """What factors of products are rounded to, and AdamW's mean gradient may be."""
+        ...
+
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array: ...
     def linear_backward(
         self, dy: Array, x: Array | None, weight: Array, dweight: Array | None, dbias: Array | None
@@ -110,7 +118,7 @@ class Primitives(Protocol):
         self, hidden: Array, weight: Array, targets: Ids, scale: float, dweight: Array | None, logits: Logits = PLAIN
     ) -> tuple[float, Array | None]: ...
     def sum_of_squares(self, x: Array) -> float: ...
-    def adamw(self, params: Array, grads: Array, m: Array, v: Array, update: Update) -> None: ...
+    def adamw(self, params: Array, grads: Array, m: Mean, v: Array, update: Update) -> None: ...
 
 
 def head_backward(

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from pygpt._json import parse_table
 from pygpt.checkpoint.folder import sync
-from pygpt.checkpoint.safetensors import open_file, write_file
+from pygpt.checkpoint.safetensors import PACKED, open_file, write_file
 from pygpt.errors import CheckpointError, TrainingError
-from pygpt.training.primitives import Array
+from pygpt.training.bfloat16 import rounded
 
 ARRAYS = ("params", "m", "v")
+_TYPES = dict((PACKED["float32"], PACKED["bfloat16"]))  # that the file may hold, and NumPy's for them
 _VERSION = "1"
 
 
@@ -56,8 +57,9 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_state(path: Path, fingerprint: str, progress: Progress, arrays: Mapping[str, Array]) -> None:
-    """`ARRAYS` by name, all (n,) float32; `fingerprint` says which run they belong to. Errors are `replace_file`'s."""
+def write_state(path: Path, fingerprint: str, progress: Progress, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """`ARRAYS` by name, all (n,), float32 or the bits of bfloat16; `fingerprint` says which run they belong to. Errors
+    are `replace_file`'s."""
     text = json.dumps(asdict(progress))
     metadata = {
         "version": _VERSION,
@@ -65,7 +67,7 @@ def write_state(path: Path, fingerprint: str, progress: Progress, arrays: Mappin
         "progress": text,
         "crc32": str(_checksum(text, arrays)),
     }
-    tensors = {name: ("float32", arrays[name]) for name in ARRAYS}
+    tensors = {name: (_kind(arrays[name]), arrays[name]) for name in ARRAYS}
     replace_file(path, lambda partial: write_file(partial, tensors, metadata))
 
 
@@ -77,9 +79,9 @@ def peek(path: Path) -> Progress:
         return Progress()
 
 
-def read_state(path: Path, fingerprint: str, arrays: Mapping[str, Array]) -> Progress:
-    """Fill `arrays` from the file. TrainingError for one that is damaged or belongs to another run, and then the arrays
-    are as they were."""
+def read_state(path: Path, fingerprint: str, arrays: Mapping[str, NDArray[Any]]) -> Progress:
+    """Fill `arrays` from the file; where a version of pygpt wrote float32 that had no bfloat16 there, they are rounded.
+    TrainingError for one that is damaged or belongs to another run, and then the arrays are as they were."""
     try:
         file = open_file(path)
     except CheckpointError as error:
@@ -98,13 +100,17 @@ def read_state(path: Path, fingerprint: str, arrays: Mapping[str, Array]) -> Pro
     wanted = {name: list(array.shape) for name, array in arrays.items()}
     if shapes != wanted:
         raise TrainingError(f"{path}: holds arrays of shapes {shapes}, but the run has {wanted}")
-    stored = file.arrays(dict.fromkeys(ARRAYS, np.dtype("<f4")))
+    types = {name: entry.dtype for name, entry in file.entries.items()}
+    for name, array in arrays.items():
+        if types[name] not in ("F32", PACKED[_kind(array)][0]):
+            raise TrainingError(f"{path}: holds {name} as {types[name]}, but the run has it in {_kind(array)}")
+    stored = file.arrays({name: _TYPES[found] for name, found in types.items()})
     text = metadata.get("progress", "")
     if str(_checksum(text, stored)) != metadata.get("crc32"):
         raise TrainingError(f"{path}: is damaged: its values do not fit their checksum")
     progress = _progress(text, path)
     for name, array in arrays.items():
-        array[...] = stored[name]
+        array[...] = stored[name] if stored[name].dtype == array.dtype else rounded(stored[name])
     return progress
 
 
@@ -114,6 +120,11 @@ def _progress(text: str, path: Path) -> Progress:
         return Progress(**values)
     except TypeError as error:
         raise TrainingError(f"{path}: does not say how far the run is: {error}") from error
+
+
+def _kind(array: NDArray[Any]) -> str:
+    """What its values are."""
+    return "bfloat16" if array.dtype == np.uint16 else "float32"
 
 
 def _checksum(text: str, arrays: Mapping[str, NDArray[np.generic]]) -> int:

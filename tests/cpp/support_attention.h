@@ -113,7 +113,7 @@ public:
             std::vector<std::byte>& bytes = memory_.emplace_back(page(garbage));
             const int first = p * kPagePositions, rows = std::min(kPagePositions, length - first);
             format_.store({keys.data() + first * head_dim, values.data() + first * head_dim, head_dim, rows, head_dim,
-                           0, center(first), bytes.data(), bytes.data() + format_.head_bytes(head_dim)});
+                           0, center(first), nullptr, bytes.data(), bytes.data() + format_.head_bytes(head_dim)});
             pages_.push_back(bytes.data());
         }
     }
@@ -122,7 +122,7 @@ public:
     void store_everywhere(const std::vector<float>& key, const std::vector<float>& value) {
         for (int i = 0; i < length_; ++i) {
             std::byte* const page = memory_[static_cast<std::size_t>(i / kPagePositions)].data();
-            format_.store({key.data(), value.data(), 0, 1, head_dim_, i % kPagePositions, nullptr, page,
+            format_.store({key.data(), value.data(), 0, 1, head_dim_, i % kPagePositions, nullptr, nullptr, page,
                            page + format_.head_bytes(head_dim_)});
         }
     }

@@ -1,5 +1,7 @@
 // int8 keys and values: how they are rounded, and what becomes of numbers that are not finite.
+#include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "support_attention.h"
 
@@ -13,7 +15,7 @@ Bytes stored(const CacheFormat& format, const std::vector<float>& keys, const st
              int slot, std::byte before = std::byte{0}) {
     Bytes page(2 * format.head_bytes(head_dim), before);
     const int rows = static_cast<int>(keys.size()) / head_dim;
-    format.store({keys.data(), values.data(), head_dim, rows, head_dim, slot, nullptr, page.data(),
+    format.store({keys.data(), values.data(), head_dim, rows, head_dim, slot, nullptr, nullptr, page.data(),
                   page.data() + format.head_bytes(head_dim)});
     return page;
 }
@@ -73,7 +75,7 @@ TEST(CacheInt8, APositionTouchesItsOwnBytesOnly) {
         Bytes one_by_one(whole.size(), std::byte{0x55});
         for (int i = 63; i >= 0; --i) {
             format.store({keys.data() + i * head_dim, values.data() + i * head_dim, head_dim, 1, head_dim, i, nullptr,
-                          one_by_one.data(), one_by_one.data() + format.head_bytes(head_dim)});
+                          nullptr, one_by_one.data(), one_by_one.data() + format.head_bytes(head_dim)});
         }
         EXPECT_EQ(one_by_one, whole);
     });
@@ -121,6 +123,51 @@ TEST(CacheInt8, CentersAreNotRounded) {
                 EXPECT_EQ(head.run_by_segments(k, q, range, rule), expected);
             });
         }
+    }
+}
+
+// What feedback leaves of the errors is one rounding each; the largest numbers may have no room for it.
+TEST(CacheInt8, FeedbackIsTakenOffTheNumbersThatFollow) {
+    const int slot = 7, rows = 9;
+    for (const int head_dim : {10, 64, 80}) {
+        const int padded = padded_head(head_dim);
+        const CacheFormat& format = scalar_kernels().cache(DType::i8);
+        const PageReader reader{format, head_dim};
+        std::vector<float> keys = Random(20).floats(rows * head_dim),
+                           feedback = Random(21).floats(padded * padded, -0.2f, 0.2f);
+        for (int i = 0; i < padded; ++i) {
+            for (int j = 0; j <= i; ++j) feedback[static_cast<std::size_t>(i * padded + j)] = 0.0f;
+        }
+        keys[static_cast<std::size_t>(3 * head_dim)] = std::numeric_limits<float>::infinity();
+        const auto page_of = [&](const CacheFormat& f, const float* matrix) {
+            Bytes page(2 * format.head_bytes(head_dim));
+            f.store({keys.data(), keys.data(), head_dim, rows, head_dim, slot, nullptr, matrix, page.data(),
+                     page.data() + format.head_bytes(head_dim)});
+            return page;
+        };
+        const Bytes page = page_of(format, feedback.data());
+        int checked = 0;
+        for (int i = 0; i < rows; ++i) {
+            const float scale = reader.scale(page.data(), slot + i);
+            if (i == 3) {
+                EXPECT_EQ(scale, 0.0f);
+                continue;
+            }
+            const std::vector<double> found = reader.key(page.data(), slot + i);
+            const std::vector<double> exact = rotated(row(keys, head_dim, i), false);
+            for (std::size_t d = 0; d < found.size(); ++d) {
+                double error = found[d] - exact[d];
+                for (std::size_t j = 0; j < d; ++j)
+                    error += (found[j] - exact[j]) * feedback[j * static_cast<std::size_t>(padded) + d];
+                if (std::abs(found[d]) > 126.5 * scale) continue;
+                EXPECT_NEAR(error / scale, 0.0, 0.501) << head_dim << ": " << d;
+                ++checked;
+            }
+        }
+        EXPECT_GT(checked, (rows - 1) * padded / 2);
+        on_each_isa([&](const Kernels& k) { EXPECT_EQ(page_of(k.cache(DType::i8), feedback.data()), page); });
+        std::fill(feedback.begin(), feedback.end(), 0.0f);
+        EXPECT_EQ(page_of(format, feedback.data()), page_of(format, nullptr));
     }
 }
 

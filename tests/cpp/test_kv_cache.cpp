@@ -67,7 +67,7 @@ void expect_stored(const CacheFormat& format, int heads, int head_dim, int slot,
             }
         }
     }
-    store_rows(layout, 1, page.data(), slot, {k.data(), v.data(), ld, rows, nullptr});
+    store_rows(layout, 1, page.data(), slot, {k.data(), v.data(), ld, rows});
     EXPECT_EQ(page, expected) << heads << " x " << head_dim << ", rows " << slot << " + " << rows;
 }
 

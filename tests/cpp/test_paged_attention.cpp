@@ -23,9 +23,8 @@ public:
                 Random random(static_cast<unsigned>(40 + p + past));
                 const std::vector<float> x = random.floats(2 * kPagePositions * kKvHeads * kWidth);
                 for (int layer = 0; layer < 2; ++layer) {
-                    store_rows(
-                        layout_, layer, page.data(), 0,
-                        {x.data(), x.data() + kKvHeads * kWidth, 2 * kKvHeads * kWidth, kPagePositions, nullptr});
+                    store_rows(layout_, layer, page.data(), 0,
+                               {x.data(), x.data() + kKvHeads * kWidth, 2 * kKvHeads * kWidth, kPagePositions});
                 }
             }
         }

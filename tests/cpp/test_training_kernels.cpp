@@ -115,6 +115,32 @@ TEST(TrainingStep, CrossEntropyAndAdamw) {
     }
 }
 
+// Beside the same step on the widened mean, across the ends of the pieces.
+TEST(TrainingStep, AdamwRoundsAMeanInBfloat16) {
+    for (const int n : {0, 1, 15, 16, 17, 1024, 1025, 2500}) {
+        Random random(static_cast<unsigned>(n));
+        const std::vector<float> grads = random.floats(n), params = random.floats(n), drawn = random.floats(n);
+        const std::vector<float> squares = random.floats(n, 0.0f, 1.0f);
+        std::vector<BFloat16> start;
+        for (const float x : drawn) start.push_back(to_bfloat16(x));
+        if (n > 16) start[16] = to_bfloat16(kNaN);
+        on_each_training_isa([&](const TrainingKernels& k) {
+            std::vector<float> p = params, v = squares, wide_p = params, wide_v = squares, wide;
+            std::vector<BFloat16> m = start;
+            for (const BFloat16 x : start) wide.push_back(to_float(x));
+            k.adamw_bf16({p.data(), grads.data(), m.data(), v.data(), n, 0.5f, 0.9f, 0.1f, 0.99f, 0.01f, 1e-4f, 0.02f,
+                          1.5f, 1e-8f});
+            k.adamw({wide_p.data(), grads.data(), wide.data(), wide_v.data(), n, 0.5f, 0.9f, 0.1f, 0.99f, 0.01f, 1e-4f,
+                     0.02f, 1.5f, 1e-8f});
+            for (std::size_t i = 0; i < m.size(); ++i) {
+                EXPECT_EQ(m[i].bits, to_bfloat16(wide[i]).bits);
+                EXPECT_EQ(float_bits(p[i]), float_bits(wide_p[i]));
+                EXPECT_EQ(float_bits(v[i]), float_bits(wide_v[i]));
+            }
+        });
+    }
+}
+
 struct AttentionCase {
     int n_batch, n_ctx, n_head, n_kv_head, head_dim;
 };

@@ -115,6 +115,11 @@ def test_arrays_that_do_not_fit_are_named() -> None:
         kernels.attention(x, Heads(2, 2, 1, 1.0, slopes=ones(3)))
     with pytest.raises(ValueError, match="step must be at least 1"):
         kernels.adamw(weight, weight, weight, weight, Update(0.1, 0.9, 0.9, 1e-8, 0.0, 0, 1.0))
+    step = Update(0.1, 0.9, 0.9, 1e-8, 0.0, 1, 1.0)
+    with pytest.raises(ValueError, match=r"m must be .* uint16 of shape \(4, \), not of uint16 \(5,\)"):
+        kernels.adamw(ones(4), ones(4), np.zeros(5, np.uint16), ones(4), step)
+    with pytest.raises(ValueError, match=r"m must be .* float32 of shape \(4, \), not of int16 \(4,\)"):
+        kernels.adamw(ones(4), ones(4), np.zeros(4, np.int16), ones(4), step)
     with pytest.raises(ValueError, match="threads must be at least 1"):
         Kernels(threads=0)
 

@@ -96,7 +96,7 @@ def test_a_file_of_another_model_is_refused(cores: Any, tmp_path: Path) -> None:
         metadata = file.metadata()
     for key, value, message in (
         ("format", "pt", "no session that pygpt saved"),
-        ("version", "1", "of version '1' of this kind of file, and this pygpt reads '2'"),
+        ("version", "2", "of version '2' of this kind of file, and this pygpt reads '3'"),
         ("pygpt", "0.0.1", "written by pygpt '0.0.1', whose results may differ"),
         ("more", "x", "damaged: check 'more' in its metadata; delete it to begin anew"),
     ):

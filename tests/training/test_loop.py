@@ -8,15 +8,18 @@ import json
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from pygpt.errors import TrainingError
 from pygpt.training import functions, plot
 from pygpt.training.loop import train
 from pygpt.training.metrics import Record
+from pygpt.training.primitives import Primitives
 from pygpt.training.recipe import Recipe
 from pygpt.training.run_folder import RunFolder
 from pygpt.training.state import Progress
@@ -58,11 +61,13 @@ class Parabola:
         (folder / "values.npy").write_bytes(self.values.tobytes())
 
 
-def run(folder: Path, objective: Parabola, recipe: Recipe = RECIPE, **options: Any) -> Progress:
+def run(
+    folder: Path, objective: Parabola, recipe: Recipe = RECIPE, primitives: Primitives = functions, **options: Any
+) -> Progress:
     """Train in a new folder, or go on in one."""
     settings = {"kind": "test", "recipe": dataclasses.asdict(recipe)}
     with RunFolder.open(folder, "test") if folder.exists() else RunFolder.create(folder, settings) as held:
-        return train(objective, recipe, functions, held, **options)
+        return train(objective, recipe, primitives, held, **options)
 
 
 def lines(folder: Path) -> list[Record]:
@@ -128,6 +133,17 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_numbers(
     assert run(folder, again).finished
     assert again.steps == list(range(stop_at, 21))
     same(folder, again, whole)
+
+
+def test_a_run_whose_mean_is_in_bfloat16_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
+    primitives: Any = SimpleNamespace(**{**vars(functions), "precision": "bfloat16"})
+    folder, first, whole, again = tmp_path / "run", Parabola(), Parabola(), Parabola()
+    assert run(tmp_path / "whole", whole, primitives=primitives).finished
+    run(folder, first, primitives=primitives, should_stop=lambda: len(first.steps) == 13)
+    with safe_open(folder / "state.safetensors", "numpy") as state:
+        assert [state.get_slice(name).get_dtype() for name in ("params", "m", "v")] == ["F32", "BF16", "F32"]
+    assert run(folder, again, primitives=primitives).finished
+    same(folder, again, (tmp_path / "whole", whole))
 
 
 def test_a_finished_run_has_nothing_left_to_do(whole: tuple[Path, Parabola]) -> None:

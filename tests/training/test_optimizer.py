@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pygpt.training import functions
+from pygpt.training.bfloat16 import widened
 from pygpt.training.optimizer import AdamW
 from pygpt.training.recipe import Recipe
 
@@ -54,13 +56,39 @@ def test_only_the_first_values_decay() -> None:
     np.testing.assert_allclose(params, [1 - lr * 0.5] * 2 + [1.0] * 2, rtol=1e-6)
 
 
-def test_it_finds_a_minimum() -> None:
+def rounding() -> Any:
+    """NumPy's functions, which say that their products are of bfloat16."""
+    return SimpleNamespace(**{**vars(functions), "precision": "bfloat16"})
+
+
+@pytest.mark.parametrize("primitives", [functions, rounding()])
+def test_it_finds_a_minimum(primitives: Any) -> None:
     """Of (p - target)^2, whose gradient is 2 (p - target)."""
     recipe = Recipe(steps=300, batch=1, learning_rate=0.1, warmup=10, clip=1.0)
     target: Any = np.array([3.0, -2.0, 0.5], np.float32)
     params = np.zeros(3, np.float32)
-    optimizer = AdamW(functions, params, 3, recipe)
+    optimizer = AdamW(primitives, params, 3, recipe)
     for step in range(1, 301):
         grads = 2 * (params - target)
         optimizer.update(grads, optimizer.norm(grads), step)
     np.testing.assert_allclose(params, target, atol=0.01)
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.9, 0.95])
+def test_a_mean_in_bfloat16_goes_to_where_the_gradients_are(beta1: float) -> None:
+    """It stands still where a step moves it by less than half of its last place, 2^-8 of it: (1 - beta1) times its
+    distance from the gradient."""
+    grads = np.linspace(0.5, 1.5, 100, dtype=np.float32)
+    params = np.zeros(100, np.float32)
+    optimizer = AdamW(rounding(), params, 100, Recipe(steps=400, batch=1, learning_rate=1e-6, beta1=beta1, clip=0.0))
+    assert optimizer.m.dtype == np.uint16
+    for step in range(1, 401):
+        optimizer.update(grads, 0.0, step)
+    off = np.abs(widened(optimizer.m) - grads)
+    assert (off <= 2.0**-8 / (1 - beta1) * grads).all()
+    assert optimizer.v.dtype == np.float32
+
+
+def test_a_mean_that_would_stand_still_stays_float32() -> None:
+    recipe = Recipe(steps=1, batch=1, learning_rate=0.1, beta1=0.98)
+    assert AdamW(rounding(), np.zeros(3, np.float32), 3, recipe).m.dtype == np.float32

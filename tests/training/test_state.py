@@ -11,6 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from pygpt.errors import TrainingError
+from pygpt.training.bfloat16 import rounded
 from pygpt.training.metrics import Metrics
 from pygpt.training.run_folder import RunFolder
 from pygpt.training.state import ARRAYS, Progress, read_state, replace_file, write_state
@@ -46,6 +47,25 @@ def test_the_format_is_safetensors(state: Path) -> None:
         assert sorted(file.keys()) == sorted(ARRAYS)
         assert file.get_tensor("m").tobytes() == arrays()["m"].tobytes()
         assert json.loads(file.metadata()["progress"])["step"] == 3
+
+
+def test_a_mean_in_bfloat16_comes_back(tmp_path: Path) -> None:
+    path, kept = tmp_path / "state.safetensors", arrays()
+    kept["m"] = rounded(kept["m"])
+    write_state(path, "run", PROGRESS, kept)
+    found = empty() | {"m": np.zeros(5, np.uint16)}
+    assert read_state(path, "run", found) == PROGRESS
+    for name, values in kept.items():
+        assert found[name].tobytes() == values.tobytes()
+    with pytest.raises(TrainingError, match=r"state\.safetensors: holds m as BF16, but the run has it in float32"):
+        read_state(path, "run", empty())
+
+
+def test_a_mean_that_an_older_version_kept_in_float32_is_rounded(state: Path) -> None:
+    found = empty() | {"m": np.zeros(5, np.uint16)}
+    assert read_state(state, "run", found) == PROGRESS
+    for name, values in arrays().items():
+        assert found[name].tobytes() == (rounded(values) if name == "m" else values).tobytes()
 
 
 def test_a_state_of_another_run_is_refused(state: Path) -> None:

@@ -65,6 +65,28 @@ inline float round_to_int8(const float* x, int n, std::int8_t* q) {
 
 constexpr int kMostInt8Head = 1024;
 
+// The same with feedback (see StoreArgs): each number is rounded after what those before it take off it. x is used up.
+template <class S>
+inline float round_with_feedback(float* x, int n, const float* feedback, std::int8_t* q) {
+    const RowScale s = row_scale<S>(x, n, 127);
+    for (int i = 0; i < n; i += 16) S::store(x + i, S::mul(S::load(x + i), S::set1(s.factor)));
+    if (s.factor == 0.0f) {
+        for (int i = 0; i < n; ++i) q[i] = 0;
+        return 0.0f;
+    }
+    alignas(64) float exact[kMostInt8Head];
+    __builtin_memcpy(exact, x, static_cast<std::size_t>(n) * sizeof(float));
+    for (int i = 0; i < n; ++i, feedback += n) {
+        const float wanted = x[i] > 127.0f ? 127.0f : x[i] < -127.0f ? -127.0f : x[i];
+        const float found = wanted + kRoundingMagic - kRoundingMagic;
+        q[i] = static_cast<std::int8_t>(found);
+        const auto missing = S::set1(exact[i] - found);
+        for (int j = i / 16 * 16; j < n; j += 16)
+            S::store(x + j, S::fma(missing, S::load(feedback + j), S::load(x + j)));
+    }
+    return s.scale;
+}
+
 template <class S>
 void store_int8(const StoreArgs& a) {
     const int padded = padded_head(a.head_dim);
@@ -74,20 +96,22 @@ void store_int8(const StoreArgs& a) {
     float* const value_scales = reinterpret_cast<float*>(values + padded * kPagePositions) + a.slot;
     alignas(64) float x[kMostInt8Head];
     alignas(64) std::int8_t q[4][kMostInt8Head];  // of positions whose values lie side by side
-    const auto rounded_row = [&](const float* from, const float* center, std::int8_t* to) {
+    const auto rounded_row = [&](const float* from, const float* center, const float* feedback, std::int8_t* to) {
         for (int d = 0; d < padded; ++d) x[d] = d < a.head_dim ? from[d] : 0.0f;
         for (int d = 0; center != nullptr && d < a.head_dim; ++d) x[d] -= center[d];
         rotate_head<S>(x, padded, HeadSide::stored);
-        return round_to_int8<S>(x, padded, to);
+        return feedback == nullptr ? round_to_int8<S>(x, padded, to) : round_with_feedback<S>(x, padded, feedback, to);
     };
     for (int row = 0, n = 0; row < a.rows; row += n) {
         const int slot = a.slot + row, place = slot % 4;
         n = 4 - place < a.rows - row ? 4 - place : a.rows - row;
-        for (int i = 0; i < n; ++i) key_scales[row + i] = rounded_row(a.keys + (row + i) * a.ld, a.center, q[i]);
+        for (int i = 0; i < n; ++i)
+            key_scales[row + i] = rounded_row(a.keys + (row + i) * a.ld, a.center, a.feedback, q[i]);
         for (int d = 0; d < padded; d += 4) {
             for (int i = 0; i < n; ++i) __builtin_memcpy(keys + (d * kPagePositions + (slot + i) * 4), q[i] + d, 4);
         }
-        for (int i = 0; i < n; ++i) value_scales[row + i] = rounded_row(a.values + (row + i) * a.ld, nullptr, q[i]);
+        for (int i = 0; i < n; ++i)
+            value_scales[row + i] = rounded_row(a.values + (row + i) * a.ld, nullptr, nullptr, q[i]);
         std::int8_t* const to = values + (slot - place) * padded + place;
         if (n == 4) {
             for (int d = 0; d < padded; ++d) {

@@ -45,7 +45,8 @@ struct TrainingKernels {
     AttentionKernels attention_f32;
     AttentionKernels attention_bf16;  // where matmul_bf16 is; in vectors, with AMX as well
 
-    void (*adamw)(const AdamwArgs&);
+    void (*adamw)(const AdamwArgs<float>&);
+    void (*adamw_bf16)(const AdamwArgs<BFloat16>&);
     // In double precision: 16 sums over every 16th value, then the tree of all lane sums.
     double (*sum_of_squares)(const float* x, std::ptrdiff_t n);
 };

@@ -29,6 +29,7 @@ constexpr TrainingKernels fill_training() {
     k.cross_entropy = cross_entropy<S>;
     k.attention_f32 = {attention_forward<S, float>, attention_backward<S, float>};
     k.adamw = adamw<S>;
+    k.adamw_bf16 = adamw_bf16<S>;
     k.sum_of_squares = sum_of_squares<S>;
     return k;
 }

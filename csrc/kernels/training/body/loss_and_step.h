@@ -34,7 +34,7 @@ double cross_entropy(float* x, std::ptrdiff_t n, std::ptrdiff_t target, float sc
 }
 
 template <class S>
-void adamw(const AdamwArgs& a) {
+void adamw(const AdamwArgs<float>& a) {
     using V = typename S::F32;
     const V grad_scale = S::set1(a.grad_scale), beta1 = S::set1(a.beta1), beta2 = S::set1(a.beta2),
             one_minus_beta1 = S::set1(a.one_minus_beta1), one_minus_beta2 = S::set1(a.one_minus_beta2),
@@ -49,6 +49,22 @@ void adamw(const AdamwArgs& a) {
         S::store_n(a.v + i, v, lanes);
         S::store_n(a.params + i, S::fma(minus_step, direction, S::fma(minus_decay, p, p)), lanes);
     });
+}
+
+// A piece at a time, whose mean is widened to a place in the first-level cache and rounded from there, in loops that
+// the compiler makes vectors of.
+template <class S>
+void adamw_bf16(const AdamwArgs<BFloat16>& a) {
+    constexpr std::ptrdiff_t kPiece = 1024;
+    alignas(64) float m[kPiece];
+    for (std::ptrdiff_t at = 0; at < a.n; at += kPiece) {
+        const std::ptrdiff_t n = a.n - at < kPiece ? a.n - at : kPiece;
+        BFloat16* const kept = a.m + at;
+        for (std::ptrdiff_t i = 0; i < n; ++i) m[i] = to_float(kept[i]);
+        adamw<S>({a.params + at, a.grads + at, m, a.v + at, n, a.grad_scale, a.beta1, a.one_minus_beta1, a.beta2,
+                  a.one_minus_beta2, a.decay, a.step_size, a.v_scale, a.eps});
+        for (std::ptrdiff_t i = 0; i < n; ++i) kept[i] = to_bfloat16(m[i]);
+    }
 }
 
 // Written on single numbers: a float32's square is exact in double precision, and the compiler's own vectors keep the
