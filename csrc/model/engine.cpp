@@ -228,16 +228,9 @@ private:
     // The new tokens of a sequence whose rows its output is made of.
     static Range wanted_rows(const SequenceInput& s) {
         const int size = static_cast<int>(s.tokens.size());
-        switch (s.output) {
-            case Output::none:
-                return {0, 0};
-            case Output::last:
-                return {size - 1, size};
-            case Output::score:
-                return {static_cast<int>(s.first), s.next.empty() ? size - 1 : size};
-            default:
-                return {0, size};
-        }
+        if (s.output == Output::none) return {0, 0};
+        if (s.output == Output::score) return {static_cast<int>(s.first), s.next.empty() ? size - 1 : size};
+        return {s.output == Output::last ? size - 1 : 0, size};
     }
 
     const Engine& engine_;
