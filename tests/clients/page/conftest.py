@@ -245,6 +245,11 @@ class Visit:
         """Those of the last answer that can be pointed at."""
         return self.page.locator(".message.assistant").last.locator(".body > .text .token")
 
+    @property
+    def numbers(self) -> list[int]:
+        """Which tokens those are: white space at the ends of lines is not shown, so 0 need not be the first."""
+        return [int(span.get_attribute("data-token") or "") for span in self.tokens.all()]
+
     def kept(self) -> list[dict[str, Any]]:
         """The conversations as the browser keeps them, the last one first."""
         read = "Object.keys(localStorage).filter(n => n.startsWith('pygpt.conversation.')).map(n => localStorage[n])"

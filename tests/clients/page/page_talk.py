@@ -189,7 +189,7 @@ def test_files_are_those_of_pygpt_chat(visit: Any, story_model: pygpt.Model, tmp
     chat = pygpt.Chat(story_model)
     chat.load(exported)
     assert [m["role"] for m in chat.messages] == ["system", "user", "assistant"]
-    assert chat.messages[2]["content"] == visit.answers[0]
+    assert chat.messages[2]["content"] == visit.last
     chat.send("And now?", max_tokens=4)
     chat.save(saved)
     page.set_input_files("#file", saved)
