@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -101,8 +102,17 @@ def _new_builder(
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
-    """The core balances these two kinds of matrices with what feeds them, which has to be there first."""
-    return sorted(names, key=lambda name: str(name).endswith((".attn.out.weight", ".down.weight")))
+    """The core balances matrices with what feeds them. What feeds others has to be there first; and of the matrices
+    that read a norm the first decides about it, which is best one whose results pass through no softmax or gate."""
+
+    def order(name: str) -> tuple[int, int]:
+        block = re.match(r"blocks\.(\d+)\.", str(name))
+        at = int(block[1]) if block else -1
+        if str(name).endswith((".attn.v.weight", ".up.weight")):
+            return at, 0
+        return at, 2 if str(name).endswith((".attn.out.weight", ".down.weight")) else 1
+
+    return sorted(names, key=order)
 
 
 def _pack(

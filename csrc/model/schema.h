@@ -27,7 +27,9 @@ struct TensorSpec {
     int channels;  // rows of the whole
     Channels to;
     Storage storage = Storage::chosen;  // of a matrix
-    std::optional<Source> source = std::nullopt;  // what feeds a matrix, where that may be balanced with it
+    // What feeds a matrix, where that may be balanced with it: channels of another one, or the norm of this name.
+    std::optional<Source> source = std::nullopt;
+    std::string norm{};
 };
 
 // visit_tensors(config, weights, visit) calls visit(TensorSpec, where) for every tensor, those of one whole one after
@@ -66,7 +68,14 @@ private:
         const bool sandwich = c_.norm_placement == NormPlacement::sandwich;
         norm(name + ".attn_norm", b.attn_norm);
         if (sandwich) norm(name + ".attn_post_norm", b.attn_post_norm);
-        const Whole qkv{name + ".attn.qkv", c_.qkv_width(), embd, c_.qkv_bias};
+        // What a norm gives may be of other sizes where all that read it are matrices of the chosen format. Not what
+        // LayerNorm does: its outputs, of which a part is constant, are not of one size (docs/accuracy.md).
+        const bool before =
+            (c_.norm_placement == NormPlacement::before_branch || sandwich) && c_.norm == Norm::rms_norm;
+        const bool shared = c_.branches == Branches::parallel_one_norm;
+        const std::string attn_norm = before && !(shared && layer.experts) ? name + ".attn_norm" : "";
+        const std::string mlp_norm = shared ? attn_norm : before ? name + ".mlp_norm" : "";
+        const Whole qkv{name + ".attn.qkv", c_.qkv_width(), embd, c_.qkv_bias, Storage::chosen, {}, attn_norm};
         part(name + ".attn.q", q, qkv, {0, 16}, b.qkv);
         part(name + ".attn.k", kv, qkv, {q, 16}, b.qkv);
         part(name + ".attn.v", kv, qkv, {q + kv, 16}, b.qkv);
@@ -84,7 +93,7 @@ private:
         if (layer.experts) {
             experts(name + ".mlp", *layer.experts, b);
         } else {
-            mlp(name + ".mlp", c_.n_inner, b.mlp);
+            mlp(name + ".mlp", c_.n_inner, b.mlp, Storage::chosen, mlp_norm);
         }
     }
 
@@ -110,12 +119,12 @@ private:
         for (auto& expert : b.experts) {
             mlp(name + ".experts." + std::to_string(i++), e.n_inner, expert, Storage::chosen_or_blocks);
         }
-        if (e.shared_inner) mlp(name + ".shared", *e.shared_inner, b.mlp);
+        if (e.shared_inner) mlp(name + ".shared", *e.shared_inner, b.mlp, Storage::chosen);
     }
 
     template <class SomeMlp>
-    void mlp(const std::string& name, int inner, SomeMlp& m, Storage storage = Storage::chosen) {
-        const Whole up{name + ".up", c_.up_width(inner), c_.n_embd, c_.mlp_bias, storage};
+    void mlp(const std::string& name, int inner, SomeMlp& m, Storage storage, const std::string& norm = "") {
+        const Whole up{name + ".up", c_.up_width(inner), c_.n_embd, c_.mlp_bias, storage, {}, norm};
         if (c_.gated_mlp) {  // panels of 16 gate channels and of 16 up channels alternate
             part(name + ".gate", inner, up, {0, 32}, m.up);
             part(name + ".up", inner, up, {16, 32}, m.up);
@@ -139,11 +148,13 @@ private:
         bool bias;
         Storage storage = Storage::chosen;
         std::optional<Source> source = std::nullopt;
+        std::string norm{};
     };
 
     template <class SomeLinear>
     void part(const std::string& name, int rows, const Whole& in, Channels to, SomeLinear& l) {
-        visit_({name + ".weight", rows, in.inputs, false, in.name + ".weight", in.channels, to, in.storage, in.source},
+        visit_({name + ".weight", rows, in.inputs, false, in.name + ".weight", in.channels, to, in.storage, in.source,
+                in.norm},
                l.weight);
         if (in.bias) visit_({name + ".bias", rows, 1, true, in.name + ".bias", round_up(in.channels, 16), to}, l.bias);
     }

@@ -156,6 +156,17 @@ bool WeightsBuilder::write_balanced(const Slot& slot, Plain tensor, Team& team) 
     return true;
 }
 
+bool WeightsBuilder::write_after_norm(const Slot& slot, Plain tensor, Team& team) {
+    const auto found = norms_.find(slot.spec.norm);
+    std::vector<float> factors = found == norms_.end() ? balance_norm(tensor) : found->second, inverse;
+    for (const float factor : factors) inverse.push_back(1.0f / factor);
+    tensor.factors = inverse.data();
+    if (!slot.matrix->write(tensor, slot.spec.to, team, &memory_)) return false;
+    norms_.emplace(slot.spec.norm, std::move(factors));
+    --wholes_.at(slot.spec.whole).missing;
+    return true;
+}
+
 void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& team) {
     const auto found = slots_.find(name);
     if (found == slots_.end()) throw InvalidArgument("this configuration has no tensor '" + name + "'");
@@ -169,7 +180,8 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
     }
     if (slot.matrix != nullptr) {
         choose_format(slot, tensor);
-        if (!write_balanced(slot, tensor, team)) {
+        const bool after_norm = !spec.norm.empty() && slot.matrix->format().scaled;
+        if (!(after_norm ? write_after_norm(slot, tensor, team) : write_balanced(slot, tensor, team))) {
             throw InvalidArgument("tensor '" + name + "' cannot be stored as " + slot.matrix->format().name +
                                   ": it holds infinities, NaNs or values near the largest float");
         }
@@ -231,6 +243,13 @@ Weights WeightsBuilder::finish() {
         if (bias == vectors.end()) continue;
         for (std::size_t i = 0; i < b.factors.size(); ++i) {
             (*bias->second)[static_cast<std::size_t>(b.source.channels.channel(static_cast<int>(i)))] *= b.factors[i];
+        }
+    }
+    for (const auto& [norm, factors] : norms_) {
+        for (const char* const part : {".weight", ".bias"}) {
+            const auto values = vectors.find(norm + part);
+            if (values == vectors.end()) continue;
+            for (std::size_t i = 0; i < factors.size(); ++i) (*values->second)[i] *= factors[i];
         }
     }
     return std::move(weights_);

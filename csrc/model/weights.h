@@ -79,7 +79,7 @@ public:
 
     // Packs one tensor; vectors are rows x 1. InvalidArgument: unknown name, wrong shape, given before, or values that
     // the format cannot hold. A matrix of a format with scales is balanced with its source (model/balance.h) if that is
-    // complete by then: so add what feeds others before them.
+    // complete by then: so add what feeds others before them. Of those that read a norm, the first decides about it.
     void add(const std::string& name, const Plain& tensor, Team& team);
 
     // Takes all packed_tensors() as they are: matrices in place, kept alive by `owner`, floats as a copy. `data` gives
@@ -117,6 +117,7 @@ private:
 
     void choose_format(Slot& slot, const Plain& tensor) const;
     [[nodiscard]] bool write_balanced(const Slot& slot, Plain tensor, Team& team);
+    [[nodiscard]] bool write_after_norm(const Slot& slot, Plain tensor, Team& team);
 
     ModelConfig config_;
     const Kernels& kernels_;
@@ -125,6 +126,7 @@ private:
     std::unordered_map<std::string, Slot> slots_;
     std::unordered_map<std::string, Whole> wholes_;
     std::vector<Balanced> balanced_;
+    std::unordered_map<std::string, std::vector<float>> norms_;  // the factors of what they give
 };
 
 }  // namespace pygpt

@@ -74,6 +74,13 @@ def dequantised(q: NDArray[np.int8], scales: NDArray[np.uint16], row: int, k: in
 
 # Their rows, and the columns of what they feed, have other sizes in int8 (csrc/model/balance.h).
 FEEDING, FED = (".attn.v", ".mlp.up"), (".attn.out", ".mlp.down")
+READS = {
+    "attn.q": "attn_norm",
+    "attn.k": "attn_norm",
+    "attn.v": "attn_norm",
+    "mlp.gate": "mlp_norm",
+    "mlp.up": "mlp_norm",
+}
 
 
 def balance(found: NDArray[np.float32], values: NDArray[np.float32], module: str) -> NDArray[np.float32]:
@@ -105,10 +112,31 @@ def test_int8_gives_what_the_engine_multiplies(config: ModelConfig, tmp_path: Pa
         values = np.asarray(found[f"{name}.weight"])
         matrix, scales = file[f"{packed}.weight"], file[f"{packed}.weight.scales"]
         assert values[row].tolist() == dequantised(matrix, scales, channel, values.shape[1]), name
+
+    def of_norm(block: str, norm: str) -> NDArray[np.float32]:
+        """By how much what an RMSNorm gives was multiplied: the root of the norms of a matrix's columns."""
+        values: NDArray[np.float32] = np.asarray(found[f"{block}.{norm}.weight"], np.float32)
+        factors: NDArray[np.float32] = values / tensors[f"{block}.{norm}.weight"]
+        expected: NDArray[Any] = np.ones_like(factors)
+        if config.norm == "rms_norm":
+            first = "attn.v" if norm == "attn_norm" else "mlp.up"
+            expected = np.sqrt(np.linalg.norm(tensors[f"{block}.{first}.weight"], axis=0))
+            expected /= np.sqrt(np.square(expected).mean())
+        np.testing.assert_allclose(factors, expected, rtol=1e-5)
+        return factors
+
     for name, values in tensors.items():
         module = name.rpartition(".")[0]
-        factors = balance(np.asarray(found[f"{module}.weight"]), tensors[f"{module}.weight"], module)
-        if values.ndim == 1 and module.endswith(FEEDING):
+        block, part = ".".join(module.split(".")[:2]), ".".join(module.split(".")[2:])
+        before: NDArray[Any] = tensors[f"{module}.weight"]
+        if part in READS:
+            before = before / of_norm(block, READS[part])
+            values = before if values.ndim == 2 else values
+        factors = balance(np.asarray(found[f"{module}.weight"]), before, module)
+        if part in READS.values():
+            wanted: NDArray[Any] = values * of_norm(block, part)
+            np.testing.assert_allclose(np.asarray(found[name]), wanted, rtol=1e-6, err_msg=name)
+        elif values.ndim == 1 and module.endswith(FEEDING):
             np.testing.assert_allclose(np.asarray(found[name]), values * factors[:, 0], rtol=0.05, err_msg=name)
         elif values.ndim == 1 or name == "pos.weight":
             np.testing.assert_array_equal(np.asarray(found[name]), values, err_msg=name)
