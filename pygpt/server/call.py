@@ -161,7 +161,9 @@ def check_open(service: Service) -> None:
 
 def check_media_type(request: Request) -> None:
     """ApiError 415 for a body that does not say that it is JSON: what a page of another website may send without being
-    asked for permission does not."""
+    asked for permission does not. Ollama's own examples do not say so either; its endpoints ask it of browsers alone,
+    which name themselves by these headers."""
     kind = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-    if kind != "application/json":
+    by_browser = not {"origin", "referer", "sec-fetch-site"}.isdisjoint(request.headers.keys())
+    if kind != "application/json" and (by_browser or not request.url.path.startswith("/api/")):
         raise ApiError(415, f"the content-type must be application/json, not {kind[:80] or 'missing'}")

@@ -10,17 +10,22 @@ from types import ModuleType
 
 import pytest
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
+
+@pytest.fixture(scope="session")
+def scripts() -> Path:
+    """Their folder."""
+    folder = Path(__file__).resolve().parents[2] / "bench"
+    if not folder.is_dir():
+        pytest.skip("bench/ is not here: the tests run outside the repository")
+    return folder
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+def script(scripts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
     """Imports a script by its name, as Python does when it is run."""
-    if not BENCH.is_dir():
-        pytest.skip("bench/ is not here: the tests run outside the repository")
-    monkeypatch.syspath_prepend(str(BENCH))
+    monkeypatch.syspath_prepend(str(scripts))
     before = {*sys.modules}
     yield importlib.import_module
-    for path in BENCH.glob("*.py"):
+    for path in scripts.glob("*.py"):
         if path.stem not in before:
             sys.modules.pop(path.stem, None)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
 ENGINE = """
 import os, signal, sys, pathlib
 import numpy as np
@@ -51,15 +50,13 @@ Peers = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def peers(tmp_path: Path) -> Peers:
+def peers(scripts: Path, tmp_path: Path) -> Peers:
     """Starts peers.py with the options given and engines of the module above."""
-    if not BENCH.is_dir():
-        pytest.skip("bench/ is not here: the tests run outside the repository")
     (tmp_path / "peer_fake.py").write_text(ENGINE)
 
     def start(*options: str) -> subprocess.Popen[str]:
         folders = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
-        command = [sys.executable, str(BENCH / "peers.py"), "--smoke", "--threads", "1", *folders, *options]
+        command = [sys.executable, str(scripts / "peers.py"), "--smoke", "--threads", "1", *folders, *options]
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         # Whoever started these tests may ignore SIGINT, which a child would inherit.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,8 +14,6 @@ import pytest
 
 import pygpt
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
-
 
 @pytest.fixture
 def serve(script: Callable[[str], ModuleType]) -> Any:
@@ -68,8 +66,8 @@ def test_figures_of_a_window(load: Any) -> None:
     assert found["requests"] == 1
 
 
-def run(elsewhere: dict[str, Any], out: Path, *options: str) -> dict[str, Any]:
-    command = [sys.executable, str(BENCH / "serve.py"), "tiny", "--threads", "1", "--out", str(out), *options]
+def run(scripts: Path, elsewhere: dict[str, Any], out: Path, *options: str) -> dict[str, Any]:
+    command = [sys.executable, str(scripts / "serve.py"), "tiny", "--threads", "1", "--out", str(out), *options]
     done = subprocess.run(command, **elsewhere, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = out.iterdir()
@@ -78,15 +76,15 @@ def run(elsewhere: dict[str, Any], out: Path, *options: str) -> dict[str, Any]:
     return {str(key): value for line in lines[1:] for key, value in line.items()} | {"n": len(lines)}
 
 
-def test_a_load(elsewhere: dict[str, Any], tmp_path: Path) -> None:
-    found = run(elsewhere, tmp_path, "--bare", "--clients", "2", "--seconds", "0.3", "--rounds", "1")
+def test_a_load(scripts: Path, elsewhere: dict[str, Any], tmp_path: Path) -> None:
+    found = run(scripts, elsewhere, tmp_path, "--bare", "--clients", "2", "--seconds", "0.3", "--rounds", "1")
     assert found["n"] == 4
     assert found["sample"]["server"] == "bare"
     assert found["sample"]["tokens_per_second"] > 0
 
 
-def test_a_soak(elsewhere: dict[str, Any], tmp_path: Path) -> None:
-    found = run(elsewhere, tmp_path, "--soak", "100")["soak"]
+def test_a_soak(scripts: Path, elsewhere: dict[str, Any], tmp_path: Path) -> None:
+    found = run(scripts, elsewhere, tmp_path, "--soak", "100")["soak"]
     assert found["faults"] == 0
     assert found["whole"] > 50
     assert found["malformed"] > 0

@@ -41,6 +41,19 @@ def test_a_prompt_goes_on(serving: Serving) -> None:
     assert [part["done"] for part in parts] == [False] * (len(parts) - 1) + [True]
 
 
+@pytest.mark.parametrize("browser", [{}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}], ids=str)
+def test_programs_need_not_say_that_a_body_is_json(serving: Serving, browser: dict[str, str]) -> None:
+    """As `curl -d` sends it; what a page of another website makes a browser send is refused."""
+    body = json.dumps({"model": "m", "prompt": "Once", "stream": False, "options": OPTIONS}).encode()
+    headers = {"content-type": "application/x-www-form-urlencoded", **browser}
+
+    async def use(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post("/api/generate", content=body, headers=headers)
+
+    found: httpx.Response = serving(use, "m=tiny")
+    assert found.status_code == (415 if browser else 200), found.text
+
+
 def test_a_conversation(serving: Serving, thinker: Path) -> None:
     messages = [{"role": "user", "content": "hi"}]
     whole = ask(serving, str(thinker), "/api/chat", messages=messages, stream=False).json()
