@@ -3,13 +3,14 @@
     python bench/finetune.py SmolLM2-135M/ --torch torch-venv/bin/python --threads 2
 
 Times single steps (forward, backward, clipping, AdamW) of all parameters and of adapters of q and v, on batches of
-random tokens: transformers and pygpt in float32, and pygpt with `--backend kernels-bf16`. Each engine has a process of
-its own, and a round times each in turn, forwards and backwards by turns; the result is the median of the rounds'
-ratios. The losses of the first steps must agree; adapters begin with the same A. `peak` is the peak memory of a step,
-without what the process took before there was a model.
+random tokens: transformers and pygpt in float32, and with `--engine torch pygpt pygpt-bf16` pygpt also with `--backend
+kernels-bf16`, where the processor has it. Each engine has a process of its own, and a round times each in turn,
+forwards and backwards by turns; the result is the median of the rounds' ratios. The losses of the first steps must
+agree; adapters begin with the same A. `peak` is the peak memory of a step, without what the process took before there
+was a model.
 
 --torch: the Python that has torch, transformers and peft, by default this one; it needs no pygpt. Adds to the file of
---json, and its rounds to those of the same kind that the file has of this machine.
+--json, and its rounds to those of the same kind, if the file is of this model and machine.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from worker import Worker, WorkerError
 
 HERE = Path(__file__).resolve().parent
 ENGINES = ("torch", "pygpt", "pygpt-bf16")
+USUAL = ("torch", "pygpt")
 CHECKED = 2  # steps whose losses must agree, the one before the rounds among them
 AGREEMENT = {"torch": 2e-4, "pygpt": 2e-4, "pygpt-bf16": 1e-2}  # and how well: sums in another order, or 8-bit factors
 LEARNING_RATE = 1e-4
@@ -124,7 +126,7 @@ def main() -> None:
     parser.add_argument("model", help="a folder in Hugging Face's layout")
     parser.add_argument("--torch", default=sys.executable, help="the Python that has torch, transformers and peft")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--engine", nargs="+", default=list(ENGINES), choices=ENGINES)
+    parser.add_argument("--engine", nargs="+", default=list(USUAL), choices=ENGINES)
     parser.add_argument("--rank", nargs="+", type=int, default=[8, 0], help="of adapters; 0: all parameters")
     parser.add_argument("--batch", type=int, default=2, help="sequences")
     parser.add_argument("--tokens", type=int, default=512, help="of each sequence")
@@ -135,9 +137,15 @@ def main() -> None:
     known: dict[str, Any] = {}
     if options.json and options.json.exists():
         known = json.loads(options.json.read_text())
-    about = {"machine": machine(), "threads": options.threads, "batch": [options.batch, options.tokens]}
-    if {name: known.get(name) for name in about} != about:
-        known = about
+    about = {
+        "model": Path(options.model).name,
+        "machine": machine(),
+        "threads": options.threads,
+        "batch": [options.batch, options.tokens],
+    }
+    if known and {name: known.get(name) for name in about} != about:
+        raise SystemExit(f"{options.json}: is of another model, machine, batch or number of threads")
+    known = known or about
     for rank in options.rank:
         name = f"lora {rank}" if rank else "whole"
         name += ", gradient checkpointing" if options.gradient_checkpointing else ""

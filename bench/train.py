@@ -1,5 +1,5 @@
-"""pygpt's trainer beside PyTorch: the same GPT-2, the same batches, the same threads, in turn; in float32, and pygpt
-also with `--backend kernels-bf16`, where the processor has it.
+"""pygpt's trainer beside PyTorch: the same GPT-2, the same batches, the same threads, in turn; in float32, and with
+`--engine torch pygpt pygpt-bf16` pygpt also with `--backend kernels-bf16`, where the processor has it.
 
     python bench/train.py step --torch torch-venv/bin/python --threads 2
     python bench/train.py run tinyshakespeare.txt --torch torch-venv/bin/python --threads 2
@@ -36,6 +36,7 @@ from worker import Worker, WorkerError
 
 HERE = Path(__file__).resolve().parent
 ENGINES = ("torch", "pygpt", "pygpt-bf16", "numpy")
+USUAL = ("torch", "pygpt", "numpy")
 SHAPES = {  # sizes, sequences in a batch, steps of one sample
     "nanogpt": ({"n_vocab": 65, "n_ctx": 64, "n_layer": 4, "n_embd": 128, "n_head": 4}, 12, 20),
     "tiny": ({"n_vocab": 4096, "n_ctx": 512, "n_layer": 6, "n_embd": 256, "n_head": 4}, 8, 1),
@@ -163,7 +164,7 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("--torch", default=sys.executable, help="the Python that has PyTorch")
         command.add_argument("--threads", type=int, default=os.cpu_count())
-        command.add_argument("--engine", nargs="+", default=list(ENGINES), choices=ENGINES, help="torch must be there")
+        command.add_argument("--engine", nargs="+", default=list(USUAL), choices=ENGINES, help="torch must be there")
         command.add_argument("--json", type=Path, help="add the results to this file")
         if name == "step":
             command.add_argument("--shape", nargs="+", default=list(SHAPES), choices=SHAPES)

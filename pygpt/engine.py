@@ -108,9 +108,8 @@ def _in_order(names: Iterable[str]) -> list[str]:
     def order(name: str) -> tuple[int, int]:
         block = re.match(r"blocks\.(\d+)\.", str(name))
         at = int(block[1]) if block else -1
-        if str(name).endswith((".attn.v.weight", ".up.weight")):
-            return at, 0
-        return at, 2 if str(name).endswith((".attn.out.weight", ".down.weight")) else 1
+        ranks = {".attn.v.weight": 0, ".up.weight": 1, ".attn.out.weight": 3, ".down.weight": 3}
+        return at, next((rank for end, rank in ranks.items() if str(name).endswith(end)), 2)
 
     return sorted(names, key=order)
 

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include <pybind11/stl.h>
-#include "base/error.h"
 
+#include "base/error.h"
 #include "bindings/arrays.h"
 #include "bindings/backend.h"
 #include "bindings/choice.h"
@@ -44,6 +44,13 @@ std::vector<T> for_each_sequence(const PerSequence<T>& values, std::size_t n, co
     return several;
 }
 
+std::vector<int> copied(const Ids& tokens) {
+    if (tokens.ndim() != 1) {
+        throw InvalidArgument("tokens must have 1 dimension, not " + std::to_string(tokens.ndim()));
+    }
+    return {tokens.data(), tokens.data() + tokens.size()};
+}
+
 // The batch as the engine takes it, with copies of the tokens: other threads may write to the caller's arrays
 // meanwhile.
 struct BatchInput {
@@ -74,10 +81,8 @@ private:
             session = nullptr;
         }
         if (session == nullptr) throw py::type_error("batch must hold pairs of a session and an array of int32");
-        if (tokens.ndim() != 1)
-            throw InvalidArgument("tokens must have 1 dimension, not " + std::to_string(tokens.ndim()));
+        ids.push_back(copied(tokens));
         sessions.push_back(std::move(session));
-        ids.emplace_back(tokens.data(), tokens.data() + tokens.size());
     }
 };
 
@@ -143,8 +148,6 @@ py::list forward(const Engine& engine, const py::sequence& batch, const PerSeque
 
 // A session, its new tokens, which of them is the first whose next is scored, and tokens that may follow the last.
 using Scored = std::tuple<std::shared_ptr<Session>, Ids, std::size_t, Ids>;
-
-std::vector<int> copied(const Ids& ids) { return {ids.data(), ids.data() + ids.size()}; }
 
 py::list scores(const Engine& engine, const std::vector<Scored>& batch) {
     std::deque<std::vector<int>> ids;  // copies, as in BatchInput

@@ -28,7 +28,7 @@ struct StoreArgs {
 // Those of StoreArgs::feedback.
 constexpr int feedback_floats(int head_dim) { return padded_head(head_dim) * padded_head(head_dim); }
 
-// What a position's bytes are depends on its own key and value alone.
+// What a position's bytes are depends on its own key and value alone, and on its segment's center and feedback.
 //
 // float32, float16: keys [padded_head(head_dim)][64 positions], values [64][padded_head(head_dim)]; what pads a head is
 // never written. Beyond the largest float16 a number becomes it.

@@ -8,6 +8,7 @@ namespace pygpt {
 namespace {
 
 constexpr float kMostFactor = 64.0f;
+constexpr float kMostOfNorm = 8.0f;  // less, for the other matrices that read it pay for what suits one
 // Rows by which the size of a column is estimated: to about a tenth, of which the factor has half. All matrices behind
 // a norm hang on one of them, of which more is looked at.
 constexpr int kSampledRows = 64;
@@ -30,7 +31,7 @@ std::vector<float> column_squares(const Plain& all, int rows) {
 
 // Factors for channels of which the inputs and the weights have these sums of squares. Square roots are the only
 // functions here, as they are the same everywhere. As a whole the inputs stay as large as they were.
-std::vector<float> equalised(const std::vector<float>& inputs, const std::vector<float>& weights) {
+std::vector<float> equalised(const std::vector<float>& inputs, const std::vector<float>& weights, float most) {
     std::vector<float> factors(inputs.size(), 0.0f);
     float before = 0.0f, after = 0.0f;
     for (std::size_t i = 0; i < factors.size(); ++i) {
@@ -43,7 +44,7 @@ std::vector<float> equalised(const std::vector<float>& inputs, const std::vector
     const float all = std::sqrt(before / after);
     for (float& factor : factors) {
         factor *= all;
-        factor = factor > 0.0f && std::isfinite(factor) ? std::clamp(factor, 1.0f / kMostFactor, kMostFactor) : 1.0f;
+        factor = factor > 0.0f && std::isfinite(factor) ? std::clamp(factor, 1.0f / most, most) : 1.0f;
     }
     return factors;
 }
@@ -61,12 +62,12 @@ std::vector<float> balance(const Source& source, const PackedMatrix& from, const
     for (std::size_t i = 0; i < rows; ++i) {
         inputs[i] = from.squared_scales(source.channels.channel(static_cast<int>(i)));
     }
-    return equalised(inputs, weights);
+    return equalised(inputs, weights, kMostFactor);
 }
 
 std::vector<float> balance_norm(const Plain& to) {
     const std::vector<float> squares = column_squares(to, kRowsOfNorm);
-    return equalised(std::vector<float>(squares.size(), 1.0f), squares);
+    return equalised(std::vector<float>(squares.size(), 1.0f), squares, kMostOfNorm);
 }
 
 }  // namespace pygpt

@@ -28,7 +28,8 @@ struct Source {
 // (source.rows,) factors between 1/64 and 64, from the scales of the source's matrix and a sample of the rows of `to`.
 std::vector<float> balance(const Source& source, const PackedMatrix& from, const Plain& to);
 
-// (to.cols,) the same for the outputs of a norm, which are taken to be of one size, from a sample of the rows of `to`.
+// (to.cols,) the same between 1/8 and 8 for the outputs of a norm, which are taken to be of one size, from a sample of
+// the rows of `to`.
 std::vector<float> balance_norm(const Plain& to);
 
 }  // namespace pygpt

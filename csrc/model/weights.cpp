@@ -246,11 +246,8 @@ Weights WeightsBuilder::finish() {
         }
     }
     for (const auto& [norm, factors] : norms_) {
-        for (const char* const part : {".weight", ".bias"}) {
-            const auto values = vectors.find(norm + part);
-            if (values == vectors.end()) continue;
-            for (std::size_t i = 0; i < factors.size(); ++i) (*values->second)[i] *= factors[i];
-        }
+        std::vector<float>& weight = *vectors.at(norm + ".weight");
+        for (std::size_t i = 0; i < factors.size(); ++i) weight[i] *= factors[i];
     }
     return std::move(weights_);
 }

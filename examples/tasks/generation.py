@@ -245,7 +245,9 @@ def after_training(
     model: pygpt.Model, kind: Kind, train: Sequence[Item], test: Sequence[Item], chat: bool, a: argparse.Namespace
 ) -> list[str]:
     """What the fine-tuned model writes; its run is deleted then."""
-    folder = a.work / f"{a.task}-{Path(a.model).name}-{len(train)}-{a.finetune:g}"
+    settings = ("chat" if chat else "fields", a.finetune_context, a.backend, len(train), f"{a.finetune:g}")
+    source = Path(a.model).resolve() if Path(a.model).exists() else Path(a.model)  # some are called .../best
+    folder = a.work / "-".join(map(str, (a.task, *source.parts[-2:], *settings))).replace("/", "")
     best = pygpt.Model.load(finetuned(model, kind, train, chat, folder, a), threads=a.threads)
     texts = written(best, kind, test, [], chat)
     shutil.rmtree(folder)

@@ -98,7 +98,7 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
         sync(path.absolute().parent)
     except OSError as error:
-        if error.errno is None or error.filename != os.fspath(partial):
+        if error.errno is None or error.filename not in (None, os.fspath(partial)):
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:

@@ -165,5 +165,5 @@ def check_media_type(request: Request) -> None:
     which name themselves by these headers."""
     kind = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
     by_browser = not {"origin", "referer", "sec-fetch-site"}.isdisjoint(request.headers.keys())
-    if kind != "application/json" and (by_browser or not request.url.path.startswith("/api/")):
+    if kind != "application/json" and (by_browser or not request.scope["path"].startswith("/api/")):
         raise ApiError(415, f"the content-type must be application/json, not {kind[:80] or 'missing'}")

@@ -46,6 +46,8 @@ class _Stoppable:
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self._primitives, name)
+        if not callable(function):
+            return function
 
         def ask_first(*arguments: Any) -> Any:
             self._ask()

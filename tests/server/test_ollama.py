@@ -41,7 +41,9 @@ def test_a_prompt_goes_on(serving: Serving) -> None:
     assert [part["done"] for part in parts] == [False] * (len(parts) - 1) + [True]
 
 
-@pytest.mark.parametrize("browser", [{}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}], ids=str)
+@pytest.mark.parametrize(
+    "browser", [{}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}, {"referer": "http://a.example/"}], ids=str
+)
 def test_programs_need_not_say_that_a_body_is_json(serving: Serving, browser: dict[str, str]) -> None:
     """As `curl -d` sends it; what a page of another website makes a browser send is refused."""
     body = json.dumps({"model": "m", "prompt": "Once", "stream": False, "options": OPTIONS}).encode()

@@ -65,8 +65,9 @@ constexpr std::ptrdiff_t attention_backward_floats(int n_ctx, int head_dim) {
 }
 
 // With one kind of factors. float32: bits are equal everywhere. bfloat16: what is multiplied, queries, keys, values,
-// their gradients and the softmax's weights, is rounded to nearest even as it is packed, and products are summed in
-// float32; all else is as in float32. Pairs are added as in panel_product.h, so bits are equal for equal machines only.
+// the softmax's weights and the gradients of outputs and scores, is rounded to nearest even as it is packed, and
+// products are summed in float32; all else is as in float32. Pairs are added as in panel_product.h, so bits are equal
+// for equal machines only.
 struct AttentionKernels {
     void (*forward)(const AttentionForwardArgs&);  // null where there are no such products
     void (*backward)(const AttentionBackwardArgs&);
