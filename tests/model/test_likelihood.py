@@ -166,5 +166,5 @@ def test_texts_need_a_tokenizer(gpt2_folder: Path) -> None:
 def test_scored_tokens_are_in_a_row(model: Model) -> None:
     line = np.arange(4, dtype=np.int32)
     for tokens, following in ((line.reshape(2, 2), line), (line, line.reshape(2, 2)), (np.array(1, np.int32), line)):
-        with pytest.raises(ValueError, match="tokens must have 1 dimension, not [02]"):
+        with pytest.raises(ValueError, match="tokens must have 1 dimension, not"):
             model._engine.score([(model._engine.session(), tokens, 0, following)])
