@@ -24,13 +24,17 @@ DENSE = ModelConfig(
     activation="silu", gated_mlp=True, qkv_bias=False, attn_out_bias=False, mlp_bias=True, learned_positions=False,
     layers=LayerConfig(attn_scale=0.25, rope=Rope(theta=1e4, dim=14)).repeated(2),
 )  # fmt: skip
-# Whose matrices int8 rounds as those of experts: it balances what an RMSNorm gives, where no router reads it.
-ROUNDED_ALIKE = replace(DENSE, norm="layer_norm")
 ONE_OF_SIX = Experts(n_expert=6, n_used=1, n_inner=150)
 IDS = np.random.default_rng(3).integers(0, 61, 300).astype(np.int32)
 PARITY = Path(__file__).parents[1] / "data" / "parity"
 WITH_EXPERTS = sorted(path for path in PARITY.glob("*/config.json") if "experts" in path.read_text(encoding="utf-8"))
 FORMATS = ("float32", "bfloat16", "int8")
+
+
+def rounded_alike(weights: str) -> ModelConfig:
+    """A dense model whose matrices are rounded as those of experts: int8 balances what an RMSNorm gives, where no
+    router reads it."""
+    return replace(DENSE, norm="layer_norm") if weights == "int8" else DENSE
 
 
 def tensors_of(config: ModelConfig, seed: int = 0) -> Tensors:
@@ -65,7 +69,7 @@ def with_experts(config: ModelConfig, dense: Tensors) -> Tensors:
 @pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
 def test_one_of_equal_experts_is_the_dense_model(weights: str, gated: bool) -> None:
     """Its weight is 1, so whichever expert a token runs, among whatever other tokens, the bits are the same."""
-    dense = replace(ROUNDED_ALIKE, gated_mlp=gated)
+    dense = replace(rounded_alike(weights), gated_mlp=gated)
     routed = dense.with_layers(experts=ONE_OF_SIX)
     tensors = tensors_of(dense)
     mixed = with_experts(routed, tensors)
@@ -81,14 +85,15 @@ def test_one_of_equal_experts_is_the_dense_model(weights: str, gated: bool) -> N
 @pytest.mark.parametrize("weights", FORMATS)
 def test_a_shared_expert_without_others_scores_is_the_dense_model(weights: str) -> None:
     """The routed expert's output is 0, and the shared one's weight is 1."""
-    routed = ROUNDED_ALIKE.with_layers(experts=Experts(n_expert=2, n_used=1, n_inner=9, shared_inner=150))
-    tensors, mixed = tensors_of(ROUNDED_ALIKE), tensors_of(routed)
+    dense = rounded_alike(weights)
+    routed = dense.with_layers(experts=Experts(n_expert=2, n_used=1, n_inner=9, shared_inner=150))
+    tensors, mixed = tensors_of(dense), tensors_of(routed)
     for name in mixed:
         if ".experts." in name:
             mixed[name] = np.zeros_like(mixed[name])
         else:
             mixed[name] = tensors.get(name.replace(".shared.", "."), mixed[name])
-    assert np.array_equal(logits(routed, mixed, weights), logits(ROUNDED_ALIKE, tensors, weights))
+    assert np.array_equal(logits(routed, mixed, weights), logits(dense, tensors, weights))
 
 
 def test_equal_scores_choose_the_first_experts() -> None:
