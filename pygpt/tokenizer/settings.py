@@ -72,7 +72,7 @@ def read_settings(folder: Path) -> Settings:
     config = read_table(path, TokenizerError) if path.is_file() else {}
     for key, value in config.items():
         if key in _ONLY:
-            if value not in _ONLY[key] and (config.get("tokenizer_class"), key) not in _ALWAYS:
+            if value not in _ONLY[key] and (str(config.get("tokenizer_class")), key) not in _ALWAYS:
                 raise TokenizerError(f"{path}: {key} is {shown(value)}, which pygpt does not compute")
         elif key not in _USED and key not in _LISTS and key not in HARMLESS and not key.endswith("_token"):
             raise TokenizerError(f"{path}: the key {shown(key)} is unknown to pygpt")
