@@ -8,8 +8,9 @@
 namespace pygpt {
 namespace {
 
-// Rows that share the panels widened for them; widened, a group of them stays in the first-level cache or nearly.
-constexpr int kPairBlock = 128;
+// Rows that share the panels widened for them; widened, a group of them and of a panel stays in a first-level cache of
+// 32 KiB.
+constexpr int kPairBlock = 96;
 
 // Four inputs are two pairs, (0, 2) and (1, 3): so bytes are widened by shifts alone. Eight times four inputs lie as
 // eight first pairs, then eight second ones.
@@ -36,27 +37,36 @@ __attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row)
     const std::int16_t* w = g.w;
     const std::int16_t* x = g.x + row * kInt8Group;
     const std::ptrdiff_t stride = g.w_stride;
+    const std::ptrdiff_t from_ld = g.from_ld, ld = g.ld, scale_stride = g.scale_stride;
+    const float* from = g.from + row * from_ld;
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+        for (int p = 0; p < panels; ++p) __builtin_prefetch(from + r * from_ld + 16 * p, 1);
+    }
     typename S::PairSum sum[rows][panels];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) sum[r][p] = S::pair_zero();
     }
-    for (const std::int16_t* const end = w + g.pairs * 32; w != end; w += 32, x += 2) {
-        typename S::PairSum v[panels];
+    // Two pairs at a time: after one, GCC 12 moves sums that it has in other registers than at the loop's beginning.
+    for (const std::int16_t* const end = w + g.pairs * 32; w != end; w += 64, x += 4) {
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i) {
+            typename S::PairSum v[panels];
 #pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) v[p] = S::load_pairs(w + p * stride);
+            for (int p = 0; p < panels; ++p) v[p] = S::load_pairs(w + p * stride + 32 * i);
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) {
-            const auto two = S::broadcast_pair(x + r * kInt8Group);
+            for (int r = 0; r < rows; ++r) {
+                const auto two = S::broadcast_pair(x + r * kInt8Group + 2 * i);
 #pragma GCC unroll 16
-            for (int p = 0; p < panels; ++p) sum[r][p] = S::add_pairs(sum[r][p], v[p], two);
+                for (int p = 0; p < panels; ++p) sum[r][p] = S::add_pairs(sum[r][p], v[p], two);
+            }
         }
     }
-    const std::ptrdiff_t from_ld = g.from_ld, ld = g.ld, scale_stride = g.scale_stride;
     const float* const row_scales = g.row_scales + row;
     const BFloat16* const scales = g.scales;
-    const float* from = g.from + row * from_ld;
     float* to = g.to + row * ld;
     typename S::F32 scale[panels];
 #pragma GCC unroll 16
@@ -85,12 +95,13 @@ template <class S, int panels = S::kPairPanels>
 inline void pair_tiles(int n_panels, int rows, const PairGroup& g, const std::int8_t* next, std::ptrdiff_t stride,
                        int lines) {
     if (n_panels == panels) {
-        const int tiles = ceil_div(rows, S::kPairRows);
-        for (int i = 0, row = 0; i < tiles; ++i) {
-            const int height = rows / tiles + (i < rows % tiles ? 1 : 0);
-            for (int line = lines * i / tiles; line < lines * (i + 1) / tiles; ++line) {
+        const int tiles = ceil_div(rows, S::kPairRows), low = rows / tiles, higher = rows % tiles;
+        const int share = ceil_div(lines, tiles);
+        for (int i = 0, row = 0, line = 0; i < tiles; ++i) {
+            for (const int end = line + share < lines ? line + share : lines; line < end; ++line) {
                 for (int p = 0; p < panels; ++p) __builtin_prefetch(next + p * stride + line * 64);
             }
+            const int height = i < higher ? low + 1 : low;
             pair_tile_of<S, S::kPairRows, panels>(height, g, row);
             row += height;
         }
@@ -106,9 +117,12 @@ inline void widen_row(const std::int8_t* q, int size, std::int16_t* to) {
 }
 template <class S>
 inline void widen_panel(const std::int8_t* w, int size, std::int16_t* to) {
-    for (int four = 0; four < size / 4; ++four, w += 64) {
-        std::int16_t* const first = to + (four / kPairRun * 2 * kPairRun + four % kPairRun) * 32;
-        for (int half = 0; half < 32; half += 16) S::widen(w + 2 * half, first + half, first + kPairRun * 32 + half);
+    for (int i = 0; i < size; i += 4 * kPairRun, to += 4 * kPairRun * 16) {
+#pragma GCC unroll 8
+        for (int four = 0; four < kPairRun; ++four, w += 64) {
+            std::int16_t* const first = to + four * 32;
+            for (int half = 0; half < 32; half += 16) S::widen(w + 2 * half, first + half, first + kPairRun * 32 + half);
+        }
     }
 }
 
@@ -158,8 +172,10 @@ template <class S>
 void linear_int8_pairs(const LinearArgs& a) {
     if (a.panel_begin == a.panel_end) return;
     const int whole = a.n / 16 < a.panel_end ? a.n / 16 : a.panel_end;
-    for (int first = 0; first < a.rows; first += kPairBlock) {
-        const int rows = a.rows - first < kPairBlock ? a.rows - first : kPairBlock;
+    const int blocks = ceil_div(a.rows, kPairBlock);
+    for (int i = 0; i < blocks; ++i) {
+        const int first = part_begin(i, blocks, a.rows, S::kPairRows);
+        const int rows = part_begin(i + 1, blocks, a.rows, S::kPairRows) - first;
         float* const y = a.y + first * a.ldy;
         pair_block<S>(a, first, rows, a.panel_begin, whole, y, a.ldy);
         if (whole == a.panel_end) continue;
