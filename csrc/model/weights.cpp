@@ -136,34 +136,32 @@ void WeightsBuilder::keep_blocks(const std::unordered_set<std::string>& wholes) 
     });
 }
 
-bool WeightsBuilder::write_balanced(const Slot& slot, Plain tensor, Team& team) {
+bool WeightsBuilder::write(const Slot& slot, Plain tensor, Team& team) {
     const TensorSpec& spec = slot.spec;
-    Whole* const from = spec.source ? &wholes_.at(spec.source->whole) : nullptr;
+    const bool scaled = slot.matrix->format().scaled, after_norm = scaled && !spec.norm.empty();
+    Whole* source = !scaled || after_norm || !spec.source ? nullptr : &wholes_.at(spec.source->whole);
+    if (source != nullptr && (source->missing > 0 || !source->matrix->format().scaled)) source = nullptr;
     std::vector<float> factors, inverse;
-    if (from != nullptr && from->missing == 0 && from->matrix->format().scaled && slot.matrix->format().scaled) {
-        factors = balance(*spec.source, *from->matrix, tensor);
-        for (int i = 0; i < spec.cols; ++i) {
-            inverse.push_back(1.0f / factors[static_cast<std::size_t>(spec.source->row_of(i))]);
-        }
+    if (after_norm) {
+        const auto found = norms_.find(spec.norm);
+        factors = found == norms_.end() ? balance_norm(tensor) : found->second;
+    } else if (source != nullptr) {
+        factors = balance(*spec.source, *source->matrix, tensor);
+    }
+    if (!factors.empty()) {
+        for (int i = 0; i < spec.cols; ++i)
+            inverse.push_back(1.0f / factors[static_cast<std::size_t>(after_norm ? i : spec.source->row_of(i))]);
         tensor.factors = inverse.data();
     }
     if (!slot.matrix->write(tensor, spec.to, team, &memory_)) return false;
-    for (std::size_t i = 0; i < factors.size(); ++i) {
-        from->matrix->multiply_channel(spec.source->channels.channel(static_cast<int>(i)), factors[i]);
-    }
-    if (!factors.empty()) balanced_.push_back({*spec.source, std::move(factors)});
     --wholes_.at(spec.whole).missing;
-    return true;
-}
-
-bool WeightsBuilder::write_after_norm(const Slot& slot, Plain tensor, Team& team) {
-    const auto found = norms_.find(slot.spec.norm);
-    std::vector<float> factors = found == norms_.end() ? balance_norm(tensor) : found->second, inverse;
-    for (const float factor : factors) inverse.push_back(1.0f / factor);
-    tensor.factors = inverse.data();
-    if (!slot.matrix->write(tensor, slot.spec.to, team, &memory_)) return false;
-    norms_.emplace(slot.spec.norm, std::move(factors));
-    --wholes_.at(slot.spec.whole).missing;
+    if (after_norm) {
+        norms_.emplace(spec.norm, std::move(factors));
+    } else if (source != nullptr) {
+        for (std::size_t i = 0; i < factors.size(); ++i)
+            source->matrix->multiply_channel(spec.source->channels.channel(static_cast<int>(i)), factors[i]);
+        balanced_.push_back({*spec.source, std::move(factors)});
+    }
     return true;
 }
 
@@ -180,8 +178,7 @@ void WeightsBuilder::add(const std::string& name, const Plain& tensor, Team& tea
     }
     if (slot.matrix != nullptr) {
         choose_format(slot, tensor);
-        const bool after_norm = !spec.norm.empty() && slot.matrix->format().scaled;
-        if (!(after_norm ? write_after_norm(slot, tensor, team) : write_balanced(slot, tensor, team))) {
+        if (!write(slot, tensor, team)) {
             throw InvalidArgument("tensor '" + name + "' cannot be stored as " + slot.matrix->format().name +
                                   ": it holds infinities, NaNs or values near the largest float");
         }

@@ -116,8 +116,8 @@ private:
     };
 
     void choose_format(Slot& slot, const Plain& tensor) const;
-    [[nodiscard]] bool write_balanced(const Slot& slot, Plain tensor, Team& team);
-    [[nodiscard]] bool write_after_norm(const Slot& slot, Plain tensor, Team& team);
+    // Balanced with the norm or the matrix that the tensor reads. False where its format cannot hold a value.
+    [[nodiscard]] bool write(const Slot& slot, Plain tensor, Team& team);
 
     ModelConfig config_;
     const Kernels& kernels_;

@@ -121,7 +121,8 @@ inline void widen_panel(const std::int8_t* w, int size, std::int16_t* to) {
 #pragma GCC unroll 8
         for (int four = 0; four < kPairRun; ++four, w += 64) {
             std::int16_t* const first = to + four * 32;
-            for (int half = 0; half < 32; half += 16) S::widen(w + 2 * half, first + half, first + kPairRun * 32 + half);
+            for (int half = 0; half < 32; half += 16)
+                S::widen(w + 2 * half, first + half, first + kPairRun * 32 + half);
         }
     }
 }
