@@ -37,6 +37,7 @@ class Table(NamedTuple):
     checkpoint: str
     engines: dict[str, str]  # what they are called, with {version} or {short}, its first two parts
     isa: str = ""
+    file: str = EPYC  # in results/peers
     tasks: dict[str, str] = TASKS  # what they are called
     decimals: int = 2  # of how many times
     loading: tuple[str, ...] = ()  # what else there is: "of roof", "load", "peak"
@@ -82,6 +83,20 @@ TABLES = {
         },
         isa="avx2",
     ),
+    "zen3": Table(
+        "gpt2-124M",
+        {
+            "pygpt:int8": "**pygpt int8**",
+            "pygpt:float32": "pygpt float32",
+            "ort:int8": "ONNX Runtime {version} int8",
+            "ctranslate2:int8": "CTranslate2 {version} int8",
+            "openvino:int8-paged": "OpenVINO {version} int8, paged",
+            "openvino:int8": "OpenVINO int8, float32 hint",
+            "llamacpp:q8_0": "llama.cpp {version} Q8_0",
+        },
+        file="amd-epyc-zen-3-2-cores-2-threads.jsonl",
+        loading=("of roof", "load s"),
+    ),
     "file": Table(
         "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
         {
@@ -100,14 +115,14 @@ FINETUNED = {  # kinds of bench/finetune.py: what they are called
     "lora 8": "adapters",
     "lora 8, gradient checkpointing": "adapters, gradient checkpointing",
 }
-PAGES = {"README.md": ("engines", "served"), "docs/performance.md": ("avx512vnni", "avx2", "file", "finetuned")}
+PAGES = {"README.md": ("engines", "served"), "docs/performance.md": ("avx512vnni", "avx2", "zen3", "file", "finetuned")}
 
 
 def table(wanted: Table) -> str:
     """In Markdown."""
     runs = [
         run
-        for run in read(RESULTS / "peers" / EPYC)
+        for run in read(RESULTS / "peers" / wanted.file)
         if run["checkpoint"] == wanted.checkpoint and run["isa"] == wanted.isa and not run["note"]
     ]
     first = next(iter(wanted.engines))
