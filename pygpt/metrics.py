@@ -8,7 +8,6 @@ import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +40,8 @@ def accuracy(hits: Iterable[bool], *, confidence: float = 0.95) -> Estimate:
 
     ValueError: no answers, or a confidence outside 0 to 1.
     """
+    from statistics import NormalDist  # which few need, and all would wait for
+
     right = [bool(hit) for hit in hits]
     n = _count(right, "accuracy", "answer")
     z = NormalDist().inv_cdf(0.5 + _checked(confidence) / 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, NoReturn, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,11 +21,12 @@ from pygpt.evaluation import mean_score, score
 from pygpt.generation import Progress, Prompt, Session
 from pygpt.likelihood import Likelihood, likelihoods, read_pair
 from pygpt.metrics import perplexity
-from pygpt.sites import Site, Value
 from pygpt.tokenizer import Tokenizer
-from pygpt.trace import Trace
-from pygpt.tracing import trace
 from pygpt.writer import Writer
+
+if TYPE_CHECKING:
+    from pygpt.sites import Site, Value
+    from pygpt.trace import Trace
 
 _AnyPrompt = TypeVar("_AnyPrompt", bound=Prompt)
 _AnyInput = TypeVar("_AnyInput", bound=Input)
@@ -212,6 +213,8 @@ class Model(Writer):
         ValueError: layers or sites that the model does not have, a value of another shape or not finite, or a trace for
         which there is not enough memory; the message says how much it takes.
         """
+        from pygpt.tracing import trace  # loading it takes longer than a short text
+
         return trace(
             self._engine, self._config, self._tokenizer, self._fitting_ids(prompt), layers, attention, top, patch
         )

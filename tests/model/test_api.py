@@ -314,6 +314,18 @@ def test_an_import_is_lean(elsewhere: dict[str, Any]) -> None:
     assert run.stdout.strip() == ""
 
 
+def test_a_text_is_written_without_modules_that_it_does_not_need(elsewhere: dict[str, Any]) -> None:
+    code = (
+        "import sys, pygpt; pygpt.Model.load('tiny').generate('Once', max_tokens=1); print(' '.join(m for m in "
+        "('tokenizers', 'jinja2', 'llguidance', 'statistics', 'pygpt.tracing', 'pygpt.trace', 'pygpt.sites', "
+        "'pygpt.reference', 'pygpt.training') if m in sys.modules))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60, **elsewhere
+    )
+    assert run.stdout.strip() == ""
+
+
 def test_errors_have_one_root() -> None:
     for error in (CheckpointError, ContextOverflowError, TokenizerError):
         assert issubclass(error, PygptError)

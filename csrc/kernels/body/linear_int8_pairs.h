@@ -39,10 +39,11 @@ __attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row)
     const std::ptrdiff_t stride = g.w_stride;
     const std::ptrdiff_t from_ld = g.from_ld, ld = g.ld, scale_stride = g.scale_stride;
     const float* from = g.from + row * from_ld;
+    float* to = g.to + row * ld;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) __builtin_prefetch(from + r * from_ld + 16 * p, 1);
+        for (int p = 0; p < panels; ++p) __builtin_prefetch(to + r * ld + 16 * p, 1);
     }
     typename S::PairSum sum[rows][panels];
 #pragma GCC unroll 16
@@ -67,7 +68,6 @@ __attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row)
     }
     const float* const row_scales = g.row_scales + row;
     const BFloat16* const scales = g.scales;
-    float* to = g.to + row * ld;
     typename S::F32 scale[panels];
 #pragma GCC unroll 16
     for (int p = 0; p < panels; ++p) scale[p] = S::load(scales + p * scale_stride);
