@@ -110,7 +110,7 @@ TEST(KeyFeedback, IsOfKeysInInt8ThatKeepABiasAndTurn) {
 double squared_errors(int width, const std::vector<double>& query, const float* feedback) {
     const CacheFormat& format = scalar_kernels().cache(DType::i8);
     const PageReader reader{format, width};
-    const std::vector<float> keys = Random(3).floats(static_cast<std::size_t>(kPagePositions * width));
+    const std::vector<float> keys = Random(3).floats(kPagePositions * width);
     std::vector<std::byte> page(2 * format.head_bytes(width));
     format.store({keys.data(), keys.data(), width, kPagePositions, width, 0, nullptr, feedback, page.data(),
                   page.data() + format.head_bytes(width)});
