@@ -16,6 +16,7 @@ void linear_int8_avx512vnni(const LinearArgs& args);
 void linear_int8_amx(const LinearArgs& args);
 void attention_int8_avxvnni(const AttentionArgs& args);
 void attention_int8_avx512vnni(const AttentionArgs& args);
+void attention_int8_amx(const AttentionArgs& args);
 #elif defined(PYGPT_ARM64)
 extern const Kernels kNeonKernels;
 void linear_int8_dotprod(const LinearArgs& args);
@@ -54,7 +55,7 @@ std::vector<Candidate> candidates() {
         with_int8_products("avxvnni", kAvx2Kernels, linear_int8_avxvnni, attention_int8_avxvnni);
     static const Kernels avx512vnni =
         with_int8_products("avx512vnni", kAvx512Kernels, linear_int8_avx512vnni, attention_int8_avx512vnni);
-    static const Kernels amx = with_int8_products("amx", kAvx512Kernels, linear_int8_amx, attention_int8_avx512vnni);
+    static const Kernels amx = with_int8_products("amx", kAvx512Kernels, linear_int8_amx, attention_int8_amx);
     const CpuFeatures cpu = detect_cpu();
     const bool avx2 = cpu.avx2 && cpu.fma && cpu.f16c;
     const bool avx512 = avx2 && cpu.avx512f && cpu.avx512bw && cpu.avx512vl && cpu.avx512dq;

@@ -34,5 +34,8 @@ public:
     ~TileScope() { _tile_release(); }
 };
 
+// Before tiles are loaded from what was just stored: GCC does not know that the instruction reads memory.
+inline void tiles_will_read(const void* memory) { __asm__ volatile("" : : "r"(memory) : "memory"); }
+
 }  // namespace
 }  // namespace pygpt

@@ -2,4 +2,6 @@
 #include "emulated_tiles.h"
 
 #define linear_int8_amx linear_int8_emulated_amx
+#define attention_int8_amx attention_int8_emulated_amx
 #include "kernels/isa/amx.cpp"
+#include "kernels/isa/amx_attention.cpp"

@@ -101,6 +101,7 @@ constexpr std::array kActivations = {Activation::gelu, Activation::gelu_tanh, Ac
 }  // namespace pygpt::test
 namespace pygpt {
 void linear_int8_emulated_amx(const LinearArgs& args);
+void attention_int8_emulated_amx(const AttentionArgs& args);
 }
 namespace pygpt::test {
 
@@ -115,6 +116,9 @@ inline const Kernels* emulated_amx() {
         k.name = "amx, emulated";
         for (LinearFormat& f : k.formats) {
             if (f.dtype == DType::i8) f.multiply = linear_int8_emulated_amx;
+        }
+        for (CacheFormat& f : k.caches) {
+            if (f.dtype == DType::i8) f.attention = attention_int8_emulated_amx;
         }
         return k;
     }();

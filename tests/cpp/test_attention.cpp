@@ -115,6 +115,34 @@ TEST(Attention, CapsSlopesAndSinks) {
     }
 }
 
+// Many queries of heads that are whole tiles wide, which tiles of integers take 16 at a time: the bits of the others.
+TEST(Attention, ManyQueriesOfWideHeads) {
+    const int length = 2 * kSegmentPositions + 90;
+    for (const int width : {50, 64, 128, 256}) {
+        const Head head(length, width, DType::i8, 60);
+        const float scale = 8.0f / std::sqrt(static_cast<float>(width));
+        for (const int n : {13, 16, 17, 29, 45, kMaxAttentionQueries}) {
+            Ranges unsorted, causal, windows;
+            std::vector<float> slopes, sinks;
+            for (int i = 0; i < n; ++i) {
+                const int end = length - n + 1 + i;
+                unsorted.push_back({0, (i * 53 + 7) % length + 1});
+                causal.push_back({0, end});
+                windows.push_back({std::max(0, end - 1 - i * 37 % 200), end});
+                slopes.push_back(0.5f / static_cast<float>(1 << i % 16));
+                sinks.push_back(static_cast<float>(i % 9 - 4) * 3.0f);
+            }
+            const std::vector<float> q = Random(61).floats(n * width);
+            for (const Ranges& ranges : {unsorted, causal, windows}) {
+                for (const Rule& rule : {Rule(scale), Rule(scale, 0.5f, slopes, sinks)}) {
+                    const auto expected = head.run(scalar_kernels(), q, ranges, rule);
+                    on_each_isa([&](const Kernels& k) { EXPECT_EQ(head.run(k, q, ranges, rule), expected) << n; });
+                }
+            }
+        }
+    }
+}
+
 // A rule that changes nothing takes the general way to the plain one's bits.
 TEST(Attention, ARuleWithoutEffectGivesThePlainBits) {
     const Head head(kSegmentPositions + 40, 24, DType::f32, 57);

@@ -48,6 +48,7 @@ class FloatCache {
 public:
     using Element = T;
     using Opened = float;
+    static constexpr int kRows = kAttentionRows, kFew = kFewQueries;
 
     FloatCache(const AttentionArgs& a, const AttentionMemory& memory) : a_(a), memory_(memory) {}
 

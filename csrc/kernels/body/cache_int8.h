@@ -15,13 +15,36 @@ namespace {
 // values.
 enum class HeadSide { stored, computed };
 
+// One of the Hadamard matrices of a head's rotation, of 16 * registers rows, times `factor`.
+template <class S, int registers>
+inline void rotate_block(float* x, typename S::F32 factor) {
+    typename S::F32 v[registers];
+#pragma GCC unroll 4
+    for (int i = 0; i < registers; ++i) v[i] = S::load(x + 16 * i);
+#pragma GCC unroll 2
+    for (int distance = registers / 2; distance > 0; distance /= 2) {
+#pragma GCC unroll 4
+        for (int i = 0; i < registers; ++i) {
+            if ((i & distance) != 0) continue;
+            const auto a = v[i], b = v[i + distance];
+            v[i] = S::add(a, b);
+            v[i + distance] = S::sub(a, b);
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < registers; ++i) S::store(x + 16 * i, S::mul(S::rotate_lanes(v[i]), factor));
+}
+
 // x times the head's rotation (see CacheFormat), in place; `padded` numbers, 64-byte aligned.
 template <class S>
 inline void rotate_head(float* x, int padded, HeadSide side) {
     while (padded > 0) {
         int size = 16, halvings = 4;
         for (; 2 * size <= padded; size *= 2) ++halvings;
-        for (int distance = size / 2; distance >= 16; distance /= 2) {
+        // The matrix's norm is 2^(halvings / 2): both sides together divide by its square.
+        const int half = halvings / 2, exponent = side == HeadSide::stored ? half : halvings - half;
+        const auto factor = S::set1(bits_float(static_cast<std::uint32_t>(127 - exponent) << 23));
+        for (int distance = size / 2; distance >= 64; distance /= 2) {
             for (int i = 0; i < size; i += 16) {
                 if ((i & distance) != 0) continue;
                 const auto a = S::load(x + i), b = S::load(x + i + distance);
@@ -29,49 +52,51 @@ inline void rotate_head(float* x, int padded, HeadSide side) {
                 S::store(x + i + distance, S::sub(a, b));
             }
         }
-        // The matrix's norm is 2^(halvings / 2): both sides together divide by its square.
-        const int half = halvings / 2, exponent = side == HeadSide::stored ? half : halvings - half;
-        const auto factor = S::set1(bits_float(static_cast<std::uint32_t>(127 - exponent) << 23));
-        for (int i = 0; i < size; i += 16) S::store(x + i, S::mul(S::rotate_lanes(S::load(x + i)), factor));
+        if (size == 16) rotate_block<S, 1>(x, factor);
+        if (size == 32) rotate_block<S, 2>(x, factor);
+        for (int i = 0; size >= 64 && i < size; i += 64) rotate_block<S, 4>(x + i, factor);
         x += size;
         padded -= size;
     }
 }
 
-// The scale of n numbers that are rounded to integers of up to `levels`, and what they are multiplied by for it; both 0
-// where there is nothing to tell apart. Not finite: the scale is NaN.
+// The scale of numbers of up to `magnitude`, or of the n numbers x, that are rounded to integers of up to `levels`, and
+// what they are multiplied by for it; both 0 where there is nothing to tell apart. Not finite: the scale is NaN.
 struct RowScale {
     float scale = 0.0f, factor = 0.0f;
 };
-template <class S>
-inline RowScale row_scale(const float* x, int n, int levels) {
-    auto largest = S::zero();
-    for (int i = 0; i < n; i += 16) largest = S::larger_magnitude(largest, S::load(x + i));
-    const float magnitude = S::reduce_magnitude(largest), most = static_cast<float>(levels);
+inline RowScale row_scale(float magnitude, int levels) {
+    const float most = static_cast<float>(levels);
     if (!is_finite(magnitude)) return {__builtin_nanf(""), 0.0f};
     if (magnitude < kSmallestMagnitude) return {};
     return {magnitude * (1.0f / most), most / magnitude};
 }
-
-// n numbers and the zeros that complete them to 16, rounded to int8; returns the scale.
 template <class S>
-inline float round_to_int8(const float* x, int n, std::int8_t* q) {
+inline RowScale row_scale(const float* x, int n, int levels) {
+    auto largest = S::zero();
+    for (int i = 0; i < n; i += 16) largest = S::larger_magnitude(largest, S::load(x + i));
+    return row_scale(S::reduce_magnitude(largest), levels);
+}
+
+// n numbers and the zeros that complete them to 16, rounded to integers of up to 127 in place; returns the scale.
+template <class S>
+inline float round_row(float* x, int n) {
     const RowScale s = row_scale<S>(x, n, 127);
     for (int i = 0; i < n; i += 16) {
-        S::store_i8(q + i, s.factor == 0.0f ? S::zero() : rounded<S>(S::mul(S::load(x + i), S::set1(s.factor))));
+        S::store(x + i, s.factor == 0.0f ? S::zero() : rounded<S>(S::mul(S::load(x + i), S::set1(s.factor))));
     }
     return s.factor == 0.0f ? 0.0f : s.scale;
 }
 
 constexpr int kMostInt8Head = 1024;
 
-// The same with feedback (see StoreArgs): each number is rounded after what those before it take off it. x is used up.
+// The same with feedback (see StoreArgs): each number is rounded after what those before it take off it.
 template <class S>
-inline float round_with_feedback(float* x, int n, const float* feedback, std::int8_t* q) {
+inline float round_row_with_feedback(float* x, int n, const float* feedback) {
     const RowScale s = row_scale<S>(x, n, 127);
     for (int i = 0; i < n; i += 16) S::store(x + i, S::mul(S::load(x + i), S::set1(s.factor)));
     if (s.factor == 0.0f) {
-        for (int i = 0; i < n; ++i) q[i] = 0;
+        for (int i = 0; i < n; i += 16) S::store(x + i, S::zero());
         return 0.0f;
     }
     alignas(64) float exact[kMostInt8Head];
@@ -79,7 +104,7 @@ inline float round_with_feedback(float* x, int n, const float* feedback, std::in
     for (int i = 0; i < n; ++i, feedback += n) {
         const float wanted = x[i] > 127.0f ? 127.0f : x[i] < -127.0f ? -127.0f : x[i];
         const float found = wanted + kRoundingMagic - kRoundingMagic;
-        q[i] = static_cast<std::int8_t>(found);
+        x[i] = found;
         const auto missing = S::set1(exact[i] - found);
         for (int j = i / 16 * 16; j < n; j += 16)
             S::store(x + j, S::fma(missing, S::load(feedback + j), S::load(x + j)));
@@ -94,33 +119,40 @@ void store_int8(const StoreArgs& a) {
     std::int8_t* const values = reinterpret_cast<std::int8_t*>(a.to_values);
     float* const key_scales = reinterpret_cast<float*>(keys + padded * kPagePositions) + a.slot;
     float* const value_scales = reinterpret_cast<float*>(values + padded * kPagePositions) + a.slot;
-    alignas(64) float x[kMostInt8Head];
-    alignas(64) std::int8_t q[4][kMostInt8Head];  // of positions whose values lie side by side
-    const auto rounded_row = [&](const float* from, const float* center, const float* feedback, std::int8_t* to) {
-        for (int d = 0; d < padded; ++d) x[d] = d < a.head_dim ? from[d] : 0.0f;
-        for (int d = 0; center != nullptr && d < a.head_dim; ++d) x[d] -= center[d];
-        rotate_head<S>(x, padded, HeadSide::stored);
-        return feedback == nullptr ? round_to_int8<S>(x, padded, to) : round_with_feedback<S>(x, padded, feedback, to);
+    alignas(64) float x[4][kMostInt8Head];  // of positions whose values lie side by side
+    alignas(64) std::int8_t q[kMostInt8Head];
+    const auto read = [&](const float* from, const float* center, float* to) {
+        for (int d = 0; d < padded; d += 16) {
+            auto v = S::load_n(from + d, a.head_dim - d);
+            if (center != nullptr) v = S::sub(v, S::load_n(center + d, a.head_dim - d));
+            S::store(to + d, v);
+        }
+        rotate_head<S>(to, padded, HeadSide::stored);
+    };
+    const auto as_bytes = [&](const float* from) {
+        for (int d = 0; d < padded; d += 16) S::store_i8(q + d, S::load(from + d));
     };
     for (int row = 0, n = 0; row < a.rows; row += n) {
         const int slot = a.slot + row, place = slot % 4;
         n = 4 - place < a.rows - row ? 4 - place : a.rows - row;
-        for (int i = 0; i < n; ++i)
-            key_scales[row + i] = rounded_row(a.keys + (row + i) * a.ld, a.center, a.feedback, q[i]);
-        for (int d = 0; d < padded; d += 4) {
-            for (int i = 0; i < n; ++i) __builtin_memcpy(keys + (d * kPagePositions + (slot + i) * 4), q[i] + d, 4);
+        for (int i = 0; i < n; ++i) {
+            read(a.keys + (row + i) * a.ld, a.center, x[i]);
+            key_scales[row + i] = a.feedback == nullptr ? round_row<S>(x[i], padded)
+                                                        : round_row_with_feedback<S>(x[i], padded, a.feedback);
+            as_bytes(x[i]);
+            for (int d = 0; d < padded; d += 4)
+                __builtin_memcpy(keys + (d * kPagePositions + (slot + i) * 4), q + d, 4);
         }
-        for (int i = 0; i < n; ++i)
-            value_scales[row + i] = rounded_row(a.values + (row + i) * a.ld, nullptr, nullptr, q[i]);
+        for (int i = 0; i < n; ++i) {
+            read(a.values + (row + i) * a.ld, nullptr, x[i]);
+            value_scales[row + i] = round_row<S>(x[i], padded);
+        }
         std::int8_t* const to = values + (slot - place) * padded + place;
-        if (n == 4) {
-            for (int d = 0; d < padded; ++d) {
-                for (int i = 0; i < 4; ++i) to[d * 4 + i] = q[i][d];
-            }
-        } else {
-            for (int i = 0; i < n; ++i) {
-                for (int d = 0; d < padded; ++d) to[d * 4 + i] = q[i][d];
-            }
+        for (int d = 0; n == 4 && d < padded; d += 16)
+            S::store_i8x4(to + d * 4, S::load(x[0] + d), S::load(x[1] + d), S::load(x[2] + d), S::load(x[3] + d));
+        for (int i = 0; n < 4 && i < n; ++i) {
+            as_bytes(x[i]);
+            for (int d = 0; d < padded; ++d) to[d * 4 + i] = q[d];
         }
     }
 }
@@ -132,13 +164,14 @@ public:
     using V = typename S::F32;
     using Keys = typename S::KeyProducts;
     using Values = typename S::ValueProducts;
+    static constexpr int kRows = kAttentionRows, kFew = kFewQueries;
 
     Int8Cache(const AttentionArgs& a, const AttentionMemory& memory) : a_(a), memory_(memory) {}
 
     void read_query(int i) {
         const int padded = memory_.padded;
         float* const x = memory_.segment_sums;
-        for (int d = 0; d < padded; ++d) x[d] = d < a_.head_dim ? a_.queries[i][d] : 0.0f;
+        for (int d = 0; d < padded; d += 16) S::store(x + d, S::load_n(a_.queries[i] + d, a_.head_dim - d));
         rotate_head<S>(x, padded, HeadSide::computed);
         const RowScale s = row_scale<S>(x, padded, query_levels(a_.head_dim));
         query_scales_[i] = s.scale * a_.scale;
@@ -211,14 +244,22 @@ public:
             rotate_head<S>(sums + i * memory_.padded, memory_.padded, HeadSide::computed);
     }
 
-private:
-    static constexpr std::int32_t kNoTotals[kAttentionRows] = {};
+protected:
+    // From 64 integers of all queries to the next.
     static constexpr std::ptrdiff_t chunk() { return kMaxAttentionQueries * std::ptrdiff_t{Keys::kRowBytes}; }
 
     std::byte* queries(int i) const { return reinterpret_cast<std::byte*>(memory_.queries) + i * Keys::kRowBytes; }
     const float* scales(const std::int8_t* page) const {
         return reinterpret_cast<const float*>(page + memory_.padded * kPagePositions);
     }
+
+    const AttentionArgs& a_;
+    const AttentionMemory& memory_;
+    float query_scales_[kMaxAttentionQueries];
+    float by_center_[kMaxAttentionQueries];
+
+private:
+    static constexpr std::int32_t kNoTotals[kAttentionRows] = {};
 
     // The weights of the positions of a page that are seen, times the scales of their values, as integers.
     float round_weights(const float* weights, const float* by, int seen, std::byte* to) const {
@@ -231,10 +272,6 @@ private:
         return s.scale;
     }
 
-    const AttentionArgs& a_;
-    const AttentionMemory& memory_;
-    float query_scales_[kMaxAttentionQueries];
-    float by_center_[kMaxAttentionQueries];
     std::int32_t query_totals_[kMaxAttentionQueries];
 };
 

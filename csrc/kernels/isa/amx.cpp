@@ -158,10 +158,30 @@ private:
         if constexpr (row_tiles == 2) start<3>(sums);
     }
 
-    // A group's inputs: of the first row, and of both panels.
+    // A group's inputs: of the first row, and of both panels; and what the cache fetches while they are multiplied, or
+    // null: as much of both panels, and the results' place.
     struct Inputs {
-        const std::int8_t *x, *w[2];
+        const std::int8_t *x, *w[2], *ahead[2];
+        float* y;
     };
+
+    // Slice `slice` of `slices` of what is fetched.
+    template <int slice, int slices>
+    inline __attribute__((always_inline)) void fetch(const Inputs& from) const {
+        constexpr int lines = kInt8Group * 16 / 64;  // of a panel
+        if (from.ahead[0] != nullptr) {
+#pragma GCC unroll 64
+            for (int i = slice * 2 * lines / slices; i < (slice + 1) * 2 * lines / slices; ++i)
+                __builtin_prefetch(from.ahead[i / lines] + i % lines * 64, 0, 2);
+        }
+        if (from.y != nullptr) {
+#pragma GCC unroll 64
+            for (int i = slice * kRows / slices; i < (slice + 1) * kRows / slices; ++i) {
+                __builtin_prefetch(from.y + i * a_.ldy, 1);
+                __builtin_prefetch(from.y + i * a_.ldy + 16, 1);
+            }
+        }
+    }
 
     // 64 of them.
     template <Add add, int steps, int step>
@@ -173,18 +193,22 @@ private:
         _tile_loadd(4, from.x + step * 64, ld);
         _tile_loadd(6, from.w[0] + step * 1024, 64);
         multiply<0>();
+        fetch<slice, slices>(from);
         add_rows<add, slice, slices>(sums, to);
         if constexpr (step == 0) start<1>(stored);
         _tile_loadd(7, from.w[1] + step * 1024, 64);
         multiply<1>();
+        fetch<slice + 1, slices>(from);
         add_rows<add, slice + 1, slices>(sums, to);
         if constexpr (row_tiles == 2) {
             if constexpr (step == 0) start<2>(stored);
             _tile_loadd(5, from.x + step * 64 + 16 * ld, ld);
             multiply<2>();
+            fetch<slice + 2, slices>(from);
             add_rows<add, slice + 2, slices>(sums, to);
             if constexpr (step == 0) start<3>(stored);
             multiply<3>();
+            fetch<slice + 3, slices>(from);
             add_rows<add, slice + 3, slices>(sums, to);
         }
     }
@@ -239,15 +263,36 @@ private:
         with(how(n), [&]<Add add>() { add_group<add>(sums_[n & 1], done_[n & 1]); });
     }
 
+    // Weights are fetched so many groups before they are multiplied for the first time. So is the place of results that
+    // lie apart: those of a part alone are used at once, and its place with them.
+    static constexpr int kAhead = 1;
+
+    // What there is kAhead groups after group g of a panel and the one after it, on to the panels that follow; or null.
+    const std::int8_t* ahead(int panel, int g) const {
+        g += kAhead;
+        for (; g >= groups_; g -= groups_) panel += 2;
+        const bool more = (panel + 1) * 16 < a_.n;
+        return more ? weights(panel) + g * std::ptrdiff_t{kInt8Group * 16} : nullptr;
+    }
+
+    const std::int8_t* weights(int panel) const {
+        return static_cast<const std::int8_t*>(a_.panels) + panel * stride_;
+    }
+
     // The panel after an odd last one is that one again, of which nothing is written.
     void block(int row, int rows, int panel) {
         const int panels[2] = {panel, panel + 1 < a_.panel_end ? panel + 1 : panel};
-        const auto weights = [&](int p) { return static_cast<const std::int8_t*>(a_.panels) + panels[p] * stride_; };
         const BFloat16* const scales = a_.scales + panels[0] * groups_ * std::ptrdiff_t{16};
         const std::ptrdiff_t next = (panels[1] - panels[0]) * groups_ * std::ptrdiff_t{16};
-        Inputs from{a_.quantized.at(row, 0).q, {weights(0), weights(1)}};
+        Inputs from{a_.quantized.at(row, 0).q, {weights(panels[0]), weights(panels[1])}, {}, nullptr};
+        const int last = groups_ - 1, fetches_y = last < 2 ? 0 : last - 2;
+        const bool apart = a_.ldy > (a_.panel_end - a_.panel_begin) * 16 && a_.rows > 2 * kRows;
+        float* const y = a_.y + row * a_.ldy + (panel - a_.panel_begin) * std::ptrdiff_t{16};
         for (int g = 0; g < groups_; ++g, ++n_) {
             const bool half = int8_group_size(a_.k - g * kInt8Group) == kInt8Half;
+            from.ahead[0] = row == 0 ? ahead(panel, g) : nullptr;
+            from.ahead[1] = from.ahead[0] == nullptr ? nullptr : from.ahead[0] + stride_;
+            from.y = apart && g == fetches_y ? y : nullptr;
             std::int32_t *const stored = sums_[(n_ + 1) & 1], *const added = sums_[n_ & 1];
             Group& group = done_[n_ & 1];
             with(how(n_), [&]<Add add>() {
@@ -261,8 +306,9 @@ private:
                      rows,
                      panel,
                      g == 0,
-                     g + 1 == groups_};
-            from = {from.x + kInt8Group, {from.w[0] + kInt8Group * 16, from.w[1] + kInt8Group * 16}};
+                     g == last};
+            from.x += kInt8Group;
+            for (const std::int8_t*& w : from.w) w += kInt8Group * 16;
         }
     }
 
