@@ -102,7 +102,7 @@ constexpr std::array kActivations = {Activation::gelu, Activation::gelu_tanh, Ac
 namespace pygpt {
 void linear_int8_emulated_amx(const LinearArgs& args);
 void attention_int8_emulated_amx(const AttentionArgs& args);
-}
+}  // namespace pygpt
 namespace pygpt::test {
 
 // The table of AMX over emulated tiles, where its vectors run; else null.

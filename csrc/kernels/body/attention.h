@@ -16,8 +16,8 @@ constexpr int kAttentionRows = 6;
 constexpr int kFewQueries = 2 * kAttentionRows;
 
 // The state of one call; what is larger than a few values a query lies in the caller's scratch. Cache: how keys and
-// values are read and multiplied, a class of cache_float.h or cache_int8.h; how many queries it
-// multiplies together, kRows, and up to how many read pages as they lie, kFew.
+// values are read and multiplied, a class of cache_float.h, cache_int8.h or isa/amx_attention.cpp: kRows queries
+// together, up to kFew of which read the pages as they lie there.
 template <class S, class Cache>
 struct AttentionRun {
     using V = typename S::F32;
@@ -104,9 +104,9 @@ struct AttentionRun {
     static int within_segment(int at) { return at < 0 ? 0 : at < kSegmentPositions ? at : kSegmentPositions; }
 
     // The place where scores become weights: exp(score - maximum) of one query in a segment, 0 before its range and
-    // after it up to the last position that is read. First the maximum; false where there is nothing else to do.
+    // after it up to the last position that is read.
     template <bool is_plain>
-    bool find_maximum(int i, int first_position, int read) {
+    void weigh(int i, int first_position, int read) {
         const V never = S::set1(-__builtin_inff());
         float* const s = weights + i * kWeightStride;
         const int visible = within_segment(a.ranges[i].end - first_position);
@@ -117,7 +117,7 @@ struct AttentionRun {
                 for (int at = begin; at < read; at += 16) S::store(s + at, S::zero());
                 segment_maximum[i] = kNothing;
                 segment_total[i] = 0.0f;
-                return false;
+                return;
             }
             for (int at = begin; at < visible; at += 16) {
                 S::store(s + at, S::first_n(never, hidden - at, ruled(S::load(s + at), i, first_position + at)));
@@ -132,16 +132,9 @@ struct AttentionRun {
             top = S::max(top, last);
         }
         segment_maximum[i] = S::reduce_max(top);
-        return true;
-    }
-
-    template <bool is_plain>
-    void exponentiate(int i, int first_position, int read) {
-        float* const s = weights + i * kWeightStride;
-        const int visible = within_segment(a.ranges[i].end - first_position);
         const V m = S::set1(segment_maximum[i]);
         V sum = S::zero();
-        int at = is_plain ? 0 : within_segment(a.ranges[i].begin - first_position) / 16 * 16;
+        int at = begin;
         for (; at < visible; at += 16) {
             const V weight = exp_not_positive_v<S>(S::sub(S::load(s + at), m));
             S::store(s + at, weight);
@@ -151,23 +144,15 @@ struct AttentionRun {
         segment_total[i] = S::reduce_add(sum);
     }
 
-    // Of a few queries at once, so that none of them waits for its own maximum.
-    template <bool is_plain>
-    void weigh(int first_position, int read) {
-        constexpr int kSome = 4;
-        for (int from = 0; from < a.n_queries; from += kSome) {
-            const int n = a.n_queries - from < kSome ? a.n_queries - from : kSome;
-            bool visible[kSome];
-            for (int i = 0; i < n; ++i) visible[i] = find_maximum<is_plain>(from + i, first_position, read);
-            for (int i = 0; i < n; ++i) {
-                if (visible[i]) exponentiate<is_plain>(from + i, first_position, read);
-            }
-        }
-    }
-
     void weigh_all(int first_position, int limit) {
         const int read = within_segment(limit - first_position);
-        plain ? weigh<true>(first_position, read) : weigh<false>(first_position, read);
+        for (int i = 0; i < a.n_queries; ++i) {
+            if (plain) {
+                weigh<true>(i, first_position, read);
+            } else {
+                weigh<false>(i, first_position, read);
+            }
+        }
     }
 
     // The segment's keys, then its values. `limit`: of the query that sees most.

@@ -263,23 +263,17 @@ private:
         with(how(n), [&]<Add add>() { add_group<add>(sums_[n & 1], done_[n & 1]); });
     }
 
-    // Weights are fetched so many groups before they are multiplied for the first time. So is the place of results that
-    // lie apart: those of a part alone are used at once, and its place with them.
-    static constexpr int kAhead = 1;
-
-    // What there is kAhead groups after group g of a panel and the one after it, on to the panels that follow; or null.
-    const std::int8_t* ahead(int panel, int g) const {
-        g += kAhead;
-        for (; g >= groups_; g -= groups_) panel += 2;
-        const bool more = (panel + 1) * 16 < a_.n;
-        return more ? weights(panel) + g * std::ptrdiff_t{kInt8Group * 16} : nullptr;
+    // Of a panel and the one after it, what follows group g, on to the panels behind them; null where these are not two.
+    const std::int8_t* after(int panel, int g) const {
+        const int then = g + 1 < groups_ ? panel : panel + 2;
+        return (then + 1) * 16 < a_.n ? weights(then) + (g + 1) % groups_ * std::ptrdiff_t{kInt8Group * 16} : nullptr;
     }
 
-    const std::int8_t* weights(int panel) const {
-        return static_cast<const std::int8_t*>(a_.panels) + panel * stride_;
-    }
+    const std::int8_t* weights(int panel) const { return static_cast<const std::int8_t*>(a_.panels) + panel * stride_; }
 
-    // The panel after an odd last one is that one again, of which nothing is written.
+    // The panel after an odd last one is that one again, of which nothing is written. Weights are fetched before they are
+    // multiplied for the first time; and the place of many results that lie apart, since those of a part alone are used
+    // up at once, and their place with them.
     void block(int row, int rows, int panel) {
         const int panels[2] = {panel, panel + 1 < a_.panel_end ? panel + 1 : panel};
         const BFloat16* const scales = a_.scales + panels[0] * groups_ * std::ptrdiff_t{16};
@@ -290,7 +284,7 @@ private:
         float* const y = a_.y + row * a_.ldy + (panel - a_.panel_begin) * std::ptrdiff_t{16};
         for (int g = 0; g < groups_; ++g, ++n_) {
             const bool half = int8_group_size(a_.k - g * kInt8Group) == kInt8Half;
-            from.ahead[0] = row == 0 ? ahead(panel, g) : nullptr;
+            from.ahead[0] = row == 0 ? after(panel, g) : nullptr;
             from.ahead[1] = from.ahead[0] == nullptr ? nullptr : from.ahead[0] + stride_;
             from.y = apart && g == fetches_y ? y : nullptr;
             std::int32_t *const stored = sums_[(n_ + 1) & 1], *const added = sums_[n_ & 1];
@@ -300,13 +294,7 @@ private:
                      : multiply_group<add, 2>(from, stored, added, group);
             });
             const BFloat16* const of_group = scales + g * 16;
-            group = {a_.quantized.at(row, g).scales,
-                     {of_group, of_group + next},
-                     row,
-                     rows,
-                     panel,
-                     g == 0,
-                     g == last};
+            group = {a_.quantized.at(row, g).scales, {of_group, of_group + next}, row, rows, panel, g == 0, g == last};
             from.x += kInt8Group;
             for (const std::int8_t*& w : from.w) w += kInt8Group * 16;
         }

@@ -1,6 +1,6 @@
 // Attention over an int8 cache on AMX tiles for many queries; few are left to AVX-512 VNNI.
-#include "simd/amx.h"
 #include "kernels/body/cache_int8.h"
+#include "simd/amx.h"
 #include "simd/avx512vnni.h"
 
 namespace pygpt {
@@ -84,8 +84,8 @@ private:
     }
 
     // What is read two pages after page number `page`.
-    static const std::int8_t* ahead(const AttentionTile& t, const std::int8_t* const* b,
-                                    const std::int8_t* const* next, int page) {
+    static const std::int8_t* ahead(const AttentionTile& t, const std::int8_t* const* b, const std::int8_t* const* next,
+                                    int page) {
         const int later = page + 2;
         return later < t.n_pages ? b[later] : next[later - t.n_pages < t.n_pages ? later - t.n_pages : 0];
     }
