@@ -263,7 +263,8 @@ private:
         with(how(n), [&]<Add add>() { add_group<add>(sums_[n & 1], done_[n & 1]); });
     }
 
-    // Of a panel and the one after it, what follows group g, on to the panels behind them; null where these are not two.
+    // Of a panel and the one after it, what follows group g, on to the panels behind them; null where these are not
+    // two.
     const std::int8_t* after(int panel, int g) const {
         const int then = g + 1 < groups_ ? panel : panel + 2;
         return (then + 1) * 16 < a_.n ? weights(then) + (g + 1) % groups_ * std::ptrdiff_t{kInt8Group * 16} : nullptr;
@@ -271,9 +272,9 @@ private:
 
     const std::int8_t* weights(int panel) const { return static_cast<const std::int8_t*>(a_.panels) + panel * stride_; }
 
-    // The panel after an odd last one is that one again, of which nothing is written. Weights are fetched before they are
-    // multiplied for the first time; and the place of many results that lie apart, since those of a part alone are used
-    // up at once, and their place with them.
+    // The panel after an odd last one is that one again, of which nothing is written. Weights are fetched before they
+    // are multiplied for the first time; and the place of many results that lie apart, since those of a part alone are
+    // used up at once, and their place with them.
     void block(int row, int rows, int panel) {
         const int panels[2] = {panel, panel + 1 < a_.panel_end ? panel + 1 : panel};
         const BFloat16* const scales = a_.scales + panels[0] * groups_ * std::ptrdiff_t{16};
