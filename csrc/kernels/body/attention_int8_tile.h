@@ -22,11 +22,18 @@ struct Int8Product {
     int n;
     const std::int8_t* const* b;
     int columns;
-    const std::int8_t* const* next;  // what will be read after each b[p]
+    const std::int8_t* const* next;  // what will be read after each b[p], once all n_pages of them are
+    int n_pages;
+
+    // What is read after page p by tiles of `pages`.
+    const std::int8_t* after(int p, int pages) const {
+        return p + pages < n_pages ? b[p + pages] : next[p + pages - n_pages];
+    }
 };
 
-// How far ahead of what is read the cache fetches.
-constexpr int kInt8FetchBytes = 2048;
+// How far ahead of what is read the cache fetches of each page, measured.
+template <class P>
+constexpr int kInt8FetchBytes = P::kSums >= 16 ? 2048 : 4096;
 
 template <class P, int rows>
 constexpr int int8_attention_pages() {
@@ -47,7 +54,7 @@ __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row
 #pragma GCC unroll 16
     for (int p = 0; p < pages; ++p) {
         b[p] = m.b[page + p] + block * 64;
-        if constexpr (fetch) ahead[p] = b[p] + kInt8FetchBytes;
+        if constexpr (fetch) ahead[p] = b[p] + kInt8FetchBytes<P>;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
@@ -56,13 +63,13 @@ __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row
     }
     const std::byte* x = m.rows + page * m.page + row * P::kRowBytes;
     const std::ptrdiff_t step = m.columns * 4, page_rows = m.page, chunk = m.chunk;
-    const int turn = fetch ? m.n - static_cast<int>(kInt8FetchBytes / m.columns) : 0;
+    const int turn = fetch ? m.n - static_cast<int>(kInt8FetchBytes<P> / m.columns) : 0;
     std::ptrdiff_t at = 0;
     for (int i = 0; i < m.n; i += 4, at += step) {
         if constexpr (fetch) {
             if (i == (turn < 0 ? 0 : turn) / 4 * 4) {
 #pragma GCC unroll 16
-                for (int p = 0; p < pages; ++p) ahead[p] = m.next[page + p] + block * 64 - at;
+                for (int p = 0; p < pages; ++p) ahead[p] = m.after(page + p, pages) + block * 64 - at;
             }
         }
         const std::byte* const numbers = x + i / kRowNumbers * chunk;
@@ -101,34 +108,33 @@ inline void int8_attention_blocks_of(const Int8Product& m, int row, int page, in
 }
 
 template <class P, bool fetch, int rows, int pages, class F>
-inline void int8_attention_pages_of(const Int8Product& m, int row, int page, int n_pages, int n_blocks, F done) {
-    for (; page + pages <= n_pages; page += pages) {
+inline void int8_attention_pages_of(const Int8Product& m, int row, int page, int n_blocks, F done) {
+    for (; page + pages <= m.n_pages; page += pages) {
         int8_attention_blocks_of<P, fetch, rows, pages, int8_attention_blocks<P, rows, pages>()>(m, row, page, 0,
                                                                                                  n_blocks, done);
     }
     if constexpr (pages > 1) {
-        if (page < n_pages) int8_attention_pages_of<P, fetch, rows, pages / 2>(m, row, page, n_pages, n_blocks, done);
+        if (page < m.n_pages) int8_attention_pages_of<P, fetch, rows, pages / 2>(m, row, page, n_blocks, done);
     }
 }
 
 template <class P, bool fetch, int rows, class F>
-inline void int8_attention_rows_of(const Int8Product& m, int row, int n_rows, int n_pages, int n_blocks, F done) {
+inline void int8_attention_rows_of(const Int8Product& m, int row, int n_rows, int n_blocks, F done) {
     if (n_rows == rows) {
         constexpr int pages = fetch ? int8_attention_pages<P, rows>() : 1;
-        int8_attention_pages_of<P, fetch, rows, pages>(m, row, 0, n_pages, n_blocks, done);
+        int8_attention_pages_of<P, fetch, rows, pages>(m, row, 0, n_blocks, done);
     } else if constexpr (rows > 1) {
-        int8_attention_rows_of<P, fetch, rows - 1>(m, row, n_rows, n_pages, n_blocks, done);
+        int8_attention_rows_of<P, fetch, rows - 1>(m, row, n_rows, n_blocks, done);
     }
 }
 
-// The product of n_rows rows with n_pages pages.
+// The product of n_rows rows with all pages.
 template <class P, bool fetch, class F>
-inline void int8_attention_product(const Int8Product& m, int n_rows, int n_pages, int n_blocks, F done) {
+inline void int8_attention_product(const Int8Product& m, int n_rows, int n_blocks, F done) {
     const int parts = ceil_div(n_rows, P::kRows);
     for (int i = 0; i < parts; ++i) {
         const int row = part_begin(i, parts, n_rows);
-        int8_attention_rows_of<P, fetch, P::kRows>(m, row, part_begin(i + 1, parts, n_rows) - row, n_pages, n_blocks,
-                                                   done);
+        int8_attention_rows_of<P, fetch, P::kRows>(m, row, part_begin(i + 1, parts, n_rows) - row, n_blocks, done);
     }
 }
 

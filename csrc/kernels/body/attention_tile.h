@@ -9,23 +9,24 @@ namespace pygpt {
 namespace {
 
 // Pages that a tile of `rows` rows reads side by side (as many streams hide the latency of the memory), and blocks of
-// 16 columns that it takes at once: as many sums as registers allow.
+// 16 columns that it takes at once: as many sums as registers allow. Half of a page's columns at a time would leave
+// every other cache line for later: one whole page is read faster than two halves.
 template <class S, int rows>
 constexpr int attention_pages() {
     if constexpr (S::kRegisters >= 32) return rows <= 1 ? 4 : rows <= 3 ? 2 : 1;
-    if constexpr (S::kRegisters >= 8) return rows <= 1 ? 2 : 1;
     return 1;
 }
 
-template <class S, int rows, int pages>
+template <class S, int rows>
 constexpr int attention_blocks() {
     if constexpr (S::kRegisters >= 32) return 4;
-    if constexpr (S::kRegisters >= 8) return rows <= 1 ? 4 / pages : rows <= 3 ? 2 : 1;
+    if constexpr (S::kRegisters >= 8) return rows <= 1 ? 4 : rows <= 3 ? 2 : 1;
     return 1;
 }
 
-// How far ahead of what is read the cache fetches, measured.
-constexpr int kFetchBytes = 2048;
+// How far ahead of what is read the cache fetches of each page, measured.
+template <class S>
+constexpr int kFetchBytes = S::kRegisters >= 32 ? 2048 : 4096;
 
 // For each page p and its block of rows b[p], sum(row, p, j) is the chain over i = 0 ... k - 1 from zero of
 // a[row][p * a_page + i] * b[p][i][j]. With `add_pages` c[row][j] (if `add`, otherwise nothing) + sum(row, 0, j) +
@@ -38,10 +39,14 @@ struct AttentionProduct {
     int k;
     const T* const* b;
     std::ptrdiff_t ldb;
-    const T* const* next;  // what will be read after each b[p]
+    const T* const* next;  // what will be read after each b[p], once all n_pages of them are
+    int n_pages;
     float* c;
     std::ptrdiff_t ldc;
     bool add;
+
+    // What is read after page p of a tile of `pages`.
+    const T* after(int p, int pages) const { return p + pages < n_pages ? b[p + pages] : next[p + pages - n_pages]; }
 };
 
 // One row and block of the result: the sums of the pages one after the other, or added in order (to what is there).
@@ -66,7 +71,7 @@ inline __attribute__((always_inline)) void attention_tile(const AttentionProduct
     const T* b[pages];
     const T* ahead[pages];
     const std::ptrdiff_t ldb = m.ldb, lda = m.lda, a_page = m.a_page;
-    const int distance = fetch ? static_cast<int>(kFetchBytes / (ldb * static_cast<std::ptrdiff_t>(sizeof(T)))) : 0;
+    const int distance = fetch ? static_cast<int>(kFetchBytes<S> / (ldb * static_cast<std::ptrdiff_t>(sizeof(T)))) : 0;
     const int turn = m.k > distance ? m.k - distance : 0;
 #pragma GCC unroll 16
     for (int p = 0; p < pages; ++p) {
@@ -103,7 +108,7 @@ inline __attribute__((always_inline)) void attention_tile(const AttentionProduct
         end = m.k;
         if constexpr (fetch) {
 #pragma GCC unroll 16
-            for (int p = 0; p < pages; ++p) ahead[p] = m.next[p] + first * 16 - at;
+            for (int p = 0; p < pages; ++p) ahead[p] = m.after(p, pages) + first * 16 - at;
         }
     }
     float* const c = m.c + first * 16;
@@ -125,26 +130,26 @@ inline void attention_blocks_of(const AttentionProduct<T>& m, int first, int n_b
     }
 }
 
-// The product of `n_rows` rows, at most `rows`, with the first pages of m: returns how many it took, at most n_pages.
+// The product of `n_rows` rows, at most `rows`, with the first pages of m: returns how many it took.
 template <class S, bool add_pages, bool fetch, int rows = kAttentionRows, class T>
-inline int attention_product(const AttentionProduct<T>& m, int n_rows, int n_pages, int n_blocks) {
+inline int attention_product(const AttentionProduct<T>& m, int n_rows, int n_blocks) {
     if constexpr (rows > 1) {
-        if (n_rows < rows) return attention_product<S, add_pages, fetch, rows - 1>(m, n_rows, n_pages, n_blocks);
+        if (n_rows < rows) return attention_product<S, add_pages, fetch, rows - 1>(m, n_rows, n_blocks);
     }
     constexpr int most = fetch ? attention_pages<S, rows>() : 1;
     if constexpr (most >= 4) {
-        if (n_pages >= 4) {
-            attention_blocks_of<S, add_pages, fetch, rows, 4, attention_blocks<S, rows, 4>()>(m, 0, n_blocks);
+        if (m.n_pages >= 4) {
+            attention_blocks_of<S, add_pages, fetch, rows, 4, attention_blocks<S, rows>()>(m, 0, n_blocks);
             return 4;
         }
     }
     if constexpr (most >= 2) {
-        if (n_pages >= 2) {
-            attention_blocks_of<S, add_pages, fetch, rows, 2, attention_blocks<S, rows, 2>()>(m, 0, n_blocks);
+        if (m.n_pages >= 2) {
+            attention_blocks_of<S, add_pages, fetch, rows, 2, attention_blocks<S, rows>()>(m, 0, n_blocks);
             return 2;
         }
     }
-    attention_blocks_of<S, add_pages, fetch, rows, 1, attention_blocks<S, rows, 1>()>(m, 0, n_blocks);
+    attention_blocks_of<S, add_pages, fetch, rows, 1, attention_blocks<S, rows>()>(m, 0, n_blocks);
     return 1;
 }
 

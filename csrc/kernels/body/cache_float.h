@@ -70,11 +70,18 @@ public:
     template <bool fetch, class B>
     void scores(const AttentionTile& t, const B* const* b, const B* const* next) const {
         for (int page = 0; page < t.n_pages;) {
-            const AttentionProduct<B> product{
-                queries(t),    memory_.padded, 0,           a_.head_dim,
-                b + page,      kPagePositions, next + page, t.weights(memory_) + page * kPagePositions,
-                kWeightStride, false};
-            page += attention_product<S, false, fetch>(product, t.rows(), t.n_pages - page, ceil_div(t.seen, 16));
+            const AttentionProduct<B> product{queries(t),
+                                              memory_.padded,
+                                              0,
+                                              a_.head_dim,
+                                              b + page,
+                                              kPagePositions,
+                                              next,
+                                              t.n_pages - page,
+                                              t.weights(memory_) + page * kPagePositions,
+                                              kWeightStride,
+                                              false};
+            page += attention_product<S, false, fetch>(product, t.rows(), ceil_div(t.seen, 16));
         }
     }
 
@@ -88,11 +95,12 @@ public:
                                               t.seen,
                                               b + page,
                                               memory_.padded,
-                                              next + page,
+                                              next,
+                                              t.n_pages - page,
                                               sums + t.from * memory_.padded,
                                               memory_.padded,
                                               add || page > 0};
-            page += attention_product<S, true, fetch>(product, t.rows(), t.n_pages - page, memory_.padded / 16);
+            page += attention_product<S, true, fetch>(product, t.rows(), memory_.padded / 16);
         }
     }
 

@@ -120,7 +120,7 @@ void store_int8(const StoreArgs& a) {
     float* const key_scales = reinterpret_cast<float*>(keys + padded * kPagePositions) + a.slot;
     float* const value_scales = reinterpret_cast<float*>(values + padded * kPagePositions) + a.slot;
     alignas(64) float x[4][kMostInt8Head];  // of positions whose values lie side by side
-    alignas(64) std::int8_t q[kMostInt8Head];
+    alignas(64) std::int8_t q[4][kMostInt8Head];
     const auto read = [&](const float* from, const float* center, float* to) {
         for (int d = 0; d < padded; d += 16) {
             auto v = S::load_n(from + d, a.head_dim - d);
@@ -129,8 +129,8 @@ void store_int8(const StoreArgs& a) {
         }
         rotate_head<S>(to, padded, HeadSide::stored);
     };
-    const auto as_bytes = [&](const float* from) {
-        for (int d = 0; d < padded; d += 16) S::store_i8(q + d, S::load(from + d));
+    const auto to_bytes = [&](const float* from, std::int8_t* to) {
+        for (int d = 0; d < padded; d += 16) S::store_i8(to + d, S::load(from + d));
     };
     for (int row = 0, n = 0; row < a.rows; row += n) {
         const int slot = a.slot + row, place = slot % 4;
@@ -139,9 +139,17 @@ void store_int8(const StoreArgs& a) {
             read(a.keys + (row + i) * a.ld, a.center, x[i]);
             key_scales[row + i] = a.feedback == nullptr ? round_row<S>(x[i], padded)
                                                         : round_row_with_feedback<S>(x[i], padded, a.feedback);
-            as_bytes(x[i]);
-            for (int d = 0; d < padded; d += 4)
-                __builtin_memcpy(keys + (d * kPagePositions + (slot + i) * 4), q + d, 4);
+            to_bytes(x[i], q[i]);
+        }
+        for (int d = 0; d < padded; d += 4) {
+            std::int8_t* const to = keys + (d * kPagePositions + slot * 4);
+            if (n == 4) {
+                std::int32_t four[4];
+                for (int i = 0; i < 4; ++i) __builtin_memcpy(four + i, q[i] + d, 4);
+                __builtin_memcpy(to, four, 16);
+            } else {
+                for (int i = 0; i < n; ++i) __builtin_memcpy(to + i * 4, q[i] + d, 4);
+            }
         }
         for (int i = 0; i < n; ++i) {
             read(a.values + (row + i) * a.ld, nullptr, x[i]);
@@ -151,8 +159,8 @@ void store_int8(const StoreArgs& a) {
         for (int d = 0; n == 4 && d < padded; d += 16)
             S::store_i8x4(to + d * 4, S::load(x[0] + d), S::load(x[1] + d), S::load(x[2] + d), S::load(x[3] + d));
         for (int i = 0; n < 4 && i < n; ++i) {
-            as_bytes(x[i]);
-            for (int d = 0; d < padded; ++d) to[d * 4 + i] = q[d];
+            to_bytes(x[i], q[i]);
+            for (int d = 0; d < padded; ++d) to[d * 4 + i] = q[i][d];
         }
     }
 }
@@ -201,12 +209,12 @@ public:
 
     template <bool fetch>
     void scores(const AttentionTile& t, const std::int8_t* const* b, const std::int8_t* const* next) const {
-        const Int8Product product{queries(t.from), 0, chunk(),        query_totals_ + t.from,
-                                  memory_.padded,  b, kPagePositions, next};
+        const Int8Product product{queries(t.from), 0,    chunk(),  query_totals_ + t.from, memory_.padded, b,
+                                  kPagePositions,  next, t.n_pages};
         float* const to = t.weights(memory_);
         const float *const by_query = query_scales_ + t.from, *const by_center = by_center_ + t.from;
         int8_attention_product<Keys, fetch>(
-            product, t.rows(), t.n_pages, ceil_div(t.seen, 16), [=, this](int row, int page, int column, V sum) {
+            product, t.rows(), ceil_div(t.seen, 16), [=, this](int row, int page, int column, V sum) {
                 const V scale = S::load(scales(b[page]) + column);
                 S::store(to + row * kWeightStride + page * kPagePositions + column,
                          S::fma(S::mul(sum, scale), S::set1(by_query[row]), S::set1(by_center[row])));
@@ -228,10 +236,11 @@ public:
             }
         }
         const int padded = memory_.padded;
-        const Int8Product product{rows, kAttentionRows * Values::kRowBytes, 0, kNoTotals, t.seen, b, padded, next};
+        const Int8Product product{rows,     kAttentionRows * Values::kRowBytes, 0, kNoTotals, t.seen, b, padded, next,
+                                  t.n_pages};
         float* const to = sums + t.from * padded;
         int8_attention_product<Values, fetch>(
-            product, t.rows(), t.n_pages, padded / 16, [=, &by_row](int row, int page, int column, V sum) {
+            product, t.rows(), padded / 16, [=, &by_row](int row, int page, int column, V sum) {
                 float* const at = to + row * padded + column;
                 const V so_far = add || page > 0 ? S::load(at) : S::zero();
                 S::store(at, S::fma(sum, S::set1(by_row[page * kAttentionRows + row]), so_far));
