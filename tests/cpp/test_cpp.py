@@ -148,6 +148,7 @@ OFFERED = {
     "kernels/isa/avx512": "pygpt::kAvx512Kernels",
     "kernels/isa/avx512vnni": int8_products("avx512vnni"),
     "kernels/isa/amx": "pygpt::linear_int8_amx(pygpt::LinearArgs const&)",
+    "kernels/isa/amx_attention": "pygpt::attention_int8_amx(pygpt::AttentionArgs const&)",
     "kernels/training/isa/scalar": "pygpt::kScalarTraining",
     "kernels/training/isa/neon": "pygpt::kNeonTraining",
     "kernels/training/isa/avx2": "pygpt::kAvx2Training",

@@ -31,10 +31,6 @@ struct Int8Product {
     }
 };
 
-// How far ahead of what is read the cache fetches of each page, measured.
-template <class P>
-constexpr int kInt8FetchBytes = P::kSums >= 16 ? 2048 : 4096;
-
 template <class P, int rows>
 constexpr int int8_attention_pages() {
     return rows * P::kVectors * 4 <= P::kSums / 4 ? 4 : rows * P::kVectors * 2 <= P::kSums / 2 ? 2 : 1;
@@ -46,7 +42,7 @@ constexpr int int8_attention_blocks() {
 }
 
 // A function of its own, so that the sums stay in registers.
-template <class P, bool fetch, int rows, int pages, int blocks, class F>
+template <class P, int fetch, int rows, int pages, int blocks, class F>
 __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row, int page, int block, F done) {
     typename P::Sums sums[rows][pages][blocks];
     const std::int8_t* b[pages];
@@ -54,7 +50,7 @@ __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row
 #pragma GCC unroll 16
     for (int p = 0; p < pages; ++p) {
         b[p] = m.b[page + p] + block * 64;
-        if constexpr (fetch) ahead[p] = b[p] + kInt8FetchBytes<P>;
+        if constexpr (fetch > 0) ahead[p] = b[p] + fetch;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
@@ -63,10 +59,10 @@ __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row
     }
     const std::byte* x = m.rows + page * m.page + row * P::kRowBytes;
     const std::ptrdiff_t step = m.columns * 4, page_rows = m.page, chunk = m.chunk;
-    const int turn = fetch ? m.n - static_cast<int>(kInt8FetchBytes<P> / m.columns) : 0;
+    const int turn = fetch > 0 ? m.n - fetch / m.columns : 0;
     std::ptrdiff_t at = 0;
     for (int i = 0; i < m.n; i += 4, at += step) {
-        if constexpr (fetch) {
+        if constexpr (fetch > 0) {
             if (i == (turn < 0 ? 0 : turn) / 4 * 4) {
 #pragma GCC unroll 16
                 for (int p = 0; p < pages; ++p) ahead[p] = m.after(page + p, pages) + block * 64 - at;
@@ -78,7 +74,7 @@ __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row
         for (int p = 0; p < pages; ++p) {
 #pragma GCC unroll 16
             for (int j = 0; j < blocks; ++j) {
-                if constexpr (fetch) __builtin_prefetch(ahead[p] + at + j * 64);
+                if constexpr (fetch > 0) __builtin_prefetch(ahead[p] + at + j * 64);
                 const auto w = P::load(b[p] + at + j * 64);
 #pragma GCC unroll 16
                 for (int r = 0; r < rows; ++r)
@@ -97,7 +93,7 @@ __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row
 }
 
 // All blocks from `block` on, as wide as possible first.
-template <class P, bool fetch, int rows, int pages, int width, class F>
+template <class P, int fetch, int rows, int pages, int width, class F>
 inline void int8_attention_blocks_of(const Int8Product& m, int row, int page, int block, int n_blocks, F done) {
     for (; block + width <= n_blocks; block += width)
         int8_attention_tile<P, fetch, rows, pages, width>(m, row, page, block, done);
@@ -107,7 +103,7 @@ inline void int8_attention_blocks_of(const Int8Product& m, int row, int page, in
     }
 }
 
-template <class P, bool fetch, int rows, int pages, class F>
+template <class P, int fetch, int rows, int pages, class F>
 inline void int8_attention_pages_of(const Int8Product& m, int row, int page, int n_blocks, F done) {
     for (; page + pages <= m.n_pages; page += pages) {
         int8_attention_blocks_of<P, fetch, rows, pages, int8_attention_blocks<P, rows, pages>()>(m, row, page, 0,
@@ -118,10 +114,10 @@ inline void int8_attention_pages_of(const Int8Product& m, int row, int page, int
     }
 }
 
-template <class P, bool fetch, int rows, class F>
+template <class P, int fetch, int rows, class F>
 inline void int8_attention_rows_of(const Int8Product& m, int row, int n_rows, int n_blocks, F done) {
     if (n_rows == rows) {
-        constexpr int pages = fetch ? int8_attention_pages<P, rows>() : 1;
+        constexpr int pages = fetch > 0 ? int8_attention_pages<P, rows>() : 1;
         int8_attention_pages_of<P, fetch, rows, pages>(m, row, 0, n_blocks, done);
     } else if constexpr (rows > 1) {
         int8_attention_rows_of<P, fetch, rows - 1>(m, row, n_rows, n_blocks, done);
@@ -129,7 +125,7 @@ inline void int8_attention_rows_of(const Int8Product& m, int row, int n_rows, in
 }
 
 // The product of n_rows rows with all pages.
-template <class P, bool fetch, class F>
+template <class P, int fetch, class F>
 inline void int8_attention_product(const Int8Product& m, int n_rows, int n_blocks, F done) {
     const int parts = ceil_div(n_rows, P::kRows);
     for (int i = 0; i < parts; ++i) {

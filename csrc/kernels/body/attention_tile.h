@@ -24,10 +24,6 @@ constexpr int attention_blocks() {
     return 1;
 }
 
-// How far ahead of what is read the cache fetches of each page, measured.
-template <class S>
-constexpr int kFetchBytes = S::kRegisters >= 32 ? 2048 : 4096;
-
 // For each page p and its block of rows b[p], sum(row, p, j) is the chain over i = 0 ... k - 1 from zero of
 // a[row][p * a_page + i] * b[p][i][j]. With `add_pages` c[row][j] (if `add`, otherwise nothing) + sum(row, 0, j) +
 // sum(row, 1, j) + ... goes to c[row][j]; without, sum(row, p, j) goes to c[row][p * 64 + j].

@@ -99,16 +99,19 @@ inline float round_row_with_feedback(float* x, int n, const float* feedback) {
         for (int i = 0; i < n; i += 16) S::store(x + i, S::zero());
         return 0.0f;
     }
-    alignas(64) float exact[kMostInt8Head];
-    __builtin_memcpy(exact, x, static_cast<std::size_t>(n) * sizeof(float));
+    // First exact, then rounded: beside x, of which the next number is read back as soon as it is stored.
+    alignas(64) float numbers[kMostInt8Head];
+    const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(float);
+    __builtin_memcpy(numbers, x, bytes);
     for (int i = 0; i < n; ++i, feedback += n) {
         const float wanted = x[i] > 127.0f ? 127.0f : x[i] < -127.0f ? -127.0f : x[i];
         const float found = wanted + kRoundingMagic - kRoundingMagic;
-        x[i] = found;
-        const auto missing = S::set1(exact[i] - found);
+        const auto missing = S::set1(numbers[i] - found);
+        numbers[i] = found;
         for (int j = i / 16 * 16; j < n; j += 16)
             S::store(x + j, S::fma(missing, S::load(feedback + j), S::load(x + j)));
     }
+    __builtin_memcpy(x, numbers, bytes);
     return s.scale;
 }
 
@@ -119,9 +122,11 @@ void store_int8(const StoreArgs& a) {
     std::int8_t* const values = reinterpret_cast<std::int8_t*>(a.to_values);
     float* const key_scales = reinterpret_cast<float*>(keys + padded * kPagePositions) + a.slot;
     float* const value_scales = reinterpret_cast<float*>(values + padded * kPagePositions) + a.slot;
-    alignas(64) float x[4][kMostInt8Head];  // of positions whose values lie side by side
-    alignas(64) std::int8_t q[4][kMostInt8Head];
-    const auto read = [&](const float* from, const float* center, float* to) {
+    // Of positions whose values lie side by side; rows that lie a large power of two apart would crowd a few sets of
+    // the cache.
+    alignas(64) float x[4][kMostInt8Head + 16];
+    alignas(64) std::int8_t q[4][kMostInt8Head + 64];
+    const auto rotated = [&](const float* from, const float* center, float* to) {
         for (int d = 0; d < padded; d += 16) {
             auto v = S::load_n(from + d, a.head_dim - d);
             if (center != nullptr) v = S::sub(v, S::load_n(center + d, a.head_dim - d));
@@ -136,7 +141,7 @@ void store_int8(const StoreArgs& a) {
         const int slot = a.slot + row, place = slot % 4;
         n = 4 - place < a.rows - row ? 4 - place : a.rows - row;
         for (int i = 0; i < n; ++i) {
-            read(a.keys + (row + i) * a.ld, a.center, x[i]);
+            rotated(a.keys + (row + i) * a.ld, a.center, x[i]);
             key_scales[row + i] = a.feedback == nullptr ? round_row<S>(x[i], padded)
                                                         : round_row_with_feedback<S>(x[i], padded, a.feedback);
             to_bytes(x[i], q[i]);
@@ -152,15 +157,18 @@ void store_int8(const StoreArgs& a) {
             }
         }
         for (int i = 0; i < n; ++i) {
-            read(a.values + (row + i) * a.ld, nullptr, x[i]);
+            rotated(a.values + (row + i) * a.ld, nullptr, x[i]);
             value_scales[row + i] = round_row<S>(x[i], padded);
         }
         std::int8_t* const to = values + (slot - place) * padded + place;
-        for (int d = 0; n == 4 && d < padded; d += 16)
-            S::store_i8x4(to + d * 4, S::load(x[0] + d), S::load(x[1] + d), S::load(x[2] + d), S::load(x[3] + d));
-        for (int i = 0; n < 4 && i < n; ++i) {
-            to_bytes(x[i], q[i]);
-            for (int d = 0; d < padded; ++d) to[d * 4 + i] = q[i][d];
+        if (n == 4) {
+            for (int d = 0; d < padded; d += 16)
+                S::store_i8x4(to + d * 4, S::load(x[0] + d), S::load(x[1] + d), S::load(x[2] + d), S::load(x[3] + d));
+        } else {
+            for (int i = 0; i < n; ++i) {
+                to_bytes(x[i], q[i]);
+                for (int d = 0; d < padded; ++d) to[d * 4 + i] = q[i][d];
+            }
         }
     }
 }
@@ -213,7 +221,7 @@ public:
                                   kPagePositions,  next, t.n_pages};
         float* const to = t.weights(memory_);
         const float *const by_query = query_scales_ + t.from, *const by_center = by_center_ + t.from;
-        int8_attention_product<Keys, fetch>(
+        int8_attention_product<Keys, fetch ? kFetchBytes<S> : 0>(
             product, t.rows(), ceil_div(t.seen, 16), [=, this](int row, int page, int column, V sum) {
                 const V scale = S::load(scales(b[page]) + column);
                 S::store(to + row * kWeightStride + page * kPagePositions + column,
@@ -225,25 +233,24 @@ public:
     template <bool fetch>
     void add_values(const AttentionTile& t, const std::int8_t* const* b, const std::int8_t* const* next, float* sums,
                     bool add) const {
-        alignas(64) std::byte rows[kSegmentPages * kAttentionRows * Values::kRowBytes];
-        float by_row[kSegmentPages * kAttentionRows];
+        alignas(64) std::byte rows[kSegmentPages * kRows * Values::kRowBytes];
+        float by_row[kSegmentPages * kRows];
         for (int p = 0; p < t.n_pages; ++p) {
             const float* const weights = t.weights(memory_) + p * kPagePositions;
             for (int r = 0; r < t.rows(); ++r) {
-                const int at = p * kAttentionRows + r;
+                const int at = p * kRows + r;
                 by_row[at] =
                     round_weights(weights + r * kWeightStride, scales(b[p]), t.seen, rows + at * Values::kRowBytes);
             }
         }
         const int padded = memory_.padded;
-        const Int8Product product{rows,     kAttentionRows * Values::kRowBytes, 0, kNoTotals, t.seen, b, padded, next,
-                                  t.n_pages};
+        const Int8Product product{rows, kRows * Values::kRowBytes, 0, kNoTotals, t.seen, b, padded, next, t.n_pages};
         float* const to = sums + t.from * padded;
-        int8_attention_product<Values, fetch>(
+        int8_attention_product<Values, fetch ? kFetchBytes<S> : 0>(
             product, t.rows(), padded / 16, [=, &by_row](int row, int page, int column, V sum) {
                 float* const at = to + row * padded + column;
                 const V so_far = add || page > 0 ? S::load(at) : S::zero();
-                S::store(at, S::fma(sum, S::set1(by_row[page * kAttentionRows + row]), so_far));
+                S::store(at, S::fma(sum, S::set1(by_row[page * kRows + row]), so_far));
             });
     }
 
@@ -268,7 +275,7 @@ protected:
     float by_center_[kMaxAttentionQueries];
 
 private:
-    static constexpr std::int32_t kNoTotals[kAttentionRows] = {};
+    static constexpr std::int32_t kNoTotals[kRows] = {};
 
     // The weights of the positions of a page that are seen, times the scales of their values, as integers.
     float round_weights(const float* weights, const float* by, int seen, std::byte* to) const {

@@ -90,11 +90,8 @@ private:
         return later < t.n_pages ? b[later] : next[later - t.n_pages < t.n_pages ? later - t.n_pages : 0];
     }
 
-    // Positions that the tile's queries see of its page number `page`.
-    static int seen(const AttentionTile& t, int page) { return page + 1 < t.n_pages ? kPagePositions : t.seen; }
-
     void multiply_keys(const AttentionTile& t, const std::int8_t* keys, int page, TileSums& sums) const {
-        for (int block = 0; block * 16 < seen(t, page); block += 2) {
+        for (int block = 0; block * 16 < t.seen; block += 2) {
             const std::byte* digits = queries(t.from);
             const std::int8_t* from = keys + block * 64;
             start();
@@ -113,14 +110,14 @@ private:
         }
     }
 
-    // Meanwhile 4 KiB of `ahead` are fetched.
+    // Meanwhile 4 KiB from `fetched` on come into the cache.
     void scale_keys(const AttentionTile& t, const std::int8_t* keys, int page, const TileSums& sums,
-                    const std::int8_t* ahead) const {
-        for (int block = 0; block * 16 < seen(t, page); ++block) {
+                    const std::int8_t* fetched) const {
+        for (int block = 0; block * 16 < t.seen; ++block) {
             const S::F32 scale = S::load(scales(keys) + block * 16);
             float* const to = t.weights(memory_) + page * kPagePositions + block * 16;
             for (int row = 0; row < t.rows(); ++row) {
-                __builtin_prefetch(ahead + (block * kTileRows + row) * 64);
+                __builtin_prefetch(fetched + (block * kTileRows + row) * 64);
                 const S::F32 by_query = S::set1(query_scales_[t.from + row]);
                 const S::F32 by_center = S::set1(by_center_[t.from + row]);
                 S::store(to + row * kWeightStride,
@@ -148,11 +145,11 @@ private:
     }
 
     void scale_values(const AttentionTile& t, int d, const TileDigits& digits, const TileSums& products, float* sums,
-                      bool add, const std::int8_t* ahead) const {
+                      bool add, const std::int8_t* fetched) const {
         for (int block = 0; block < 4; ++block) {
             float* const to = sums + t.from * memory_.padded + d + block * 16;
             for (int row = 0; row < t.rows(); ++row) {
-                __builtin_prefetch(ahead + (block * kTileRows + row) * 64);
+                __builtin_prefetch(fetched + (block * kTileRows + row) * 64);
                 float* const at = to + row * memory_.padded;
                 const S::F32 so_far = add ? S::load(at) : S::zero();
                 S::store(at, S::fma(products.total<8>(block, row), S::set1(digits.scales[row]), so_far));
@@ -162,10 +159,11 @@ private:
 
     // As Int8Cache's round_weights, for a page at once: added to 1.5 * 2^23, an integer stands in the low bits.
     void round_page(const AttentionTile& t, const std::int8_t* values, int page, TileDigits& to) const {
-        const int blocks = ceil_div(seen(t, page), 16);
+        const int blocks = ceil_div(t.seen, 16);
         if (blocks == 4) return round_blocks<4>(t, values, page, to);
         if (blocks == 3) return round_blocks<3>(t, values, page, to);
-        blocks == 2 ? round_blocks<2>(t, values, page, to) : round_blocks<1>(t, values, page, to);
+        if (blocks == 2) return round_blocks<2>(t, values, page, to);
+        round_blocks<1>(t, values, page, to);
     }
 
     template <int blocks>
@@ -191,12 +189,12 @@ private:
                 continue;
             }
             const S::F32 factor = S::set1(s.factor);
-            const auto rounded = [&](int i) {
+            const auto integers = [&](int i) {
                 if (i >= blocks) return _mm512_setzero_si512();
                 return _mm512_and_si512(_mm512_castps_si512(S::add(S::mul(x[i], factor), magic).v), number);
             };
-            const __m512i a = _mm512_packus_epi32(rounded(0), rounded(1));
-            const __m512i b = _mm512_packus_epi32(rounded(2), rounded(3));
+            const __m512i a = _mm512_packus_epi32(integers(0), integers(1));
+            const __m512i b = _mm512_packus_epi32(integers(2), integers(3));
             const __m512i high = _mm512_packus_epi16(_mm512_srli_epi16(a, 8), _mm512_srli_epi16(b, 8));
             const __m512i low = _mm512_packus_epi16(_mm512_and_si512(a, byte), _mm512_and_si512(b, byte));
             _mm512_store_si512(to.of[row][0], _mm512_permutexvar_epi32(order, high));
@@ -205,30 +203,35 @@ private:
     }
 };
 
+// The queries from `from` on, up to `to`, of a call.
+AttentionArgs part(const AttentionArgs& a, int from, int to) {
+    AttentionArgs some = a;
+    some.queries += from;
+    some.outputs += from;
+    some.ranges += from;
+    if (a.slopes != nullptr) some.slopes += from;
+    if (a.sinks != nullptr) some.sinks += from;
+    some.n_queries = to - from;
+    return some;
+}
+
+// Calls nothing outside of this file: what throws would have to be cleaned up after.
+void attention_on_tiles(const AttentionArgs& a, int end) {
+    const TileScope tiles;
+    for (int from = 0; from < end; from += kTileRows)
+        attention<S, TileCache>(part(a, from, end - from < kTileRows ? end : from + kTileRows));
+}
+
 }  // namespace
 
 void attention_int8_avx512vnni(const AttentionArgs& args);
 void attention_int8_amx(const AttentionArgs& args);
 void attention_int8_amx(const AttentionArgs& a) {
-    if (a.n_queries <= kFewQueries || padded_head(a.head_dim) % 64 != 0) return attention_int8_avx512vnni(a);
-    const TileScope tiles;
-    for (int from = 0; from < a.n_queries; from += kTileRows) {
-        AttentionArgs some = a;
-        some.queries += from;
-        some.outputs += from;
-        some.ranges += from;
-        if (a.slopes != nullptr) some.slopes += from;
-        if (a.sinks != nullptr) some.sinks += from;
-        some.n_queries = a.n_queries - from < kTileRows ? a.n_queries - from : kTileRows;
-        // Queries and outputs of those that follow lie far apart in memory.
-        for (int i = from + kTileRows; i < a.n_queries && i < from + 2 * kTileRows; ++i) {
-            for (int d = 0; d < a.head_dim; d += 16) {
-                __builtin_prefetch(a.queries[i] + d);
-                __builtin_prefetch(a.outputs[i] + d, 1);
-            }
-        }
-        some.n_queries > kFewQueries ? attention<S, TileCache>(some) : attention_int8_avx512vnni(some);
-    }
+    // A segment alone is of few queries (see AttentionPlan), and some of these may see nothing of it.
+    const bool fits = padded_head(a.head_dim) % 64 == 0 && a.segment < 0;
+    const int n = a.n_queries, left = n % kTileRows, end = !fits ? 0 : left > kFewQueries ? n : n - left;
+    if (end > 0) attention_on_tiles(a, end);
+    if (end < n) attention_int8_avx512vnni(part(a, end, n));
 }
 
 }  // namespace pygpt
