@@ -41,9 +41,9 @@ public:
     template <bool>
     void scores(const AttentionTile& t, const std::int8_t* const* b, const std::int8_t* const* next) const {
         TileSums sums[2];
-        multiply_keys(t, b[0], 0, sums[0]);
+        multiply_keys(t, b[0], sums[0]);
         for (int page = 0; page < t.n_pages; ++page) {
-            if (page + 1 < t.n_pages) multiply_keys(t, b[page + 1], page + 1, sums[(page + 1) % 2]);
+            if (page + 1 < t.n_pages) multiply_keys(t, b[page + 1], sums[(page + 1) % 2]);
             scale_keys(t, b[page], page, sums[page % 2], ahead(t, b, next, page));
         }
     }
@@ -90,7 +90,7 @@ private:
         return later < t.n_pages ? b[later] : next[later - t.n_pages < t.n_pages ? later - t.n_pages : 0];
     }
 
-    void multiply_keys(const AttentionTile& t, const std::int8_t* keys, int page, TileSums& sums) const {
+    void multiply_keys(const AttentionTile& t, const std::int8_t* keys, TileSums& sums) const {
         for (int block = 0; block * 16 < t.seen; block += 2) {
             const std::byte* digits = queries(t.from);
             const std::int8_t* from = keys + block * 64;
