@@ -23,6 +23,13 @@
 
 namespace pygpt::test {
 
+// Whether a sanitizer watches the tests or an emulator runs them: what takes a second elsewhere takes minutes there.
+#if defined(PYGPT_SLOW)
+inline constexpr bool kSlow = true;
+#else
+inline constexpr bool kSlow = false;
+#endif
+
 // Numbers that a seed repeats on every machine.
 class Random {
 public:

@@ -1,6 +1,7 @@
 // Keys and values of one head in pages, of any format, and what attention over them must be.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -84,9 +85,8 @@ inline std::vector<double> rotated(std::vector<double> x, bool query) {
         for (; 2 * size <= x.size() - from; size *= 2) ++log;
         for (std::size_t i = 0; i < size; ++i) {
             for (std::size_t j = 0; j < size; ++j) {
-                int ones = 0;  // Sylvester's matrix has -1 where the indices share an odd number of bits
-                for (std::size_t bits = i & j; bits != 0; bits /= 2) ones += static_cast<int>(bits % 2);
-                out[from + i] += ones % 2 == 0 ? x[from + j] : -x[from + j];
+                // Sylvester's matrix has -1 where the indices share an odd number of bits.
+                out[from + i] += std::popcount(i & j) % 2 == 0 ? x[from + j] : -x[from + j];
             }
             out[from + i] = std::ldexp(out[from + i], query ? log / 2 - log : -(log / 2));
         }
@@ -120,6 +120,7 @@ public:
 
     // The same key and value at every position.
     void store_everywhere(const std::vector<float>& key, const std::vector<float>& value) {
+        stored_.clear();
         for (int i = 0; i < length_; ++i) {
             std::byte* const page = memory_[static_cast<std::size_t>(i / kPagePositions)].data();
             format_.store({key.data(), value.data(), 0, 1, head_dim_, i % kPagePositions, nullptr, nullptr, page,
@@ -175,7 +176,7 @@ public:
         std::vector<double> scores;
         double top = -HUGE_VAL, size = 0.0, largest = 0.0, rounding = 0.0;
         for (int i = range.begin; i < range.end; ++i) {
-            const std::vector<double> key = reader.key(keys_at(i), i % kPagePositions);
+            const std::vector<double>& key = stored(reader, i).key;
             double score = 0.0, magnitude = 0.0, wrong = 0.0;
             for (std::size_t d = 0; d < key.size(); ++d) {
                 score += query[d] * key[d];
@@ -188,7 +189,7 @@ public:
                 magnitude += std::abs(product);
             }
             rounding = std::max(rounding, wrong * rule.scale);
-            for (const double v : value(reader, i)) largest = std::max(largest, std::abs(v));
+            for (const double v : stored(reader, i).value) largest = std::max(largest, std::abs(v));
             score *= rule.scale;
             if (rule.cap > 0.0f) score = rule.cap * std::tanh(score / rule.cap);
             const double bias = static_cast<double>(slope) * (i - (range.end - 1));
@@ -205,7 +206,7 @@ public:
         if (integers) bound += 1.01 * weights_error(scores, range, reader) / total;
         std::vector<double> sums(static_cast<std::size_t>(head_dim_));
         for (int i = 0; i < limit; ++i) {
-            const std::vector<double> seen = value(reader, range.begin + i);
+            const std::vector<double>& seen = stored(reader, range.begin + i).value;
             for (std::size_t d = 0; d < sums.size(); ++d) sums[d] += scores[static_cast<std::size_t>(i)] * seen[d];
         }
         for (std::size_t d = 0; d < sums.size(); ++d) {
@@ -221,12 +222,22 @@ private:
     const std::byte* keys_at(int position) const { return pages_[static_cast<std::size_t>(position / kPagePositions)]; }
     const std::byte* values_at(int position) const { return keys_at(position) + format_.head_bytes(head_dim_); }
 
-    // What a position's value counts as.
-    std::vector<double> value(const PageReader& reader, int position) const {
-        std::vector<double> x = reader.value(values_at(position), position % kPagePositions);
-        if (format_.dtype == DType::i8) x = rotated(x, true);
-        x.resize(static_cast<std::size_t>(head_dim_));
-        return x;
+    // What a position's key is in its page, and what its value counts as.
+    struct Stored {
+        std::vector<double> key, value;
+    };
+    Stored read(const PageReader& reader, int position) const {
+        const int slot = position % kPagePositions;
+        std::vector<double> value = reader.value(values_at(position), slot);
+        if (format_.dtype == DType::i8) value = rotated(value, true);
+        value.resize(static_cast<std::size_t>(head_dim_));
+        return {reader.key(keys_at(position), slot), value};
+    }
+    const Stored& stored(const PageReader& reader, int position) const {
+        if (stored_.empty()) {
+            for (int i = 0; i < length_; ++i) stored_.push_back(read(reader, i));
+        }
+        return stored_[static_cast<std::size_t>(position)];
     }
 
     // By how much rounded weights can move a sum of values: turned back, at most sqrt(2 padded) times as much as
@@ -292,6 +303,7 @@ private:
     std::vector<float> centers_;
     std::vector<std::vector<std::byte>> memory_;
     std::vector<const std::byte*> pages_;
+    mutable std::vector<Stored> stored_;  // of each position, once a result is compared with the definition
 };
 
 }  // namespace pygpt::test

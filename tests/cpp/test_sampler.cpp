@@ -27,9 +27,9 @@ std::map<int, int> counts(const SamplerOptions& options, const std::vector<float
 }
 
 std::set<int> reached(const SamplerOptions& options, const std::vector<float>& logits,
-                      const std::vector<std::int32_t>& history = {}) {
+                      const std::vector<std::int32_t>& history = {}, int draws = 3000) {
     std::set<int> out;
-    for (const auto& [id, n] : counts(options, logits, 3000, history)) out.insert(id);
+    for (const auto& [id, n] : counts(options, logits, draws, history)) out.insert(id);
     return out;
 }
 
@@ -110,7 +110,7 @@ TEST(Sampler, FollowsTheProbabilities) {
 }
 
 TEST(Sampler, FollowsTheProbabilitiesOfALargeVocabulary) {
-    constexpr int kDraws = 20000, kGroup = 90, kTokens = 1000;
+    constexpr int kDraws = kSlow ? 2000 : 20000, kGroup = 90, kTokens = 1000;
     const std::vector<float> logits = Random(74).floats(kTokens, -4.0f, 4.0f);
     for (const double temperature : {1.0, 0.4}) {
         std::map<int, double> probabilities;
@@ -175,9 +175,10 @@ TEST(Sampler, FiltersFindTheRightCandidatesInALargeVocabulary) {
     std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits.data()[a] > logits.data()[b]; });
     for (const int kept : {2, 63, 64, 65, 257, 1500}) {
         const std::set<int> allowed(order.begin(), order.begin() + kept);
-        for (const int id : reached({.top_k = kept}, logits)) ASSERT_TRUE(allowed.contains(id)) << kept;
         if (kept <= 65) {
             EXPECT_EQ(reached({.top_k = kept}, logits), allowed);
+        } else {
+            for (const int id : reached({.top_k = kept}, logits, {}, 300)) ASSERT_TRUE(allowed.contains(id)) << kept;
         }
     }
 }

@@ -39,6 +39,8 @@ struct Product {
     std::ptrdiff_t panel_stride;
 
     static constexpr bool kPrefetches = !interleaved, kFetchesNext = false, kWidens = false;
+    // Rows that a tile has at least, of at most `most`.
+    static constexpr int least(int) { return 1; }
     std::ptrdiff_t a_row() const { return interleaved ? 1 : lda; }
     std::ptrdiff_t a_step() const { return interleaved ? 16 : 1; }
     std::ptrdiff_t b_step() const { return 16; }
@@ -52,12 +54,14 @@ struct Ahead {
     std::ptrdiff_t step, panel_stride;  // in bytes
 };
 
-// A product that has something else fetched than its own b; each tile goes on where the one before it ended.
+// A product of more rows than a tile has, cut into tiles of nearly equal height, which has something else fetched than
+// its own b; each tile goes on where the one before it ended.
 template <class T>
 struct PacedProduct : Product<T> {
     Ahead ahead;
 
     static constexpr bool kFetchesNext = true;
+    static constexpr int least(int most) { return (most + 1) / 2; }
     PacedProduct of_tile(int tile, int row) const {
         return {{this->a + row * this->lda, this->lda, this->k, this->b, this->panel_stride},
                 {ahead.at + tile * this->k * ahead.step, ahead.step, ahead.panel_stride}};
@@ -142,7 +146,7 @@ template <class S, int rows, class P, class Begin, class End>
 inline void tile_row_of(int n_rows, const P& m, int n_panels, Begin begin, End end) {
     if (n_rows == rows) {
         tile_row<S, rows, tile_panels<S, rows>()>(m, 0, n_panels, begin, end);
-    } else if constexpr (rows > 1) {
+    } else if constexpr (rows > P::least(tile_rows<S>())) {
         tile_row_of<S, rows - 1>(n_rows, m, n_panels, begin, end);
     }
 }
