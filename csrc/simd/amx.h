@@ -16,22 +16,19 @@ struct alignas(64) TileConfig {
     std::uint8_t rows[16] = {};
 };
 
-// All eight tiles as 16 rows of 64 bytes.
-inline void configure_tiles() {
-    TileConfig config;
-    for (int i = 0; i < 8; ++i) {
-        config.row_bytes[i] = 64;
-        config.rows[i] = 16;
-    }
-    // GCC 12 believes that the instruction reads 8 bytes, and would leave out the stores of the others.
-    __asm__ volatile("" : : "r"(&config) : "memory");
-    _tile_loadconfig(&config);
-}
-
-// That until the end of the scope: no state stays behind for the system to save.
+// All eight tiles as 16 rows of 64 bytes until the end of the scope: no state stays behind for the system to save.
 class TileScope {
 public:
-    TileScope() { configure_tiles(); }
+    TileScope() {
+        TileConfig config;
+        for (int i = 0; i < 8; ++i) {
+            config.row_bytes[i] = 64;
+            config.rows[i] = 16;
+        }
+        // GCC 12 believes that the instruction reads 8 bytes, and would leave out the stores of the others.
+        __asm__ volatile("" : : "r"(&config) : "memory");
+        _tile_loadconfig(&config);
+    }
     TileScope(const TileScope&) = delete;
     TileScope& operator=(const TileScope&) = delete;
     ~TileScope() { _tile_release(); }

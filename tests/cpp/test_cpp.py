@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sysconfig
@@ -85,7 +84,6 @@ def build() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "CMakeCache.txt").unlink(missing_ok=True)  # it may name tools and paths of another day
     options = ["-DPYGPT_TESTS=ON", "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_MAKE_PROGRAM={program('ninja')}"]
-    options += shlex.split(os.environ.get("CMAKE_ARGS", ""))  # as pip's builds do
     if SANITIZE or CROSS or COMPILER:
         options += [f"-DPYGPT_SANITIZE={SANITIZE}", "-DPYGPT_WERROR=ON"]
     if CROSS:

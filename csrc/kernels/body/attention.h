@@ -166,9 +166,7 @@ struct AttentionRun {
         start = first;
         cache.begin_segment(index);
         while (start + 1 < end && passed(0, a.n_queries, start)) ++start;
-        bool is_many = false;
-        if constexpr (Cache::kFew < kMaxAttentionQueries) is_many = a.n_queries > Cache::kFew;
-        if (is_many) {
+        if (a.n_queries > Cache::kFew) {
             for (int page = start; page < end; ++page)
                 many_scores(page, page + 1 < end ? keys(page + 1) : values(start));
             weigh_all(first * kPagePositions, limit);

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/attention.h"
+#include "kernels/body/attention_memory.h"
 
 namespace pygpt {
 namespace {
@@ -24,11 +24,6 @@ struct Int8Product {
     int columns;
     const std::int8_t* const* next;  // what will be read after each b[p], once all n_pages of them are
     int n_pages;
-
-    // What is read after page p by tiles of `pages`.
-    const std::int8_t* after(int p, int pages) const {
-        return p + pages < n_pages ? b[p + pages] : next[p + pages - n_pages];
-    }
 };
 
 template <class P, int rows>
@@ -65,7 +60,8 @@ __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row
         if constexpr (fetch > 0) {
             if (i == (turn < 0 ? 0 : turn) / 4 * 4) {
 #pragma GCC unroll 16
-                for (int p = 0; p < pages; ++p) ahead[p] = m.after(page + p, pages) + block * 64 - at;
+                for (int p = 0; p < pages; ++p)
+                    ahead[p] = read_after(m.b, m.next, m.n_pages, page + p, pages) + block * 64 - at;
             }
         }
         const std::byte* const numbers = x + i / kRowNumbers * chunk;

@@ -31,5 +31,11 @@ struct AttentionTile {
     float* weights(const AttentionMemory& memory) const { return memory.weights + from * kWeightStride + slot; }
 };
 
+// What is read after page p by a tile of `pages` of the n_pages pages b: one of them, or once all are read of `next`.
+template <class T>
+inline const T* read_after(const T* const* b, const T* const* next, int n_pages, int p, int pages) {
+    return p + pages < n_pages ? b[p + pages] : next[p + pages - n_pages];
+}
+
 }  // namespace
 }  // namespace pygpt

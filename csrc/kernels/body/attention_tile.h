@@ -40,9 +40,6 @@ struct AttentionProduct {
     float* c;
     std::ptrdiff_t ldc;
     bool add;
-
-    // What is read after page p of a tile of `pages`.
-    const T* after(int p, int pages) const { return p + pages < n_pages ? b[p + pages] : next[p + pages - n_pages]; }
 };
 
 // One row and block of the result: the sums of the pages one after the other, or added in order (to what is there).
@@ -104,7 +101,7 @@ inline __attribute__((always_inline)) void attention_tile(const AttentionProduct
         end = m.k;
         if constexpr (fetch) {
 #pragma GCC unroll 16
-            for (int p = 0; p < pages; ++p) ahead[p] = m.after(p, pages) + first * 16 - at;
+            for (int p = 0; p < pages; ++p) ahead[p] = read_after(m.b, m.next, m.n_pages, p, pages) + first * 16 - at;
         }
     }
     float* const c = m.c + first * 16;

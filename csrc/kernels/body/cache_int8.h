@@ -22,15 +22,7 @@ inline void rotate_block(float* x, typename S::F32 factor) {
 #pragma GCC unroll 4
     for (int i = 0; i < registers; ++i) v[i] = S::load(x + 16 * i);
 #pragma GCC unroll 2
-    for (int distance = registers / 2; distance > 0; distance /= 2) {
-#pragma GCC unroll 4
-        for (int i = 0; i < registers; ++i) {
-            if ((i & distance) != 0) continue;
-            const auto a = v[i], b = v[i + distance];
-            v[i] = S::add(a, b);
-            v[i + distance] = S::sub(a, b);
-        }
-    }
+    for (int distance = registers / 2; distance > 0; distance /= 2) butterflies<S, registers>(v, distance);
 #pragma GCC unroll 4
     for (int i = 0; i < registers; ++i) S::store(x + 16 * i, S::mul(S::rotate_lanes(v[i]), factor));
 }

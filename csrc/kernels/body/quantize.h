@@ -17,19 +17,23 @@ inline typename S::F32 rounded(typename S::F32 x) {
 
 inline bool is_finite(float magnitude) { return magnitude < __builtin_inff(); }
 
+// One step of Hadamard's butterflies between the first `count` of v: sums and differences of those `distance` apart.
+template <class S, int count, int n>
+inline __attribute__((always_inline)) void butterflies(typename S::F32 (&v)[n], int distance) {
+#pragma GCC unroll 16
+    for (int i = 0; i < count; ++i) {
+        if ((i & distance) != 0) continue;
+        const auto a = v[i], b = v[i + distance];
+        v[i] = S::add(a, b);
+        v[i + distance] = S::sub(a, b);
+    }
+}
+
 // x H for the 16 * registers values of x: butterflies between registers, then within them.
 template <class S, int registers>
 inline __attribute__((always_inline)) void rotate(typename S::F32 (&x)[8]) {
 #pragma GCC unroll 4
-    for (int distance = 1; distance < registers; distance *= 2) {
-#pragma GCC unroll 8
-        for (int i = 0; i < registers; ++i) {
-            if ((i & distance) != 0) continue;
-            const auto a = x[i], b = x[i + distance];
-            x[i] = S::add(a, b);
-            x[i + distance] = S::sub(a, b);
-        }
-    }
+    for (int distance = 1; distance < registers; distance *= 2) butterflies<S, registers>(x, distance);
 #pragma GCC unroll 8
     for (int i = 0; i < registers; ++i) x[i] = S::rotate_lanes(x[i]);
 }
@@ -85,15 +89,7 @@ inline __attribute__((always_inline)) void rotate_some(const float (*from)[16], 
 #pragma GCC unroll 16
     for (int i = 0; i < count; ++i) v[i] = S::load(from[i * apart]);
 #pragma GCC unroll 4
-    for (int distance = 1; distance < count; distance *= 2) {
-#pragma GCC unroll 16
-        for (int i = 0; i < count; ++i) {
-            if ((i & distance) != 0) continue;
-            const auto a = v[i], b = v[i + distance];
-            v[i] = S::add(a, b);
-            v[i + distance] = S::sub(a, b);
-        }
-    }
+    for (int distance = 1; distance < count; distance *= 2) butterflies<S, count>(v, distance);
 #pragma GCC unroll 16
     for (int i = 0; i < count; ++i) S::store(to[i * apart], v[i]);
 }

@@ -215,12 +215,10 @@ AttentionArgs part(const AttentionArgs& a, int from, int to) {
     return some;
 }
 
-// Nothing here throws, which Clang cannot see: a scope would have it clean up, by a symbol that others share.
 void attention_on_tiles(const AttentionArgs& a, int end) {
-    configure_tiles();
+    const TileScope tiles;
     for (int from = 0; from < end; from += kTileRows)
         attention<S, TileCache>(part(a, from, end - from < kTileRows ? end : from + kTileRows));
-    _tile_release();
 }
 
 }  // namespace
