@@ -56,7 +56,7 @@ def run(build: Path, *arguments: str, cpu: str = "max") -> str:
     return quiet(*emulator, program, *arguments)
 
 
-def quiet(*command: str | Path) -> str:
+def quiet(*command: str | Path, timeout: float = 900) -> str:
     """What a command prints; if it fails, so does the test, and shows it."""
     # The thread sanitizer ends a child that starts threads after fork() unless told otherwise: pygpt's may.
     environment = {**os.environ, "TSAN_OPTIONS": "die_after_fork=0:" + os.environ.get("TSAN_OPTIONS", "")}
@@ -68,7 +68,7 @@ def quiet(*command: str | Path) -> str:
             text=True,
             check=False,
             env=environment,
-            timeout=3600,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired as hanging:
         pytest.fail(f"{hanging}: {hanging.output!r}", pytrace=False)
@@ -93,7 +93,7 @@ def build() -> Path:
         options.append(f"-DPYGPT_GTEST_SOURCE={source}")
     cmake = program("cmake")
     quiet(cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", *options)
-    quiet(cmake, "--build", folder)
+    quiet(cmake, "--build", folder, timeout=3600)  # beside other work
     return folder
 
 

@@ -13,7 +13,8 @@ constexpr float kMax = std::numeric_limits<float>::max();
 
 using Row = void (*)(const float*, float*, std::ptrdiff_t);
 
-// Every 509th float32 of [0, limit], which is 2^20 to 2^22 of them, with its negative.
+// Every 509th float32 of [0, limit], which is 2^20 to 2^22 of them, with its negative; an eighth of them where tests
+// are slow.
 std::vector<float> dense_sample(float limit) {
     std::vector<float> out;
     for (std::uint32_t bits = 0; bits <= float_bits(limit); bits += kSlow ? 4093 : 509) {

@@ -175,10 +175,10 @@ TEST(Sampler, FiltersFindTheRightCandidatesInALargeVocabulary) {
     std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits.data()[a] > logits.data()[b]; });
     for (const int kept : {2, 63, 64, 65, 257, 1500}) {
         const std::set<int> allowed(order.begin(), order.begin() + kept);
+        const std::set<int> found = reached({.top_k = kept}, logits, {}, kSlow && kept > 65 ? 300 : 3000);
+        for (const int id : found) ASSERT_TRUE(allowed.contains(id)) << kept;
         if (kept <= 65) {
-            EXPECT_EQ(reached({.top_k = kept}, logits), allowed);
-        } else {
-            for (const int id : reached({.top_k = kept}, logits, {}, 300)) ASSERT_TRUE(allowed.contains(id)) << kept;
+            EXPECT_EQ(found, allowed);
         }
     }
 }
