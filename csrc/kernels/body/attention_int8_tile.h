@@ -36,9 +36,9 @@ constexpr int int8_attention_blocks() {
     return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-// A function of its own, so that the sums stay in registers.
-template <class P, int fetch, int rows, int pages, int blocks, class F>
-__attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row, int page, int block, F done) {
+// A function of its own, so that the sums stay in registers. Leaves them at `to`, [rows][pages][blocks][16].
+template <class S, class P, int fetch, int rows, int pages, int blocks>
+__attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row, int page, int block, float* to) {
     typename P::Sums sums[rows][pages][blocks];
     const std::int8_t* b[pages];
     const std::int8_t* ahead[pages];
@@ -83,50 +83,61 @@ __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row
 #pragma GCC unroll 16
         for (int p = 0; p < pages; ++p) {
 #pragma GCC unroll 16
-            for (int j = 0; j < blocks; ++j) done(row + r, page + p, (block + j) * 16, P::total(sums[r][p][j]));
+            for (int j = 0; j < blocks; ++j, to += 16) S::store(to, P::total(sums[r][p][j]));
         }
     }
 }
 
 // All blocks from `block` on, as wide as possible first.
-template <class P, int fetch, int rows, int pages, int width, class F>
+template <class S, class P, int fetch, int rows, int pages, int width, class F>
 inline void int8_attention_blocks_of(const Int8Product& m, int row, int page, int block, int n_blocks, F done) {
-    for (; block + width <= n_blocks; block += width)
-        int8_attention_tile<P, fetch, rows, pages, width>(m, row, page, block, done);
+    for (; block + width <= n_blocks; block += width) {
+        alignas(64) float sums[rows * pages * width * 16];
+        int8_attention_tile<S, P, fetch, rows, pages, width>(m, row, page, block, sums);
+        const float* sum = sums;
+#pragma GCC unroll 1
+        for (int r = row; r < row + rows; ++r) {
+#pragma GCC unroll 1
+            for (int p = page; p < page + pages; ++p) {
+#pragma GCC unroll 1
+                for (int j = block; j < block + width; ++j, sum += 16) done(r, p, j * 16, S::load(sum));
+            }
+        }
+    }
     if constexpr (width > 1) {
         if (block < n_blocks)
-            int8_attention_blocks_of<P, fetch, rows, pages, width / 2>(m, row, page, block, n_blocks, done);
+            int8_attention_blocks_of<S, P, fetch, rows, pages, width / 2>(m, row, page, block, n_blocks, done);
     }
 }
 
-template <class P, int fetch, int rows, int pages, class F>
+template <class S, class P, int fetch, int rows, int pages, class F>
 inline void int8_attention_pages_of(const Int8Product& m, int row, int page, int n_blocks, F done) {
     for (; page + pages <= m.n_pages; page += pages) {
-        int8_attention_blocks_of<P, fetch, rows, pages, int8_attention_blocks<P, rows, pages>()>(m, row, page, 0,
-                                                                                                 n_blocks, done);
+        int8_attention_blocks_of<S, P, fetch, rows, pages, int8_attention_blocks<P, rows, pages>()>(m, row, page, 0,
+                                                                                                    n_blocks, done);
     }
     if constexpr (pages > 1) {
-        if (page < m.n_pages) int8_attention_pages_of<P, fetch, rows, pages / 2>(m, row, page, n_blocks, done);
+        if (page < m.n_pages) int8_attention_pages_of<S, P, fetch, rows, pages / 2>(m, row, page, n_blocks, done);
     }
 }
 
-template <class P, int fetch, int rows, class F>
+template <class S, class P, int fetch, int rows, class F>
 inline void int8_attention_rows_of(const Int8Product& m, int row, int n_rows, int n_blocks, F done) {
     if (n_rows == rows) {
         constexpr int pages = fetch > 0 ? int8_attention_pages<P, rows>() : 1;
-        int8_attention_pages_of<P, fetch, rows, pages>(m, row, 0, n_blocks, done);
+        int8_attention_pages_of<S, P, fetch, rows, pages>(m, row, 0, n_blocks, done);
     } else if constexpr (rows > 1) {
-        int8_attention_rows_of<P, fetch, rows - 1>(m, row, n_rows, n_blocks, done);
+        int8_attention_rows_of<S, P, fetch, rows - 1>(m, row, n_rows, n_blocks, done);
     }
 }
 
 // The product of n_rows rows with all pages.
-template <class P, int fetch, class F>
+template <class S, class P, int fetch, class F>
 inline void int8_attention_product(const Int8Product& m, int n_rows, int n_blocks, F done) {
     const int parts = ceil_div(n_rows, P::kRows);
     for (int i = 0; i < parts; ++i) {
         const int row = part_begin(i, parts, n_rows);
-        int8_attention_rows_of<P, fetch, P::kRows>(m, row, part_begin(i + 1, parts, n_rows) - row, n_blocks, done);
+        int8_attention_rows_of<S, P, fetch, P::kRows>(m, row, part_begin(i + 1, parts, n_rows) - row, n_blocks, done);
     }
 }
 

@@ -213,7 +213,7 @@ public:
                                   kPagePositions,  next, t.n_pages};
         float* const to = t.weights(memory_);
         const float *const by_query = query_scales_ + t.from, *const by_center = by_center_ + t.from;
-        int8_attention_product<Keys, fetch ? kFetchBytes<S> : 0>(
+        int8_attention_product<S, Keys, fetch ? kFetchBytes<S> : 0>(
             product, t.rows(), ceil_div(t.seen, 16), [=, this](int row, int page, int column, V sum) {
                 const V scale = S::load(scales(b[page]) + column);
                 S::store(to + row * kWeightStride + page * kPagePositions + column,
@@ -238,7 +238,7 @@ public:
         const int padded = memory_.padded;
         const Int8Product product{rows, kRows * Values::kRowBytes, 0, kNoTotals, t.seen, b, padded, next, t.n_pages};
         float* const to = sums + t.from * padded;
-        int8_attention_product<Values, fetch ? kFetchBytes<S> : 0>(
+        int8_attention_product<S, Values, fetch ? kFetchBytes<S> : 0>(
             product, t.rows(), padded / 16, [=, &by_row](int row, int page, int column, V sum) {
                 float* const at = to + row * padded + column;
                 const V so_far = add || page > 0 ? S::load(at) : S::zero();

@@ -5,6 +5,7 @@
 
 #include "kernels/body/tile.h"
 #include "kernels/body/turn.h"
+#include "kernels/body/whole_panels.h"
 #include "kernels/linear_format.h"
 #include "kernels/softmax.h"
 
@@ -20,35 +21,18 @@ struct FloatPart {
     int panel, panels, from, to;
 };
 
-// Where the chains of a part begin and end. Between passes an unfinished chain lies in y: a float32 loses nothing
-// there.
-template <class S>
-struct FloatEnds {
-    const LinearArgs& a;
-    FloatPart part;
-    int row;
-
-    float* at(int r, int p) const { return a.y + (row + r) * a.ldy + (part.panel + p) * 16; }
-    int channel(int p) const { return (a.panel_begin + part.panel + p) * 16; }
-    int lanes(int p) const { return a.n - channel(p) < 16 ? a.n - channel(p) : 16; }
-
-    typename S::F32 begin(int r, int p) const { return part.from == 0 ? S::zero() : S::load_n(at(r, p), lanes(p)); }
-    void end(int r, int p, typename S::F32 sum) const {
-        if (part.to == a.k && a.bias != nullptr) sum = S::add(sum, S::load(a.bias + channel(p)));
-        S::store_n(at(r, p), sum, lanes(p));
-    }
-};
-
-// The part's product for `rows` rows from `row` on, of which the operands are m.
+// The part's product for `rows` rows from `row` on, of which the operands are m. Between passes an unfinished chain
+// lies in y: a float32 loses nothing there.
 template <class S, class P>
 inline void float_rows(const LinearArgs& a, const FloatPart& part, const P& m, int row, int rows) {
-    const FloatEnds<S> ends{a, part, row};
-    const auto begin = [=](int r, int p) { return ends.begin(r, p); };
-    const auto end = [=](int r, int p, typename S::F32 sum) { ends.end(r, p, sum); };
+    const bool biased = part.to == a.k && a.bias != nullptr;
+    float* const y = a.y + row * a.ldy + part.panel * 16;
+    const TileEnds ends = tile_ends(part.from == 0 ? nullptr : y, a.ldy, y, a.ldy,
+                                    biased ? a.bias + (a.panel_begin + part.panel) * 16 : nullptr);
     if constexpr (P::kWidens) {
-        tile_row_of<S, tile_rows<S>()>(rows, m, part.panels, begin, end);
+        tile_row_of<S, tile_rows<S>()>(rows, m, part.panels, ends);
     } else {
-        block_product<S>(m, rows, part.panels, begin, end);
+        block_product<S>(m, rows, part.panels, ends);
     }
 }
 
@@ -108,12 +92,17 @@ void linear_many_rows(const LinearArgs& a) {
 }
 
 template <class S, class T>
-void linear_float(const LinearArgs& a) {
+void linear_whole_floats(const LinearArgs& a) {
     if (a.rows > tile_rows<S>()) return linear_many_rows<S, PlainWeights<S, T>>(a);
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(a.k) * 16;
     const T* const b = static_cast<const T*>(a.panels) + a.panel_begin * stride;
     const FloatPart all{0, a.panel_end - a.panel_begin, 0, a.k};
     float_rows<S>(a, all, Product<T>{a.x, a.ldx, a.k, b, stride}, 0, a.rows);
+}
+
+template <class S, class T>
+void linear_float(const LinearArgs& a) {
+    for_whole_panels<S, tile_rows<S>()>(a, linear_whole_floats<S, T>);
 }
 
 inline void to_weight(float x, float& to) { to = x; }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/lanes.h"
+#include "kernels/body/whole_panels.h"
 #include "kernels/linear_format.h"
 
 namespace pygpt {
@@ -127,14 +128,14 @@ inline void widen_panel(const std::int8_t* w, int size, std::int16_t* to) {
     }
 }
 
-// At most kPairBlock rows from `first` on, times the panels panel ... end - 1, whose sums lie at `to`: in y, or for a
-// panel that y has not all channels of, apart from it.
+// At most kPairBlock rows from `first` on, times whole panels.
 template <class S>
-inline void pair_block(const LinearArgs& a, int first, int rows, int panel, int end, float* to, std::ptrdiff_t ld) {
+inline void pair_block(const LinearArgs& a, int first, int rows) {
     alignas(64) std::int16_t x[kPairBlock * kInt8Group];
     alignas(64) std::int16_t w[S::kPairPanels * kInt8Group * 16];
     alignas(64) static constexpr float kZeros[S::kPairPanels * 16] = {};
-    const int groups = int8_groups(a.k);
+    float* const to = a.y + first * a.ldy;
+    const int panel = a.panel_begin, end = a.panel_end, groups = int8_groups(a.k);
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(padded_inputs(a.k)) * 16;
     for (int g = 0; g < groups; ++g) {
         const int size = int8_group_size(a.k - g * kInt8Group);
@@ -153,9 +154,9 @@ inline void pair_block(const LinearArgs& a, int first, int rows, int panel, int 
                                   groups * std::ptrdiff_t{16},
                                   q.scales,
                                   g == 0 ? kZeros : sums,
-                                  g == 0 ? 0 : ld,
+                                  g == 0 ? 0 : a.ldy,
                                   sums,
-                                  ld};
+                                  a.ldy};
             const std::int8_t* next =
                 p + width < end ? packed + width * stride : packed + (panel - p) * stride + kInt8Group * 16;
             pair_tiles<S>(width, rows, group, next, stride, size / 4);
@@ -163,28 +164,24 @@ inline void pair_block(const LinearArgs& a, int first, int rows, int panel, int 
     }
     for (int r = 0; a.bias != nullptr && r < rows; ++r) {
         for (int p = panel; p < end; ++p) {
-            float* const at = to + r * ld + (p - panel) * 16;
+            float* const at = to + r * a.ldy + (p - panel) * 16;
             S::store(at, S::add(S::load(at), S::load(a.bias + p * 16)));
         }
     }
 }
 
 template <class S>
-void linear_int8_pairs(const LinearArgs& a) {
-    if (a.panel_begin == a.panel_end) return;
-    const int whole = a.n / 16 < a.panel_end ? a.n / 16 : a.panel_end;
+void linear_whole_pairs(const LinearArgs& a) {
     const int blocks = ceil_div(a.rows, kPairBlock);
     for (int i = 0; i < blocks; ++i) {
         const int first = part_begin(i, blocks, a.rows, S::kPairRows);
-        const int rows = part_begin(i + 1, blocks, a.rows, S::kPairRows) - first;
-        float* const y = a.y + first * a.ldy;
-        pair_block<S>(a, first, rows, a.panel_begin, whole, y, a.ldy);
-        if (whole == a.panel_end) continue;
-        alignas(64) float last[kPairBlock * 16];
-        pair_block<S>(a, first, rows, whole, a.panel_end, last, 16);
-        for (int r = 0; r < rows; ++r)
-            S::store_n(y + r * a.ldy + (whole - a.panel_begin) * 16, S::load(last + r * 16), a.n - whole * 16);
+        pair_block<S>(a, first, part_begin(i + 1, blocks, a.rows, S::kPairRows) - first);
     }
+}
+
+template <class S>
+void linear_int8_pairs(const LinearArgs& a) {
+    for_whole_panels<S, kPairBlock>(a, linear_whole_pairs<S>);
 }
 
 }  // namespace

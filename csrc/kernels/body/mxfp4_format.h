@@ -64,15 +64,12 @@ inline __attribute__((always_inline)) void mxfp4_tile(const LinearArgs& a, int f
             }
         }
     }
+    const TileEnds ends = tile_ends(nullptr, 0, a.y + first * a.ldy + (panel - a.panel_begin) * 16, a.ldy,
+                                    a.bias == nullptr ? nullptr : a.bias + panel * 16);
 #pragma GCC unroll 16
-    for (int p = 0; p < panels; ++p) {
-        const int channel = (panel + p) * 16, left = a.n - channel;
-        float* y = a.y + first * a.ldy + (channel - a.panel_begin * 16);
+    for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) {
-            const V sum = a.bias != nullptr ? S::add(acc[r][p], S::load(a.bias + channel)) : acc[r][p];
-            S::store_n(y + r * a.ldy, sum, left < 16 ? left : 16);
-        }
+        for (int p = 0; p < panels; ++p) ends.end<S>(r, p, acc[r][p]);
     }
 }
 
@@ -119,7 +116,7 @@ struct Mxfp4Weights {
 };
 
 template <class S>
-void linear_mxfp4(const LinearArgs& a) {
+void linear_whole_mxfp4(const LinearArgs& a) {
     // Two tiles of floats are where widening begins to pay.
     if (a.rows > 2 * tile_rows<S>()) return linear_many_rows<S, Mxfp4Weights<S>>(a);
     constexpr int most = mxfp4_rows<S>();
@@ -128,6 +125,11 @@ void linear_mxfp4(const LinearArgs& a) {
         const int from = part_begin(i, blocks, a.rows);
         mxfp4_rows_of<S, most>(part_begin(i + 1, blocks, a.rows) - from, a, from);
     }
+}
+
+template <class S>
+void linear_mxfp4(const LinearArgs& a) {
+    for_whole_panels<S, mxfp4_rows<S>()>(a, linear_whole_mxfp4<S>);
 }
 
 inline void read_mxfp4_row(const void* panel, const BFloat16*, int k, int lane, float* out) {

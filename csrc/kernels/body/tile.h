@@ -76,6 +76,40 @@ struct WideningProduct : PacedProduct<T> {
     static constexpr bool kWidens = true;
 };
 
+// Where the chains of whole panels begin and end: at from[row][panel] and, with the bias added, at to[row][panel].
+struct TileEnds {
+    const float* from;
+    std::ptrdiff_t from_row, from_panel;
+    float* to;
+    std::ptrdiff_t to_row;
+    const float* bias;
+    std::ptrdiff_t bias_panel;
+
+    // From this row on.
+    TileEnds at_row(int row) const {
+        return {from + row * from_row, from_row, from_panel, to + row * to_row, to_row, bias, bias_panel};
+    }
+    template <class S>
+    typename S::F32 begin(int r, int p) const {
+        return S::load(from + r * from_row + p * from_panel);
+    }
+    template <class S>
+    void end(int r, int p, typename S::F32 sum) const {
+        S::store(to + r * to_row + p * 16, S::add(sum, S::load(bias + p * bias_panel)));
+    }
+};
+
+// From null, they begin with zero; without a bias -0 is added, which changes no bit.
+inline TileEnds tile_ends(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row,
+                          const float* bias) {
+    alignas(64) static constexpr float kZeros[16] = {};
+    alignas(64) static constexpr float kNone[16] = {-0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f,
+                                                    -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f};
+    const bool begins = from == nullptr, biased = bias != nullptr;
+    return {begins ? kZeros : from, begins ? 0 : from_row, begins ? 0 : 16, to, to_row,
+            biased ? bias : kNone,  biased ? 16 : 0};
+}
+
 // end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for
 // all rows and the panels first ... first + panels - 1. P is a Product, or says in the same words where its operands
 // lie: from one row of a to the next, and from one i to the next in a and in b.
@@ -133,27 +167,32 @@ inline __attribute__((always_inline)) void tile(const P& m, int first, Begin beg
 }
 
 // The panels first ... n_panels - 1 for `rows` rows, as wide as possible first.
-template <class S, int rows, int width, class P, class Begin, class End>
-inline void tile_row(const P& m, int first, int n_panels, Begin begin, End end) {
-    for (; first + width <= n_panels; first += width) tile<S, rows, width>(m, first, begin, end);
+template <class S, int rows, int width, class P>
+inline void tile_row(const P& m, int first, int n_panels, const TileEnds& at) {
+    const TileEnds ends = at;  // that no store can change
+    for (; first + width <= n_panels; first += width) {
+        tile<S, rows, width>(
+            m, first, [=](int r, int p) { return ends.begin<S>(r, p); },
+            [=](int r, int p, typename S::F32 sum) { ends.end<S>(r, p, sum); });
+    }
     if constexpr (width > 1) {
-        if (first < n_panels) tile_row<S, rows, (width + 1) / 2>(m, first, n_panels, begin, end);
+        if (first < n_panels) tile_row<S, rows, (width + 1) / 2>(m, first, n_panels, at);
     }
 }
 
 // tile_row for a number of rows known only at run time, at most `rows`.
-template <class S, int rows, class P, class Begin, class End>
-inline void tile_row_of(int n_rows, const P& m, int n_panels, Begin begin, End end) {
+template <class S, int rows, class P>
+inline void tile_row_of(int n_rows, const P& m, int n_panels, const TileEnds& ends) {
     if (n_rows == rows) {
-        tile_row<S, rows, tile_panels<S, rows>()>(m, 0, n_panels, begin, end);
+        tile_row<S, rows, tile_panels<S, rows>()>(m, 0, n_panels, ends);
     } else if constexpr (rows > P::least(tile_rows<S>())) {
-        tile_row_of<S, rows - 1>(n_rows, m, n_panels, begin, end);
+        tile_row_of<S, rows - 1>(n_rows, m, n_panels, ends);
     }
 }
 
-// The whole product: any number of rows, cut into tiles of nearly equal height. begin and end as in tile().
-template <class S, class P, class Begin, class End>
-inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End end) {
+// The whole product: any number of rows, cut into tiles of nearly equal height.
+template <class S, class P>
+inline void block_product(const P& m, int n_rows, int n_panels, const TileEnds& ends) {
     constexpr int most = tile_rows<S>();
     const int blocks = ceil_div(n_rows, most);
     for (int i = 0; i < blocks; ++i) {
@@ -162,9 +201,7 @@ inline void block_product(const P& m, int n_rows, int n_panels, Begin begin, End
         // Not a changed copy of m: to copy what was just stored, the compiler takes loads wider than those stores,
         // which wait until every store before them has left for the cache.
         const P part = m.of_tile(i, from);
-        tile_row_of<S, most>(
-            to - from, part, n_panels, [&](int r, int p) { return begin(from + r, p); },
-            [&](int r, int p, typename S::F32 sum) { end(from + r, p, sum); });
+        tile_row_of<S, most>(to - from, part, n_panels, ends.at_row(from));
     }
 }
 

@@ -41,34 +41,9 @@ void pack_panels(const PackPanelsArgs& args) {
     }
 }
 
-// Where the chains of 16 rows and a few panels begin and end.
-struct TileEnds {
-    const float* from;
-    std::ptrdiff_t from_ld;
-    float* to;
-    std::ptrdiff_t to_ld;
-    const float* bias;
-};
-
-template <class S, int width>
-void multiply_tile(const TileEnds& t, const Product<float, true>& product, int rows, int panels) {
-    const TileEnds ends = t;  // that no store can change
-    block_product<S>(
-        product, rows, panels, [=](int r, int p) { return S::load(ends.from + r * ends.from_ld + p * 16); },
-        [=](int r, int p, typename S::F32 sum) {
-            S::store(ends.to + r * ends.to_ld + p * 16, S::add(sum, S::load(ends.bias + p * 16)));
-        });
-}
-
 template <class S>
 void multiply_panels(const MatmulArgs& m) {
     constexpr int kWidth = tile_panels<S, 8>(), kColumns = 16 * kWidth;
-    // What there is instead of a bias: adding -0 changes no bit.
-    float none[kColumns], zeros[kColumns];
-    for (int i = 0; i < kColumns; ++i) {
-        none[i] = -0.0f;
-        zeros[i] = 0.0f;
-    }
     const std::ptrdiff_t panel = static_cast<std::ptrdiff_t>(m.k) * 16;
     const float *a = static_cast<const float*>(m.a), *b = static_cast<const float*>(m.b);
     const int panels = ceil_div(m.n, 16), groups = ceil_div(panels, kWidth);
@@ -82,9 +57,9 @@ void multiply_panels(const MatmulArgs& m) {
             float* const c = m.c + row * m.ldc + column;
             const int n = m.n - column < 16 * (end - first) ? m.n - column : 16 * (end - first);
             if (n % 16 == 0) {
-                multiply_tile<S, kWidth>(
-                    {m.add ? c : zeros, m.add ? m.ldc : 0, c, m.ldc, m.bias == nullptr ? none : m.bias + column},
-                    product, rows, end - first);
+                block_product<S>(
+                    product, rows, end - first,
+                    tile_ends(m.add ? c : nullptr, m.ldc, c, m.ldc, m.bias == nullptr ? nullptr : m.bias + column));
                 continue;
             }
             // The last columns, in memory that has room for a whole panel.
@@ -93,8 +68,8 @@ void multiply_panels(const MatmulArgs& m) {
                 bias[i] = m.bias == nullptr ? -0.0f : m.bias[column + i];
                 for (int r = 0; m.add && r < rows; ++r) whole[r * kColumns + i] = c[r * m.ldc + i];
             }
-            multiply_tile<S, kWidth>({m.add ? whole : zeros, m.add ? kColumns : 0, whole, kColumns, bias}, product,
-                                     rows, end - first);
+            block_product<S>(product, rows, end - first,
+                             tile_ends(m.add ? whole : nullptr, kColumns, whole, kColumns, bias));
             for (int r = 0; r < rows; ++r) {
                 for (int i = 0; i < n; ++i) c[r * m.ldc + i] = whole[r * kColumns + i];
             }
