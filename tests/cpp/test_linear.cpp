@@ -112,7 +112,7 @@ TEST(Linear, LongChainsStayWholeAcrossPasses) {
 TEST(Linear, PanelRangesWriteTheirChannelsOnly) {
     const Problem few(3, 150, 11, 4), many(14, 150, 800, 5);
     for (const Problem* p : {&few, &many}) {
-        for (const auto& [begin, end] : {std::pair{0, 1}, {1, 4}, {2, 10}, {9, 10}, {0, 9}, {3, 3}})
+        for (const auto& [begin, end] : {std::pair{0, 1}, {1, 4}, {2, 10}, {9, 10}, {0, 9}, {3, 3}, {10, 10}})
             p->check(begin, end);
     }
 }

@@ -36,7 +36,8 @@ constexpr int int8_attention_blocks() {
     return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
-// A function of its own, so that the sums stay in registers. Leaves them at `to`, [rows][pages][blocks][16].
+// A function of its own, so that the sums stay in registers. Leaves them at `to`, [rows][pages][blocks][16]: so keys
+// and values have the same tiles, and what is done with a sum is not in them as often as they have sums.
 template <class S, class P, int fetch, int rows, int pages, int blocks>
 __attribute__((noinline)) void int8_attention_tile(const Int8Product& m, int row, int page, int block, float* to) {
     typename P::Sums sums[rows][pages][blocks];

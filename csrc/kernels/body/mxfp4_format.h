@@ -6,6 +6,7 @@
 
 #include "base/mxfp4.h"
 #include "kernels/body/linear_float.h"
+#include "kernels/body/whole_panels.h"
 
 namespace pygpt {
 namespace {

@@ -76,7 +76,8 @@ struct WideningProduct : PacedProduct<T> {
     static constexpr bool kWidens = true;
 };
 
-// Where the chains of whole panels begin and end: at from[row][panel] and, with the bias added, at to[row][panel].
+// Where the chains of whole panels begin and end: at from[row][panel] and, with the bias added, at to[row][panel], from
+// one row or panel to the next so many floats on; 0 where all have the same 16.
 struct TileEnds {
     const float* from;
     std::ptrdiff_t from_row, from_panel;
@@ -103,11 +104,11 @@ struct TileEnds {
 inline TileEnds tile_ends(const float* from, std::ptrdiff_t from_row, float* to, std::ptrdiff_t to_row,
                           const float* bias) {
     alignas(64) static constexpr float kZeros[16] = {};
-    alignas(64) static constexpr float kNone[16] = {-0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f,
-                                                    -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f};
+    alignas(64) static constexpr float kNoBias[16] = {-0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f,
+                                                      -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f};
     const bool begins = from == nullptr, biased = bias != nullptr;
-    return {begins ? kZeros : from, begins ? 0 : from_row, begins ? 0 : 16, to, to_row,
-            biased ? bias : kNone,  biased ? 16 : 0};
+    return {begins ? kZeros : from,  begins ? 0 : from_row, begins ? 0 : 16, to, to_row,
+            biased ? bias : kNoBias, biased ? 16 : 0};
 }
 
 // end(row, panel, sum), where sum is the chain from begin(row, panel) over a[row][i] * b[panel][i] in order of i, for
