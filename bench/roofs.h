@@ -121,7 +121,7 @@ FmaResult fma() {
 }
 
 // Products of int8 as kernels can have them: 2 x 2 AMX tiles, each loaded from the first-level cache, or from registers
-// VNNI, or without it products of 16 bits added in pairs. 0 operations elsewhere.
+// VNNI, or without it products of 16 bits added in pairs, on AVX2 Winograd's. 0 operations elsewhere.
 constexpr int kInt8Rounds = 1 << 15;
 
 #if defined(__x86_64__)
@@ -178,7 +178,8 @@ PYGPT_INT8_ROOF(int8_vnni, "avx512f,avx512vnni", __m512i, _mm512_set1_epi32, 24,
 PYGPT_INT8_ROOF(int8_vnni_256, "avx2,avxvnni", __m256i, _mm256_set1_epi32, 12, 32, "%{vex%} vpdpbusd %2, %2, %0")
 PYGPT_INT8_ROOF(int8_pairs, "avx512f,avx512bw", __m512i, _mm512_set1_epi32, 24, 32,
                 "vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0")
-PYGPT_INT8_ROOF(int8_pairs_256, "avx2", __m256i, _mm256_set1_epi32, 12, 16, "vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0")
+PYGPT_INT8_ROOF(int8_winograd, "avx2", __m256i, _mm256_set1_epi32, 12, 32,
+                "vpaddw %2, %2, %1\n\tvpaddw %1, %2, %1\n\tvpmaddwd %1, %1, %1\n\tvpaddd %1, %0, %0")
 #undef PYGPT_INT8_ROOF
 #endif
 
@@ -188,7 +189,7 @@ FmaResult int8_products(const std::string& isa) {
     if (isa == "avx512vnni") return int8_vnni();
     if (isa == "avxvnni") return int8_vnni_256();
     if (isa == "avx512") return int8_pairs();
-    if (isa == "avx2") return int8_pairs_256();
+    if (isa == "avx2") return int8_winograd();
 #endif
     return {0.0, 0.0f};
 }

@@ -150,7 +150,8 @@ struct Avx2 {
     static I32 dot(I32 sum, Weights w, Inputs x) { return {dot(sum.lo, w.lo, x.v), dot(sum.hi, w.hi, x.v)}; }
     static F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
-    static constexpr int kPairRows = 6, kPairPanels = 1, kPairLeast = 24;
+    static constexpr int kPairRows = 5, kPairPanels = 1, kPairLeast = 24;
+    static constexpr bool kWinograd = true;
     using PairSum = I32;
     static PairSum pair_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
     static PairSum load_pairs(const std::int16_t* p) {
@@ -160,8 +161,35 @@ struct Avx2 {
     static Inputs broadcast_pair(const std::int16_t* p) {
         return broadcast_i8x4(reinterpret_cast<const std::int8_t*>(p));
     }
-    static PairSum add_pairs(PairSum sum, PairSum w, Inputs x) {
-        return {add_pairs(sum.lo, w.lo, x.v), add_pairs(sum.hi, w.hi, x.v)};
+    static PairSum load(const std::int32_t* p) { return load_pairs(reinterpret_cast<const std::int16_t*>(p)); }
+    static PairSum set1(std::int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+    static void store(std::int32_t* p, PairSum a) {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(p), a.lo);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(p + 8), a.hi);
+    }
+    static PairSum sub(PairSum a, PairSum b) { return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
+    static PairSum sub_products(PairSum sum, PairSum a, PairSum b) {
+        return sub(sum, {_mm256_madd_epi16(a.lo, b.lo), _mm256_madd_epi16(a.hi, b.hi)});
+    }
+    struct Four {
+        __m256i first, second;  // of 8 channels; the others' are read where they are needed
+        const std::int16_t* at;
+    };
+    static Four load_four(const std::int16_t* p) {
+        return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)),
+                _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32)), p};
+    }
+    // As instructions, since around intrinsics GCC 12 multiplies for many sums at once, and spills what it has.
+    static void add_four(PairSum& sum, const Four& w, Inputs first, Inputs second) {
+        __m256i a, b;
+        __asm__(
+            "vpaddw %[w0], %[x1], %[a]\n\tvpaddw %[w1], %[x0], %[b]\n\t"
+            "vpmaddwd %[a], %[b], %[b]\n\tvpaddd %[b], %[lo], %[lo]\n\t"
+            "vpaddw %[w2], %[x1], %[x1]\n\tvpaddw %[w3], %[x0], %[x0]\n\t"
+            "vpmaddwd %[x0], %[x1], %[x1]\n\tvpaddd %[x1], %[hi], %[hi]"
+            : [lo] "+x"(sum.lo), [hi] "+x"(sum.hi), [x0] "+x"(first.v), [x1] "+x"(second.v), [a] "=&x"(a), [b] "=&x"(b)
+            : [w0] "x"(w.first), [w1] "x"(w.second), [w2] "m"(*reinterpret_cast<const __m256i*>(w.at + 16)),
+              [w3] "m"(*reinterpret_cast<const __m256i*>(w.at + 48)));
     }
     static void widen(const std::int8_t* p, std::int16_t* even, std::int16_t* odd) {
         const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -253,12 +281,6 @@ private:
     static __m256i dot(__m256i sum, __m256i w, __m256i x) {
         const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
         return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    }
-    // As instructions, since around intrinsics GCC 12 multiplies for many sums at once, and spills what it has.
-    static __m256i add_pairs(__m256i sum, __m256i w, __m256i x) {
-        __m256i products;
-        __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(x));
-        return sum;
     }
     static __m256i widen(const std::uint8_t* p) {
         return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));

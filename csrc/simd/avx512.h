@@ -138,6 +138,7 @@ struct Avx512 {
     static F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(_mm512_inserti64x4(_mm512_castsi256_si512(a.lo), a.hi, 1))}; }
 
     static constexpr int kPairRows = 9, kPairPanels = 3, kPairLeast = 9;
+    static constexpr bool kWinograd = false;
     struct PairSum {
         __m512i v;
     };
@@ -148,7 +149,7 @@ struct Avx512 {
         __builtin_memcpy(&two, p, 4);
         return {_mm512_set1_epi32(two)};
     }
-    static PairSum add_pairs(PairSum sum, PairSum w, PairSum x) {  // as in simd/avx2.h
+    static PairSum add_pairs(PairSum sum, PairSum w, PairSum x) {  // as instructions as in simd/avx2.h
         __m512i products;
         __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum.v), "=&v"(products) : "v"(w.v), "v"(x.v));
         return sum;

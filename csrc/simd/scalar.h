@@ -225,11 +225,14 @@ struct Scalar {
         return r;
     }
 
-    // An instruction set with kPairRows > 0 also has, for products in 16 bits: kPairPanels, of such
-    // a tile; kPairLeast, rows from which on they win; PairSum, 16
-    // sums in int32, or 16 channels' pairs of weights; pair_zero(); load_pairs(p) of 32 values, [16][2], aligned;
-    // broadcast_pair(p) of 2; add_pairs(sum, w, x), the sums plus both products of each channel; to_f32(sums); and
-    // widen(p, even, odd): of 32 bytes the 16 even ones and the 16 odd ones, to aligned places.
+    // An instruction set with kPairRows > 0 also has, for products in 16 bits: kPairPanels, of such a tile; kPairLeast,
+    // rows from which on they win; PairSum, 16 sums in int32, or 16 channels' pairs of weights; pair_zero();
+    // load_pairs(p) of 32 values, [16][2], aligned; broadcast_pair(p) of 2; to_f32(sums); widen(p, even, odd): of 32
+    // bytes the 16 even ones and the 16 odd ones, to aligned places; and kWinograd, whether it multiplies by Winograd's
+    // inner product (kernels/body/linear_int8_pairs.h). If not: add_pairs(sum, w, x), the sums plus both products of
+    // each channel. If so: kPairPanels is 1; load_four(p) of 64 values, [2][16][2], aligned, the first and second pairs
+    // w0 and w1; add_four(sum, w, x0, x1), which adds the products of the pairs w0 + x1 and w1 + x0; load, store and
+    // set1 of such sums; sub(a, b); and sub_products(sum, a, b), the sums less both products of each channel.
 
     // Attention's products: 16 columns' 4 int8 each, 64 bytes at p, times the same 4 numbers of a row. A row holds 64
     // integers in a form of its own; put() writes 16 of them, the place-th on. kVectors: registers of a Sums; kSums:

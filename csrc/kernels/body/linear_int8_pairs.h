@@ -1,5 +1,13 @@
 // The int8 product of many rows without instructions for it: both operands widened once to 16 bits, whose products are
 // added in pairs. Two instructions for 16 products, where bytes take four for 32.
+//
+// Where adding is cheaper than multiplying, half of the multiplications become additions:
+//
+//     w0 x0 + w1 x1 = (w0 + x1) (w1 + x0) - w0 w1 - x0 x1,
+//
+// of which the last two terms are summed for a channel and for a row alone (S. Winograd, A New Algorithm for Inner
+// Product, IEEE Transactions on Computers C-17, 1968). Four instructions for 32 products, one of them a multiplication;
+// exact, since integers are.
 #pragma once
 
 #include "base/lanes.h"
@@ -9,20 +17,21 @@
 namespace pygpt {
 namespace {
 
-// Rows that share the panels widened for them; widened, a group of them and of a panel stays in a first-level cache of
-// 32 KiB.
-constexpr int kPairBlock = 96;
+// Rows that share the panels widened for them.
+constexpr int kPairBlock = 128;
 
-// Four inputs are two pairs, (0, 2) and (1, 3): so bytes are widened by shifts alone. Eight times four inputs lie as
-// eight first pairs, then eight second ones.
-constexpr int kPairRun = 8;
+// Four inputs are two pairs, (0, 2) and (1, 3): so bytes are widened by shifts alone. A row's first pairs lie together,
+// and so do its second ones.
+constexpr int kSecondPairs = kInt8Group / 2;
 
 // What the tiles of a block of rows and a few panels read of one group, and where they add to.
 struct PairGroup {
-    int pairs;
-    const std::int16_t* w;  // [panels][pairs][16][2], panels w_stride elements apart
+    int fours;
+    const std::int16_t* w;  // [panels][fours][2][16][2], panels w_stride elements apart
     std::ptrdiff_t w_stride;
-    const std::int16_t* x;  // [rows][pairs][2], rows kInt8Group elements apart
+    const std::int16_t* x;  // [rows][2][kSecondPairs / 2][2]
+    const std::int32_t* w_own;  // (16,) the sums of each channel's own products, negative; for Winograd's
+    const std::int32_t* x_own;  // (rows,)
     const BFloat16* scales;
     std::ptrdiff_t scale_stride;
     const float* row_scales;
@@ -31,6 +40,32 @@ struct PairGroup {
     float* to;
     std::ptrdiff_t ld;
 };
+
+// The products of four inputs.
+template <class S, int rows, int panels>
+__attribute__((always_inline)) inline void add_four(typename S::PairSum (&sum)[rows][panels], const std::int16_t* w,
+                                                    std::ptrdiff_t stride, const std::int16_t* x) {
+    if constexpr (S::kWinograd) {
+        static_assert(panels == 1);
+        const auto four = S::load_four(w);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r, x += kInt8Group)
+            S::add_four(sum[r][0], four, S::broadcast_pair(x), S::broadcast_pair(x + kSecondPairs));
+    } else {
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i, w += 32, x += kSecondPairs) {
+            typename S::PairSum v[panels];
+#pragma GCC unroll 16
+            for (int p = 0; p < panels; ++p) v[p] = S::load_pairs(w + p * stride);
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; ++r) {
+                const auto two = S::broadcast_pair(x + r * kInt8Group);
+#pragma GCC unroll 16
+                for (int p = 0; p < panels; ++p) sum[r][p] = S::add_pairs(sum[r][p], v[p], two);
+            }
+        }
+    }
+}
 
 // A function of its own as int8_group is.
 template <class S, int rows, int panels>
@@ -50,22 +85,18 @@ __attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row)
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
-        for (int p = 0; p < panels; ++p) sum[r][p] = S::pair_zero();
-    }
-    // Two pairs at a time: after one, GCC 12 moves sums that it has in other registers than at the loop's beginning.
-    for (const std::int16_t* const end = w + g.pairs * 32; w != end; w += 64, x += 4) {
-#pragma GCC unroll 2
-        for (int i = 0; i < 2; ++i) {
-            typename S::PairSum v[panels];
-#pragma GCC unroll 16
-            for (int p = 0; p < panels; ++p) v[p] = S::load_pairs(w + p * stride + 32 * i);
-#pragma GCC unroll 16
-            for (int r = 0; r < rows; ++r) {
-                const auto two = S::broadcast_pair(x + r * kInt8Group + 2 * i);
-#pragma GCC unroll 16
-                for (int p = 0; p < panels; ++p) sum[r][p] = S::add_pairs(sum[r][p], v[p], two);
+        for (int p = 0; p < panels; ++p) {
+            if constexpr (S::kWinograd) {
+                sum[r][p] = S::sub(S::load(g.w_own), S::set1(g.x_own[row + r]));
+            } else {
+                sum[r][p] = S::pair_zero();
             }
         }
+    }
+    // Eight at a time: after fewer, GCC 12 moves sums that it has in other registers than at the loop's beginning.
+    for (const std::int16_t* const end = w + g.fours * 64; w != end; w += 128, x += 4) {
+        add_four<S>(sum, w, stride, x);
+        add_four<S>(sum, w + 64, stride, x + 2);
     }
     const float* const row_scales = g.row_scales + row;
     const BFloat16* const scales = g.scales;
@@ -111,21 +142,25 @@ inline void pair_tiles(int n_panels, int rows, const PairGroup& g, const std::in
     }
 }
 
-// `size` inputs of a row, and of a panel.
+// `size` inputs of a row, and of a panel; and the sums of their own products.
 template <class S>
-inline void widen_row(const std::int8_t* q, int size, std::int16_t* to) {
-    for (int i = 0; i < size; i += 4 * kPairRun) S::widen(q + i, to + i, to + i + 2 * kPairRun);
+inline std::int32_t widen_row(const std::int8_t* q, int size, std::int16_t* to) {
+    for (int i = 0; i < size; i += 32) S::widen(q + i, to + i / 2, to + kSecondPairs + i / 2);
+    std::int32_t own = 0;
+    if constexpr (S::kWinograd) {
+        for (int i = 0; i < size / 2; ++i) own += to[i] * to[kSecondPairs + i];
+    }
+    return own;
 }
 template <class S>
-inline void widen_panel(const std::int8_t* w, int size, std::int16_t* to) {
-    for (int i = 0; i < size; i += 4 * kPairRun, to += 4 * kPairRun * 16) {
-#pragma GCC unroll 8
-        for (int four = 0; four < kPairRun; ++four, w += 64) {
-            std::int16_t* const first = to + four * 32;
-            for (int half = 0; half < 32; half += 16)
-                S::widen(w + 2 * half, first + half, first + kPairRun * 32 + half);
-        }
+inline void widen_panel(const std::int8_t* w, int size, std::int16_t* to, std::int32_t* own) {
+    auto sum = S::pair_zero();
+    for (int i = 0; i < size; i += 4, w += 64, to += 64) {
+        S::widen(w, to, to + 32);
+        S::widen(w + 32, to + 16, to + 48);
+        if constexpr (S::kWinograd) sum = S::sub_products(sum, S::load_pairs(to), S::load_pairs(to + 32));
     }
+    if constexpr (S::kWinograd) S::store(own, sum);
 }
 
 // At most kPairBlock rows from `first` on, times whole panels.
@@ -133,6 +168,8 @@ template <class S>
 inline void pair_block(const LinearArgs& a, int first, int rows) {
     alignas(64) std::int16_t x[kPairBlock * kInt8Group];
     alignas(64) std::int16_t w[S::kPairPanels * kInt8Group * 16];
+    std::int32_t x_own[kPairBlock];
+    alignas(64) std::int32_t w_own[16];
     alignas(64) static constexpr float kZeros[S::kPairPanels * 16] = {};
     float* const to = a.y + first * a.ldy;
     const int panel = a.panel_begin, end = a.panel_end, groups = int8_groups(a.k);
@@ -140,16 +177,18 @@ inline void pair_block(const LinearArgs& a, int first, int rows) {
     for (int g = 0; g < groups; ++g) {
         const int size = int8_group_size(a.k - g * kInt8Group);
         const QuantizedRows q = a.quantized.at(first, g);
-        for (int r = 0; r < rows; ++r) widen_row<S>(q.q + r * q.ld, size, x + r * kInt8Group);
+        for (int r = 0; r < rows; ++r) x_own[r] = widen_row<S>(q.q + r * q.ld, size, x + r * kInt8Group);
         for (int p = panel; p < end; p += S::kPairPanels) {
             const int width = end - p < S::kPairPanels ? end - p : S::kPairPanels;
             const std::int8_t* packed = static_cast<const std::int8_t*>(a.panels) + p * stride + g * (kInt8Group * 16);
-            for (int i = 0; i < width; ++i) widen_panel<S>(packed + i * stride, size, w + i * size * 16);
+            for (int i = 0; i < width; ++i) widen_panel<S>(packed + i * stride, size, w + i * size * 16, w_own);
             float* const sums = to + (p - panel) * 16;
-            const PairGroup group{size / 2,
+            const PairGroup group{size / 4,
                                   w,
                                   size * std::ptrdiff_t{16},
                                   x,
+                                  w_own,
+                                  x_own,
                                   a.scales + (static_cast<std::ptrdiff_t>(p) * groups + g) * 16,
                                   groups * std::ptrdiff_t{16},
                                   q.scales,
