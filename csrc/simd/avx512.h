@@ -149,7 +149,7 @@ struct Avx512 {
         __builtin_memcpy(&two, p, 4);
         return {_mm512_set1_epi32(two)};
     }
-    static PairSum add_pairs(PairSum sum, PairSum w, PairSum x) {  // as instructions as in simd/avx2.h
+    static PairSum add_pairs(PairSum sum, PairSum w, PairSum x) {  // as instructions, as simd/avx2.h says
         __m512i products;
         __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(sum.v), "=&v"(products) : "v"(w.v), "v"(x.v));
         return sum;

@@ -231,8 +231,8 @@ struct Scalar {
     // bytes the 16 even ones and the 16 odd ones, to aligned places; and kWinograd, whether it multiplies by Winograd's
     // inner product (kernels/body/linear_int8_pairs.h). If not: add_pairs(sum, w, x), the sums plus both products of
     // each channel. If so: kPairPanels is 1; load_four(p) of 64 values, [2][16][2], aligned, the first and second pairs
-    // w0 and w1; add_four(sum, w, x0, x1), which adds the products of the pairs w0 + x1 and w1 + x0; load, store and
-    // set1 of such sums; sub(a, b); and sub_products(sum, a, b), the sums less both products of each channel.
+    // w0 and w1; add_four(sum, w, x0, x1), which adds the products of the pairs w0 + x1 and w1 + x0; load and store of
+    // such sums, aligned, and set1; sub(a, b); and sub_products(sum, a, b), the sums less both products of a channel.
 
     // Attention's products: 16 columns' 4 int8 each, 64 bytes at p, times the same 4 numbers of a row. A row holds 64
     // integers in a form of its own; put() writes 16 of them, the place-th on. kVectors: registers of a Sums; kSums:

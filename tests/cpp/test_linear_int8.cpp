@@ -98,7 +98,7 @@ TEST(LinearInt8, TilesOfEveryShape) {
     for (int rows = 1; rows <= 27; ++rows) {
         for (const int n : {16, 40, 64, 130}) Problem(rows, n, 192, 18).check();
     }
-    for (const int rows : {127, 128, 129, 143, 257}) {
+    for (const int rows : {127, 128, 129, 143, 192, 256, 257, 384}) {
         for (const int n : {32, 57}) Problem(rows, n, 320, 19).check();
     }
 }

