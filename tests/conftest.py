@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from safetensors.numpy import save_file
 
 import pygpt
 from pygpt import Model
+
+# A shell lets what it runs in the background ignore Ctrl-C, which the processes that tests start would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MERGES = ("Ġ t", "h e", "Ġt he", "i n", "a n", "Ġ a", "o n")
 PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
