@@ -17,20 +17,23 @@
 namespace pygpt {
 namespace {
 
-// Rows that share the panels widened for them.
+// Rows that share the panels widened for them, and panels that are widened at a time: several, so that a tile's rows
+// come into the first-level cache once for all of them.
 constexpr int kPairBlock = 128;
+template <class S>
+constexpr int kPairWidth = 4 / S::kPairPanels * S::kPairPanels;
 
 // Four inputs are two pairs, (0, 2) and (1, 3): so bytes are widened by shifts alone. A row's first pairs lie together,
 // and so do its second ones.
 constexpr int kSecondPairs = kInt8Group / 2;
 
-// What the tiles of a block of rows and a few panels read of one group, and where they add to.
+// What the tiles of a block of rows and kPairWidth panels read of one group, and where they add to.
 struct PairGroup {
     int fours;
     const std::int16_t* w;  // [panels][fours][2][16][2], panels w_stride elements apart
     std::ptrdiff_t w_stride;
     const std::int16_t* x;  // [rows][2][kSecondPairs / 2][2]
-    const std::int32_t* w_own;  // (16,) the sums of each channel's own products, negative; for Winograd's
+    const std::int32_t* w_own;  // [panels][16] the sums of each channel's own products, negative; for Winograd's
     const std::int32_t* x_own;  // (rows,)
     const BFloat16* scales;
     std::ptrdiff_t scale_stride;
@@ -69,13 +72,13 @@ __attribute__((always_inline)) inline void add_four(typename S::PairSum (&sum)[r
 
 // A function of its own as int8_group is.
 template <class S, int rows, int panels>
-__attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row) {
-    const std::int16_t* w = g.w;
+__attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row, std::ptrdiff_t panel) {
+    const std::int16_t* w = g.w + panel * g.w_stride;
     const std::int16_t* x = g.x + row * kInt8Group;
     const std::ptrdiff_t stride = g.w_stride;
     const std::ptrdiff_t from_ld = g.from_ld, ld = g.ld, scale_stride = g.scale_stride;
-    const float* from = g.from + row * from_ld;
-    float* to = g.to + row * ld;
+    const float* from = g.from + row * from_ld + panel * 16;
+    float* to = g.to + row * ld + panel * 16;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
@@ -87,7 +90,7 @@ __attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row)
 #pragma GCC unroll 16
         for (int p = 0; p < panels; ++p) {
             if constexpr (S::kWinograd) {
-                sum[r][p] = S::sub(S::load(g.w_own), S::set1(g.x_own[row + r]));
+                sum[r][p] = S::sub(S::load(g.w_own + panel * 16), S::set1(g.x_own[row + r]));
             } else {
                 sum[r][p] = S::pair_zero();
             }
@@ -99,7 +102,7 @@ __attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row)
         add_four<S>(sum, w + 64, stride, x + 2);
     }
     const float* const row_scales = g.row_scales + row;
-    const BFloat16* const scales = g.scales;
+    const BFloat16* const scales = g.scales + panel * scale_stride;
     typename S::F32 scale[panels];
 #pragma GCC unroll 16
     for (int p = 0; p < panels; ++p) scale[p] = S::load(scales + p * scale_stride);
@@ -112,33 +115,34 @@ __attribute__((noinline)) void pair_tile(const PairGroup& g, std::ptrdiff_t row)
     }
 }
 
-template <class S, int rows, int panels>
-inline void pair_tile_of(int n_rows, const PairGroup& g, int row) {
-    if (n_rows == rows) {
-        pair_tile<S, rows, panels>(g, row);
-    } else if constexpr (rows > 1) {
-        pair_tile_of<S, rows - 1, panels>(n_rows, g, row);
+template <class S, int rows = S::kPairRows, int panels = S::kPairPanels>
+inline void pair_tile_of(int n_rows, int n_panels, const PairGroup& g, int row, int panel) {
+    if constexpr (rows > 1) {
+        if (n_rows < rows) return pair_tile_of<S, rows - 1, panels>(n_rows, n_panels, g, row, panel);
     }
+    if constexpr (panels > 1) {
+        if (n_panels < panels) return pair_tile_of<S, rows, panels - 1>(n_rows, n_panels, g, row, panel);
+    }
+    pair_tile<S, rows, panels>(g, row, panel);
 }
 
 // The tiles of all rows, of nearly equal height; between them what comes next is fetched into the cache: `lines` lines
 // of each of the panels at `next`, `stride` bytes apart.
-template <class S, int panels = S::kPairPanels>
+template <class S>
 inline void pair_tiles(int n_panels, int rows, const PairGroup& g, const std::int8_t* next, std::ptrdiff_t stride,
                        int lines) {
-    if (n_panels == panels) {
-        const int tiles = ceil_div(rows, S::kPairRows), low = rows / tiles, higher = rows % tiles;
-        const int share = ceil_div(lines, tiles);
-        for (int i = 0, row = 0, line = 0; i < tiles; ++i) {
-            for (const int end = line + share < lines ? line + share : lines; line < end; ++line) {
-                for (int p = 0; p < panels; ++p) __builtin_prefetch(next + p * stride + line * 64);
-            }
-            const int height = i < higher ? low + 1 : low;
-            pair_tile_of<S, S::kPairRows, panels>(height, g, row);
-            row += height;
+    const int tiles = ceil_div(rows, S::kPairRows), low = rows / tiles, higher = rows % tiles;
+    const int share = ceil_div(lines, tiles);
+    for (int i = 0, row = 0, line = 0; i < tiles; ++i) {
+        for (const int end = line + share < lines ? line + share : lines; line < end; ++line) {
+            for (int p = 0; p < n_panels; ++p) __builtin_prefetch(next + p * stride + line * 64);
         }
-    } else if constexpr (panels > 1) {
-        pair_tiles<S, panels - 1>(n_panels, rows, g, next, stride, lines);
+        const int height = i < higher ? low + 1 : low;
+        for (int p = 0; p < n_panels; p += S::kPairPanels) {
+            const int left = n_panels - p;
+            pair_tile_of<S>(height, left < S::kPairPanels ? left : S::kPairPanels, g, row, p);
+        }
+        row += height;
     }
 }
 
@@ -167,10 +171,10 @@ inline void widen_panel(const std::int8_t* w, int size, std::int16_t* to, std::i
 template <class S>
 inline void pair_block(const LinearArgs& a, int first, int rows) {
     alignas(64) std::int16_t x[kPairBlock * kInt8Group];
-    alignas(64) std::int16_t w[S::kPairPanels * kInt8Group * 16];
+    alignas(64) std::int16_t w[kPairWidth<S> * kInt8Group * 16];
     std::int32_t x_own[kPairBlock];
-    alignas(64) std::int32_t w_own[16];
-    alignas(64) static constexpr float kZeros[S::kPairPanels * 16] = {};
+    alignas(64) std::int32_t w_own[kPairWidth<S> * 16];
+    alignas(64) static constexpr float kZeros[kPairWidth<S> * 16] = {};
     float* const to = a.y + first * a.ldy;
     const int panel = a.panel_begin, end = a.panel_end, groups = int8_groups(a.k);
     const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(padded_inputs(a.k)) * 16;
@@ -178,10 +182,11 @@ inline void pair_block(const LinearArgs& a, int first, int rows) {
         const int size = int8_group_size(a.k - g * kInt8Group);
         const QuantizedRows q = a.quantized.at(first, g);
         for (int r = 0; r < rows; ++r) x_own[r] = widen_row<S>(q.q + r * q.ld, size, x + r * kInt8Group);
-        for (int p = panel; p < end; p += S::kPairPanels) {
-            const int width = end - p < S::kPairPanels ? end - p : S::kPairPanels;
+        for (int p = panel; p < end; p += kPairWidth<S>) {
+            const int width = end - p < kPairWidth<S> ? end - p : kPairWidth<S>;
             const std::int8_t* packed = static_cast<const std::int8_t*>(a.panels) + p * stride + g * (kInt8Group * 16);
-            for (int i = 0; i < width; ++i) widen_panel<S>(packed + i * stride, size, w + i * size * 16, w_own);
+            for (int i = 0; i < width; ++i)
+                widen_panel<S>(packed + i * stride, size, w + i * size * 16, w_own + i * 16);
             float* const sums = to + (p - panel) * 16;
             const PairGroup group{size / 4,
                                   w,
