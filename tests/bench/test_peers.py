@@ -92,13 +92,13 @@ def test_an_engine_that_fails_is_left_out_and_the_others_go_on(peers: Peers, tmp
 
 
 def test_an_interrupted_run_loses_nothing(peers: Peers, tmp_path: Path) -> None:
-    options = ["--engine=fake:float32", "--engine=fake:float32-too", "--rounds=30"]
+    options = ["--engine=fake:float32", "--engine=fake:float32-too", "--rounds=12"]
     run = peers(*options)
     assert run.stdout is not None
     said = []
     for line in run.stdout:
         said.append(line)
-        if line.startswith("round 2 of 30, decode"):
+        if line.startswith("round 2 of 12, decode"):
             run.send_signal(signal.SIGINT)
             break
     rest, _ = run.communicate()
@@ -120,7 +120,7 @@ def test_an_interrupted_run_loses_nothing(peers: Peers, tmp_path: Path) -> None:
     assert again.returncode == 0, output
     assert path.read_text().startswith(before)
     measured = samples(path)
-    assert len(measured) == len(set(measured)) == 30 * 3 * 2
+    assert len(measured) == len(set(measured)) == 12 * 3 * 2
     assert (tmp_path / "prepared").read_text().split() == ["float32", "float32-too"]
 
 
