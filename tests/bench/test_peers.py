@@ -58,14 +58,9 @@ def peers(scripts: Path, tmp_path: Path) -> Peers:
         folders = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
         command = [sys.executable, str(scripts / "peers.py"), "--smoke", "--threads", "1", *folders, *options]
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        # Whoever started these tests may ignore SIGINT, which a child would inherit.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            return subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=tmp_path
-            )
-        finally:
-            signal.signal(signal.SIGINT, before)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=tmp_path
+        )
 
     return start
 

@@ -116,7 +116,6 @@ def test_stopped_and_killed_it_goes_on(tmp_path: Path, elsewhere: dict[str, Any]
             command,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in the background
             **elsewhere,
         ) as process:
             while not target.exists() or target.read_bytes().count(b"\n") < before + 10:

@@ -205,18 +205,12 @@ def endless(scripted_folder: Callable[[Iterable[int]], Path], vocab) -> Path:
     return scripted_folder(vocab.byte_ids("endless text ") * 2000)
 
 
-def _listen_to_ctrl_c() -> None:
-    """Whoever started the tests in the background made them, and so the child, deaf to it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def test_ctrl_c_stops_with_130_and_keeps_what_was_printed(endless: Path, elsewhere: dict[str, Any]) -> None:
     with subprocess.Popen(
         command(endless),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_listen_to_ctrl_c,
         **elsewhere,
     ) as process:
         assert process.stdout is not None

@@ -182,11 +182,6 @@ def hub() -> Iterator[Hub]:
     thread.join()
 
 
-def _listen_to_ctrl_c() -> None:
-    """Whoever started the tests in the background made them, and so the child, deaf to it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.fixture
 def command(hub: Hub, tmp_path: Path, elsewhere: dict[str, Any]) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `pygpt ARGUMENTS` in a process of its own with the server as the hub, an empty cache and more variables.
@@ -215,7 +210,6 @@ def command(hub: Hub, tmp_path: Path, elsewhere: dict[str, Any]) -> Callable[...
             text=True,
             cwd=elsewhere["cwd"],
             env=environment | variables,
-            preexec_fn=None if interrupt is None else _listen_to_ctrl_c,
         ) as process:
             while interrupt is not None and process.poll() is None and not interrupt():
                 time.sleep(0.05)
